@@ -1,0 +1,119 @@
+"""How far a change reaches: which intervals to compute again, and from which reading on.
+
+Rolling up costs what changed, not what is stored: a late reading replaces the few intervals around
+it. :func:`affected` finds readings before and after the change from which everything else is as it
+was, or says that it was shown too little to find them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from app.domain import register
+from app.domain.energy import Series
+from app.domain.period import QUARTER_HOUR_US
+from app.domain.quantity import ReadingKind
+from app.domain.register import LOOK_AHEAD, QUIET, US, Bools, Ints
+from app.domain.site import Point
+
+
+class Affected(NamedTuple):
+    """What must be computed again after readings or events in a stretch of time."""
+
+    first_row: int
+    """Reading from which to walk."""
+    start_us: int
+    end_us: int
+    """Intervals to replace, on 15-minute boundaries, half-open. [us]"""
+
+
+def affected(
+    series: Series, point: Point, dirty_start_us: int, dirty_end_us: int, *, is_start: bool, is_end: bool
+) -> Affected | None:
+    """The intervals that readings or events between two instants can have changed.
+
+    Parameters
+    ----------
+    series : Series
+        Readings around the change, the new ones among them.
+    point : Point
+        What they mean.
+    dirty_start_us, dirty_end_us : int
+        Instants of the first and last change, both included. [us]
+    is_start, is_end : bool
+        Whether the series begins with the point's first reading and ends with its last.
+
+    Returns
+    -------
+    Affected or None
+        None where the context is too short to tell: ask again with more readings on both sides.
+    """
+    if not len(series):
+        return Affected(0, _floor(dirty_start_us), _ceil(dirty_end_us))
+    sound = np.flatnonzero(anchors(series, point))
+    left = _left_anchor(series, point, sound, dirty_start_us, is_start)
+    right = _right_anchor(series, point, sound, dirty_end_us, is_end)
+    if left is None or right is None:
+        return None
+    return Affected(left[0], min(left[1], _floor(dirty_start_us)), max(right, _ceil(dirty_end_us)))
+
+
+def anchors(series: Series, point: Point) -> Bools:
+    """Readings from which a computation may start and give what the whole series gives; shape (n,).
+
+    For intervals: those that do not overlap their predecessor; for registers see ``register.anchors``.
+    """
+    if point.kind is ReadingKind.REGISTER:
+        return register.anchors(series.at_us, series.value, point)
+    if point.kind is ReadingKind.POWER:
+        return np.ones(len(series), np.bool_)
+    free = np.zeros(len(series), np.bool_)  # of the first, what came before is not known
+    free[1:] = _begins_us(series, point)[1:] >= series.at_us[:-1]
+    return free
+
+
+def _begins_us(series: Series, point: Point) -> Ints:
+    """Start of what each reading speaks of: of its interval, for the interval kinds."""
+    if point.kind in (ReadingKind.REGISTER, ReadingKind.POWER):
+        return series.at_us
+    length_s = np.where(series.interval_s > 0, series.interval_s, point.interval_s)
+    begins_us: Ints = series.at_us - length_s.astype(np.int64) * US
+    return begins_us
+
+
+def _left_anchor(
+    series: Series, point: Point, sound: Ints, dirty_start_us: int, is_start: bool
+) -> tuple[int, int] | None:
+    """Row from which to walk, and the first interval to replace."""
+    before = int(np.searchsorted(series.at_us, dirty_start_us)) - LOOK_AHEAD - 2
+    usable = sound[sound <= before]
+    first_us = _floor(int(series.at_us[usable[-1]])) if len(usable) else None
+    if first_us is not None:
+        earlier = usable[series.at_us[usable] <= first_us]
+        if len(earlier):
+            return int(earlier[-1]), first_us
+    if not is_start:
+        return None
+    start_us = int(_begins_us(series, point)[0])
+    return 0, min(_floor(start_us), first_us if first_us is not None else _floor(start_us))
+
+
+def _right_anchor(series: Series, point: Point, sound: Ints, dirty_end_us: int, is_end: bool) -> int | None:
+    """End of the last interval to replace."""
+    after = int(np.searchsorted(series.at_us, dirty_end_us, "right")) + QUIET + 1
+    usable = sound[sound >= after]
+    if len(usable):
+        last_us = _ceil(int(series.at_us[usable[0]]))
+        if (_begins_us(series, point)[usable] >= last_us).any():
+            return last_us
+    return _ceil(int(series.at_us[-1])) if is_end else None
+
+
+def _floor(at_us: int) -> int:
+    return at_us // QUARTER_HOUR_US * QUARTER_HOUR_US
+
+
+def _ceil(at_us: int) -> int:
+    return -(-at_us // QUARTER_HOUR_US) * QUARTER_HOUR_US

@@ -1,0 +1,222 @@
+"""How much of the capacity is used: the site, its rooms, and every feed down to the rack.
+
+Power is the mean of each 15-minute interval; a peak is the highest of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import pandas as pd
+
+from app.domain.site import Meter, Site, Stage
+from app.domain.tree import Feed, feeds, inflow_points, meter_flows
+
+INTERVALS_PER_HOUR = 4
+
+LOW_RATIO = 0.3
+"""Mean load below this share of the usable capacity is called low."""
+TIGHT_RATIO = 0.9
+"""Peak load above this share of the usable capacity is called tight."""
+
+
+class LoadState(StrEnum):
+    """What a load says about its capacity."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    TIGHT = "tight"
+    OVER = "over"
+    """More than usable: with redundancy, the loss of one unit would not be survived."""
+    UNKNOWN = "unknown"
+    """Nothing measured, or no capacity stated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Use of one capacity over a period."""
+
+    capacity_kw: float | None
+    mean_kw: float | None
+    peak_kw: float | None
+    peak_at: datetime | None
+    """Start of the interval of the peak."""
+    coverage_ratio: float
+
+    @property
+    def mean_ratio(self) -> float | None:
+        """Mean load by capacity; for IT against design this is the IT load rate."""
+        return _by(self.mean_kw, self.capacity_kw)
+
+    @property
+    def peak_ratio(self) -> float | None:
+        """Peak load by capacity."""
+        return _by(self.peak_kw, self.capacity_kw)
+
+    @property
+    def headroom_kw(self) -> float | None:
+        """Capacity that the peak left unused, not below zero. [kW]"""
+        if self.capacity_kw is None or self.peak_kw is None:
+            return None
+        return max(self.capacity_kw - self.peak_kw, 0.0)
+
+    @property
+    def state(self) -> LoadState:
+        """The peak against the capacity, and the mean against low use."""
+        if self.mean_ratio is None or self.peak_ratio is None:
+            return LoadState.UNKNOWN
+        if self.peak_ratio > 1:
+            return LoadState.OVER
+        if self.peak_ratio > TIGHT_RATIO:
+            return LoadState.TIGHT
+        return LoadState.LOW if self.mean_ratio < LOW_RATIO else LoadState.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLoad:
+    """Load of the meters that feed the same children, against what their redundancy lets them carry."""
+
+    feed: Feed
+    redundancy: str
+    rated_kw: float | None
+    """Sum of the ratings. [kW] None where one is not stated."""
+    load: Load
+    """Its capacity is the usable part of the ratings."""
+    stranded_kw: float | None
+    """Headroom of the feeds below that this feed cannot supply. [kW] None where either is unknown."""
+
+    @property
+    def state(self) -> LoadState:
+        """State of the load; low use is remarkable in the chain of supply, not of a chiller or a lamp."""
+        is_idle_equipment = self.load.state is LoadState.LOW and self.feed.stage is Stage.LOAD
+        return LoadState.NORMAL if is_idle_equipment else self.load.state
+
+
+def load(power_kw: pd.Series[float], capacity_kw: float | None) -> Load:
+    """Use of a capacity.
+
+    Parameters
+    ----------
+    power_kw : Series of float64, shape (n,)
+        Mean power per interval, indexed by its start. [kW] NaN: not known.
+    capacity_kw : float or None
+        [kW] None or infinite: not stated.
+    """
+    stated = capacity_kw if capacity_kw is not None and math.isfinite(capacity_kw) else None
+    known = power_kw.dropna()
+    if known.empty:
+        return Load(stated, None, None, None, 0.0)
+    peak_at = pd.Timestamp(str(known.idxmax())).to_pydatetime()
+    return Load(stated, float(known.mean()), float(known.max()), peak_at, len(known) / len(power_kw))
+
+
+def it_load(it_energy_kwh: pd.Series[float], site: Site) -> Load:
+    """IT load against the design capacity of the site.
+
+    Parameters
+    ----------
+    it_energy_kwh : Series of float64, shape (n,)
+        IT energy per 15-minute interval. [kWh] NaN: not known.
+    """
+    return load(it_energy_kwh * INTERVALS_PER_HOUR, site.design.it_capacity_kw)
+
+
+def room_it_loads(site: Site, energy_kwh: pd.DataFrame) -> dict[str, Load]:
+    """IT load by room, for every room with IT meters or a design capacity.
+
+    Parameters
+    ----------
+    energy_kwh : DataFrame of float64, shape (n, points)
+        Energy per 15-minute interval by point, before weights. [kWh] NaN: not known.
+    """
+    by_room: dict[str, list[str]] = {room: [] for room in site.design.room_it_capacity_kw}
+    for point in site.it_carriers():
+        by_room.setdefault(site.meter_of[point.id].room, []).append(point.id)
+    by_room.pop("", None)
+    capacity_kw = site.design.room_it_capacity_kw
+    return {room: load(_power_kw(energy_kwh, ids), capacity_kw.get(room)) for room, ids in by_room.items()}
+
+
+def feed_loads(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedLoad, ...]:
+    """Load of every feed of the tree that meters electricity: incomers, UPS, PDU, racks, equipment.
+
+    Parameters
+    ----------
+    energy_kwh : DataFrame of float64, shape (n, points)
+        Energy per 15-minute interval by point, before weights. [kWh] NaN: not known.
+    """
+    power_kw = meter_flows(site, energy_kwh) * INTERVALS_PER_HOUR
+    meters = {meter.id: meter for meter in site.meters}
+    every = [feed for feed in feeds(site) if any(inflow_points(meters[m]) for m in feed.meters)]
+    loads = {feed.meters: _feed_load(feed, meters, power_kw) for feed in every}
+    return tuple(
+        FeedLoad(
+            feed,
+            redundancy([meters[m] for m in feed.meters]),
+            _rated_kw([meters[m] for m in feed.meters]),
+            loads[feed.meters],
+            _stranded_kw(feed, every, loads),
+        )
+        for feed in every
+    )
+
+
+def usable_kw(ratings_kw: Sequence[float], redundancy: str) -> float:
+    """Power that a feed can carry and still survive the loss its redundancy is for.
+
+    ``N``: all ratings. ``N+1``: all but the largest; a single meter's rating is taken as that of the N
+    units. ``2N``: the weaker half of the units; a single meter is one side, which must be able to take
+    over the other's load and may therefore carry half of its rating.
+
+    Parameters
+    ----------
+    ratings_kw : sequence of float
+        [kW]
+    """
+    ordered = sorted(ratings_kw)
+    if redundancy == "2N":
+        return sum(ordered[: len(ordered) // 2]) if len(ordered) > 1 else ordered[0] / 2
+    if redundancy == "N+1" and len(ordered) > 1:
+        return sum(ordered[:-1])
+    return sum(ordered)
+
+
+def _feed_load(feed: Feed, meters: dict[str, Meter], power_kw: pd.DataFrame) -> Load:
+    members = [meters[m] for m in feed.meters]
+    total_kw = power_kw.reindex(columns=list(feed.meters)).sum(axis=1, skipna=False)
+    return load(total_kw, usable_kw([m.rated_power_kw for m in members], redundancy(members)))
+
+
+def redundancy(members: Sequence[Meter]) -> str:
+    """The strictest redundancy that a meter of the feed states."""
+    stated = {meter.redundancy for meter in members}
+    return next(level for level in ("2N", "N+1", "N") if level in stated)
+
+
+def _rated_kw(members: Sequence[Meter]) -> float | None:
+    total = sum(meter.rated_power_kw for meter in members)
+    return total if math.isfinite(total) else None
+
+
+def _stranded_kw(feed: Feed, every: Sequence[Feed], loads: dict[tuple[str, ...], Load]) -> float | None:
+    """Headroom that the feeds directly below have together beyond the headroom of this one."""
+    own = loads[feed.meters].headroom_kw
+    below = [loads[f.meters].headroom_kw for f in every if set(f.meters) & set(feed.children)]
+    known = [headroom for headroom in below if headroom is not None]
+    if own is None or not known or len(known) != len(below):
+        return None
+    return max(sum(known) - own, 0.0)
+
+
+def _power_kw(energy_kwh: pd.DataFrame, points: Sequence[str]) -> pd.Series[float]:
+    if not points:
+        return pd.Series(math.nan, energy_kwh.index)
+    return energy_kwh.reindex(columns=list(points)).sum(axis=1, skipna=False) * INTERVALS_PER_HOUR
+
+
+def _by(load_kw: float | None, capacity_kw: float | None) -> float | None:
+    return load_kw / capacity_kw if load_kw is not None and capacity_kw else None

@@ -1,0 +1,164 @@
+"""The built-in alarm rules. Any of them can be replaced or disabled under ``alarms`` in the site file.
+
+Temperature follows what ASHRAE TC 9.9 allows at the inlet of the racks (class A1: 15 to 32 C), humidity
+stays inside it; compare both with the equipment's own before you rely on them.
+"""
+
+from __future__ import annotations
+
+from app.domain.alarm import Indicator, Rule, Side
+
+_DAY_S = 86_400.0
+_HOUR_S = 3_600.0
+
+ALARM_RULES: tuple[Rule, ...] = (
+    Rule(
+        id="pue_1h",
+        indicator=Indicator.PUE,
+        window="1h",
+        from_limit=True,
+        warning=-0.03,
+        critical=0.0,
+        hysteresis=0.01,
+        keep_firing_for_s=1800,
+    ),
+    Rule(
+        id="pue_24h",
+        indicator=Indicator.PUE,
+        window="24h",
+        from_limit=True,
+        warning=-0.02,
+        critical=0.0,
+        hysteresis=0.005,
+        keep_firing_for_s=6 * _HOUR_S,
+    ),
+    Rule(
+        id="pue_12mo",
+        indicator=Indicator.PUE,
+        window="12mo",
+        from_limit=True,
+        warning=-0.02,
+        critical=0.0,
+        hysteresis=0.002,
+        keep_firing_for_s=_DAY_S,
+    ),
+    Rule(
+        id="year_end_pue",
+        indicator=Indicator.YEAR_END_PUE,
+        from_limit=True,
+        warning=0.0,
+        hysteresis=0.005,
+        keep_firing_for_s=_DAY_S,
+        quiet_while=("pue_12mo",),
+    ),
+    Rule(
+        id="overhead_budget",
+        indicator=Indicator.OVERHEAD_BUDGET_USED_RATIO,
+        critical=1.0,
+        keep_firing_for_s=_DAY_S,
+    ),
+    Rule(
+        id="power_ratio_jump",
+        indicator=Indicator.POWER_RATIO_JUMP,
+        warning=0.25,
+        hysteresis=0.05,
+        quiet_while=("pue_1h",),
+    ),
+    Rule(
+        id="it_load_high",
+        indicator=Indicator.IT_LOAD_RATIO,
+        window="1h",
+        warning=0.8,
+        critical=0.9,
+        hysteresis=0.02,
+    ),
+    Rule(
+        id="it_load_low",
+        indicator=Indicator.IT_LOAD_RATIO,
+        window="30d",
+        side=Side.BELOW,
+        warning=0.3,
+        hysteresis=0.02,
+        keep_firing_for_s=_DAY_S,
+    ),
+    Rule(
+        id="feed_load",
+        indicator=Indicator.FEED_LOAD_RATIO,
+        warning=0.9,
+        critical=1.0,
+        hysteresis=0.02,
+        for_s=600,
+    ),
+    Rule(
+        id="temperature_high",
+        indicator=Indicator.TEMPERATURE_C,
+        warning=30.0,
+        critical=32.0,
+        hysteresis=0.5,
+        for_s=600,
+    ),
+    Rule(
+        id="temperature_low",
+        indicator=Indicator.TEMPERATURE_C,
+        side=Side.BELOW,
+        warning=15.0,
+        hysteresis=0.5,
+        for_s=600,
+    ),
+    Rule(
+        id="humidity_high",
+        indicator=Indicator.HUMIDITY_PERCENT,
+        warning=70.0,
+        critical=80.0,
+        hysteresis=2.0,
+        for_s=600,
+    ),
+    Rule(
+        id="humidity_low",
+        indicator=Indicator.HUMIDITY_PERCENT,
+        side=Side.BELOW,
+        warning=20.0,
+        hysteresis=2.0,
+        for_s=600,
+    ),
+    Rule(
+        id="meter_silent",
+        indicator=Indicator.METER_SILENT_INTERVALS,
+        warning=5.0,
+        for_s=60,
+        keep_firing_for_s=60,
+    ),
+    Rule(
+        id="coverage_low",
+        indicator=Indicator.COVERAGE_RATIO,
+        window="24h",
+        side=Side.BELOW,
+        warning=0.9,
+        critical=0.5,
+        hysteresis=0.01,
+        for_s=600,
+    ),
+    Rule(
+        id="findings_serious",
+        indicator=Indicator.SERIOUS_FINDINGS,
+        warning=0.0,
+        for_s=600,
+    ),
+    Rule(
+        id="spool_filling",
+        indicator=Indicator.SPOOL_FILL_RATIO,
+        warning=0.5,
+        critical=0.9,
+        hysteresis=0.05,
+        for_s=60,
+        keep_firing_for_s=60,
+    ),
+    Rule(
+        id="no_evaluation",
+        indicator=Indicator.EVALUATION_AGE_S,
+        critical=1800.0,
+        for_s=120,
+        keep_firing_for_s=0,
+    ),
+)
+"""Every built-in rule; the list in ``docs/decisions/alarms.md`` says why the thresholds are what they are."""

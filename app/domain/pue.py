@@ -1,0 +1,430 @@
+"""From 15-minute energies of points to the PUE of a site or a room (ISO/IEC 30134-2, EN 50600-4-2).
+
+Facility and IT energy are compared only over the time both are covered: :func:`pair` scales every
+point that counts to the time that all of them cover, per 15-minute interval. PUE is then a ratio of
+sums over those intervals, never a mean of ratios.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from app.domain.energy import QuarterHours
+from app.domain.limits import (
+    Limit,
+    Verdict,
+    combined_class_percent,
+    pue_uncertainty,
+    pue_uncertainty_of_sum,
+    verdict,
+)
+from app.domain.period import QUARTER_HOUR_S, QUARTER_HOUR_US, Period
+from app.domain.quantity import CATEGORY_OF_IT_ROLE, IT_ROLES, OVERHEAD_ROLES, Role
+from app.domain.site import FacilityIs, Meter, Point, Site
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+LONGEST_INTERVAL_S = {3: 960, 2: 25 * 3600}
+"""Longest time between readings for category 3 (15 min) and 2 (a day), with room for a late reading."""
+CATEGORY_SHARE = 0.95
+"""Share of the covered time that must reach a category for the period to be of it."""
+
+FACILITY_ADDS = (Role.FACILITY, Role.GENERATOR, Role.RENEWABLE)
+"""Energy that crosses the boundary or is made inside it, all at face value."""
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Points that make up the energies of a site or of one of its rooms, with their signed weights."""
+
+    it: tuple[Point, ...]
+    facility: Mapping[str, float]
+    """Point id -> signed weight in facility energy; empty where it is the sum of the classes."""
+    overhead: tuple[Point, ...]
+    apart: tuple[Point, ...]
+    """Reported beside: generator, renewable, subtracted, reused heat."""
+    gating: frozenset[str]
+    """Ids of points without which an interval does not count."""
+    is_sum: bool
+
+    def points(self) -> tuple[Point, ...]:
+        """Every point that is needed, once."""
+        return tuple({p.id: p for p in (*self.it, *self.overhead, *self.apart)}.values())
+
+
+class SiteQuarterHours(NamedTuple):
+    """Energies of a boundary per 15-minute interval over the time that all gating points cover."""
+
+    at_us: Ints
+    facility_kwh: Floats
+    it_kwh: Floats
+    classes_kwh: dict[str, Floats]
+    """Per overhead class, and per class reported apart."""
+    coverage_ratio: Floats
+    estimated_ratio: Floats
+    """Share of the energy known only by estimate, the larger of both sides."""
+    category: npt.NDArray[np.int16]
+
+
+CLASSES = (*(r.value for r in OVERHEAD_ROLES), "generator", "renewable", "non_dc", "heat_reuse")
+"""Columns of energy beside facility and IT."""
+_APART = (Role.GENERATOR, Role.RENEWABLE, Role.NON_DC, Role.HEAT_REUSE, Role.FACILITY)
+
+
+def boundary(site: Site, room: str = "") -> Boundary:
+    """What counts for the site (`room` empty) or, for partial PUE, for one room."""
+    it, overhead, apart = (
+        tuple(p for p in points if not room or site.meter_of[p.id].room == room)
+        for points in (site.it_carriers(), site.carriers(*OVERHEAD_ROLES), site.carriers(*_APART))
+    )
+    metered = any(p.role is Role.FACILITY for p in apart)
+    is_sum = not metered and (bool(room) or site.facility_is is FacilityIs.SUM_OF_CLASSES)
+    facility = {p.id: _sign(p) * p.weight for p in apart if _sign(p)} if metered else {}
+    gating = {p.id for p in it} | (
+        set(facility) if metered else {p.id for p in overhead} if is_sum else set()
+    )
+    if not it or not (metered or is_sum):
+        gating = set()
+    return Boundary(it, facility, overhead, apart, frozenset(gating), is_sum)
+
+
+def _sign(point: Point) -> int:
+    return 1 if point.role in FACILITY_ADDS else -1 if point.role is Role.NON_DC else 0
+
+
+class _Grid:
+    """Figures of one point on a common grid of 15-minute intervals; zero where nothing is known."""
+
+    def __init__(self, cells: QuarterHours | None, start_us: int, count: int) -> None:
+        self.energy, self.coverage, self.estimated = np.zeros(count), np.zeros(count), np.zeros(count)
+        self.interval_s = np.zeros(count)
+        if cells is None or not len(cells.at_us):
+            return
+        slot = (cells.at_us - start_us) // QUARTER_HOUR_US
+        good = (slot >= 0) & (slot < count)
+        slot = slot[good]
+        self.energy[slot], self.coverage[slot] = cells.energy_kwh[good], cells.coverage_ratio[good]
+        self.estimated[slot], self.interval_s[slot] = (
+            cells.estimated_ratio[good],
+            cells.reading_interval_s[good],
+        )
+
+    def over(self, common: Floats) -> Floats:
+        """Energy over the `common` share of each interval, or over what there is of it. [kWh]"""
+        share = np.divide(
+            np.minimum(common, self.coverage),
+            self.coverage,
+            where=self.coverage > 0,
+            out=np.zeros_like(common),
+        )
+        return self.energy * share
+
+    def estimated_share(self) -> Floats:
+        """Share of this point's energy that is an estimate."""
+        return np.divide(
+            self.estimated, self.coverage, where=self.coverage > 0, out=np.zeros_like(self.estimated)
+        )
+
+
+def pair(limits: Boundary, cells: Mapping[str, QuarterHours], start_us: int, end_us: int) -> SiteQuarterHours:
+    """Energies of a boundary over the time in which all its gating points are covered.
+
+    Parameters
+    ----------
+    limits : Boundary
+        What counts, see :func:`boundary`.
+    cells : mapping of point id to QuarterHours
+        Energy per point; a point that is absent is not covered.
+    start_us, end_us : int
+        Range on 15-minute boundaries, half-open. [us]
+
+    Returns
+    -------
+    SiteQuarterHours
+        Only intervals with some common coverage; k at most (end - start) / 15 min. [kWh]
+    """
+    count = (end_us - start_us) // QUARTER_HOUR_US
+    grids = {p.id: _Grid(cells.get(p.id), start_us, count) for p in limits.points()}
+    common = np.zeros(count)
+    if limits.gating:
+        common = np.min([grids[p].coverage for p in sorted(limits.gating)], axis=0)
+    it_kwh = _sum([p.weight * grids[p.id].over(common) for p in limits.it], count)
+    classes = _classes(limits, grids, common)
+    facility_kwh = (
+        it_kwh + _sum([classes[r.value] for r in OVERHEAD_ROLES], count)
+        if limits.is_sum
+        else _sum([w * grids[p].over(common) for p, w in limits.facility.items()], count)
+    )
+    some = common > 0
+    return SiteQuarterHours(
+        (start_us + np.arange(count) * QUARTER_HOUR_US)[some],
+        facility_kwh[some],
+        it_kwh[some],
+        {name: column[some] for name, column in classes.items()},
+        common[some],
+        _estimated(limits, grids, common)[some],
+        _category(limits, grids, count)[some],
+    )
+
+
+def _sum(parts: Sequence[Floats], count: int) -> Floats:
+    return np.sum(parts, axis=0) if parts else np.zeros(count)
+
+
+def _classes(limits: Boundary, grids: Mapping[str, _Grid], common: Floats) -> dict[str, Floats]:
+    classes = {name: np.zeros(len(common)) for name in CLASSES}
+    for point in (*limits.overhead, *limits.apart):
+        if point.role.value in classes:
+            classes[point.role.value] = classes[point.role.value] + point.weight * grids[point.id].over(
+                common
+            )
+    return classes
+
+
+def _estimated(limits: Boundary, grids: Mapping[str, _Grid], common: Floats) -> Floats:
+    facility = list(limits.facility) or [p.id for p in (*limits.it, *limits.overhead)]
+    sides = [
+        _estimated_side([grids[p] for p in side], common) for side in (facility, [p.id for p in limits.it])
+    ]
+    return np.maximum(*sides)
+
+
+def _estimated_side(side: Sequence[_Grid], common: Floats) -> Floats:
+    total = _sum([g.over(common) for g in side], len(common))
+    guessed = _sum([g.over(common) * g.estimated_share() for g in side], len(common))
+    plain = np.max([g.estimated_share() for g in side], axis=0) if side else np.zeros(len(common))
+    return np.divide(guessed, total, where=total > 0, out=plain)
+
+
+def _category(limits: Boundary, grids: Mapping[str, _Grid], count: int) -> npt.NDArray[np.int16]:
+    """Lowest category of the points that carry IT energy, by place and by reading interval."""
+    if not limits.it:
+        return np.zeros(count, np.int16)
+    by_point = []
+    for point in limits.it:
+        spacing_s = grids[point.id].interval_s
+        by_interval = np.select(
+            [spacing_s <= LONGEST_INTERVAL_S[3], spacing_s <= LONGEST_INTERVAL_S[2]], [3, 2], 1
+        )
+        by_point.append(np.minimum(by_interval, CATEGORY_OF_IT_ROLE[point.role]))
+    lowest: npt.NDArray[np.int16] = np.min(by_point, axis=0).astype(np.int16)
+    return lowest
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums of a boundary's 15-minute intervals over a period."""
+
+    facility_kwh: float = 0.0
+    it_kwh: float = 0.0
+    classes_kwh: Mapping[str, float] = field(default_factory=dict)
+    covered_s: float = 0.0
+    estimated_kwh: float = 0.0
+    """Facility energy known only by estimate. [kWh]"""
+    covered_s_by_category: Mapping[int, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cells: SiteQuarterHours) -> Totals:
+        """Sums of all the intervals."""
+        covered_s = cells.coverage_ratio * QUARTER_HOUR_S
+        return cls(
+            float(cells.facility_kwh.sum()),
+            float(cells.it_kwh.sum()),
+            {name: float(column.sum()) for name, column in cells.classes_kwh.items()},
+            float(covered_s.sum()),
+            float((cells.estimated_ratio * cells.facility_kwh).sum()),
+            {c: float(covered_s[cells.category == c].sum()) for c in (1, 2, 3)},
+        )
+
+    def category(self) -> int | None:
+        """Highest category that :data:`CATEGORY_SHARE` of the covered time reaches."""
+        for wanted in (3, 2, 1):
+            reached = sum(s for c, s in self.covered_s_by_category.items() if c >= wanted)
+            if self.covered_s > 0 and reached >= CATEGORY_SHARE * self.covered_s:
+                return wanted
+        return None
+
+
+@dataclass(frozen=True)
+class PueDocument:
+    """The PUE of a period with all that is needed to judge it."""
+
+    site: str
+    start: str
+    end: str
+    pue: float | None
+    label: str | None
+    category: int | None
+    kind: str
+    facility_kwh: float
+    it_kwh: float
+    overhead_kwh: dict[str, float]
+    unmetered_kwh: float
+    apart_kwh: dict[str, float]
+    coverage_ratio: float
+    estimated_ratio: float
+    uncertainty: float | None
+    verdicts: list[Verdict]
+    reason: str | None = None
+    room: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document as JSON-ready data; `reason` and `room` only where there is one."""
+        out = {k: v for k, v in self.__dict__.items() if k not in ("reason", "room") or v is not None}
+        out["verdicts"] = [
+            {"profile": v.profile, "limit": v.limit, "verdict": v.verdict.value, "plain": v.plain.value}
+            for v in self.verdicts
+        ]
+        return out
+
+
+def document(
+    site: Site,
+    period: Period,
+    totals: Totals,
+    *,
+    limits: Sequence[Limit],
+    energy_by_point_kwh: Mapping[str, float],
+    room: str = "",
+) -> PueDocument:
+    """The PUE document of ``INTERFACE.md``.
+
+    Parameters
+    ----------
+    site : Site
+        Whose figures they are.
+    period : Period
+        The time they cover.
+    totals : Totals
+        Sums over the period.
+    limits : sequence of Limit
+        Those that hold on the period's last day.
+    energy_by_point_kwh : mapping of point id to float
+        Energy of the carriers over the period, the weights of their accuracy classes. [kWh]
+    room : str
+        Name of the room for partial PUE; empty for the whole site.
+
+    Returns
+    -------
+    PueDocument
+        `pue` None with a `reason` where coverage is too low or the ratio is physically impossible.
+    """
+    parts = boundary(site, room)
+    coverage = min(totals.covered_s / period.duration_s, 1.0)
+    ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
+    reason = _reason(parts, totals, coverage, ratio, site.minimum_coverage_ratio)
+    pue = None if reason else ratio
+    uncertainty = None if pue is None else _uncertainty(site, parts, pue, energy_by_point_kwh)
+    category = totals.category()
+    overhead = {r.value: totals.classes_kwh.get(r.value, 0.0) for r in OVERHEAD_ROLES}
+    prefix = "pPUE" if room else "PUE"
+    return PueDocument(
+        site=site.id,
+        start=period.start.isoformat().replace("+00:00", "Z"),
+        end=period.end.isoformat().replace("+00:00", "Z"),
+        pue=pue,
+        label=f"{prefix}{category}" if category else None,
+        category=category,
+        kind="annual" if period.is_year_long(site.zone) else "interim",
+        facility_kwh=totals.facility_kwh,
+        it_kwh=totals.it_kwh,
+        overhead_kwh=overhead,
+        unmetered_kwh=totals.facility_kwh - totals.it_kwh - sum(overhead.values()),
+        apart_kwh={r.value: totals.classes_kwh.get(r.value, 0.0) for r in _APART if r is not Role.FACILITY},
+        coverage_ratio=coverage,
+        estimated_ratio=totals.estimated_kwh / totals.facility_kwh if totals.facility_kwh > 0 else 0.0,
+        uncertainty=uncertainty,
+        verdicts=[verdict(pue, uncertainty, coverage, x, site.minimum_coverage_ratio) for x in limits],
+        reason=reason,
+        room=room or None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PueBar:
+    """The PUE of one bar of a series; `pue` None where a document would not say one."""
+
+    start: datetime
+    end: datetime
+    pue: float | None
+    facility_kwh: float
+    it_kwh: float
+    overhead_kwh: dict[str, float]
+    coverage_ratio: float
+    estimated_ratio: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "start": _text(self.start), "end": _text(self.end)}
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def bar(site: Site, parts: Boundary, start: datetime, end: datetime, totals: Totals) -> PueBar:
+    """The PUE of one bar, by the same rules as a document."""
+    coverage = min(totals.covered_s / (end - start).total_seconds(), 1.0)
+    ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
+    reason = _reason(parts, totals, coverage, ratio, site.minimum_coverage_ratio)
+    return PueBar(
+        start,
+        end,
+        None if reason else ratio,
+        totals.facility_kwh,
+        totals.it_kwh,
+        {r.value: totals.classes_kwh.get(r.value, 0.0) for r in OVERHEAD_ROLES},
+        coverage,
+        totals.estimated_kwh / totals.facility_kwh if totals.facility_kwh > 0 else 0.0,
+    )
+
+
+def _reason(
+    parts: Boundary, totals: Totals, coverage: float, ratio: float | None, minimum: float
+) -> str | None:
+    """Why no PUE can be said, in words for the user; None where it can."""
+    if not parts.it:
+        return f"no point measures IT energy; give one of the roles {', '.join(IT_ROLES)}"
+    if not parts.facility and not parts.is_sum:
+        return "no point has the role facility; add one or set facility_is: sum_of_classes"
+    if totals.covered_s <= 0:
+        return "no reading covers facility and IT energy at the same time in this period"
+    if coverage < minimum:
+        return f"coverage {coverage:.1%} is below the minimum of {minimum:.1%}"
+    if ratio is None or not math.isfinite(ratio):
+        return "no IT energy was measured in this period"
+    if ratio < 1:
+        return f"facility energy is below IT energy (ratio {ratio:.4f}): a metering fault, see the findings"
+    return None
+
+
+def _uncertainty(
+    site: Site, parts: Boundary, pue: float, energy_by_point_kwh: Mapping[str, float]
+) -> float | None:
+    it = _class_percent(site, {p.id: p.weight for p in parts.it}, energy_by_point_kwh)
+    if parts.is_sum:
+        overhead = _class_percent(site, {p.id: p.weight for p in parts.overhead}, energy_by_point_kwh)
+        value = pue_uncertainty_of_sum(pue, overhead, it)
+    else:
+        value = pue_uncertainty(pue, _class_percent(site, parts.facility, energy_by_point_kwh), it)
+    return value if math.isfinite(value) else None
+
+
+def _class_percent(site: Site, weights: Mapping[str, float], energy_kwh: Mapping[str, float]) -> float:
+    ids = list(weights)
+    return combined_class_percent(
+        [weights[p] * energy_kwh.get(p, 0.0) for p in ids], [_accuracy(site.meter_of[p], p) for p in ids]
+    )
+
+
+def _accuracy(meter: Meter, point_id: str) -> float:
+    own = next(p.accuracy_class_percent for p in meter.points if p.id == point_id)
+    return meter.accuracy_class_percent if own is None else own

@@ -1,0 +1,180 @@
+"""Reading kinds, roles, load classes and units: the vocabulary of every other module.
+
+Units and plausible limits are data on each quantity. Inside the house there is one unit per
+quantity; a collector converts with :func:`to_house` and nobody converts again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReadingKind(StrEnum):
+    """What one reading of a point means."""
+
+    REGISTER = "register"
+    """Cumulative count, e.g. an energy register. [kWh]"""
+    POWER = "power"
+    """Instantaneous power. [kW]"""
+    INTERVAL_ENERGY = "interval_energy"
+    """Energy of the stated interval that ends at the reading's instant. [kWh]"""
+    INTERVAL_MEAN_POWER = "interval_mean_power"
+    """Mean power over (the valid part of) the stated interval that ends at the reading's instant. [kW]"""
+    GAUGE = "gauge"
+    """Any other instantaneous value: temperature, humidity, utilisation."""
+
+
+class Role(StrEnum):
+    """What a point measures, seen from the data centre's boundary (ISO/IEC 30134-2)."""
+
+    FACILITY = "facility"
+    NON_DC = "non_dc"
+    GENERATOR = "generator"
+    RENEWABLE = "renewable"
+    IT_UPS_OUTPUT = "it_ups_output"
+    IT_PDU_OUTPUT = "it_pdu_output"
+    IT_EQUIPMENT_INPUT = "it_equipment_input"
+    COOLING = "cooling"
+    POWER_DISTRIBUTION = "power_distribution"
+    LIGHTING = "lighting"
+    OTHER = "other"
+    WATER = "water"
+    HEAT_REUSE = "heat_reuse"
+    TEMPERATURE = "temperature"
+    HUMIDITY = "humidity"
+    UTILISATION = "utilisation"
+    NONE = "none"
+
+
+IT_ROLES = (Role.IT_UPS_OUTPUT, Role.IT_PDU_OUTPUT, Role.IT_EQUIPMENT_INPUT)
+"""Roles that carry IT energy, lowest PUE category first."""
+
+CATEGORY_OF_IT_ROLE = {Role.IT_UPS_OUTPUT: 1, Role.IT_PDU_OUTPUT: 2, Role.IT_EQUIPMENT_INPUT: 3}
+"""PUE category by the place at which IT energy is measured (ISO/IEC 30134-2)."""
+
+OVERHEAD_ROLES = (Role.COOLING, Role.POWER_DISTRIBUTION, Role.LIGHTING, Role.OTHER)
+"""Metered overhead; the names of the roles are the names of the load classes."""
+
+IT_LOAD_CLASS = "it"
+"""Load class under which the energy of all IT roles is summed."""
+
+ENERGY_ROLES = (
+    Role.FACILITY,
+    Role.NON_DC,
+    Role.GENERATOR,
+    Role.RENEWABLE,
+    *IT_ROLES,
+    *OVERHEAD_ROLES,
+    Role.HEAT_REUSE,
+    Role.NONE,
+)
+
+ENERGY_KINDS = (
+    ReadingKind.REGISTER,
+    ReadingKind.INTERVAL_ENERGY,
+    ReadingKind.INTERVAL_MEAN_POWER,
+    ReadingKind.POWER,
+)
+"""Kinds from which energy follows, the one to trust most first."""
+
+
+def load_class(role: Role) -> str:
+    """Load class of a role: ``it`` for every IT role, else the role's own name."""
+    return IT_LOAD_CLASS if role in IT_ROLES else role.value
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A physical quantity with its house unit and the values a meter can plausibly report."""
+
+    name: str
+    house_unit: str
+    lowest: float
+    highest: float
+
+
+ENERGY = Quantity("energy", "kwh", -1e12, 1e12)
+POWER = Quantity("power", "kw", -1e7, 1e7)
+VOLUME = Quantity("volume", "m3", -1e12, 1e12)
+TEMPERATURE = Quantity("temperature", "c", -273.15, 1000.0)
+FRACTION = Quantity("fraction", "percent", -1e3, 1e4)
+NUMBER = Quantity("number", "1", -1e15, 1e15)
+
+UNITS: dict[str, tuple[Quantity, float, float]] = {
+    "wh": (ENERGY, 1e-3, 0.0),
+    "kwh": (ENERGY, 1.0, 0.0),
+    "mwh": (ENERGY, 1e3, 0.0),
+    "gwh": (ENERGY, 1e6, 0.0),
+    "ws": (ENERGY, 1 / 3.6e6, 0.0),
+    "j": (ENERGY, 1 / 3.6e6, 0.0),
+    "kj": (ENERGY, 1 / 3.6e3, 0.0),
+    "mj": (ENERGY, 1 / 3.6, 0.0),
+    "gj": (ENERGY, 1e3 / 3.6, 0.0),
+    "w": (POWER, 1e-3, 0.0),
+    "kw": (POWER, 1.0, 0.0),
+    "mw": (POWER, 1e3, 0.0),
+    "m3": (VOLUME, 1.0, 0.0),
+    "l": (VOLUME, 1e-3, 0.0),
+    "c": (TEMPERATURE, 1.0, 0.0),
+    "f": (TEMPERATURE, 5 / 9, -160 / 9),
+    "k": (TEMPERATURE, 1.0, -273.15),
+    "percent": (FRACTION, 1.0, 0.0),
+    "ratio": (FRACTION, 100.0, 0.0),
+    "1": (NUMBER, 1.0, 0.0),
+}
+"""Unit (lower case) -> quantity, factor, offset: ``house = value * factor + offset``."""
+
+_SPELLINGS = {
+    "°c": "c",
+    "degc": "c",
+    "°f": "f",
+    "degf": "f",
+    "%": "percent",
+    "%rh": "percent",
+    "m³": "m3",
+    "": "1",
+}
+
+
+def canonical_unit(unit: str) -> str:
+    """The table's spelling of a unit.
+
+    Raises
+    ------
+    KeyError
+        If the unit is not known; its text lists those that are.
+    """
+    text = unit.strip().lower()
+    text = _SPELLINGS.get(text, text)
+    if text not in UNITS:
+        raise KeyError(f"unknown unit {unit!r}; known are {', '.join(sorted(UNITS))}")
+    return text
+
+
+def to_house(value: float, unit: str) -> float:
+    """`value` given in `unit`, in the house unit of the unit's quantity.
+
+    Raises
+    ------
+    KeyError
+        If the unit is not known.
+    """
+    _, factor, offset = UNITS[canonical_unit(unit)]
+    return value * factor + offset
+
+
+_GAUGES = {
+    Role.TEMPERATURE: TEMPERATURE,
+    Role.HUMIDITY: FRACTION,
+    Role.UTILISATION: FRACTION,
+}
+
+
+def quantity_of(role: Role, kind: ReadingKind) -> Quantity:
+    """The quantity that readings of such a point are stored in."""
+    if kind is ReadingKind.GAUGE:
+        return _GAUGES.get(role, NUMBER)
+    if kind in (ReadingKind.POWER, ReadingKind.INTERVAL_MEAN_POWER):
+        return POWER
+    return VOLUME if role is Role.WATER else ENERGY

@@ -1,0 +1,477 @@
+"""Institutions, sites, meters and points: what is measured, and what it means.
+
+These are plain frozen dataclasses; ``config.py`` reads them from the site file and the store keeps
+them. Identifiers are unique in a deployment, so a reading names its point and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from app.domain.quantity import (
+    ENERGY,
+    ENERGY_KINDS,
+    ENERGY_ROLES,
+    IT_ROLES,
+    POWER,
+    UNITS,
+    Quantity,
+    ReadingKind,
+    Role,
+    canonical_unit,
+    quantity_of,
+)
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+_STRICT = {"extra": "forbid"}
+
+RATING_MARGIN = 1.25
+"""A circuit is not believed to carry more than this many times its rating."""
+
+
+def check_id(text: str) -> None:
+    """Raise ValueError unless `text` can name an institution, site, meter or point."""
+    if not _ID.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not an identifier; allowed are 1 to 100 of letters, digits and . _ : - , "
+            "starting with a letter or digit"
+        )
+
+
+class InstitutionClass(StrEnum):
+    """Class of a banking institution; it sets the guideline's PUE limit."""
+
+    STATE_OWNED = "state_owned"
+    JOINT_STOCK = "joint_stock"
+    OTHER = "other"
+
+
+class FacilityIs(StrEnum):
+    """Where facility energy comes from."""
+
+    METERED = "metered"
+    SUM_OF_CLASSES = "sum_of_classes"
+
+
+class Stamp(StrEnum):
+    """Which end of its interval a source writes as the time of an interval reading."""
+
+    START = "start"
+    END = "end"
+
+
+class Falls(StrEnum):
+    """What a fall of a register means where no wrap explains it."""
+
+    SUSPECT = "suspect"
+    """A transient reading or a replaced meter: energy across it is unknown until declared."""
+    RESET_TO_ZERO = "reset_to_zero"
+    """This register is known to restart from zero (e.g. daily): the new value counts in full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Institution:
+    """A bank; every site belongs to one."""
+
+    __pydantic_config__ = _STRICT
+    id: str
+    name: str = ""
+    institution_class: InstitutionClass
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One measured series of a meter."""
+
+    __pydantic_config__ = _STRICT
+    id: str
+    role: Role
+    kind: ReadingKind
+    name: str = ""
+    unit: str = ""
+    """Unit the source delivers; converted on arrival. Default: the house unit (kWh, kW, m3, C, percent)."""
+    channel: str = ""
+    """Name of the value in the collector's device profile."""
+    weight: float = 1.0
+    """Documented share of this point that belongs to the data centre (shared plant)."""
+    multiplier: float = 1.0
+    """Meter constant (transformer ratio, register step) applied when energy is computed; raw values stay."""
+    modulus_kwh: float = math.inf
+    """Register value at which it wraps to zero, in the house unit before `multiplier`."""
+    max_power_kw: float = math.inf
+    """Rating of the circuit with margin, after `multiplier`: more than this is not believed."""
+    falls: Falls = Falls.SUSPECT
+    interval_s: int = 900
+    """Interval at which the point is read, or the length of its stated interval. [s]"""
+    stamp: Stamp = Stamp.END
+    """Which end of the interval the source's times name (interval kinds only)."""
+    accuracy_class_percent: float | None = None
+    """Overrides the meter's."""
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        if self.kind is not ReadingKind.GAUGE and self.role not in (*ENERGY_ROLES, Role.WATER):
+            raise ValueError(f"role {self.role} takes readings of kind gauge, not {self.kind}")
+        if self.kind is ReadingKind.GAUGE and self.role in ENERGY_ROLES and self.role is not Role.NONE:
+            raise ValueError(f"role {self.role} needs energy or power, not a gauge")
+        for name in ("modulus_kwh", "max_power_kw", "interval_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0")
+        if not math.isfinite(self.multiplier) or self.multiplier <= 0:
+            raise ValueError("multiplier must be a number above 0")
+        if not math.isfinite(self.weight):
+            raise ValueError("weight must be a finite number")
+        self._check_unit()
+
+    def _check_unit(self) -> None:
+        if not self.unit:
+            return
+        try:
+            quantity = UNITS[canonical_unit(self.unit)][0]
+        except KeyError as error:
+            raise ValueError(str(error.args[0])) from None
+        if quantity is not self.quantity:
+            raise ValueError(
+                f"unit {self.unit} is {quantity.name}, but {self.role}/{self.kind} needs {self.quantity.name}"
+            )
+
+    @property
+    def quantity(self) -> Quantity:
+        """Quantity the readings are stored in."""
+        return quantity_of(self.role, self.kind)
+
+    @property
+    def source_unit(self) -> str:
+        """Unit the source delivers, in the spelling of ``quantity.UNITS``."""
+        return canonical_unit(self.unit) if self.unit else self.quantity.house_unit
+
+
+class Stage(StrEnum):
+    """Place of a meter in the chain from the grid to the load."""
+
+    UTILITY = "utility"
+    GENERATOR = "generator"
+    TRANSFORMER = "transformer"
+    UPS = "ups"
+    PDU = "pdu"
+    RACK = "rack"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meter:
+    """A device with one or more points."""
+
+    __pydantic_config__ = _STRICT
+    id: str
+    points: tuple[Point, ...]
+    name: str = ""
+    room: str = ""
+    stage: Stage = Stage.LOAD
+    fed_by: tuple[str, ...] = ()
+    """Meters upstream of this one: the metering tree."""
+    rated_power_kw: float = math.inf
+    """Rating of the circuit or equipment. [kW]"""
+    redundancy: str = "N"
+    """``N``, ``N+1`` or ``2N``: how much of the rating may be used."""
+    accuracy_class_percent: float = 1.0
+    collector: dict[str, Any] | None = None
+    """How the meter is read: ``kind`` and that collector's settings. Absent: files or the API."""
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        if self.redundancy not in ("N", "N+1", "2N"):
+            raise ValueError(f"redundancy {self.redundancy!r}; allowed are N, N+1, 2N")
+        if not self.rated_power_kw > 0:
+            raise ValueError("rated_power_kw must be above 0")
+        if not 0 <= self.accuracy_class_percent <= 100:
+            raise ValueError("accuracy_class_percent must be between 0 and 100")
+
+    def effective(self, point: Point) -> Point:
+        """`point` with the meter's rating, and a margin on it, as the most it can carry."""
+        if point.quantity not in (ENERGY, POWER):
+            return point
+        rated_kw = self.rated_power_kw * RATING_MARGIN
+        return replace(point, max_power_kw=min(point.max_power_kw, rated_kw))
+
+    def carriers(self) -> tuple[Point, ...]:
+        """Points whose energy counts.
+
+        Of the points of one role, those of the most trusted kind carry the energy (register before
+        interval energy, interval mean power and power); the others only show it.
+        """
+        best: dict[Role, int] = {}
+        for point in self.points:
+            if point.kind in ENERGY_KINDS:
+                rank = ENERGY_KINDS.index(point.kind)
+                best[point.role] = min(rank, best.get(point.role, rank))
+        return tuple(
+            p for p in self.points if p.kind in ENERGY_KINDS and ENERGY_KINDS.index(p.kind) == best[p.role]
+        )
+
+
+class SiteTrait(StrEnum):
+    """What a limit profile may ask about a site beside its size and age."""
+
+    EDGE = "edge"
+    """An edge data centre."""
+    HUB_NODE = "hub_node"
+    """Stands in a cluster of a national computing hub."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What the site was built for."""
+
+    __pydantic_config__ = _STRICT
+    it_capacity_kw: float | None = None
+    pue: float | None = None
+    """Designed PUE (dPUE)."""
+    racks_total: int | None = None
+    floor_area_m2: float | None = None
+    computer_room_area_m2: float | None = None
+    room_it_capacity_kw: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteLimit:
+    """A limit of the site's own; a laxer one than the class sets needs a reason."""
+
+    __pydantic_config__ = _STRICT
+    pue: float
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pue < math.inf:
+            raise ValueError(f"limit {self.pue}; allowed is a number from 1, which no site can go below")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """A declared indicator (maturity level, automation share, racks in use ...)."""
+
+    __pydantic_config__ = _STRICT
+    indicator: str
+    value: float
+    date: date
+    evidence: str
+
+
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TariffBand:
+    """Hours with a price of their own, e.g. the peak hours of working days in summer."""
+
+    __pydantic_config__ = _STRICT
+    name: str
+    start: str
+    """Local time at which the band begins, quoted: ``"08:00"``."""
+    end: str
+    """Local time at which it ends; not after `start` means on the next day."""
+    price_per_kwh: float
+    months: tuple[int, ...] = ()
+    """1 to 12; empty: all."""
+    weekdays: tuple[int, ...] = ()
+    """1 (Monday) to 7; empty: all."""
+
+    def __post_init__(self) -> None:
+        for text in (self.start, self.end):
+            if not _CLOCK.fullmatch(text):
+                raise ValueError(f'{text!r} is no time of day; write it quoted, like "08:00"')
+        if not set(self.months) <= set(range(1, 13)) or not set(self.weekdays) <= set(range(1, 8)):
+            raise ValueError("months are 1 to 12 and weekdays 1 (Monday) to 7")
+        if not math.isfinite(self.price_per_kwh):
+            raise ValueError("price_per_kwh must be a number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tariff:
+    """Price of electricity from a day on; of several bands that fit, the first one counts."""
+
+    __pydantic_config__ = _STRICT
+    valid_from: date
+    valid_to: date | None = None
+    """First day on which it no longer holds."""
+    price_per_kwh: float
+    """Outside every band."""
+    bands: tuple[TariffBand, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise ValueError("valid_to must be after valid_from")
+        if not math.isfinite(self.price_per_kwh):
+            raise ValueError("price_per_kwh must be a number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmissionChoice:
+    """Which emission factors a site uses."""
+
+    __pydantic_config__ = _STRICT
+    region: str = "CN"
+    basis: str = "grid_average"
+    """``grid_average`` or ``residual_mix``, or one that the configuration adds."""
+    generator_kg_per_kwh: float | None = None
+    """Emissions of the generators per kWh at their output. [kgCO2e/kWh]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A data centre: the boundary over which PUE is computed."""
+
+    __pydantic_config__ = _STRICT
+    id: str
+    name: str = ""
+    institution: str
+    time_zone: str
+    facility_is: FacilityIs = FacilityIs.METERED
+    it_energy_at: Role | None = None
+    """IT role that carries the IT energy where several are metered. Default: the uppermost in the tree."""
+    profiles: tuple[str, ...] = ("cbrc_13fyp",)
+    traits: tuple[SiteTrait, ...] = ()
+    limit: SiteLimit | None = None
+    design: Design = field(default_factory=Design)
+    started_on: date | None = None
+    close_month_after_days: int = 5
+    minimum_coverage_ratio: float = 0.9
+    """Below this share of covered time a PUE is not said."""
+    declared: tuple[Declared, ...] = ()
+    currency: str = "CNY"
+    tariffs: tuple[Tariff, ...] = ()
+    emissions: EmissionChoice = field(default_factory=EmissionChoice)
+    meters: tuple[Meter, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        if self.time_zone not in available_timezones():
+            raise ValueError(f"unknown time zone {self.time_zone!r}; use an IANA name such as Asia/Shanghai")
+        if self.it_energy_at is not None and self.it_energy_at not in IT_ROLES:
+            raise ValueError(f"it_energy_at {self.it_energy_at}; allowed are {', '.join(IT_ROLES)}")
+        if not 0 <= self.minimum_coverage_ratio <= 1:
+            raise ValueError("minimum_coverage_ratio must be between 0 and 1")
+        self._check_tree()
+
+    def _check_tree(self) -> None:
+        ids = [m.id for m in self.meters] + [p.id for p in self.points()]
+        for text in sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) != len(ids) else ():
+            raise ValueError(f"id {text!r} is used twice in site {self.id}")
+        known = {m.id: m for m in self.meters}
+        for meter in self.meters:
+            for parent in meter.fed_by:
+                if parent not in known:
+                    raise ValueError(
+                        f"meter {meter.id}: fed_by names {parent!r}, which is no meter of this site"
+                    )
+            if meter.id in self.upstream(meter.id):
+                raise ValueError(f"meter {meter.id}: fed_by leads back to itself")
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        return ZoneInfo(self.time_zone)
+
+    def points(self) -> Iterator[Point]:
+        """Every point of the site."""
+        for meter in self.meters:
+            yield from meter.points
+
+    @cached_property
+    def meter_of(self) -> dict[str, Meter]:
+        """Meter by the id of its point."""
+        return {p.id: m for m in self.meters for p in m.points}
+
+    @cached_property
+    def _fed_by(self) -> dict[str, tuple[str, ...]]:
+        return {m.id: m.fed_by for m in self.meters}
+
+    def upstream(self, meter_id: str) -> set[str]:
+        """Ids of all meters above this one in the tree."""
+        parents = self._fed_by
+        seen: set[str] = set()
+        todo = list(parents[meter_id])
+        while todo:
+            current = todo.pop()
+            if current not in seen:
+                seen.add(current)
+                todo.extend(parents.get(current, ()))
+        return seen
+
+    def it_carriers(self) -> tuple[Point, ...]:
+        """Points that carry the IT energy, none counted twice along the tree."""
+        carriers = {m.id: [p for p in m.carriers() if p.role in IT_ROLES] for m in self.meters}
+        if self.it_energy_at is not None:
+            return tuple(p for points in carriers.values() for p in points if p.role is self.it_energy_at)
+        with_it = {meter_id for meter_id, points in carriers.items() if points}
+        return tuple(
+            p
+            for meter_id, points in carriers.items()
+            if not self.upstream(meter_id) & with_it
+            for p in points
+        )
+
+    def carriers(self, *roles: Role) -> tuple[Point, ...]:
+        """Points of the given roles (not IT) that carry energy."""
+        return tuple(p for m in self.meters for p in m.carriers() if p.role in roles)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estate:
+    """Everything that is measured: the institutions and their sites."""
+
+    __pydantic_config__ = _STRICT
+    institutions: tuple[Institution, ...] = ()
+    sites: tuple[Site, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_twice("institution", (i.id for i in self.institutions))
+        _refuse_twice("site", (s.id for s in self.sites))
+        _refuse_twice("meter", (m.id for s in self.sites for m in s.meters))
+        _refuse_twice("point", (p.id for s in self.sites for p in s.points()))
+        for site in self.sites:
+            if site.institution not in self.institution:
+                raise ValueError(
+                    f"site {site.id}: institution {site.institution!r} is not declared; "
+                    f"declared are {', '.join(sorted(self.institution)) or 'none'}"
+                )
+
+    @cached_property
+    def institution(self) -> dict[str, Institution]:
+        """Institution by id."""
+        return {i.id: i for i in self.institutions}
+
+    @cached_property
+    def site(self) -> dict[str, Site]:
+        """Site by id."""
+        return {s.id: s for s in self.sites}
+
+    @cached_property
+    def meter(self) -> dict[str, tuple[Site, Meter]]:
+        """Meter, with the site it stands in, by the meter's id."""
+        return {m.id: (s, m) for s in self.sites for m in s.meters}
+
+    @cached_property
+    def point(self) -> dict[str, tuple[Site, Meter, Point]]:
+        """Point, with its site and meter, by the point's id."""
+        return {p.id: (s, m, p) for s in self.sites for m in s.meters for p in m.points}
+
+
+def _refuse_twice(what: str, ids: Iterator[str]) -> None:
+    seen: set[str] = set()
+    for text in ids:
+        if text in seen:
+            raise ValueError(f"{what} id {text!r} is used twice; identifiers are unique in a deployment")
+        seen.add(text)

@@ -1,0 +1,71 @@
+"""Targets of indicators beside PUE, for the compliance matrix: measured and declared ones alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from app.domain.site import Declared, Institution, InstitutionClass
+
+_STRICT = {"extra": "forbid"}
+
+
+class Standing(StrEnum):
+    """How an indicator stands against its target."""
+
+    MET = "met"
+    MISSED = "missed"
+    UNKNOWN = "unknown"
+    """Neither measured nor declared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What an indicator should reach, for whom and since when."""
+
+    __pydantic_config__ = _STRICT
+    indicator: str
+    """Name under which it is declared or measured; the unit is part of it."""
+    at_least: float | None = None
+    at_most: float | None = None
+    institution_classes: tuple[InstitutionClass, ...] = ()
+    """Empty: all."""
+    valid_from: date
+    valid_to: date | None = None
+    """First day on which it no longer holds."""
+    source: str
+    verified: bool = False
+
+    def __post_init__(self) -> None:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError(f"target of {self.indicator} needs at_least or at_most")
+
+    def holds(self, institution: Institution, on: date) -> bool:
+        """Whether it holds for the institution on the day."""
+        return (
+            self.valid_from <= on
+            and (self.valid_to is None or on < self.valid_to)
+            and (not self.institution_classes or institution.institution_class in self.institution_classes)
+        )
+
+    def standing(self, value: float | None) -> Standing:
+        """A value against the target; the ends count as met."""
+        if value is None:
+            return Standing.UNKNOWN
+        low_enough = self.at_most is None or value <= self.at_most
+        high_enough = self.at_least is None or value >= self.at_least
+        return Standing.MET if low_enough and high_enough else Standing.MISSED
+
+
+def targets_for(targets: Iterable[Target], institution: Institution, on: date) -> dict[str, Target]:
+    """Targets that hold, by indicator; of several for one indicator the latest counts."""
+    holding = (t for t in targets if t.holds(institution, on))
+    return {t.indicator: t for t in sorted(holding, key=lambda t: t.valid_from)}
+
+
+def declared_on(declared: Iterable[Declared], on: date) -> dict[str, Declared]:
+    """The latest declaration of each indicator up to and including a day."""
+    known = (d for d in declared if d.date <= on)
+    return {d.indicator: d for d in sorted(known, key=lambda d: d.date)}

@@ -1,0 +1,246 @@
+"""The metering tree: does every node get what its children take?
+
+Meters that share a child (the two sides of a 2N feed, or the grid and a generator) cannot be told
+apart by their energy; they form one *feed* and are balanced together. Balances use the energy that
+flows, before any point's weight: a shared chiller draws all of its energy through the incomer, whatever
+part of it counts for the data centre.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pandas as pd
+
+from app.domain.quantity import IT_ROLES, Role
+from app.domain.site import Meter, Point, Site, Stage
+from app.errors import SeriesError
+
+COVERAGE_FACTOR = 2.0
+"""Standard uncertainties that a remainder must exceed before the tree is called wrong."""
+
+LEAST_EFFICIENCY = 0.5
+
+NOT_A_FLOW = (Role.WATER, Role.HEAT_REUSE)
+
+
+class BalanceState(StrEnum):
+    """What a balance says about a node."""
+
+    BALANCED = "balanced"
+    """Nothing is left beyond the accuracy of the meters."""
+    REMAINDER = "remainder"
+    """Losses or loads without a meter."""
+    NEGATIVE = "negative"
+    """The children take more than goes in: the tree, a sign, a factor or a meter is wrong."""
+    UNKNOWN = "unknown"
+    """No time at which all of the meters are covered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """Energy of one meter over a period, with its accuracy."""
+
+    energy_kwh: float
+    class_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What goes in less what comes out."""
+
+    in_kwh: float
+    out_kwh: float
+    tolerance_kwh: float
+    """Remainder that the accuracy of the meters explains. [kWh]"""
+
+    @property
+    def remainder_kwh(self) -> float:
+        """Energy that goes in and does not come out at a meter. [kWh]"""
+        return self.in_kwh - self.out_kwh
+
+    @property
+    def state(self) -> BalanceState:
+        """The remainder against its tolerance."""
+        if math.isnan(self.remainder_kwh):
+            return BalanceState.UNKNOWN
+        if abs(self.remainder_kwh) <= self.tolerance_kwh:
+            return BalanceState.BALANCED
+        return BalanceState.REMAINDER if self.remainder_kwh > 0 else BalanceState.NEGATIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Meters that together feed the same children."""
+
+    meters: tuple[str, ...]
+    children: tuple[str, ...]
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class FeedBalance:
+    """Balance of one feed over the time at which all of its meters are covered."""
+
+    feed: Feed
+    remainder: Remainder
+    coverage_ratio: float
+    """Share of the intervals that entered."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageLoss:
+    """What is lost, or used without a meter, behind one stage of the chain."""
+
+    stage: Stage
+    in_kwh: float
+    out_kwh: float
+
+    @property
+    def efficiency_ratio(self) -> float | None:
+        """Share of the energy that reaches the next meters.
+
+        None where none went in, and below :data:`LEAST_EFFICIENCY`: no equipment of the chain loses so
+        much, so most of what it feeds has no meter.
+        """
+        ratio = self.out_kwh / self.in_kwh if self.in_kwh > 0 else 0.0
+        return ratio if ratio >= LEAST_EFFICIENCY else None
+
+
+def remainder(inputs: Iterable[Metered], outputs: Iterable[Metered]) -> Remainder:
+    """Remainder between two sets of meters with independent errors.
+
+    Its tolerance is :data:`COVERAGE_FACTOR` times ``sqrt(sum((E_i * c_i / 100)^2))`` over all meters.
+    """
+    ins, outs = tuple(inputs), tuple(outputs)
+    spread = math.sqrt(sum((m.energy_kwh * m.class_percent / 100) ** 2 for m in (*ins, *outs)))
+    return Remainder(
+        sum(m.energy_kwh for m in ins), sum(m.energy_kwh for m in outs), COVERAGE_FACTOR * spread
+    )
+
+
+def feeds(site: Site) -> tuple[Feed, ...]:
+    """The meters of a site in feeds, in the order of the site file; every meter is in one of them."""
+    leader = {meter.id: meter.id for meter in site.meters}
+    for meter in site.meters:
+        for parent in meter.fed_by:
+            _join(leader, meter.fed_by[0], parent)
+    groups: dict[str, list[Meter]] = {}
+    for meter in site.meters:
+        groups.setdefault(_find(leader, meter.id), []).append(meter)
+    return tuple(_feed(site, members) for members in groups.values())
+
+
+def inflow_points(meter: Meter) -> tuple[Point, ...]:
+    """Points whose energy flows into a meter from above, none counted twice.
+
+    Of several IT roles the most upstream one is taken, so an inlet is not added to its outlets. Points
+    without a role count only where the meter has no others.
+    """
+    points = [p for p in meter.carriers() if p.role not in NOT_A_FLOW]
+    used = {p.role for p in points}
+    first_it = next((role for role in IT_ROLES if role in used), None)
+    chosen = tuple(
+        p for p in points if p.role is first_it or (p.role not in IT_ROLES and p.role is not Role.NONE)
+    )
+    return chosen or tuple(points)
+
+
+def accuracy_percent(meter: Meter, point: Point) -> float:
+    """Accuracy class of a point: its own, else its meter's. [%]"""
+    own = point.accuracy_class_percent
+    return meter.accuracy_class_percent if own is None else own
+
+
+def meter_flows(site: Site, energy_kwh: pd.DataFrame) -> pd.DataFrame:
+    """Energy that flows into each meter.
+
+    Parameters
+    ----------
+    energy_kwh : DataFrame of float64, shape (n, points)
+        Energy per interval by point, before weights. [kWh] NaN or no column: not known.
+
+    Returns
+    -------
+    DataFrame of float64, shape (n, meters)
+        [kWh] NaN where one of the meter's points is not known.
+    """
+    columns = {
+        meter.id: energy_kwh.reindex(columns=[p.id for p in inflow_points(meter)]).sum(axis=1, skipna=False)
+        for meter in site.meters
+        if inflow_points(meter)
+    }
+    return pd.DataFrame(columns, index=energy_kwh.index)
+
+
+def balances(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedBalance, ...]:
+    """Balance of every feed that has children.
+
+    Parameters
+    ----------
+    energy_kwh : DataFrame of float64, shape (n, points)
+        Energy per interval by point, before weights. [kWh] Each feed is compared only over the intervals
+        in which all of its meters and children are known.
+
+    Raises
+    ------
+    SeriesError
+        If the frame is empty.
+    """
+    if energy_kwh.empty:
+        raise SeriesError("no energy to balance; choose a period with readings")
+    flows = meter_flows(site, energy_kwh)
+    return tuple(_balance(site, feed, flows) for feed in feeds(site) if feed.children)
+
+
+def stage_losses(found: Sequence[FeedBalance]) -> tuple[StageLoss, ...]:
+    """Energy in and out per stage of the chain, over the feeds whose balance is known."""
+    sums: dict[Stage, tuple[float, float]] = {}
+    for balance in found:
+        if balance.remainder.state is not BalanceState.UNKNOWN:
+            ins, outs = sums.get(balance.feed.stage, (0.0, 0.0))
+            both = balance.remainder
+            sums[balance.feed.stage] = (ins + both.in_kwh, outs + both.out_kwh)
+    return tuple(StageLoss(stage, *sums[stage]) for stage in Stage if stage in sums)
+
+
+def _balance(site: Site, feed: Feed, flows: pd.DataFrame) -> FeedBalance:
+    known = flows.reindex(columns=[*feed.meters, *feed.children]).dropna()
+    if known.empty:
+        return FeedBalance(feed, Remainder(math.nan, math.nan, math.nan), 0.0)
+    classes = _flow_classes(site)
+    sums: Mapping[str, float] = {str(name): float(kwh) for name, kwh in known.sum().items()}
+    left = remainder(
+        (Metered(sums[m], classes[m]) for m in feed.meters),
+        (Metered(sums[m], classes[m]) for m in feed.children),
+    )
+    return FeedBalance(feed, left, len(known) / len(flows))
+
+
+def _flow_classes(site: Site) -> dict[str, float]:
+    """Accuracy class by meter: that of the weakest of its points, whose errors may have one cause."""
+    return {
+        meter.id: max((accuracy_percent(meter, p) for p in inflow_points(meter)), default=0.0)
+        for meter in site.meters
+    }
+
+
+def _feed(site: Site, members: Sequence[Meter]) -> Feed:
+    ids = {meter.id for meter in members}
+    stages = [meter.stage for meter in members]
+    main = next((stage for stage in stages if stage is not Stage.GENERATOR), stages[0])
+    children = tuple(meter.id for meter in site.meters if ids & set(meter.fed_by))
+    return Feed(tuple(meter.id for meter in members), children, main)
+
+
+def _find(leader: dict[str, str], meter_id: str) -> str:
+    while leader[meter_id] != meter_id:
+        meter_id = leader[meter_id]
+    return meter_id
+
+
+def _join(leader: dict[str, str], first: str, second: str) -> None:
+    leader[_find(leader, second)] = _find(leader, first)

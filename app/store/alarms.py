@@ -1,0 +1,509 @@
+"""Alarms: their memory between evaluations, their occurrences, and what people did about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.dialects.postgresql import insert
+
+from app.domain.alarm import Alarms, Memory, Rule, Subject, Transition, fingerprint
+from app.domain.data.alarm_rules import ALARM_RULES
+from app.domain.notification import Notifications, Silence
+from app.errors import NotFound
+from app.store import deployment, tables
+from app.store.engine import store_errors
+from app.store.sites import Stored
+
+DEPLOYMENT = 0
+"""In place of a site's number, for what belongs to no site."""
+
+_ALARMS = TypeAdapter(Alarms)
+_NOTIFICATIONS = TypeAdapter(Notifications)
+_MEMORY = TypeAdapter(Memory)
+_LOCK = 0x57A7_0006
+
+
+# -- configuration -----------------------------------------------------------------------------------
+
+
+def save_sections(connection: sa.Connection, alarms: Alarms, notifications: Notifications) -> None:
+    """Keep the site file's sections, so that every process sees them.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    deployment.save(connection, "alarms", _ALARMS.dump_python(alarms, mode="json"))
+    deployment.save(connection, "notifications", _NOTIFICATIONS.dump_python(notifications, mode="json"))
+
+
+def rules(connection: sa.Connection) -> tuple[Rule, ...]:
+    """Every rule that holds: the built-in ones, with what the site file says of them.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    kept = deployment.load(connection, "alarms")
+    return (Alarms() if kept is None else _ALARMS.validate_python(kept)).merged(ALARM_RULES)
+
+
+def notifications(connection: sa.Connection) -> Notifications:
+    """Channels, routes and the rest of that section.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    kept = deployment.load(connection, "notifications")
+    return Notifications() if kept is None else _NOTIFICATIONS.validate_python(kept)
+
+
+# -- memory and occurrences --------------------------------------------------------------------------
+
+
+def lock(connection: sa.Connection) -> bool:
+    """Whether this transaction is the only one that judges alarms.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        return bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar_one())
+
+
+def site_number(stored: Stored, site: str) -> int:
+    """The number of a site, :data:`DEPLOYMENT` where the name is empty."""
+    return stored.site_id[site] if site else DEPLOYMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Where a rule stood for a subject after the last evaluation."""
+
+    rule: str
+    site_id: int
+    subject: str
+    memory: Memory
+
+
+def memories(connection: sa.Connection) -> dict[str, Remembered]:
+    """Everything remembered, by fingerprint.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.alarm_memory
+    with store_errors():
+        rows = connection.execute(sa.select(t.c.fingerprint, t.c.rule, t.c.site_id, t.c.subject, t.c.memory))
+        return {
+            key: Remembered(rule, site, name, _MEMORY.validate_python(m)) for key, rule, site, name, m in rows
+        }
+
+
+def remember(connection: sa.Connection, fresh: Mapping[str, Remembered]) -> None:
+    """Keep what is to be remembered, by fingerprint.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    if not fresh:
+        return
+    rows = [
+        {
+            "fingerprint": key,
+            "site_id": one.site_id,
+            "rule": one.rule,
+            "subject": one.subject,
+            "memory": _MEMORY.dump_python(one.memory, mode="json"),
+        }
+        for key, one in fresh.items()
+    ]
+    statement = insert(tables.alarm_memory)
+    changed = {"memory": statement.excluded.memory, "updated_at": sa.func.now()}
+    upsert = statement.on_conflict_do_update(index_elements=["fingerprint"], set_=changed)
+    with store_errors():
+        connection.execute(upsert, rows)
+
+
+def forget(connection: sa.Connection, fingerprints: Iterable[str]) -> None:
+    """Remember these no longer.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.alarm_memory
+    with store_errors():
+        connection.execute(sa.delete(t).where(t.c.fingerprint.in_(list(fingerprints))))
+
+
+def record(
+    connection: sa.Connection,
+    rule: str,
+    subject: Subject,
+    site_id: int,
+    change: Transition,
+    document: Mapping[str, Any],
+) -> tuple[int | None, dict[str, Any]]:
+    """Make of the alarm what a transition says.
+
+    Returns the alarm's number, where there is one, and the transition as a row for
+    :func:`write_transitions`.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    key = fingerprint(rule, subject)
+    with store_errors():
+        alarm_id = (
+            _open(connection, rule, subject, site_id, key, change, document)
+            if change.fires
+            else _update(connection, key, change, document)
+        )
+    return alarm_id, {
+        "alarm_id": alarm_id,
+        "fingerprint": key,
+        "site_id": site_id,
+        "rule": rule,
+        "subject": subject.name,
+        "at": change.at,
+        "before": change.before.value,
+        "after": change.after.value,
+        "severity": change.severity,
+        "value": change.value,
+        "threshold": change.threshold,
+        "reason": change.reason,
+    }
+
+
+def write_transitions(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+    """Keep transitions, all at once.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    if rows:
+        with store_errors():
+            connection.execute(sa.insert(tables.alarm_transitions), rows)
+
+
+def _open(
+    connection: sa.Connection,
+    rule: str,
+    subject: Subject,
+    site_id: int,
+    key: str,
+    change: Transition,
+    document: Mapping[str, Any],
+) -> int:
+    row = sa.insert(tables.alarms).values(
+        site_id=site_id,
+        rule=rule,
+        subject=subject.name,
+        severity=change.severity,
+        state=change.after.value,
+        fingerprint=key,
+        started_at=change.started or change.at,
+        fired_at=change.at,
+        value=change.value,
+        limit_value=change.threshold,
+        document=dict(document),
+    )
+    return int(connection.execute(row.returning(tables.alarms.c.id)).scalar_one())
+
+
+def _update(
+    connection: sa.Connection, key: str, change: Transition, document: Mapping[str, Any]
+) -> int | None:
+    """Follow a transition of the open alarm; what it said at its worst stays in its document."""
+    if not (change.before.is_active or change.after.is_active):
+        return None
+    t = tables.alarms
+    fresh: dict[str, Any] = {"state": change.after.value}
+    if change.severity is not None and change.severity is not change.previous_severity:
+        fresh["severity"] = change.severity.value
+    if change.escalates:
+        fresh |= {"value": change.value, "limit_value": change.threshold, "document": dict(document)}
+    if change.resolves:
+        fresh["resolved_at"] = change.at
+    here = (t.c.fingerprint == key, t.c.resolved_at.is_(None))
+    number = connection.execute(
+        sa.update(t).where(*here).values(fresh).returning(t.c.id)
+    ).scalar_one_or_none()
+    return None if number is None else int(number)
+
+
+def known_from(connection: sa.Connection, site_id: int) -> datetime | None:
+    """Beginning of a site's record; None where there is none.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.site_15m
+    query = sa.select(sa.func.min(t.c.at)).where(t.c.site_id == site_id, t.c.room == "")
+    with store_errors():
+        found: datetime | None = connection.execute(query).scalar_one()
+    return found
+
+
+# -- what people see and do --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAlarm:
+    """An alarm that fired, as people see it."""
+
+    id: int
+    site: str
+    """Empty where it concerns the deployment."""
+    subject: str
+    rule: str
+    severity: str
+    state: str
+    fingerprint: str
+    started_at: datetime
+    fired_at: datetime
+    resolved_at: datetime | None
+    value: float | None
+    limit_value: float | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    document: dict[str, Any]
+
+
+def _select_alarms() -> sa.Select[Any]:
+    a, s = tables.alarms, tables.sites
+    names = ("subject", "rule", "severity", "state", "fingerprint", "started_at", "fired_at", "resolved_at")
+    more = ("value", "limit_value", "acknowledged_at", "acknowledged_by", "document")
+    columns = [a.c.id, sa.func.coalesce(s.c.key, "").label("site"), *(a.c[n] for n in (*names, *more))]
+    return sa.select(*columns).outerjoin(s, s.c.id == a.c.site_id).where(a.c.fired_at.is_not(None))
+
+
+STATES = ("active", "firing", "recovering", "acknowledged", "resolved", "all")
+"""What alarms can be asked for by."""
+
+
+def listing(
+    connection: sa.Connection,
+    site_ids: Iterable[int],
+    state: str = "active",
+    *,
+    limit: int = 1000,
+) -> list[StoredAlarm]:
+    """Alarms of some sites, newest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    a = tables.alarms
+    query = _select_alarms().where(a.c.site_id.in_(list(site_ids)))
+    if state == "acknowledged":
+        query = query.where(a.c.resolved_at.is_(None), a.c.acknowledged_at.is_not(None))
+    elif state == "active":
+        query = query.where(a.c.resolved_at.is_(None))
+    elif state != "all":
+        query = query.where(a.c.state == state)
+    with store_errors():
+        rows = connection.execute(query.order_by(a.c.fired_at.desc(), a.c.id.desc()).limit(limit))
+        return [StoredAlarm(*row) for row in rows]
+
+
+def one(connection: sa.Connection, alarm_id: int) -> StoredAlarm:
+    """An alarm.
+
+    Raises
+    ------
+    NotFound
+        If there is none of that number.
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        row = connection.execute(_select_alarms().where(tables.alarms.c.id == alarm_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no alarm {alarm_id}")
+    return StoredAlarm(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What somebody said about an alarm."""
+
+    at: datetime
+    author: str
+    text: str
+
+
+def acknowledge(
+    connection: sa.Connection, alarm_id: int, author: str, at: datetime, comment: str = ""
+) -> None:
+    """Say that somebody is on it; it is not repeated any more. A second time changes nothing.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.alarms
+    mark = sa.update(t).where(t.c.id == alarm_id, t.c.acknowledged_at.is_(None))
+    with store_errors():
+        connection.execute(mark.values(acknowledged_at=at, acknowledged_by=author))
+    if comment:
+        add_comment(connection, alarm_id, author, at, comment)
+
+
+def add_comment(connection: sa.Connection, alarm_id: int, author: str, at: datetime, text: str) -> None:
+    """Say something about an alarm.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    row = {"alarm_id": alarm_id, "at": at, "author": author, "text": text}
+    with store_errors():
+        connection.execute(sa.insert(tables.alarm_comments).values(row))
+
+
+def comments(connection: sa.Connection, alarm_id: int) -> list[Comment]:
+    """What was said about an alarm, oldest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.alarm_comments
+    query = sa.select(t.c.at, t.c.author, t.c.text).where(t.c.alarm_id == alarm_id).order_by(t.c.id)
+    with store_errors():
+        return [Comment(*row) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transition of an alarm."""
+
+    at: datetime
+    before: str
+    after: str
+    severity: str | None
+    value: float | None
+    threshold: float | None
+    reason: str
+
+
+def history(connection: sa.Connection, alarm_id: int) -> list[Step]:
+    """The transitions of an alarm, oldest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.alarm_transitions
+    names = ("at", "before", "after", "severity", "value", "threshold", "reason")
+    query = sa.select(*(t.c[n] for n in names)).where(t.c.alarm_id == alarm_id).order_by(t.c.id)
+    with store_errors():
+        return [Step(*row) for row in connection.execute(query)]
+
+
+# -- silences ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSilence:
+    """A silence with its number and author."""
+
+    id: int
+    author: str
+    silence: Silence
+
+
+def add_silence(connection: sa.Connection, silence: Silence, site_id: int, author: str) -> int:
+    """Keep a silence; its number.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    row = sa.insert(tables.silences).values(
+        site_id=site_id,
+        rule=silence.rule,
+        subject=silence.subject,
+        start_at=silence.start,
+        end_at=silence.end,
+        author=author,
+        comment=silence.comment,
+    )
+    with store_errors():
+        return int(connection.execute(row.returning(tables.silences.c.id)).scalar_one())
+
+
+def silences(connection: sa.Connection, now: datetime) -> list[StoredSilence]:
+    """Silences that are not over.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t, s = tables.silences, tables.sites
+    query = (
+        sa.select(t, sa.func.coalesce(s.c.key, "").label("site"))
+        .outerjoin(s, s.c.id == t.c.site_id)
+        .where(t.c.end_at > now)
+        .order_by(t.c.id)
+    )
+    with store_errors():
+        return [
+            StoredSilence(
+                row.id,
+                row.author,
+                Silence(row.start_at, row.end_at, row.site, row.rule, row.subject, row.comment),
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def end_silence(connection: sa.Connection, silence_id: int, now: datetime) -> None:
+    """End a silence before its time.
+
+    Raises
+    ------
+    NotFound
+        If there is no such silence any more.
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.silences
+    with store_errors():
+        ended = connection.execute(
+            sa.update(t).where(t.c.id == silence_id, t.c.end_at > now).values(end_at=now)
+        )
+    if not ended.rowcount:
+        raise NotFound(f"there is no silence {silence_id} that is not over")

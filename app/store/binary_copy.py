@@ -1,0 +1,91 @@
+"""Rows in PostgreSQL's binary COPY format, packed and (for readings) unpacked by NumPy.
+
+Every row has the same length because no column may be NULL: a field count, then a length before each
+field, all big-endian. Times travel as microseconds since 2000-01-01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app.domain.reading import ReadingColumns
+from app.errors import SeriesError
+
+EPOCH_SHIFT_US = 946_684_800_000_000
+"""2000-01-01 in microseconds since 1970-01-01."""
+
+COLUMNS = "at, point_id, value, interval_s, valid_s"
+"""Order of the columns in the packed rows."""
+
+_FIELDS = (("at", ">i8"), ("point_id", ">i4"), ("value", ">f8"), ("interval_s", ">i4"), ("valid_s", ">i4"))
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+
+INT2, INT4, FLOAT8, TIMESTAMPTZ = ">i2", ">i4", ">f8", "timestamptz"
+"""Kinds of columns; an instant is given in microseconds since 1970."""
+
+
+def _row(kinds: Sequence[str]) -> np.dtype[Any]:
+    parts = [(f"{n}_len", ">i4", f"{n}", ">i8" if k == TIMESTAMPTZ else k) for n, k in enumerate(kinds)]
+    return np.dtype([("n", ">i2"), *(pair for a, b, c, d in parts for pair in ((a, b), (c, d)))])
+
+
+_ROW = _row([kind for _, kind in _FIELDS])
+
+
+def pack_rows(*columns: tuple[str, npt.NDArray[Any]]) -> bytes:
+    """A whole COPY stream of columns of equal length, each given with its kind.
+
+    Raises
+    ------
+    SeriesError
+        If the columns differ in length.
+    """
+    if len({len(column) for _, column in columns}) != 1:
+        raise SeriesError("columns of a batch differ in length")
+    rows = np.empty(len(columns[0][1]), _row([kind for kind, _ in columns]))
+    rows["n"] = len(columns)
+    for n, (kind, column) in enumerate(columns):
+        rows[f"{n}_len"] = rows[str(n)].dtype.itemsize
+        rows[str(n)] = column - EPOCH_SHIFT_US if kind == TIMESTAMPTZ else column
+    return _HEADER + rows.tobytes() + _TRAILER
+
+
+def pack(columns: ReadingColumns) -> bytes:
+    """A whole COPY stream with these readings."""
+    return pack_rows(
+        (TIMESTAMPTZ, columns.at_us),
+        (INT4, columns.point_id),
+        (FLOAT8, columns.value),
+        (INT4, columns.interval_s),
+        (INT4, columns.valid_s),
+    )
+
+
+def unpack(stream: bytes) -> ReadingColumns:
+    """The readings of a whole COPY stream, or of rows cut from one at row borders.
+
+    Raises
+    ------
+    SeriesError
+        If the stream is not made of such rows.
+    """
+    body = stream.removeprefix(_HEADER).removesuffix(_TRAILER)
+    if len(body) % _ROW.itemsize:
+        raise SeriesError("the stream is not made of whole readings")
+    rows = np.frombuffer(body, _ROW)
+    return ReadingColumns(
+        _native(rows["1"]),
+        _native(rows["0"]) + EPOCH_SHIFT_US,
+        _native(rows["2"]),
+        _native(rows["3"]),
+        _native(rows["4"]),
+    )
+
+
+def _native(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return column.astype(column.dtype.newbyteorder("="))

@@ -1,0 +1,71 @@
+"""Sections of the site file that belong to no single site, kept so that every process sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.dialects.postgresql import insert
+
+from app.domain.data.limit_profiles import LIMIT_PROFILES
+from app.domain.limits import LimitProfile, merged_profiles
+from app.store import tables
+from app.store.engine import store_errors
+
+_PROFILES = TypeAdapter(tuple[LimitProfile, ...])
+
+
+def save(connection: sa.Connection, key: str, value: Any) -> None:
+    """Keep one section, JSON-ready.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    statement = insert(tables.deployment).values(key=key, value=value)
+    fresh = {"value": statement.excluded.value, "updated_at": sa.func.now()}
+    with store_errors():
+        connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=fresh))
+
+
+def load(connection: sa.Connection, key: str) -> Any:
+    """One section; None where it was never saved.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.select(tables.deployment.c.value).where(tables.deployment.c.key == key)
+    with store_errors():
+        return connection.execute(query).scalar_one_or_none()
+
+
+def save_limit_profiles(connection: sa.Connection, profiles: Sequence[LimitProfile]) -> None:
+    """Keep the operator's own limit profiles.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    save(
+        connection,
+        "limit_profiles",
+        _PROFILES.dump_python(tuple(profiles), mode="json", exclude_defaults=True),
+    )
+
+
+def limit_profiles(connection: sa.Connection) -> dict[str, LimitProfile]:
+    """Every limit profile by id: the built-in ones, overridden by the operator's own.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    own = load(connection, "limit_profiles") or []
+    return merged_profiles(LIMIT_PROFILES, _PROFILES.validate_python(own))

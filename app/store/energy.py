@@ -1,0 +1,577 @@
+"""15-minute energies of points and sites, their days, and the sums that PUE is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from psycopg import sql
+
+from app.domain.energy import QuarterHours
+from app.domain.period import Period, Step, midnight
+from app.domain.pue import CLASSES, SiteQuarterHours, Totals
+from app.domain.quantity import VOLUME
+from app.domain.site import Point, Site
+from app.store import binary_copy
+from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ
+from app.store.engine import driver, store_errors
+from app.store.readings import from_us
+
+_AMOUNT = {"energy_15m": "energy_kwh", "volume_15m": "volume_m3"}
+
+
+def table_of(point: Point) -> str:
+    """Table that holds the 15-minute amounts of a point: energies, or volumes for water."""
+    return "volume_15m" if point.quantity is VOLUME else "energy_15m"
+
+
+# -- points in ---------------------------------------------------------------------------------------
+
+
+def replace_quarter_hours(
+    connection: sa.Connection,
+    point: Point,
+    point_id: int,
+    start_us: int,
+    end_us: int,
+    cells: QuarterHours,
+    *,
+    kept_before_us: int | None = None,
+) -> None:
+    """Make the intervals of a point between two instants exactly `cells`.
+
+    Parameters
+    ----------
+    start_us, end_us : int
+        On 15-minute boundaries, half-open. [us]
+    kept_before_us : int, optional
+        Before this instant raw readings are missing: intervals are added, or replaced where more of them
+        is covered now, and never removed. [us]
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    table = table_of(point)
+    exact_from_us = start_us if kept_before_us is None else min(max(start_us, kept_before_us), end_us)
+    _clear(connection, table, "point_id = :id", {"id": point_id}, exact_from_us, end_us)
+    recent = cells.at_us >= exact_from_us
+    if recent.any():
+        _copy(connection, table, _columns(table), _packed(point_id, cells, recent))
+    if not recent.all():
+        _add_better(connection, table, _packed(point_id, cells, ~recent))
+
+
+def _columns(table: str) -> str:
+    return f"point_id, at, {_AMOUNT[table]}, coverage_ratio, estimated_ratio, reading_interval_s, tag"
+
+
+def _packed(point_id: int, cells: QuarterHours, rows: npt.NDArray[np.bool_]) -> bytes:
+    return binary_copy.pack_rows(
+        (INT4, np.full(int(rows.sum()), point_id)),
+        (TIMESTAMPTZ, cells.at_us[rows]),
+        (FLOAT8, cells.energy_kwh[rows]),
+        (FLOAT8, cells.coverage_ratio[rows]),
+        (FLOAT8, cells.estimated_ratio[rows]),
+        (INT4, cells.reading_interval_s[rows]),
+        (INT2, cells.tag[rows]),
+    )
+
+
+def _add_better(connection: sa.Connection, table: str, rows: bytes) -> None:
+    """Add intervals; one that exists gives way only to one of which more is covered."""
+    columns, staged = _columns(table), f"incoming_{table}"
+    fresh = ", ".join(f"{c} = excluded.{c}" for c in columns.split(", ")[2:])
+    with store_errors():
+        connection.exec_driver_sql("SET LOCAL client_min_messages = warning")
+        connection.exec_driver_sql(
+            f"CREATE TEMP TABLE IF NOT EXISTS {staged} (LIKE {table}) ON COMMIT DELETE ROWS"
+        )
+        connection.exec_driver_sql(f"TRUNCATE {staged}")
+        _copy(connection, staged, columns, rows)
+        connection.exec_driver_sql(
+            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}"  # noqa: S608
+            f" ON CONFLICT (point_id, at) DO UPDATE SET {fresh}"
+            f" WHERE {table}.coverage_ratio < excluded.coverage_ratio - 1e-9"
+        )
+
+
+def _clear(
+    connection: sa.Connection, table: str, where: str, key: dict[str, Any], start_us: int, end_us: int
+) -> None:
+    span = {"start": from_us(start_us), "end": from_us(end_us)}
+    with store_errors():
+        statement = f"DELETE FROM {table} WHERE {where} AND at >= :start AND at < :end"  # noqa: S608
+        connection.execute(sa.text(statement), {**key, **span})
+
+
+def _copy(connection: sa.Connection, table: str, columns: str, rows: bytes) -> None:
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns.split(", ")))
+    )
+    with store_errors(), driver(connection).cursor() as cursor, cursor.copy(statement) as stream:
+        stream.write(rows)
+
+
+_DAYS = """
+INSERT INTO energy_day (point_id, day, energy_kwh, covered_s, estimated_s)
+SELECT point_id, (at AT TIME ZONE :zone)::date AS day,
+       sum(energy_kwh), sum(coverage_ratio) * 900, sum(estimated_ratio) * 900
+FROM energy_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end
+GROUP BY point_id, day
+"""
+
+
+def refresh_days(connection: sa.Connection, site: Site, point_ids: Sequence[int], span: Period) -> None:
+    """Sum again the local days that `span` touches.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    first = span.start.astimezone(site.zone).date()
+    days = whole_days(span, site)
+    with store_errors():
+        connection.execute(
+            sa.text("DELETE FROM energy_day WHERE point_id = ANY(:points) AND day >= :first AND day < :last"),
+            {"points": list(point_ids), "first": first, "last": days.end.astimezone(site.zone).date()},
+        )
+        connection.execute(
+            sa.text(_DAYS),
+            {"points": list(point_ids), "zone": site.time_zone, "start": days.start, "end": days.end},
+        )
+
+
+def whole_days(span: Period, site: Site) -> Period:
+    """The local days that `span` touches."""
+    last = (span.end - timedelta(microseconds=1)).astimezone(site.zone).date()
+    first = span.start.astimezone(site.zone).date()
+    return Period(midnight(first, site.zone), midnight(last + timedelta(days=1), site.zone))
+
+
+_GAUGES = """
+INSERT INTO gauge_15m (point_id, at, mean, lowest, highest, samples)
+SELECT point_id, date_bin('15 minutes', at, TIMESTAMPTZ 'epoch'), avg(value), min(value), max(value), count(*)
+FROM readings WHERE point_id = :id AND at >= :start AND at < :end
+GROUP BY 1, 2
+"""
+
+
+def refresh_gauge(connection: sa.Connection, point_id: int, start_us: int, end_us: int) -> None:
+    """Summarise again the readings of a gauge between two 15-minute boundaries.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    _clear(connection, "gauge_15m", "point_id = :id", {"id": point_id}, start_us, end_us)
+    with store_errors():
+        span = {"id": point_id, "start": from_us(start_us), "end": from_us(end_us)}
+        connection.execute(sa.text(_GAUGES), span)
+
+
+# -- points out --------------------------------------------------------------------------------------
+
+
+def load_quarter_hours(
+    connection: sa.Connection, point_ids: Sequence[int], start: datetime, end: datetime
+) -> dict[int, QuarterHours]:
+    """15-minute energies by point number, oldest first; points without any are left out.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    span = {"points": list(point_ids), "start": start, "end": end}
+    with store_errors():
+        return {
+            point_id: _quarter_hours(packed)
+            for point_id, packed in connection.execute(sa.text(_PACKED_QUARTER_HOURS), span)
+        }
+
+
+_PACKED_QUARTER_HOURS = """
+SELECT point_id, string_agg(
+    timestamptz_send(at) || float8send(energy_kwh) || float8send(coverage_ratio)
+    || float8send(estimated_ratio) || int2send(tag) || int4send(reading_interval_s), ''::bytea ORDER BY at)
+FROM energy_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GROUP BY point_id
+"""
+# One value per point instead of one row per interval: a year of intervals takes milliseconds to fetch.
+_PACKED = np.dtype(
+    [("at", ">i8"), ("kwh", ">f8"), ("coverage", ">f8"), ("estimated", ">f8"), ("tag", ">i2"), ("s", ">i4")]
+)
+
+
+def _quarter_hours(packed: bytes) -> QuarterHours:
+    cells = np.frombuffer(packed, _PACKED)
+    return QuarterHours(
+        cells["at"].astype(np.int64) + binary_copy.EPOCH_SHIFT_US,
+        cells["kwh"].astype(np.float64),
+        cells["coverage"].astype(np.float64),
+        cells["estimated"].astype(np.float64),
+        cells["tag"].astype(np.int8),
+        cells["s"].astype(np.int32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PointEnergy:
+    """Energy of one point over a stretch of time."""
+
+    energy_kwh: float = 0.0
+    covered_s: float = 0.0
+    estimated_s: float = 0.0
+
+    def __add__(self, other: PointEnergy) -> PointEnergy:
+        return PointEnergy(
+            self.energy_kwh + other.energy_kwh,
+            self.covered_s + other.covered_s,
+            self.estimated_s + other.estimated_s,
+        )
+
+
+_BY_QUARTER_HOUR = """
+SELECT point_id, sum(energy_kwh), sum(coverage_ratio) * 900, sum(estimated_ratio) * 900
+FROM energy_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GROUP BY point_id
+"""
+_BY_DAY = """
+SELECT point_id, sum(energy_kwh), sum(covered_s), sum(estimated_s)
+FROM energy_day WHERE point_id = ANY(:points) AND day >= :start AND day < :end GROUP BY point_id
+"""
+
+
+def by_point(
+    connection: sa.Connection, site: Site, point_ids: Sequence[int], span: Period
+) -> dict[int, PointEnergy]:
+    """Energy per point over a period: whole local days from their sums, the rest from quarter-hours.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    out: dict[int, PointEnergy] = {}
+    for query, start, end in _pieces(site, span):
+        values = {"points": list(point_ids), "start": start, "end": end}
+        with store_errors():
+            for point, *figures in connection.execute(sa.text(query), values):
+                out[point] = out.get(point, PointEnergy()) + PointEnergy(*figures)
+    return out
+
+
+def _pieces(site: Site, span: Period) -> Iterable[tuple[str, Any, Any]]:
+    first = span.start.astimezone(site.zone).date()
+    if midnight(first, site.zone) < span.start:
+        first += timedelta(days=1)
+    last = span.end.astimezone(site.zone).date()
+    if last <= first:
+        yield _BY_QUARTER_HOUR, span.start, span.end
+        return
+    inner_start, inner_end = midnight(first, site.zone), midnight(last, site.zone)
+    if span.start < inner_start:
+        yield _BY_QUARTER_HOUR, span.start, inner_start
+    yield _BY_DAY, first, last
+    if inner_end < span.end:
+        yield _BY_QUARTER_HOUR, inner_end, span.end
+
+
+_BIN = {
+    Step.QUARTER_HOUR: "at",
+    Step.HOUR: "date_bin('1 hour', at, TIMESTAMPTZ 'epoch')",
+    Step.DAY: "date_trunc('day', at, :zone)",
+    Step.MONTH: "date_trunc('month', at, :zone)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyBar:
+    """Energy of one point over one bar of a series."""
+
+    point_id: int
+    start: datetime
+    energy: PointEnergy
+
+
+def series_by_point(
+    connection: sa.Connection, site: Site, point_ids: Sequence[int], span: Period, step: Step
+) -> list[EnergyBar]:
+    """Energy per point and bar, ordered by bar and point; whole local days come from their sums.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    bars: dict[tuple[datetime, int], PointEnergy] = {}
+    for query, start, end in _pieces(site, span) if step in _DAY_OF_BAR else [("", span.start, span.end)]:
+        read = _bars_of_days if query is _BY_DAY else _bars_of_quarter_hours
+        for point, bar, *figures in read(connection, site, point_ids, start, end, step):
+            bars[bar, point] = bars.get((bar, point), PointEnergy()) + PointEnergy(*figures)
+    return [EnergyBar(point, bar, energy) for (bar, point), energy in sorted(bars.items(), key=_first)]
+
+
+def _first(item: tuple[tuple[datetime, int], PointEnergy]) -> tuple[datetime, int]:
+    return item[0]
+
+
+def _bars_of_quarter_hours(
+    connection: sa.Connection, site: Site, point_ids: Sequence[int], start: Any, end: Any, step: Step
+) -> list[tuple[Any, ...]]:
+    query = (
+        f"SELECT point_id, {_BIN[step]} AS bar, sum(energy_kwh), sum(coverage_ratio) * 900,"  # noqa: S608
+        " sum(estimated_ratio) * 900 FROM energy_15m WHERE point_id = ANY(:points)"
+        " AND at >= :start AND at < :end GROUP BY point_id, bar"
+    )
+    values = {"points": list(point_ids), "start": start, "end": end, "zone": site.time_zone}
+    with store_errors():
+        return [tuple(row) for row in connection.execute(sa.text(query), values)]
+
+
+_DAY_OF_BAR = {Step.DAY: "day", Step.MONTH: "date_trunc('month', day)::date"}
+
+
+def _bars_of_days(
+    connection: sa.Connection, site: Site, point_ids: Sequence[int], start: Any, end: Any, step: Step
+) -> list[tuple[Any, ...]]:
+    query = (
+        f"SELECT point_id, {_DAY_OF_BAR[step]} AS bar, sum(energy_kwh), sum(covered_s),"  # noqa: S608
+        " sum(estimated_s) FROM energy_day WHERE point_id = ANY(:points)"
+        " AND day >= :start AND day < :end GROUP BY point_id, bar"
+    )
+    values = {"points": list(point_ids), "start": start, "end": end}
+    with store_errors():
+        rows = connection.execute(sa.text(query), values).all()
+    midnights = {bar: midnight(bar, site.zone) for bar in {row[1] for row in rows}}
+    return [(point, midnights[bar], *figures) for point, bar, *figures in rows]
+
+
+# -- sites -------------------------------------------------------------------------------------------
+
+
+def replace_site(
+    connection: sa.Connection, site_id: int, room: str, start_us: int, end_us: int, cells: SiteQuarterHours
+) -> None:
+    """Make the intervals of a site (`room` empty) or room between two instants exactly `cells`.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    key = {"id": site_id, "room": room}
+    _clear(connection, "site_15m", "site_id = :id AND room = :room", key, start_us, end_us)
+    if not len(cells.at_us):
+        return
+    name = room.encode()
+    rows = binary_copy.pack_rows(
+        (INT4, np.full(len(cells.at_us), site_id)),
+        (f"S{len(name)}", np.full(len(cells.at_us), name)),
+        (TIMESTAMPTZ, cells.at_us),
+        (FLOAT8, cells.facility_kwh),
+        (FLOAT8, cells.it_kwh),
+        *((FLOAT8, cells.classes_kwh[c]) for c in CLASSES),
+        (FLOAT8, cells.coverage_ratio),
+        (FLOAT8, cells.estimated_ratio),
+        (INT2, cells.category),
+    )
+    _copy(connection, "site_15m", ", ".join(_SITE_COLUMNS), rows)
+
+
+_SITE_COLUMNS = (
+    "site_id",
+    "room",
+    "at",
+    "facility_kwh",
+    "it_kwh",
+    *(f"{name}_kwh" for name in CLASSES),
+    "coverage_ratio",
+    "estimated_ratio",
+    "category",
+)
+_SUMS = ", ".join(
+    [
+        "count(*)",
+        "sum(facility_kwh)",
+        "sum(it_kwh)",
+        *(f"sum({name}_kwh)" for name in CLASSES),
+        "sum(coverage_ratio) * 900",
+        "sum(estimated_ratio * facility_kwh)",
+        *(f"coalesce(sum(coverage_ratio) FILTER (WHERE category = {c}), 0) * 900" for c in (1, 2, 3)),
+    ]
+)
+
+
+def site_totals(connection: sa.Connection, site_id: int, room: str, span: Period) -> Totals:
+    """Sums of a site (`room` empty) or room over a period.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = f"SELECT {_SUMS} FROM site_15m WHERE {_SITE_SPAN}"  # noqa: S608
+    with store_errors():
+        row = connection.execute(sa.text(query), _site_span(site_id, room, span)).one()
+    return _totals(row)
+
+
+_SITE_SPAN = "site_id = :id AND room = :room AND at >= :start AND at < :end"
+
+
+def _site_span(site_id: int, room: str, span: Period) -> dict[str, Any]:
+    return {"id": site_id, "room": room, "start": span.start, "end": span.end}
+
+
+def _totals(row: Sequence[Any]) -> Totals:
+    count, facility, it, *rest = row
+    if not count:
+        return Totals()
+    classes, (covered_s, estimated, one, two, three) = rest[: len(CLASSES)], rest[len(CLASSES) :]
+    return Totals(
+        facility,
+        it,
+        dict(zip(CLASSES, classes, strict=True)),
+        covered_s,
+        estimated,
+        {1: one, 2: two, 3: three},
+    )
+
+
+def site_series(
+    connection: sa.Connection, site_id: int, site: Site, room: str, span: Period, step: Step
+) -> list[tuple[datetime, Totals]]:
+    """Sums per bar, oldest first; bars without any covered time are left out.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = (
+        f"SELECT {_BIN[step]} AS bar, {_SUMS} FROM site_15m WHERE {_SITE_SPAN}"  # noqa: S608
+        " GROUP BY bar ORDER BY bar"
+    )
+    values = {**_site_span(site_id, room, span), "zone": site.time_zone}
+    with store_errors():
+        rows = connection.execute(sa.text(query), values).all()
+    return [(row[0], _totals(row[1:])) for row in rows]
+
+
+def known_span(connection: sa.Connection, point_ids: Sequence[int]) -> Period | None:
+    """From the first to the end of the last interval of which energy is known; None without any.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT min(at), max(at) + interval '15 minutes' FROM energy_15m WHERE point_id = ANY(:points)"
+    )
+    with store_errors():
+        first, last = connection.execute(query, {"points": list(point_ids)}).one()
+    return None if first is None else Period(first, last)
+
+
+# -- work to do --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """A stretch of a point's time to compute again, both ends included."""
+
+    point_id: int
+    start: datetime
+    end: datetime
+
+
+def take_queue(connection: sa.Connection, limit: int) -> list[Dirty]:
+    """Remove and return queued work, oldest first; it comes back if the transaction fails.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "DELETE FROM rollup_queue WHERE id IN"
+        " (SELECT id FROM rollup_queue ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)"
+        " RETURNING point_id, start_at, end_at"
+    )
+    with store_errors():
+        return [Dirty(*row) for row in connection.execute(query, {"limit": limit})]
+
+
+def queue(connection: sa.Connection, work: Iterable[Dirty]) -> None:
+    """Ask for stretches of time to be computed again.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    rows = [{"point": w.point_id, "start": w.start, "end": w.end} for w in work]
+    if rows:
+        query = "INSERT INTO rollup_queue (point_id, start_at, end_at) VALUES (:point, :start, :end)"
+        with store_errors():
+            connection.execute(sa.text(query), rows)
+
+
+def lock_rollup(connection: sa.Connection) -> bool:
+    """Whether this transaction is now the only one that rolls up; another one is at work otherwise.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        return bool(
+            connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar()
+        )
+
+
+_LOCK = 0x57A7_0004
+
+
+def save_evaluation(
+    connection: sa.Connection, site_id: int, window: str, at: datetime, document: Mapping[str, Any]
+) -> None:
+    """Keep the newest PUE document of a window.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        'INSERT INTO evaluations (site_id, "window", evaluated_at, document)'
+        ' VALUES (:site, :window, :at, :document) ON CONFLICT (site_id, "window") DO UPDATE'
+        " SET evaluated_at = excluded.evaluated_at, document = excluded.document"
+    ).bindparams(sa.bindparam("document", type_=sa.JSON))
+    with store_errors():
+        connection.execute(query, {"site": site_id, "window": window, "at": at, "document": dict(document)})
+
+
+def load_evaluations(
+    connection: sa.Connection, site_ids: Sequence[int]
+) -> list[tuple[int, str, datetime, Any]]:
+    """Newest evaluations: site number, window, instant, PUE document.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = 'SELECT site_id, "window", evaluated_at, document FROM evaluations WHERE site_id = ANY(:sites)'
+    with store_errors():
+        return [tuple(row) for row in connection.execute(sa.text(query), {"sites": list(site_ids)})]

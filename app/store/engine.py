@@ -1,0 +1,296 @@
+"""Connections: how the store reaches PostgreSQL, and what it says when it cannot.
+
+libpq reads the URL itself, so everything it knows works: several hosts
+(``postgresql://u:p@a:5432,b:5432/db``), ``target_session_attrs``, ``sslmode``, service files.
+Whatever keeps the database from answering reaches callers as :class:`~app.errors.StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+import psycopg.conninfo
+import sqlalchemy as sa
+import sqlalchemy.exc
+from sqlalchemy import Connection as Connection  # for those who pass them on
+from sqlalchemy import Engine as Engine
+
+from app.errors import ConfigError, StoreUnavailable
+
+T = TypeVar("T")
+
+Url = str | Callable[[], str]
+"""A URL, or a function that says where the database is now (the embedded server may move)."""
+
+CONNECT_DEFAULTS: Mapping[str, str | int] = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A half-open socket is noticed within 20 s, not after the kernel's quarter of an hour."""
+
+PATIENCE_MARGIN_S = 15.0
+"""How much longer than its own time limit the server may be silent before it is given up. [s]"""
+
+_SCHEMES = ("postgresql+psycopg://", "postgres://")
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+
+
+class ImpatientConnection(psycopg.Connection[Any]):
+    """A connection that gives up on a server from which nothing comes any more.
+
+    Keepalives end a connection whose other end is gone; a proxy or firewall that went silent answers
+    keepalives all the same.
+    """
+
+    patience_s: float | None = None
+    """Longest silence while an answer is awaited; None for any. [s]"""
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """Run one exchange with the server.
+
+        Raises
+        ------
+        psycopg.OperationalError
+            If nothing comes for `patience_s`; the connection is closed then.
+        """
+        if self.patience_s is None:
+            return super().wait(gen, *args, **options)
+        return super().wait(self._limited(gen, self.patience_s), *args, **options)
+
+    def _limited(self, gen: Generator[Any, Any, T], limit_s: float) -> Generator[Any, Any, T]:
+        heard = time.monotonic()
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if ready:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > limit_s:
+                    self.close()
+                    raise psycopg.OperationalError(f"no answer from the server for {limit_s:g} s")
+                state = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def make_engine(
+    url: Url,
+    *,
+    application_name: str = "wattline",
+    statement_timeout_s: float = 60.0,
+    lock_timeout_s: float = 10.0,
+    pool_size: int = 10,
+    prepare_threshold: int | None = 5,
+) -> sa.Engine:
+    """Engine on PostgreSQL with time limits on everything that can hang.
+
+    Parameters
+    ----------
+    url : str or callable
+        ``postgresql://`` or ``postgres://`` URL (or libpq key=value text). What it sets wins over
+        :data:`CONNECT_DEFAULTS`. With several hosts the writable one is sought.
+    application_name : str
+        Shown in ``pg_stat_activity``.
+    statement_timeout_s, lock_timeout_s : float
+        Longest statement and longest wait for a lock; 0 for none. [s]
+    pool_size : int
+        Connections kept; as many again are opened under load.
+    prepare_threshold : int or None
+        Executions before a statement is prepared; None where a pooler in between cannot.
+
+    Raises
+    ------
+    ConfigError
+        If the URL cannot be understood.
+    """
+    if isinstance(url, str):
+        connect_parameters(url, application_name)
+    session = _session_settings(statement_timeout_s, lock_timeout_s)
+
+    def connect() -> ImpatientConnection:
+        parameters = connect_parameters(url if isinstance(url, str) else url(), application_name)
+        connection = ImpatientConnection.connect(**parameters, prepare_threshold=prepare_threshold)
+        connection.patience_s = statement_timeout_s + PATIENCE_MARGIN_S if statement_timeout_s else None
+        connection.execute(session)
+        connection.commit()
+        return connection
+
+    engine = sa.create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+    )
+    sa.event.listen(engine, "handle_error", _say_unavailable)
+    return engine
+
+
+def connect_parameters(url: str, application_name: str = "wattline") -> dict[str, Any]:
+    """libpq parameters of `url`, with :data:`CONNECT_DEFAULTS` where it says nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the URL cannot be understood.
+    """
+    for scheme in _SCHEMES:
+        if url.startswith(scheme):
+            url = "postgresql://" + url.removeprefix(scheme)
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        reason = re.sub('"[^"]*"', "...", str(error).strip())  # libpq quotes passwords too
+        raise _not_understood(reason) from None
+    if not re.fullmatch("[0-9,]*", str(given.get("port", ""))):
+        raise _not_understood("the port is no number")
+    hosts = str(given.get("host", ""))
+    several = {"target_session_attrs": "read-write"} if "," in hosts else {}
+    return {**CONNECT_DEFAULTS, "application_name": application_name, **several, **given}
+
+
+def _not_understood(reason: str) -> ConfigError:
+    return ConfigError(
+        f"not understood: {reason}; write postgresql://user:password@host:5432/database",
+        key="WATTLINE_DATABASE_URL",
+    )
+
+
+def _session_settings(statement_timeout_s: float, lock_timeout_s: float) -> psycopg.sql.Composed:
+    values = {
+        "statement_timeout": round(statement_timeout_s * 1000),
+        "lock_timeout": round(lock_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": 600_000,
+    }
+    settings = [
+        psycopg.sql.SQL("SET {} = {};").format(psycopg.sql.Identifier(k), psycopg.sql.Literal(v))
+        for k, v in values.items()
+    ]
+    return psycopg.sql.Composed([*settings, psycopg.sql.SQL("SET timezone = 'UTC'")])
+
+
+def _say_unavailable(context: sa.engine.ExceptionContext) -> StoreUnavailable | None:
+    error = context.original_exception
+    return unavailable(error) if isinstance(error, _AWAY) and not context.is_pre_ping else None
+
+
+def unavailable(error: BaseException) -> StoreUnavailable:
+    """The error for callers, with the first line of what the database or the network said."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return StoreUnavailable(f"the database does not answer or refuses work: {lines[0]}")
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn what psycopg or the pool raise when the database is away into StoreUnavailable."""
+    try:
+        yield
+    except (*_AWAY, sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+        raise unavailable(error) from error
+    except sqlalchemy.exc.TimeoutError as error:
+        raise StoreUnavailable("every database connection is in use; try again") from error
+    except sqlalchemy.exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise unavailable(error) from error
+        raise
+
+
+@contextmanager
+def begin(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction: committed at the end of the block, rolled back if it raises.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away; nothing of the block is stored, unless the connection broke during
+        the commit itself: then it may be, and repeating the block must be harmless.
+    """
+    with store_errors(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def connect(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection for reading, handed back at the end of the block.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors(), engine.connect() as connection:
+        yield connection
+
+
+def driver(connection: sa.Connection) -> ImpatientConnection:
+    """The psycopg connection under `connection`, inside its transaction; for COPY."""
+    if not connection.in_transaction():
+        connection.begin()
+    raw: ImpatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
+    return raw
+
+
+@contextmanager
+def unhurried(connection: sa.Connection) -> Iterator[None]:
+    """No time limit on the statements of the block, to the end of the transaction.
+
+    For exports and maintenance that take as long as they take.
+    """
+    raw = driver(connection)
+    patience_s, raw.patience_s = raw.patience_s, None
+    try:
+        raw.execute("SET LOCAL statement_timeout = 0")
+        yield
+    finally:
+        raw.patience_s = patience_s
+
+
+def wait_until_up(
+    engine: sa.Engine,
+    timeout_s: float | None = 60.0,
+    on_wait: Callable[[str], None] = lambda message: None,
+    *,
+    pause_s: float = 1.0,
+) -> None:
+    """Wait until the database answers.
+
+    Parameters
+    ----------
+    engine : Engine
+        As made by :func:`make_engine`.
+    timeout_s : float or None
+        Longest wait; None waits for ever. [s]
+    on_wait : callable
+        Gets a message after every failed attempt whose reason is new.
+    pause_s : float
+        Between attempts. [s]
+
+    Raises
+    ------
+    StoreUnavailable
+        If it does not answer in time.
+    """
+    deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
+    said = ""
+    while True:
+        try:
+            with connect(engine) as connection:
+                connection.execute(sa.text("SELECT 1"))
+                return
+        except StoreUnavailable as error:
+            if time.monotonic() + pause_s > deadline:
+                raise
+            if str(error) != said:
+                said = str(error)
+                on_wait(f"waiting for the database: {said}")
+        time.sleep(pause_s)

@@ -1,0 +1,85 @@
+"""The declared estate, read from the database only when it changed, and as one caller may see it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.domain.access import Principal
+from app.domain.site import Estate
+from app.store import sites
+from app.store.engine import store_errors
+from app.store.sites import Stored
+
+_VERSION = sa.text(
+    """
+    SELECT (SELECT row(count(*), max(xmin::text::bigint))::text FROM institutions),
+           (SELECT row(count(*), max(xmin::text::bigint))::text FROM sites),
+           (SELECT row(count(*), max(xmin::text::bigint))::text FROM meters),
+           (SELECT row(count(*), max(xmin::text::bigint))::text FROM points)
+    """
+)
+_MOST_VIEWS = 256
+
+
+class EstateCache:
+    """Keeps the last estate that was read; threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._version: Hashable = None
+        self._stored: Stored | None = None
+        self._views: dict[Hashable, Stored] = {}
+
+    def current(self, connection: sa.Connection) -> Stored:
+        """The whole estate as it is in the database now.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        with store_errors():
+            version = tuple(connection.execute(_VERSION).one())
+        with self._lock:
+            if self._stored is None or version != self._version:
+                self._stored, self._version, self._views = sites.load(connection), version, {}
+            return self._stored
+
+    def visible(self, connection: sa.Connection, principal: Principal) -> Stored:
+        """The part of the estate that `principal` may know of.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        whole = self.current(connection)
+        if principal.role_everywhere is not None:
+            return whole
+        with self._lock:
+            key = principal.grants
+            if key not in self._views:
+                self._views = {} if len(self._views) >= _MOST_VIEWS else self._views
+                self._views[key] = _reduced(whole, principal)
+            return self._views[key]
+
+
+def _reduced(whole: Stored, principal: Principal) -> Stored:
+    """As if nothing but the caller's own sites had been declared."""
+    own = tuple(s for s in whole.estate.sites if principal.role_at(s) is not None)
+    banks = {s.institution for s in own}
+    estate = Estate(institutions=tuple(i for i in whole.estate.institutions if i.id in banks), sites=own)
+    return Stored(
+        estate,
+        _only(whole.site_id, estate.site),
+        _only(whole.meter_id, estate.meter),
+        _only(whole.point_id, estate.point),
+    )
+
+
+def _only(numbers: Any, known: Any) -> dict[str, int]:
+    return {key: number for key, number in numbers.items() if key in known}

@@ -1,0 +1,164 @@
+"""The ledger: what people declared about meters. Entries are added and withdrawn, never changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.domain.energy import Event, EventKind
+from app.errors import NotFound
+from app.store import energy, tables
+from app.store.engine import store_errors
+from app.store.readings import to_us
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One declared event, with who said so and why."""
+
+    id: int
+    site_id: int
+    meter_id: int | None
+    point_id: int | None
+    kind: EventKind
+    start: datetime
+    end: datetime
+    old_value: float | None
+    new_value: float | None
+    energy_kwh: float | None
+    author: str
+    note: str
+    created_at: datetime
+    withdrawn_at: datetime | None
+    withdrawn_by: str | None
+
+    def as_event(self) -> Event:
+        """The part that moves energy."""
+        return Event(
+            self.kind, to_us(self.start), to_us(self.end), self.old_value, self.new_value, self.energy_kwh
+        )
+
+
+def add(
+    connection: sa.Connection,
+    *,
+    site_id: int,
+    meter_id: int | None,
+    point_ids: Sequence[int],
+    event: Event,
+    start: datetime,
+    end: datetime,
+    author: str,
+    note: str,
+) -> list[int]:
+    """Write an event for each point and queue what it changes; numbers of the entries.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    values = {
+        "site_id": site_id,
+        "meter_id": meter_id,
+        "kind": event.kind.value,
+        "start_at": start,
+        "end_at": end,
+        "old_value": event.old_value,
+        "new_value": event.new_value,
+        "energy_kwh": event.energy_kwh,
+        "author": author,
+        "note": note,
+    }
+    insert = sa.insert(tables.events).returning(tables.events.c.id)
+    with store_errors():
+        ids = [connection.execute(insert.values(**values, point_id=p)).scalar_one() for p in point_ids]
+    energy.queue(connection, [energy.Dirty(p, start, end) for p in point_ids])
+    return ids
+
+
+def withdraw(connection: sa.Connection, entry_id: int, by: str) -> LedgerEntry:
+    """Take an entry back; it stays in the ledger, marked, and its effect is computed away.
+
+    Raises
+    ------
+    NotFound
+        If there is no such entry, or it is withdrawn already.
+    StoreUnavailable
+        If the database is away.
+    """
+    events = tables.events
+    update = (
+        sa.update(events)
+        .where(events.c.id == entry_id, events.c.withdrawn_at.is_(None))
+        .values(withdrawn_at=sa.func.now(), withdrawn_by=by)
+        .returning(*events.c)
+    )
+    with store_errors():
+        row = connection.execute(update).one_or_none()
+    if row is None:
+        raise NotFound(f"event {entry_id} does not exist or is withdrawn already")
+    entry = _entry(row)
+    if entry.point_id is not None:
+        energy.queue(connection, [energy.Dirty(entry.point_id, entry.start, entry.end)])
+    return entry
+
+
+def listing(connection: sa.Connection, site_id: int) -> list[LedgerEntry]:
+    """Every entry of a site, withdrawn ones too, oldest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    events = tables.events
+    query = sa.select(events).where(events.c.site_id == site_id).order_by(events.c.start_at, events.c.id)
+    with store_errors():
+        return [_entry(row) for row in connection.execute(query)]
+
+
+def in_force(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, list[Event]]:
+    """Events that hold for each point, in the order they were written.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    events = tables.events
+    query = (
+        sa.select(events)
+        .where(events.c.point_id.in_(list(point_ids)), events.c.withdrawn_at.is_(None))
+        .order_by(events.c.id)
+    )
+    out: dict[int, list[Event]] = defaultdict(list)
+    with store_errors():
+        for row in connection.execute(query):
+            out[row.point_id].append(_entry(row).as_event())
+    return out
+
+
+def _entry(row: Any) -> LedgerEntry:
+    return LedgerEntry(
+        row.id,
+        row.site_id,
+        row.meter_id,
+        row.point_id,
+        EventKind(row.kind),
+        row.start_at,
+        row.end_at,
+        row.old_value,
+        row.new_value,
+        row.energy_kwh,
+        row.author,
+        row.note,
+        row.created_at,
+        row.withdrawn_at,
+        row.withdrawn_by,
+    )

@@ -1,0 +1,164 @@
+"""Keys to the interface: made, found, revoked. A key is shown once; the store has only its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from app.domain.access import Grant, Principal, Role
+from app.errors import NotFound
+from app.store import tables
+from app.store.engine import store_errors
+
+_KEY = re.compile(r"wl_([0-9a-f]{12})_([0-9a-f]{32})")
+_LOCK = 0x57A7_0011
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known about a key."""
+
+    public_id: str
+    name: str
+    grants: tuple[Grant, ...]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    revoked_by: str | None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether it opens anything now."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+def create(
+    connection: sa.Connection,
+    name: str,
+    grants: Sequence[Grant],
+    *,
+    created_by: str,
+    expires_at: datetime | None = None,
+) -> str:
+    """Make a key and return it; it cannot be shown again.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    public_id, secret = secrets.token_hex(6), secrets.token_hex(16)
+    row = {
+        "public_id": public_id,
+        "name": name,
+        "secret_sha256": _hash(secret),
+        "grants": [str(grant) for grant in grants],
+        "created_by": created_by,
+        "expires_at": expires_at,
+    }
+    with store_errors():
+        connection.execute(sa.insert(tables.api_keys).values(row))
+    return f"wl_{public_id}_{secret}"
+
+
+def _hash(secret: str) -> str:
+    """128 random bits need no salt and no slow hash."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def find(connection: sa.Connection, key: str, now: datetime) -> Principal | None:
+    """Whom a key belongs to; None where it is none, has expired or was revoked.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    query = sa.select(tables.api_keys).where(tables.api_keys.c.public_id == match[1])
+    with store_errors():
+        row = connection.execute(query).one_or_none()
+    if row is None or not hmac.compare_digest(row.secret_sha256, _hash(match[2])):
+        return None
+    found = _api_key(row)
+    return Principal(found.name, found.grants, found.public_id) if found.is_valid(now) else None
+
+
+def listing(connection: sa.Connection) -> list[ApiKey]:
+    """Every key, also expired and revoked ones, oldest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        rows = connection.execute(sa.select(tables.api_keys).order_by(tables.api_keys.c.id))
+        return [_api_key(row) for row in rows]
+
+
+def revoke(connection: sa.Connection, public_id: str, by: str) -> ApiKey:
+    """Make a key open nothing from now on.
+
+    Parameters
+    ----------
+    public_id : str
+        The key's own id, as :func:`listing` shows it; the whole key is understood, too.
+
+    Raises
+    ------
+    NotFound
+        If there is no such key, or it is revoked already.
+    StoreUnavailable
+        If the database is away.
+    """
+    match = _KEY.fullmatch(public_id)
+    table = tables.api_keys
+    update = (
+        sa.update(table)
+        .where(table.c.public_id == (match[1] if match else public_id), table.c.revoked_at.is_(None))
+        .values(revoked_at=sa.func.now(), revoked_by=by)
+        .returning(*table.c)
+    )
+    with store_errors():
+        row = connection.execute(update).one_or_none()
+    if row is None:
+        raise NotFound("there is no such key, or it is revoked already; `wattline keys list` shows their ids")
+    return _api_key(row)
+
+
+def first_admin_key(connection: sa.Connection) -> str | None:
+    """An administrator's key where no key was ever made; None otherwise.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        if connection.execute(sa.select(tables.api_keys.c.id).limit(1)).first() is not None:
+            return None
+    return create(connection, "first administrator", [Grant(Role.ADMIN)], created_by="first start")
+
+
+def _api_key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
+    return ApiKey(
+        row.public_id,
+        row.name,
+        tuple(Grant.parse(text) for text in row.grants),
+        row.created_at,
+        row.created_by,
+        row.expires_at,
+        row.revoked_at,
+        row.revoked_by,
+    )

@@ -1,0 +1,125 @@
+"""Bring the database to the shape this version of Wattline needs, one process at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from app.errors import ConfigError
+from app.store import partitions
+from app.store.engine import store_errors, unhurried
+
+_LOCK = 0x57A7_0001
+_SCRIPTS = Path(__file__).parents[2] / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where the database stands against this version of Wattline."""
+
+    current: str | None
+    """Revision of the database; None where it is empty."""
+    head: str
+    """Revision this version needs."""
+    known: bool
+    """Whether this version knows `current`; if not, the database is newer."""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is to be done."""
+        return self.current == self.head
+
+
+def status(engine: sa.Engine) -> Status:
+    """Compare the database with this version.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors(), engine.connect() as connection:
+        return current_status(connection)
+
+
+def upgrade(engine: sa.Engine, revision: str = "head") -> Status:
+    """Run the missing migrations up to `revision`; a second process waits until the first is done.
+
+    Raises
+    ------
+    ConfigError
+        If the database was made by a newer version.
+    StoreUnavailable
+        If the database is away, or another session holds a table for too long; run it again.
+    """
+    with store_errors(), engine.connect() as connection:
+        _lock(connection)
+        try:
+            return _upgrade_locked(connection, revision)
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
+            connection.commit()
+
+
+def _lock(connection: sa.Connection) -> None:
+    with unhurried(connection):
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
+        connection.commit()
+
+
+def _upgrade_locked(connection: sa.Connection, revision: str) -> Status:
+    found = current_status(connection)
+    if not found.known:
+        raise ConfigError(
+            f"the database is at revision {found.current}, made by a newer version of Wattline; "
+            f"this one ends at {found.head}: install the newer version or restore a backup",
+            key="WATTLINE_DATABASE_URL",
+        )
+    connection.rollback()
+    if not found.up_to_date:
+        with unhurried(connection):
+            connection.rollback()
+            command.upgrade(_config(connection), revision)
+    _make_ready(connection)
+    return current_status(connection)
+
+
+def _make_ready(connection: sa.Connection) -> None:
+    now = connection.execute(sa.text("SELECT now()")).scalar_one()
+    partitions.ensure_ahead(connection, now)
+    connection.commit()
+
+
+@cache
+def head() -> str:
+    """Revision that this version needs."""
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return ScriptDirectory.from_config(config).get_current_head() or ""
+
+
+def current_status(connection: sa.Connection) -> Status:
+    """Like :func:`status`, on an open connection."""
+    script = ScriptDirectory.from_config(_config(connection))
+    current = MigrationContext.configure(connection).get_current_revision()
+    known = current is None or any(s.revision == current for s in script.walk_revisions())
+    return Status(current, script.get_current_head() or "", known)
+
+
+def _config(connection: sa.Connection) -> Config:
+    attributes: dict[str, Any] = {"connection": connection}
+    config = Config(attributes=attributes)
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

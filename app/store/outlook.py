@@ -1,0 +1,193 @@
+"""A site's own history by day, and what follows from it: the year's end, the budget, full capacity."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from app.domain import capacity, forecast, tree
+from app.domain.forecast import Budget, Exhaustion, Projection
+from app.domain.limits import Limit, LimitProfile, limits_for
+from app.domain.period import Period, midnight, year
+from app.domain.site import Site, Stage
+from app.domain.tree import FeedBalance, StageLoss
+from app.store import usage
+from app.store.engine import store_errors
+from app.store.sites import Stored
+
+LEAST_COVERAGE = 0.5
+"""An interval of which less is covered says nothing about its power."""
+CAPACITY_DAYS = 400
+"""History of load that is looked at for the date at which a capacity is reached."""
+
+_DAYS = sa.text(
+    """
+    SELECT (at AT TIME ZONE :zone)::date AS day, sum(facility_kwh), sum(it_kwh), sum(coverage_ratio) * 900,
+           max(it_kwh / coverage_ratio) FILTER (WHERE coverage_ratio >= :least) * 4
+    FROM site_15m WHERE site_id = :site AND room = '' AND at < :end GROUP BY day ORDER BY day
+    """
+)
+
+
+def days(connection: sa.Connection, stored: Stored, site: Site, end: datetime) -> pd.DataFrame:
+    """Every whole local day before `end` of which something is known.
+
+    Returns
+    -------
+    DataFrame, indexed by naive local midnight
+        facility_kwh, it_kwh [kWh] over the covered part; coverage_ratio; it_peak_kw: highest mean power
+        of a quarter-hour, NaN where none is known well enough. [kW]
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    today = midnight(end.astimezone(site.zone).date(), site.zone)
+    values = {"site": stored.site_id[site.id], "zone": site.time_zone, "end": today, "least": LEAST_COVERAGE}
+    with store_errors():
+        rows = connection.execute(_DAYS, values).all()
+    index = pd.DatetimeIndex(pd.to_datetime([row[0] for row in rows]))
+    names = ["facility_kwh", "it_kwh", "covered_s", "it_peak_kw"]
+    table = pd.DataFrame([tuple(row[1:]) for row in rows], index=index, columns=names, dtype=float)
+    table["coverage_ratio"] = np.minimum(table.pop("covered_s") / _lengths_s(index, site), 1.0)
+    return table
+
+
+def _lengths_s(index: pd.DatetimeIndex, site: Site) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    starts = [midnight(day.date(), site.zone) for day in index]
+    ends = [midnight(day.date() + timedelta(days=1), site.zone) for day in index]
+    return np.array([(e - s).total_seconds() for s, e in zip(starts, ends, strict=True)], np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class YearOutlook:
+    """How a calendar year will end, and what each limit leaves of it."""
+
+    projection: Projection
+    budgets: tuple[tuple[Limit, Budget], ...]
+
+
+def year_outlook(
+    connection: sa.Connection,
+    stored: Stored,
+    site: Site,
+    number: int,
+    profiles: dict[str, LimitProfile],
+    now: datetime,
+) -> YearOutlook:
+    """Projection and budgets of a local calendar year, from the days before `now`.
+
+    Raises
+    ------
+    SeriesError
+        If the year is out of reach.
+    StoreUnavailable
+        If the database is away.
+    """
+    period = year(str(number), site.zone)
+    last_day = (period.end - timedelta(days=1)).astimezone(site.zone).date()
+    history = days(connection, stored, site, min(now, period.end))
+    energies = history[["facility_kwh", "it_kwh", "coverage_ratio"]]
+    limits = limits_for(site, stored.estate.institution[site.institution], profiles, last_day)
+    least = site.minimum_coverage_ratio
+    found = forecast.budgets(energies, number, [x.pue for x in limits], minimum_coverage_ratio=least)
+    projection = forecast.project_year(energies, number, minimum_coverage_ratio=least)
+    return YearOutlook(projection, tuple(zip(limits, found, strict=True)))
+
+
+def it_exhaustion(connection: sa.Connection, stored: Stored, site: Site, now: datetime) -> Exhaustion | None:
+    """When the IT load reaches the design capacity; None where no capacity is declared.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    if site.design.it_capacity_kw is None:
+        return None
+    history = days(connection, stored, site, now)
+    return forecast.exhaustion(history["it_peak_kw"], site.design.it_capacity_kw)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedExhaustion:
+    """When one feed reaches what its redundancy lets it carry."""
+
+    meters: tuple[str, ...]
+    stage: Stage
+    exhaustion: Exhaustion
+
+
+def feed_exhaustions(
+    connection: sa.Connection, stored: Stored, site: Site, now: datetime
+) -> tuple[FeedExhaustion, ...]:
+    """The same for every UPS, PDU and rack with a rating.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    meters = {m.id: m for m in site.meters}
+    found = []
+    for feed in tree.feeds(site):
+        ratings_kw = [meters[m].rated_power_kw for m in feed.meters]
+        usable_kw = capacity.usable_kw(ratings_kw, capacity.redundancy([meters[m] for m in feed.meters]))
+        points = [stored.point_id[p.id] for m in feed.meters for p in tree.inflow_points(meters[m])]
+        if points and math.isfinite(usable_kw):
+            peaks_kw = _daily_peaks(connection, site, points, now)
+            found.append(FeedExhaustion(feed.meters, feed.stage, forecast.exhaustion(peaks_kw, usable_kw)))
+    return tuple(found)
+
+
+_PEAKS = sa.text(
+    """
+    SELECT (at AT TIME ZONE :zone)::date AS day, max(power_kw) FROM (
+        SELECT at, sum(energy_kwh / coverage_ratio) * 4 AS power_kw
+        FROM energy_15m
+        WHERE point_id = ANY(:points) AND at >= :start AND at < :end AND coverage_ratio >= :least
+        GROUP BY at HAVING count(*) = :count
+    ) AS quarters GROUP BY day ORDER BY day
+    """
+)
+
+
+def _daily_peaks(connection: sa.Connection, site: Site, points: list[int], now: datetime) -> pd.Series[float]:
+    """Highest power of all the points together on each whole local day. [kW]"""
+    end = midnight(now.astimezone(site.zone).date(), site.zone)
+    span = {"start": end - timedelta(days=CAPACITY_DAYS), "end": end}
+    values = {"zone": site.time_zone, "points": points, "count": len(points), "least": LEAST_COVERAGE}
+    with store_errors():
+        rows = connection.execute(_PEAKS, {**values, **span}).all()
+    index = pd.DatetimeIndex(pd.to_datetime([day for day, _ in rows]))
+    return pd.Series([float(peak) for _, peak in rows], index, dtype=float)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The metering tree over a period."""
+
+    feeds: tuple[FeedBalance, ...]
+    losses: tuple[StageLoss, ...]
+
+
+def balance(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Balance:
+    """What goes into every node against what comes out of it.
+
+    Raises
+    ------
+    SeriesError
+        If nothing is known of the period.
+    StoreUnavailable
+        If the database is away.
+    """
+    flows = [p for m in site.meters for p in tree.inflow_points(m)]
+    table = usage.frame(connection, stored, flows, span).dropna(how="all")
+    feeds = tree.balances(site, table)
+    return Balance(feeds, tree.stage_losses(feeds))

@@ -1,0 +1,173 @@
+"""The outlook of each site as it was last worked out: what takes too long for every look at a board."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg.types.json import Json
+
+from app.domain import capacity, tree
+from app.domain.capacity import Load
+from app.domain.forecast import Exhaustion
+from app.domain.limits import LimitProfile
+from app.domain.period import Period, floor
+from app.domain.site import Site
+from app.store import outlook, usage
+from app.store.engine import driver, store_errors
+from app.store.sites import Stored
+
+SPAN = timedelta(days=30)
+"""Time over which loads and the balance of the tree are looked at."""
+KEPT = timedelta(hours=1)
+"""An outlook is worked out again after so long, or where the history has grown backwards."""
+
+_STATE = sa.text(
+    """
+    SELECT s.id, o.evaluated_at, o.known_from,
+        (SELECT min(at) FROM site_15m x WHERE x.site_id = s.id AND x.room = '')
+    FROM sites s LEFT JOIN outlooks o ON o.site_id = s.id WHERE s.retired_at IS NULL
+    """
+)
+
+
+def due(connection: sa.Connection, now: datetime) -> dict[int, datetime]:
+    """Sites whose outlook is to be worked out, with the beginning of their history.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        rows = connection.execute(_STATE).all()
+    return {
+        site: begins
+        for site, at, known_from, begins in rows
+        if begins is not None and (at is None or now - at > KEPT or begins != known_from)
+    }
+
+
+def work_out(
+    connection: sa.Connection,
+    stored: Stored,
+    site: Site,
+    profiles: dict[str, LimitProfile],
+    now: datetime,
+) -> dict[str, Any]:
+    """The outlook of a site as a JSON document: projection, budgets, capacities, balances, flows.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    year = outlook.year_outlook(connection, stored, site, now.astimezone(site.zone).year, profiles, now)
+    span = Period(floor(now) - SPAN, floor(now))
+    document = {
+        "projection": asdict(year.projection),
+        "budgets": [{"profile": limit.profile, **asdict(budget)} for limit, budget in year.budgets],
+        "capacities": list(_capacities(connection, stored, site, span, now)),
+        "balances": list(_balances(connection, stored, site, span)),
+        "flows": list(_flows(connection, stored, site, span)),
+    }
+    return {name: _plain(part) for name, part in document.items()}
+
+
+def save(
+    connection: sa.Connection, site_id: int, now: datetime, known_from: datetime, document: dict[str, Any]
+) -> None:
+    """Keep the outlook of a site in place of the one before.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        driver(connection).execute(_SAVE, (site_id, now, known_from, Json(document)))
+
+
+_SAVE = """
+    INSERT INTO outlooks (site_id, evaluated_at, known_from, document) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (site_id) DO UPDATE SET evaluated_at = excluded.evaluated_at,
+        known_from = excluded.known_from, document = excluded.document
+"""
+
+
+def _capacities(
+    connection: sa.Connection, stored: Stored, site: Site, span: Period, now: datetime
+) -> Iterator[dict[str, Any]]:
+    table = usage.frame(connection, stored, usage.capacity_points(site), span)
+    whole = capacity.it_load(usage.it_energy(site, table), site)
+    reached = outlook.it_exhaustion(connection, stored, site, now)
+    yield {"name": site.id, "kind": "it", **_load(whole), "state": whole.state, **_reached(reached)}
+    for room, load in capacity.room_it_loads(site, table).items():
+        yield {"name": room, "kind": "room", **_load(load), "state": load.state}
+    exhaustions = {f.meters: f.exhaustion for f in outlook.feed_exhaustions(connection, stored, site, now)}
+    for found in capacity.feed_loads(site, table):
+        yield {
+            "name": " + ".join(found.feed.meters),
+            "kind": found.feed.stage,
+            "redundancy": found.redundancy,
+            "rated_kw": found.rated_kw,
+            **_load(found.load),
+            "stranded_kw": found.stranded_kw,
+            "state": found.state,
+            **_reached(exhaustions.get(found.feed.meters)),
+        }
+
+
+def _load(load: Load) -> dict[str, Any]:
+    return {"capacity_kw": load.capacity_kw, "mean_kw": load.mean_kw, "peak_kw": load.peak_kw}
+
+
+def _reached(exhaustion: Exhaustion | None) -> dict[str, Any]:
+    if exhaustion is None:
+        return {}
+    return {"reached_on": exhaustion.on, "earliest": exhaustion.earliest, "latest": exhaustion.latest}
+
+
+def _balances(
+    connection: sa.Connection, stored: Stored, site: Site, span: Period
+) -> Iterator[dict[str, Any]]:
+    for found in outlook.balance(connection, stored, site, span).feeds:
+        left = found.remainder
+        yield {
+            "name": " + ".join(found.feed.meters),
+            "stage": found.feed.stage,
+            "in_kwh": left.in_kwh,
+            "out_kwh": left.out_kwh,
+            "tolerance_kwh": left.tolerance_kwh,
+            "coverage_ratio": found.coverage_ratio,
+            "state": left.state,
+        }
+
+
+def _flows(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Iterator[dict[str, Any]]:
+    points = [p for m in site.meters for p in tree.inflow_points(m)]
+    flows = tree.meter_flows(site, usage.frame(connection, stored, points, span))
+    sums = flows.sum(min_count=1).to_dict()
+    for meter in site.meters:
+        if meter.id in sums:
+            yield {
+                "meter": meter.id,
+                "stage": meter.stage,
+                "fed_by": list(meter.fed_by),
+                "energy_kwh": float(sums[meter.id]),
+            }
+
+
+def _plain(part: Any) -> Any:
+    """A part of the document as JSON has it: days as text, what is not a number as null."""
+    if isinstance(part, dict):
+        return {name: _plain(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_plain(value) for value in part]
+    if isinstance(part, float):
+        return part if math.isfinite(part) else None
+    return part.isoformat() if hasattr(part, "isoformat") else part

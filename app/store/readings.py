@@ -1,0 +1,429 @@
+"""Raw readings: one way in for polls, API and import; idempotent, first value wins.
+
+A key ``(at, point_id)`` is stored once and never changed. The same reading again is a duplicate and
+harmless; a *different* value for a stored key is kept aside in ``reading_conflicts`` and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+from app.domain.reading import Reading, ReadingColumns
+from app.store import binary_copy, partitions
+from app.store.engine import driver, store_errors, unhurried
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BLOCK_ROWS = 50_000
+_NEAR = timedelta(days=32)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What became of a batch; the three add up to its length."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    conflicting: int = 0
+
+    def __add__(self, other: IngestResult) -> IngestResult:
+        return IngestResult(
+            self.accepted + other.accepted,
+            self.duplicate + other.duplicate,
+            self.conflicting + other.conflicting,
+        )
+
+
+# -- in ----------------------------------------------------------------------------------------------
+
+_STAGING = """
+SET LOCAL client_min_messages = warning;
+CREATE TEMP TABLE IF NOT EXISTS incoming_readings (
+    at timestamptz NOT NULL, point_id int NOT NULL, value double precision NOT NULL,
+    interval_s int NOT NULL, valid_s int NOT NULL
+) ON COMMIT DELETE ROWS;
+TRUNCATE incoming_readings -- a long transaction stages many batches
+"""
+
+_MERGE = sa.text(
+    """
+    INSERT INTO readings (at, point_id, value, interval_s, valid_s)
+    SELECT at, point_id, value, interval_s, valid_s FROM incoming_readings
+    ON CONFLICT (at, point_id) DO NOTHING
+    """
+)
+
+_KEEP_CONFLICTS = sa.text(
+    """
+    WITH differing AS (
+        SELECT i.*, r.value AS stored_value
+        FROM incoming_readings i
+        JOIN readings r ON r.at = i.at AND r.point_id = i.point_id
+        WHERE r.at BETWEEN :first AND :last
+          AND (i.value, i.interval_s, i.valid_s) IS DISTINCT FROM (r.value, r.interval_s, r.valid_s)
+    ), kept AS (
+        INSERT INTO reading_conflicts (at, point_id, value, interval_s, valid_s, stored_value)
+        SELECT at, point_id, value, interval_s, valid_s, stored_value FROM differing
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(*) FROM differing
+    """
+)
+
+_QUEUE = sa.text(
+    """
+    INSERT INTO rollup_queue (point_id, start_at, end_at)
+    SELECT point_id, CAST('epoch' AS timestamptz) + start_us * interval '1 microsecond',
+        CAST('epoch' AS timestamptz) + end_us * interval '1 microsecond'
+    FROM unnest(CAST(:points AS int[]), CAST(:starts AS bigint[]), CAST(:ends AS bigint[]))
+        AS span (point_id, start_us, end_us)
+    """
+)
+
+
+def ingest(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+    """Store a batch in the transaction of `connection` and queue the rollups it calls for.
+
+    Parameters
+    ----------
+    connection : Connection
+        Nothing counts before its transaction is committed.
+    columns : ReadingColumns
+        In any order, with any repetition; within the batch the earlier row wins.
+
+    Returns
+    -------
+    IngestResult
+        Rows stored, rows that were there already, rows that contradict a stored one.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away; the whole batch may be sent again.
+    """
+    if not len(columns):
+        return IngestResult()
+    first, rest = _first_per_key(columns)
+    with store_errors():
+        partitions.ensure(connection, first.at_us)
+        result = _store(connection, first)
+        if len(rest):
+            stage(connection, rest)
+            result += _compare(connection, rest)
+        if result.accepted or result.conflicting:  # a contradiction is looked at, too
+            _queue_rollups(connection, first)
+    return result
+
+
+def ingest_readings(
+    connection: sa.Connection, readings: Sequence[Reading], point_ids: dict[str, int]
+) -> IngestResult:
+    """Like :func:`ingest`, for readings that name their points by key."""
+    return ingest(connection, to_columns(readings, point_ids))
+
+
+def to_columns(readings: Sequence[Reading], point_ids: dict[str, int]) -> ReadingColumns:
+    """Columns of `readings`, with the points' numbers from `point_ids`.
+
+    Raises
+    ------
+    KeyError
+        If a reading names a point that is not in `point_ids`.
+    """
+    return ReadingColumns(
+        np.array([point_ids[r.point] for r in readings], np.int32),
+        np.array([to_us(r.at) for r in readings], np.int64),
+        np.array([r.value for r in readings], np.float64),
+        np.array([r.interval_s for r in readings], np.int32),
+        np.array([r.valid_s for r in readings], np.int32),
+    )
+
+
+def to_us(at: datetime) -> int:
+    """Microseconds since 1970-01-01T00:00Z, exact."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(at_us: int) -> datetime:
+    """Instant of a count of microseconds since 1970-01-01T00:00Z."""
+    return _EPOCH + timedelta(microseconds=int(at_us))
+
+
+def _first_per_key(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColumns]:
+    """The batch in key order: the first row of every key, and all later ones."""
+    order = np.lexsort((columns.point_id, columns.at_us))  # stable: file order within a key
+    ordered = columns.take(order)
+    repeats = (ordered.at_us[1:] == ordered.at_us[:-1]) & (ordered.point_id[1:] == ordered.point_id[:-1])
+    first = np.concatenate([[True], ~repeats])
+    return ordered.take(first), ordered.take(~first)
+
+
+_STRAIGHT_ROWS = 1000
+"""From so many rows on it pays to ask whether they all are new."""
+
+_FREE = sa.text("SELECT NOT EXISTS (SELECT 1 FROM readings WHERE at > :first AND at <= :last)")
+
+
+def _store(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+    """Store rows in key order, one per key: straight where nothing is stored yet, else through staging.
+
+    Rows at the first instant are always staged: a long file cuts its batches within an instant.
+    """
+    rest = columns.at_us > columns.at_us[0]
+    count = int(rest.sum())
+    if count >= _STRAIGHT_ROWS and _copy_straight(connection, columns.take(rest)):
+        return _stage_and_merge(connection, columns.take(~rest)) + IngestResult(count)
+    return _stage_and_merge(connection, columns)
+
+
+def _stage_and_merge(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+    stage(connection, columns)
+    return _merge(connection, columns)
+
+
+def _copy_straight(connection: sa.Connection, columns: ReadingColumns) -> bool:
+    """COPY into ``readings`` if its time is free of readings; False, and nothing done, if it is not."""
+    span = {"first": from_us(columns.at_us[0] - 1), "last": from_us(columns.at_us[-1])}
+    if not connection.execute(_FREE, span).scalar_one():
+        return False
+    try:
+        with connection.begin_nested():
+            _copy_in(connection, columns, "readings")
+    except psycopg.errors.UniqueViolation:  # another session stored some of them in this moment
+        return False
+    return True
+
+
+def stage(connection: sa.Connection, columns: ReadingColumns) -> None:
+    """COPY a batch into the session's staging table, in place of what it held."""
+    connection.exec_driver_sql(_STAGING)
+    _copy_in(connection, columns, "incoming_readings")
+
+
+def _copy_in(connection: sa.Connection, columns: ReadingColumns, table: str) -> None:
+    copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(table), sql.SQL(binary_copy.COLUMNS)
+    )
+    with driver(connection).cursor() as cursor, cursor.copy(copy) as stream:
+        stream.write(binary_copy.pack(columns))
+
+
+def _merge(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+    """Move staged rows, one per key, into ``readings``."""
+    accepted = connection.execute(_MERGE).rowcount
+    if accepted == len(columns):
+        return IngestResult(accepted)
+    conflicting = _keep_conflicts(connection, columns)
+    return IngestResult(accepted, len(columns) - accepted - conflicting, conflicting)
+
+
+def _compare(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+    """Judge staged rows whose keys are all stored."""
+    conflicting = _keep_conflicts(connection, columns)
+    return IngestResult(0, len(columns) - conflicting, conflicting)
+
+
+def _keep_conflicts(connection: sa.Connection, columns: ReadingColumns) -> int:
+    span = {"first": from_us(columns.at_us[0]), "last": from_us(columns.at_us[-1])}
+    return int(connection.execute(_KEEP_CONFLICTS, span).scalar_one())
+
+
+def _queue_rollups(connection: sa.Connection, columns: ReadingColumns) -> None:
+    """One row per touched point, over the time its readings speak of."""
+    points, index = np.unique(columns.point_id, return_inverse=True)
+    starts = np.full(len(points), np.iinfo(np.int64).max)
+    ends = np.full(len(points), np.iinfo(np.int64).min)
+    np.minimum.at(starts, index, columns.at_us - columns.interval_s.astype(np.int64) * 1_000_000)
+    np.maximum.at(ends, index, columns.at_us)
+    spans = {"points": points.tolist(), "starts": starts.tolist(), "ends": ends.tolist()}
+    connection.execute(_QUEUE, spans)
+
+
+# -- out ---------------------------------------------------------------------------------------------
+
+_OUT = """
+SELECT at, point_id, value, interval_s, valid_s FROM readings
+WHERE point_id = ANY({points}) AND at >= {start} AND at < {end} ORDER BY {order}
+"""
+_BY_POINT = "point_id, at"
+_BY_TIME = "at, point_id"
+
+
+def load(connection: sa.Connection, point_id: int, start: datetime, end: datetime) -> ReadingColumns:
+    """Readings of one point with ``start <= at < end``, oldest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return load_many(connection, [point_id], start, end)
+
+
+def load_many(
+    connection: sa.Connection, point_ids: Sequence[int], start: datetime, end: datetime
+) -> ReadingColumns:
+    """Readings of several points with ``start <= at < end``, ordered by point and time.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return ReadingColumns.concat(list(copy_out(connection, point_ids, start, end, by_time=False)))
+
+
+def around(
+    connection: sa.Connection, point_id: int, start: datetime, end: datetime, before: int = 1, after: int = 1
+) -> ReadingColumns:
+    """Readings of one point inside ``[start, end)`` with their neighbours.
+
+    Parameters
+    ----------
+    point_id : int
+    start, end : datetime
+    before, after : int
+        How many of the last readings before `start` and of the first ones from `end` on come along;
+        however far away they are.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    first = _neighbours(connection, point_id, start, before, earlier=True)
+    last = _neighbours(connection, point_id, end, after, earlier=False)
+    lower = min([start, *first])
+    upper = max([end, *(at + timedelta(microseconds=1) for at in last)])
+    return load(connection, point_id, lower, upper)
+
+
+def _neighbours(
+    connection: sa.Connection, point_id: int, at: datetime, count: int, *, earlier: bool
+) -> list[datetime]:
+    """Times of the `count` readings next to `at`: looked for nearby first, then everywhere."""
+    if count <= 0:
+        return []
+    near = at - _NEAR if earlier else at + _NEAR
+    found = _next_times(connection, point_id, at, count, near, earlier=earlier)
+    if len(found) < count:
+        found = _next_times(connection, point_id, at, count, None, earlier=earlier)
+    return found
+
+
+def _next_times(
+    connection: sa.Connection,
+    point_id: int,
+    at: datetime,
+    count: int,
+    limit: datetime | None,
+    *,
+    earlier: bool,
+) -> list[datetime]:
+    limits = {"near": "" if limit is None else "AND at >= :limit" if earlier else "AND at < :limit"}
+    side = "at < :at" if earlier else "at >= :at"
+    order = "DESC" if earlier else "ASC"
+    query = (
+        f"SELECT at FROM readings WHERE point_id = :point AND {side} {limits['near']} "  # noqa: S608
+        f"ORDER BY at {order} LIMIT :count"
+    )
+    parameters = {"point": point_id, "at": at, "count": count, "limit": limit}
+    return list(connection.execute(sa.text(query), parameters).scalars())
+
+
+def copy_out(
+    connection: sa.Connection,
+    point_ids: Sequence[int],
+    start: datetime,
+    end: datetime,
+    *,
+    by_time: bool = True,
+    block_rows: int = _BLOCK_ROWS,
+) -> Iterator[ReadingColumns]:
+    """Stream readings with ``start <= at < end`` in blocks, for exports of any length.
+
+    Parameters
+    ----------
+    connection : Connection
+        Must stay open, and unused otherwise, until the last block.
+    point_ids : sequence of int
+    start, end : datetime
+    by_time : bool
+        Order by time and then point, or by point and then time.
+    block_rows : int
+        Length of a block.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sql.SQL(_OUT).format(
+        points=sql.Literal(list(point_ids)),
+        start=sql.Literal(start),
+        end=sql.Literal(end),
+        order=sql.SQL(_BY_TIME if by_time else _BY_POINT),
+    )
+    copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)
+    with (
+        store_errors(),
+        unhurried(connection),
+        driver(connection).cursor() as cursor,
+        cursor.copy(copy) as stream,
+    ):
+        yield from _blocks(stream, block_rows)
+
+
+def _blocks(stream: psycopg.Copy, block_rows: int) -> Iterator[ReadingColumns]:
+    rows: list[bytes] = []
+    for row in stream:
+        rows.append(bytes(row))
+        if len(rows) >= block_rows:
+            yield binary_copy.unpack(b"".join(rows))
+            rows = []
+    if rows:
+        yield binary_copy.unpack(b"".join(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest reading of a point."""
+
+    point_id: int
+    point: str
+    at: datetime
+    value: float
+
+
+_LATEST = """
+SELECT p.id, p.key, r.at, r.value
+FROM points p JOIN sites s ON s.id = p.site_id
+CROSS JOIN LATERAL (
+    SELECT at, value FROM readings WHERE point_id = p.id AND at >= :since ORDER BY at DESC LIMIT 1
+) r
+WHERE s.key = :site AND p.retired_at IS NULL AND p.id <> ALL(:known)
+ORDER BY p.id
+"""
+
+
+def latest(connection: sa.Connection, site: str) -> list[Latest]:
+    """The newest reading of every point of a site that has one, by point.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    now = connection.execute(sa.text("SELECT now()")).scalar_one()
+    found: list[Latest] = []
+    for since in (now - timedelta(days=2), datetime(1900, 1, 1, tzinfo=UTC)):
+        known = [one.point_id for one in found]
+        rows = connection.execute(sa.text(_LATEST), {"site": site, "since": since, "known": known})
+        found += [Latest(*row) for row in rows]
+    return sorted(found, key=lambda one: one.point_id)

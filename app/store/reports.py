@@ -1,0 +1,486 @@
+"""What reports are built from, and the frozen ones.
+
+A closed report is a row that nobody can change (a trigger refuses); corrected figures are a new row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from app.domain import capacity
+from app.domain.attribution import EnergySplit
+from app.domain.evidence import (
+    LAST_MONTH,
+    LAST_YEAR,
+    PERIOD,
+    TRAILING,
+    YEAR_TO_DATE,
+    AlarmRow,
+    DeclaredRow,
+    Evidence,
+    FoundRow,
+    Frozen,
+    Gauge,
+    Loads,
+    PointFigures,
+    Water,
+)
+from app.domain.limits import limits_for
+from app.domain.period import Period, Step, floor, midnight, month_or_year, shift_months, starts
+from app.domain.pue import CLASSES, boundary
+from app.domain.quantity import ReadingKind, Role
+from app.domain.site import Point, Site
+from app.errors import CoverageTooLow, SeriesError
+from app.store import deployment, energy, events, findings, pue, tables, usage
+from app.store.engine import store_errors, unhurried
+from app.store.sites import Stored
+
+_POINTS_AT_ONCE = 60
+_LEAST_COVERAGE = 0.5
+"""An interval of which less is covered says nothing about its power."""
+
+
+# -- the figures of a period -------------------------------------------------------------------------
+
+
+def gather(connection: sa.Connection, stored: Stored, site: Site, name: str, now: datetime) -> Evidence:
+    """Everything that is known about a month or year of a site.
+
+    Parameters
+    ----------
+    name : str
+        ``2026-10`` or ``2026``.
+    now : datetime
+        A period that has not ended is reported up to the last closed quarter-hour.
+
+    Raises
+    ------
+    SeriesError
+        If `name` is no month or year, or has not begun.
+    StoreUnavailable
+        If the database is away.
+    """
+    period = month_or_year(name, site.zone)
+    if floor(now) <= period.start:
+        raise SeriesError(f"{name} has not begun at {site.id}; ask for a month or year that has")
+    known = Period(period.start, min(period.end, floor(now)))
+    with unhurried(connection):
+        return _gathered(connection, stored, site, name, period, known, now)
+
+
+def _gathered(
+    connection: sa.Connection,
+    stored: Stored,
+    site: Site,
+    name: str,
+    period: Period,
+    known: Period,
+    now: datetime,
+) -> Evidence:
+    profiles = deployment.limit_profiles(connection)
+    institution = stored.estate.institution[site.institution]
+    last_day = (period.end - timedelta(microseconds=1)).astimezone(site.zone).date()
+    number = stored.site_id[site.id]
+    return Evidence(
+        site=site,
+        institution=institution,
+        profiles=profiles,
+        limits=limits_for(site, institution, dict(profiles), last_day),
+        name=name,
+        period=period,
+        known=known,
+        now=now,
+        pue={
+            window: pue.document(connection, stored, site.id, span, profiles)
+            for window, span in windows(site, known).items()
+        },
+        quarters=_quarters(connection, number, known),
+        history=_history(connection, number, site, known.end),
+        peak_kw=_peaks(connection, number, site, known.end),
+        splits=_splits(connection, stored, site, name, known),
+        loads=tuple(_loads(connection, stored, site, known)),
+        points=_points(connection, stored, site, known),
+        tags_kwh=_tags(connection, stored, site, known),
+        water=_water(connection, stored, site, known),
+        gauges=_gauges(connection, stored, site, known),
+        findings=_findings(connection, number, known),
+        ledger=_ledger(connection, stored, number, known),
+        alarms=_alarms(connection, number, known),
+        conflicts=_conflicts(connection, stored, site, known),
+    )
+
+
+def windows(site: Site, known: Period) -> dict[str, Period]:
+    """Spans of the PUE figures of a report: the period, and the two that end with it."""
+    first = (known.end - timedelta(microseconds=1)).astimezone(site.zone).date().replace(month=1, day=1)
+    return {
+        PERIOD: known,
+        YEAR_TO_DATE: Period(midnight(first, site.zone), known.end),
+        TRAILING: Period(shift_months(known.end, -12, site.zone), known.end),
+    }
+
+
+_COLUMNS = ("facility_kwh", "it_kwh", *(f"{name}_kwh" for name in CLASSES))
+_QUARTERS = f"""
+SELECT (extract(epoch FROM at) * 1000000)::bigint AS at_us, {", ".join(_COLUMNS)},
+       coverage_ratio, estimated_ratio
+FROM site_15m WHERE site_id = :site AND room = '' AND at >= :start AND at < :end ORDER BY at
+"""  # noqa: S608 - column names of this module
+
+
+def _quarters(connection: sa.Connection, number: int, span: Period) -> pd.DataFrame:
+    rows = _rows(connection, _QUARTERS, site=number, start=span.start, end=span.end)
+    columns = ["at_us", *_COLUMNS, "coverage_ratio", "estimated_ratio"]
+    table = pd.DataFrame(rows, columns=columns)
+    index = pd.DatetimeIndex(pd.to_datetime(table.pop("at_us").astype("int64"), unit="us", utc=True))
+    return table.astype(float).set_index(index)
+
+
+_HISTORY = """
+SELECT (at AT TIME ZONE :zone)::date AS day, sum(facility_kwh), sum(it_kwh), sum(coverage_ratio) * 900
+FROM site_15m WHERE site_id = :site AND room = '' AND at < :end GROUP BY day ORDER BY day
+"""
+_PEAKS = """
+SELECT (at AT TIME ZONE :zone)::date AS day, max(it_kwh / coverage_ratio) * 4
+FROM site_15m WHERE site_id = :site AND room = '' AND at < :end AND coverage_ratio >= :least
+GROUP BY day ORDER BY day
+"""
+
+
+def _history(connection: sa.Connection, number: int, site: Site, end: datetime) -> pd.DataFrame:
+    rows = _rows(connection, _HISTORY, site=number, zone=site.time_zone, end=end)
+    table = pd.DataFrame(rows, columns=["day", "facility_kwh", "it_kwh", "covered_s"])
+    days = [row[0] for row in rows]
+    lengths_s = [
+        (midnight(d + timedelta(days=1), site.zone) - midnight(d, site.zone)).total_seconds() for d in days
+    ]
+    table = table.drop(columns="day").astype(float)
+    table["coverage_ratio"] = np.minimum(table["covered_s"] / np.array(lengths_s, float), 1.0)
+    return table.drop(columns="covered_s").set_index(pd.DatetimeIndex(pd.to_datetime(days)))
+
+
+def _peaks(connection: sa.Connection, number: int, site: Site, end: datetime) -> pd.Series[float]:
+    values = {"site": number, "zone": site.time_zone, "end": end, "least": _LEAST_COVERAGE}
+    rows = _rows(connection, _PEAKS, **values)
+    index = pd.DatetimeIndex(pd.to_datetime([day for day, _ in rows]))
+    return pd.Series([float(peak) for _, peak in rows], index, dtype=float)
+
+
+def _splits(
+    connection: sa.Connection, stored: Stored, site: Site, name: str, known: Period
+) -> dict[str, EnergySplit]:
+    spans = {PERIOD: known, LAST_YEAR: _shifted(site, known, -12)}
+    if len(name) > 4:
+        spans[LAST_MONTH] = _shifted(site, known, -1)
+    found = {key: _split(connection, stored, site, span) for key, span in spans.items()}
+    return {key: split for key, split in found.items() if split is not None}
+
+
+def _shifted(site: Site, known: Period, months: int) -> Period:
+    """The same part of an earlier month or year; a whole month if this one is whole."""
+    first, last = (shift_months(at, months, site.zone) for at in (known.start, known.end))
+    return Period(first, last)
+
+
+def _split(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> EnergySplit | None:
+    try:
+        return usage.split(connection, stored, site, span)
+    except CoverageTooLow:  # the report says that there is nothing to compare with
+        return None
+
+
+def _loads(connection: sa.Connection, stored: Stored, site: Site, known: Period) -> Iterator[Loads]:
+    points = usage.capacity_points(site)
+    for start, end in starts(known, Step.MONTH, site.zone):
+        span = Period(start, end)
+        table = _frame(connection, stored, points, span)
+        yield Loads(
+            span,
+            capacity.it_load(usage.it_energy(site, table), site),
+            capacity.room_it_loads(site, table),
+            capacity.feed_loads(site, table),
+        )
+
+
+def _frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], span: Period) -> pd.DataFrame:
+    """The energies of all points, fetched some at a time: the rows take more room than the table."""
+    parts = [
+        usage.frame(connection, stored, points[i : i + _POINTS_AT_ONCE], span)
+        for i in range(0, len(points), _POINTS_AT_ONCE)
+    ]
+    return pd.concat(parts, axis=1) if parts else usage.frame(connection, stored, [], span)
+
+
+def _points(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> dict[str, PointFigures]:
+    numbers = {stored.point_id[p.id]: p.id for p in site.points()}
+    found = energy.by_point(connection, site, list(numbers), span)
+    return {numbers[n]: PointFigures(e.energy_kwh, e.covered_s, e.estimated_s) for n, e in found.items()}
+
+
+_TAGS = """
+SELECT (ARRAY['measured', 'interpolated', 'estimated', 'manual'])[tag], sum(energy_kwh)
+FROM energy_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GROUP BY tag ORDER BY tag
+"""
+
+
+def _tags(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> dict[str, float]:
+    numbers = [stored.point_id[p.id] for p in boundary(site).points()]
+    return dict(_rows(connection, _TAGS, points=numbers, start=span.start, end=span.end))
+
+
+_WATER = """
+SELECT point_id, sum(volume_m3), sum(coverage_ratio) * 900
+FROM volume_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GROUP BY point_id
+"""
+
+
+def _water(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Water | None:
+    weights = {stored.point_id[p.id]: p.weight for p in site.carriers(Role.WATER)}
+    if not weights:
+        return None
+    rows = _rows(connection, _WATER, points=list(weights), start=span.start, end=span.end)
+    covered_s = min((s for *_, s in rows), default=0.0) if len(rows) == len(weights) else 0.0
+    return Water(sum(weights[n] * volume for n, volume, _ in rows), covered_s)
+
+
+_GAUGES = """
+SELECT point_id, sum(mean * samples) / sum(samples), min(lowest), max(highest), sum(samples)
+FROM gauge_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GROUP BY point_id
+"""
+
+
+def _gauges(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> dict[str, Gauge]:
+    numbers = {stored.point_id[p.id]: p.id for p in site.points() if p.kind is ReadingKind.GAUGE}
+    rows = _rows(connection, _GAUGES, points=list(numbers), start=span.start, end=span.end)
+    return {numbers[n]: Gauge(mean, low, high, int(samples)) for n, mean, low, high, samples in rows}
+
+
+def _findings(connection: sa.Connection, number: int, span: Period) -> tuple[FoundRow, ...]:
+    listed = findings.listing(connection, number, start=span.start, end=span.end)
+    return tuple(
+        FoundRow(f.kind, f.point, f.start, f.end, f.severity, f.state, f.effect_kwh)
+        for f in sorted(listed, key=lambda f: (f.start, f.point, f.kind))
+    )
+
+
+def _ledger(connection: sa.Connection, stored: Stored, number: int, span: Period) -> tuple[DeclaredRow, ...]:
+    keys = stored.point_key
+    return tuple(
+        DeclaredRow(
+            e.kind.value,
+            keys.get(e.point_id or 0, ""),
+            e.start,
+            e.end,
+            e.author,
+            e.note,
+            e.withdrawn_at is not None,
+        )
+        for e in events.listing(connection, number)
+        if e.start < span.end and e.end >= span.start
+    )
+
+
+_ALARMS = """
+SELECT rule, severity, started_at, resolved_at, value, limit_value,
+       coalesce(document->>'moved', document->>'load_class', '')
+FROM alarms
+WHERE site_id = :site AND fired_at IS NOT NULL AND started_at < :end
+  AND (resolved_at IS NULL OR resolved_at >= :start)
+ORDER BY started_at, id
+"""
+
+
+def _alarms(connection: sa.Connection, number: int, span: Period) -> tuple[AlarmRow, ...]:
+    rows = _rows(connection, _ALARMS, site=number, start=span.start, end=span.end)
+    return tuple(AlarmRow(*row) for row in rows)
+
+
+_CONFLICTS = """
+SELECT count(*) FROM reading_conflicts WHERE point_id = ANY(:points) AND at >= :start AND at < :end
+"""
+
+
+def _conflicts(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> int:
+    numbers = [stored.point_id[p.id] for p in site.points()]
+    return int(_rows(connection, _CONFLICTS, points=numbers, start=span.start, end=span.end)[0][0])
+
+
+def _rows(connection: sa.Connection, query: str, **values: Any) -> Sequence[Any]:
+    with store_errors():
+        return connection.execute(sa.text(query), values).all()
+
+
+# -- what has changed --------------------------------------------------------------------------------
+
+
+_MARKS = """
+SELECT to_char(day, 'YYYY-MM'),
+       sum(hashtextextended(point_id || ' ' || day || ' ' || round(energy_kwh::numeric, 5) || ' '
+           || round(covered_s::numeric) || ' ' || round(estimated_s::numeric), 0))::text
+FROM energy_day WHERE point_id = ANY(:points) GROUP BY 1 ORDER BY 1
+"""
+_DEFINITION = """
+SELECT md5(s.definition::text || string_agg(p.definition::text || p.role || p.weight, ' ' ORDER BY p.id))
+FROM sites s JOIN points p ON p.site_id = s.id AND p.retired_at IS NULL WHERE s.id = :site GROUP BY s.id
+"""
+
+
+def marks(connection: sa.Connection, stored: Stored, site: Site) -> dict[str, str]:
+    """For every month with energy a mark that changes when the energy or the site's definition does.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    definition = _rows(connection, _DEFINITION, site=stored.site_id[site.id])
+    numbers = [stored.point_id[p.id] for p in site.points()]
+    what = definition[0][0] if definition else ""
+    return {month: f"{what} {mark}" for month, mark in _rows(connection, _MARKS, points=numbers)}
+
+
+def is_settled(connection: sa.Connection, stored: Stored, site: Site) -> bool:
+    """Whether no reading of the site waits for its energy to be computed.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    numbers = [stored.point_id[p.id] for p in site.points()]
+    query = "SELECT EXISTS (SELECT FROM rollup_queue WHERE point_id = ANY(:points))"
+    return not _rows(connection, query, points=numbers)[0][0]
+
+
+def lock_closing(connection: sa.Connection) -> None:
+    """Let only one transaction at a time freeze reports; it waits for the one before.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    _rows(connection, "SELECT pg_advisory_xact_lock(:key)", key=_LOCK)
+
+
+_LOCK = 0x57A7_0006
+
+
+def seen_marks(connection: sa.Connection, of: str) -> dict[str, str]:
+    """Marks at which the reports of a site or institution were last looked at, by period.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return dict(deployment.load(connection, f"report_marks:{of}") or {})
+
+
+def save_marks(connection: sa.Connection, of: str, marks: Mapping[str, str]) -> None:
+    """Remember them.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    deployment.save(connection, f"report_marks:{of}", dict(marks))
+
+
+# -- frozen reports ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where the frozen reports of a site, or of an institution, are kept."""
+
+    table: str
+    number: int
+
+    @classmethod
+    def of_site(cls, stored: Stored, site_id: str) -> Shelf:
+        """Those of a site."""
+        return cls("reports", stored.site_id[site_id])
+
+    @classmethod
+    def of_institution(cls, connection: sa.Connection, institution_id: str) -> Shelf:
+        """Those of an institution.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        number = _rows(connection, "SELECT id FROM institutions WHERE key = :key", key=institution_id)
+        return cls("institution_reports", number[0][0])
+
+    @property
+    def _table(self) -> sa.Table:
+        return tables.metadata.tables[self.table]
+
+    def _where(self, period: str | None) -> list[sa.ColumnElement[bool]]:
+        columns = self._table.c
+        owner = columns["site_id" if self.table == "reports" else "institution_id"]
+        here = [owner == self.number, columns.closed.is_(True)]
+        return here if period is None else [*here, columns.period == period]
+
+    def newest(self, connection: sa.Connection, period: str, revision: int | None = None) -> Frozen | None:
+        """The newest revision of a period, or the one asked for; None where there is none.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        c = self._table.c
+        query = sa.select(c.period, c.revision, c.document, c.sha256, c.created_at).where(
+            *self._where(period)
+        )
+        if revision is not None:
+            query = query.where(c.revision == revision)
+        with store_errors():
+            row = connection.execute(query.order_by(c.revision.desc()).limit(1)).one_or_none()
+        return None if row is None else Frozen(*row)
+
+    def listing(self, connection: sa.Connection) -> list[tuple[str, int, str, datetime]]:
+        """Every frozen revision: period, revision, SHA-256 and when; newest first.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        c = self._table.c
+        query = sa.select(c.period, c.revision, c.sha256, c.created_at).where(*self._where(None))
+        with store_errors():
+            rows = connection.execute(query.order_by(c.period.desc(), c.revision.desc())).all()
+        return [(p, r, sha, at) for p, r, sha, at in rows]
+
+    def freeze(self, connection: sa.Connection, frozen: Frozen) -> None:
+        """Store a revision for good.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        owner = "site_id" if self.table == "reports" else "institution_id"
+        row = {
+            owner: self.number,
+            "period": frozen.period,
+            "revision": frozen.revision,
+            "document": frozen.document,
+            "sha256": frozen.sha256,
+            "created_at": frozen.created_at,
+            "closed": True,
+        }
+        with store_errors():
+            connection.execute(sa.insert(self._table).values(row))

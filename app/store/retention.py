@@ -1,0 +1,190 @@
+"""How long each kind of data is kept, and the daily work that keeps it so.
+
+Raw readings go first; 15-minute figures stay for at least ten years, daily ones for ever. Nothing is
+dropped that a rollup still has to read, and every dropped reading is counted in ``dropped_readings``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from app.errors import ConfigError, StoreUnavailable
+from app.store import partitions, tables, timescale
+from app.store.engine import begin, store_errors, unhurried
+
+TEN_YEARS_DAYS = 3653
+INTERVAL_TABLES = (tables.energy_15m, tables.volume_15m, tables.gauge_15m, tables.site_15m)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Days for which each kind of data is kept."""
+
+    readings_days: int | None = None
+    """Raw readings. Default: 395 (13 months) on TimescaleDB, which compresses them, else 90."""
+    intervals_days: int = TEN_YEARS_DAYS
+    """15-minute figures."""
+    late_days: int = 30
+    """Readings may come this late without cost; on TimescaleDB older ones are compressed."""
+
+    def __post_init__(self) -> None:
+        if self.intervals_days < TEN_YEARS_DAYS:
+            raise ConfigError(
+                f"{self.intervals_days} days is too short; 15-minute figures are kept for at least "
+                f"{TEN_YEARS_DAYS} days (10 years)",
+                key="retention.intervals_days",
+            )
+        if self.late_days < 1 or (self.readings_days is not None and self.readings_days < self.late_days):
+            raise ConfigError(
+                f"readings are kept at least as long as late ones may come: {self.late_days} days, 1 or more",
+                key="retention.readings_days",
+            )
+
+    def kept_readings_days(self, hypertables: bool) -> int:
+        """Days for which raw readings are kept in a store of this kind."""
+        if self.readings_days is not None:
+            return self.readings_days
+        return 395 if hypertables else 90
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """What one run of :func:`maintain` did."""
+
+    made: tuple[str, ...] = ()
+    """Partitions made ahead."""
+    dropped: tuple[str, ...] = ()
+    """Partitions and chunks of readings dropped, as ``start..end``."""
+    dropped_readings: int = 0
+    postponed: tuple[str, ...] = ()
+    """Those that are due, but a rollup has not read them or somebody uses them."""
+    dropped_rows: int = 0
+    """Rows of 15-minute figures dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One partition or chunk of ``readings``."""
+
+    name: str
+    start: datetime
+    end: datetime
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%d}..{self.end:%Y-%m-%d}"
+
+
+def maintain(engine: sa.Engine, policy: Retention, now: datetime) -> Maintenance:
+    """Make partitions ahead, set up compression, drop what is too old. Run daily; harmless at any time.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away. A table that is in use is left for the next run instead.
+    """
+    with begin(engine) as connection:
+        hypertables = timescale.is_hypertable(connection, "readings")
+        made = partitions.ensure_ahead(connection, now)
+    if hypertables:
+        timescale.set_compression(engine, timedelta(days=policy.late_days))
+    oldest = now - timedelta(days=policy.kept_readings_days(hypertables))
+    dropped, count, postponed = _drop_readings(engine, oldest)
+    rows = _drop_intervals(engine, now - timedelta(days=policy.intervals_days))
+    return Maintenance(tuple(made), tuple(dropped), count, tuple(postponed), rows)
+
+
+def slices(connection: sa.Connection) -> list[Slice]:
+    """Partitions or chunks of ``readings``, oldest first."""
+    if timescale.is_hypertable(connection, "readings"):
+        return [Slice(*row) for row in timescale.chunks(connection, "readings")]
+    return [Slice(*row) for row in partitions.existing(connection)]
+
+
+def raw_horizon(connection: sa.Connection) -> datetime | None:
+    """Instant before which raw readings may be missing because retention dropped them; None: never.
+
+    A rollup must not replace or remove figures of intervals before it.
+    """
+    query = "SELECT dropped_before FROM horizons WHERE kind = 'readings'"
+    found: datetime | None = connection.execute(sa.text(query)).scalar()
+    return found
+
+
+# -- raw readings ------------------------------------------------------------------------------------
+
+
+def _drop_readings(engine: sa.Engine, oldest: datetime) -> tuple[list[str], int, list[str]]:
+    with store_errors(), engine.connect() as connection:
+        due = [one for one in slices(connection) if one.end <= oldest]
+    counts: dict[str, int] = {}
+    try:
+        for one in due:
+            count = _drop_slice(engine, one)
+            if count is not None:
+                counts[str(one)] = count
+    except StoreUnavailable as error:  # in use: whoever holds one holds them all
+        _log.warning("old readings stay until the next run: %s", error)
+    return list(counts), sum(counts.values()), [str(one) for one in due if str(one) not in counts]
+
+
+_PENDING = sa.text("SELECT 1 FROM rollup_queue WHERE start_at < :end AND end_at >= :start LIMIT 1")
+_COUNT = sa.text("SELECT count(*) FROM readings WHERE at >= :start AND at < :end")
+_LEDGER = sa.text(
+    """
+    INSERT INTO dropped_readings (collector, reason, readings, detail)
+    VALUES ('retention', 'older than retention keeps', :count, CAST(:detail AS jsonb))
+    """
+)
+_HORIZON = sa.text(
+    """
+    INSERT INTO horizons (kind, dropped_before) VALUES (:kind, :at)
+    ON CONFLICT (kind) DO UPDATE
+    SET dropped_before = greatest(horizons.dropped_before, excluded.dropped_before)
+    """
+)
+
+
+def _drop_slice(engine: sa.Engine, one: Slice) -> int | None:
+    """Drop one slice and count it; None if a rollup still has to read it."""
+    span = {"start": one.start, "end": one.end}
+    with begin(engine) as connection, unhurried(connection):
+        connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+        connection.exec_driver_sql(f"LOCK TABLE {one.name} IN ACCESS EXCLUSIVE MODE")
+        if connection.execute(_PENDING, span).first() is not None:
+            return None
+        count: int = connection.execute(_COUNT, span).scalar_one()
+        _drop_table(connection, one)
+        connection.execute(_LEDGER, {"count": count, "detail": json.dumps({"span": str(one)})})
+        connection.execute(_HORIZON, {"kind": "readings", "at": one.end})
+    return count
+
+
+def _drop_table(connection: sa.Connection, one: Slice) -> None:
+    if timescale.is_hypertable(connection, "readings"):
+        timescale.drop_chunks(connection, "readings", one.start, one.end)
+    else:
+        connection.exec_driver_sql(f"DROP TABLE {one.name}")
+
+
+# -- 15-minute figures -------------------------------------------------------------------------------
+
+
+def _drop_intervals(engine: sa.Engine, oldest: datetime) -> int:
+    return sum(_drop_rows(engine, table, oldest) for table in INTERVAL_TABLES)
+
+
+def _drop_rows(engine: sa.Engine, table: sa.Table, oldest: datetime) -> int:
+    due = table.c.at < oldest
+    with begin(engine) as connection, unhurried(connection):
+        if connection.execute(sa.select(table.c.at).where(due).limit(1)).first() is None:
+            return 0
+        count = connection.execute(sa.delete(table).where(due)).rowcount
+        connection.execute(_HORIZON, {"kind": table.name, "at": oldest})
+    return count

@@ -1,0 +1,284 @@
+"""Institutions, sites, meters and points: what the configuration declares, kept in the database.
+
+The site file is synchronised at start; from then on the database is what everything else reads. A
+definition is stored without the values that equal their defaults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.dialects.postgresql import insert
+
+from app.domain.site import Estate, Institution, InstitutionClass, Meter, Point, Site
+from app.store import tables
+from app.store.engine import store_errors
+
+_LOCK = 0x57A7_0003
+_SITE, _METER, _POINT = TypeAdapter(Site), TypeAdapter(Meter), TypeAdapter(Point)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The estate as the database has it, with the numbers of its parts."""
+
+    estate: Estate
+    site_id: Mapping[str, int] = field(default_factory=dict)
+    meter_id: Mapping[str, int] = field(default_factory=dict)
+    point_id: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def point_key(self) -> dict[int, str]:
+        """Point key by number."""
+        return {number: key for key, number in self.point_id.items()}
+
+    @property
+    def site_key(self) -> dict[int, str]:
+        """Site key by number."""
+        return {number: key for key, number in self.site_id.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What a synchronisation changed."""
+
+    recomputed_points: tuple[str, ...] = ()
+    """Points whose whole history was queued for rollup, because their energy changes."""
+    retired_points: tuple[str, ...] = ()
+    """Points that are no longer declared; their readings stay."""
+
+
+def sync(connection: sa.Connection, estate: Estate) -> SyncResult:
+    """Make the database say what `estate` says, in the transaction of `connection`.
+
+    What is no longer declared is retired, not deleted; declared again, it comes back with its history.
+    Where a change moves energy (see :func:`point_hash`, :func:`site_hash`), the history of the points
+    concerned is queued for rollup.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        before = _hashes(connection)
+        _write(connection, estate)
+        retired = _retire(connection, estate)
+        changed = _changed(before, _hashes(connection), estate)
+        _queue_history(connection, changed)
+    return SyncResult(tuple(sorted(changed)), retired)
+
+
+def load(connection: sa.Connection) -> Stored:
+    """The declared estate (nothing retired), with numbers.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        sites = _current(connection, tables.sites)
+        meters = _current(connection, tables.meters)
+        points = _current(connection, tables.points)
+        points_of, meters_of = _grouped(points, "meter_id"), _grouped(meters, "site_id")
+        institutions = connection.execute(
+            sa.select(tables.institutions).order_by(tables.institutions.c.position, tables.institutions.c.id)
+        ).all()
+    estate = Estate(
+        institutions=tuple(
+            Institution(id=row.key, name=row.name, institution_class=InstitutionClass(row.institution_class))
+            for row in institutions
+        ),
+        sites=tuple(_site(row, meters_of[row.id], points_of) for row in sites),
+    )
+    return Stored(estate, _numbers(sites), _numbers(meters), _numbers(points))
+
+
+# -- hashes ------------------------------------------------------------------------------------------
+
+
+def point_hash(meter: Meter, point: Point) -> str:
+    """Changes exactly when a setting changes that moves the energy computed from stored readings.
+
+    Unit and stamp are not among them: they are applied on arrival.
+    """
+    bounds = (point.modulus_kwh, point.max_power_kw, meter.rated_power_kw)
+    return _hash([point.role, point.kind, point.multiplier, point.falls, point.interval_s, *bounds])
+
+
+def site_hash(site: Site) -> str:
+    """Changes exactly when a setting changes that moves the sums of the site."""
+    tree = [
+        [m.id, m.room, sorted(m.fed_by), [[p.id, p.role, p.kind, p.weight] for p in m.points]]
+        for m in site.meters
+    ]
+    return _hash([site.time_zone, site.facility_is, site.it_energy_at, sorted(tree, key=repr)])
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+# -- writing -----------------------------------------------------------------------------------------
+
+
+def _write(connection: sa.Connection, estate: Estate) -> None:
+    institutions = _upsert(connection, tables.institutions, map(_institution_row, estate.institutions))
+    sites = _upsert(connection, tables.sites, (_site_row(s, institutions) for s in estate.sites))
+    pairs = [(site, meter) for site in estate.sites for meter in site.meters]
+    meters = _upsert(connection, tables.meters, (_meter_row(m, sites[s.id]) for s, m in pairs))
+    points = (_point_row(m, p, meters[m.id], sites[s.id]) for s, m in pairs for p in m.points)
+    _upsert(connection, tables.points, points)
+
+
+def _institution_row(institution: Institution) -> dict[str, Any]:
+    return {
+        "key": institution.id,
+        "name": institution.name,
+        "institution_class": institution.institution_class.value,
+    }
+
+
+def _site_row(site: Site, institutions: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "key": site.id,
+        "institution_id": institutions[site.institution],
+        "name": site.name,
+        "time_zone": site.time_zone,
+        "definition": _definition(_SITE, replace(site, meters=())),
+        "definition_hash": site_hash(site),
+        "retired_at": None,
+    }
+
+
+def _meter_row(meter: Meter, site_id: int) -> dict[str, Any]:
+    return {
+        "key": meter.id,
+        "site_id": site_id,
+        "name": meter.name,
+        "room": meter.room,
+        "definition": _definition(_METER, replace(meter, points=())),
+        "retired_at": None,
+    }
+
+
+def _point_row(meter: Meter, point: Point, meter_id: int, site_id: int) -> dict[str, Any]:
+    return {
+        "key": point.id,
+        "meter_id": meter_id,
+        "site_id": site_id,
+        "role": point.role.value,
+        "kind": point.kind.value,
+        "weight": point.weight,
+        "definition": _definition(_POINT, point),
+        "definition_hash": point_hash(meter, point),
+        "retired_at": None,
+    }
+
+
+def _definition(adapter: TypeAdapter[Any], thing: Any) -> Any:
+    """JSON without defaults; infinities occur only as defaults."""
+    return adapter.dump_python(thing, mode="json", exclude_defaults=True)
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Insert or update by key; number by key."""
+    values = [{"position": position, **row} for position, row in enumerate(rows)]
+    if not values:
+        return {}
+    statement = insert(table)
+    fresh = {name: statement.excluded[name] for name in values[0] if name != "key"}
+    upsert = statement.on_conflict_do_update(index_elements=[table.c.key], set_=fresh)
+    return {row.key: row.id for row in connection.execute(upsert.returning(table.c.key, table.c.id), values)}
+
+
+def _retire(connection: sa.Connection, estate: Estate) -> tuple[str, ...]:
+    retired: tuple[str, ...] = ()
+    declared = ((tables.sites, estate.site), (tables.meters, estate.meter), (tables.points, estate.point))
+    for table, keys in declared:
+        gone = sa.and_(table.c.retired_at.is_(None), table.c.key.not_in(list(keys)))
+        update = sa.update(table).where(gone).values(retired_at=sa.func.now()).returning(table.c.key)
+        retired = tuple(sorted(connection.execute(update).scalars()))
+    return retired
+
+
+# -- what to compute again ---------------------------------------------------------------------------
+
+
+def _hashes(connection: sa.Connection) -> dict[tuple[str, str], str]:
+    """Hash by table and key, of what is declared."""
+    return {
+        (table.name, row.key): row.definition_hash
+        for table in (tables.sites, tables.points)
+        for row in connection.execute(
+            sa.select(table.c.key, table.c.definition_hash).where(table.c.retired_at.is_(None))
+        )
+    }
+
+
+def _changed(
+    before: dict[tuple[str, str], str], after: dict[tuple[str, str], str], estate: Estate
+) -> set[str]:
+    """Keys of the points whose history has to be computed again; a new point counts as changed."""
+    differing = {name for name, value in after.items() if before.get(name) != value}
+    points = {key for table, key in differing if table == "points"}
+    for table, key in differing:
+        if table == "sites":
+            points |= {p.id for p in estate.site[key].points()}
+    return points
+
+
+_QUEUE_HISTORY = sa.text(
+    """
+    INSERT INTO rollup_queue (point_id, start_at, end_at)
+    SELECT p.id, oldest.at - make_interval(secs => oldest.interval_s), newest.at
+    FROM points p
+    CROSS JOIN LATERAL (SELECT at, interval_s FROM readings WHERE point_id = p.id ORDER BY at LIMIT 1) oldest
+    CROSS JOIN LATERAL (SELECT at FROM readings WHERE point_id = p.id ORDER BY at DESC LIMIT 1) newest
+    WHERE p.key = ANY(:keys)
+    """
+)
+
+
+def _queue_history(connection: sa.Connection, points: set[str]) -> None:
+    if points:
+        connection.execute(_QUEUE_HISTORY, {"keys": sorted(points)})
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+
+def _current(connection: sa.Connection, table: sa.Table) -> list[sa.Row[Any]]:
+    query = sa.select(table).where(table.c.retired_at.is_(None)).order_by(table.c.position, table.c.id)
+    return list(connection.execute(query))
+
+
+def _numbers(rows: list[sa.Row[Any]]) -> dict[str, int]:
+    return {row.key: row.id for row in rows}
+
+
+def _grouped(rows: list[sa.Row[Any]], column: str) -> dict[int, list[sa.Row[Any]]]:
+    groups: dict[int, list[sa.Row[Any]]] = defaultdict(list)
+    for row in rows:
+        groups[getattr(row, column)].append(row)
+    return groups
+
+
+def _site(row: sa.Row[Any], meters: list[sa.Row[Any]], points_of: dict[int, list[sa.Row[Any]]]) -> Site:
+    return replace(
+        _SITE.validate_python(row.definition), meters=tuple(_meter(m, points_of[m.id]) for m in meters)
+    )
+
+
+def _meter(row: sa.Row[Any], points: list[sa.Row[Any]]) -> Meter:
+    own = [_POINT.validate_python(p.definition) for p in points]
+    return _METER.validate_python({**row.definition, "points": own})

@@ -1,0 +1,174 @@
+"""What the store is made of, how big it is, and when the disk is full: ``wattline db status``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.errors import StoreUnavailable
+from app.store import retention, timescale
+from app.store.engine import connect
+from app.store.migrate import current_status
+
+_INTERVALS_PER_DAY = 96
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """State of the store; sizes in bytes, with indexes."""
+
+    server: str
+    """Name and version of the server."""
+    kind: str
+    """``timescaledb`` or ``native partitions``."""
+    timescale_version: str | None
+    timescale_note: str
+    """Why TimescaleDB is not in use where the server has it, else empty."""
+    revision: str | None
+    head: str
+    up_to_date: bool
+    slices: int
+    """Partitions or chunks of raw readings."""
+    compressed_slices: int
+    readings: int
+    """Stored raw readings, as the planner estimates them."""
+    readings_bytes: int
+    size_bytes: int
+    growth_bytes_per_day: int
+    """At the present rate of readings, before compression and retention."""
+    disk_free_bytes: int | None
+    """None where the disk is another machine's."""
+    disk_full_on: date | None
+    """None where it is unknown or more than 100 years away."""
+    queued_rollups: int
+    conflicting_readings: int
+    raw_horizon: datetime | None
+    """Raw readings before this were dropped by retention."""
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON-ready values."""
+        return {k: v.isoformat() if isinstance(v, date) else v for k, v in asdict(self).items()}
+
+
+def status(engine: sa.Engine, disk_free_bytes: int | None = None) -> StoreStatus:
+    """Look at the store.
+
+    Parameters
+    ----------
+    engine : Engine
+    disk_free_bytes : int, optional
+        Free space of the disk that holds the database, where the caller can see it.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away or was never migrated.
+    """
+    with connect(engine) as connection:
+        schema = current_status(connection)
+        if schema.current is None:
+            raise StoreUnavailable("the database is empty; run: wattline db upgrade")
+        now = connection.execute(sa.text("SELECT now()")).scalar_one()
+        growth = _growth_bytes_per_day(connection, now)
+        return StoreStatus(
+            **_server(connection),
+            **_readings(connection),
+            **_counts(connection),
+            revision=schema.current,
+            head=schema.head,
+            up_to_date=schema.up_to_date,
+            size_bytes=_scalar(connection, "SELECT pg_database_size(current_database())"),
+            growth_bytes_per_day=growth,
+            disk_free_bytes=disk_free_bytes,
+            disk_full_on=full_on(now.date(), disk_free_bytes, growth),
+            raw_horizon=retention.raw_horizon(connection),
+        )
+
+
+def full_on(today: date, free_bytes: int | None, growth_bytes_per_day: int) -> date | None:
+    """Day on which the free space is used up; None where unknown or more than 100 years away."""
+    if free_bytes is None or growth_bytes_per_day <= 0:
+        return None
+    days = math.floor(free_bytes / growth_bytes_per_day)
+    return today + timedelta(days=days) if days < 36_525 else None
+
+
+def _scalar(connection: sa.Connection, query: str, **values: Any) -> Any:
+    return connection.execute(sa.text(query), values).scalar()
+
+
+def _server(connection: sa.Connection) -> dict[str, Any]:
+    extension = timescale.version(connection)
+    hypertables = timescale.is_hypertable(connection, "readings")
+    return {
+        "server": f"PostgreSQL {_scalar(connection, 'SHOW server_version')}",
+        "kind": "timescaledb" if hypertables else "native partitions",
+        "timescale_version": extension,
+        "timescale_note": "" if hypertables else _note(connection, extension),
+    }
+
+
+def _note(connection: sa.Connection, extension: str | None) -> str:
+    if extension:
+        return (
+            "TimescaleDB came after the tables were made; move to a new database (wattline db move) to use it"
+        )
+    if timescale.is_offered(connection):
+        return (
+            "the server offers TimescaleDB but this user may not create it; let a superuser run "
+            "CREATE EXTENSION timescaledb in a new database and move there (wattline db move)"
+        )
+    return ""
+
+
+def _readings(connection: sa.Connection) -> dict[str, Any]:
+    found = retention.slices(connection)
+    hypertable = timescale.is_hypertable(connection, "readings")
+    sizes = [
+        _scalar(connection, "SELECT pg_total_relation_size(CAST(:t AS regclass))", t=s.name) for s in found
+    ]
+    return {
+        "slices": len(found),
+        "compressed_slices": timescale.compressed_chunks(connection, "readings") if hypertable else 0,
+        "readings": timescale.row_estimate(connection, "readings")
+        if hypertable
+        else _row_estimate(connection),
+        "readings_bytes": timescale.size_bytes(connection, "readings") if hypertable else sum(sizes),
+    }
+
+
+def _row_estimate(connection: sa.Connection) -> int:
+    estimate = _scalar(
+        connection,
+        "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0) FROM pg_inherits i "
+        "JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass('readings')",
+    )
+    return int(estimate)
+
+
+def _counts(connection: sa.Connection) -> dict[str, Any]:
+    return {
+        "queued_rollups": _scalar(connection, "SELECT count(*) FROM rollup_queue"),
+        "conflicting_readings": _scalar(connection, "SELECT count(*) FROM reading_conflicts"),
+    }
+
+
+# -- growth ------------------------------------------------------------------------------------------
+
+_READING_BYTES = 120
+_INTERVAL_BYTES = 150
+"""A row with its indexes, measured on PostgreSQL 18 with room for page fill."""
+
+
+def _growth_bytes_per_day(connection: sa.Connection, now: datetime) -> int:
+    """Readings of the last day, and the 15-minute figures of the points that sent them."""
+    row = connection.execute(
+        sa.text("SELECT count(*), count(DISTINCT point_id) FROM readings WHERE at > :since AND at <= :now"),
+        {"since": now - timedelta(days=1), "now": now},
+    ).one()
+    readings, points = row
+    return int(readings * _READING_BYTES + points * _INTERVALS_PER_DAY * _INTERVAL_BYTES)

@@ -1,0 +1,443 @@
+"""The tables, for building queries; ``migrations/`` makes them and a test compares the two.
+
+Every instant is ``timestamptz`` in UTC; every measured value is double precision in the house unit.
+No key column may be NULL. The comments on columns live in the migrations.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.schema import SchemaItem
+
+metadata = MetaData()
+
+TAG_MEASURED, TAG_INTERPOLATED, TAG_ESTIMATED, TAG_MANUAL = 1, 2, 3, 4
+"""Values of ``tag``: how the energy of an interval came about."""
+
+
+def _instant(name: str, *, nullable: bool = False, now: bool = False) -> Column[object]:
+    return Column(
+        name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if now else None
+    )
+
+
+def _number(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, Double, nullable=nullable)
+
+
+def _text(name: str, default: str | None = None) -> Column[object]:
+    return Column(name, Text, nullable=False, server_default=default)
+
+
+def _id(kind: type[Integer] | type[BigInteger] = Integer) -> Column[object]:
+    return Column("id", kind, Identity(always=True), primary_key=True)
+
+
+def _key(name: str, kind: object) -> Column[object]:
+    return Column(name, kind, primary_key=True, autoincrement=False)  # type: ignore[arg-type]
+
+
+def _named() -> list[SchemaItem]:
+    return [Column("key", Text, nullable=False, unique=True), Column("position", Integer, nullable=False)]
+
+
+_at = DateTime(timezone=True)
+
+institutions = Table("institutions", metadata, _id(), *_named(), _text("name"), _text("institution_class"))
+
+sites = Table(
+    "sites",
+    metadata,
+    _id(),
+    *_named(),
+    Column("institution_id", Integer, ForeignKey("institutions.id"), nullable=False),
+    _text("name"),
+    _text("time_zone"),
+    Column("definition", JSONB, nullable=False),
+    _text("definition_hash"),
+    _instant("retired_at", nullable=True),
+)
+
+meters = Table(
+    "meters",
+    metadata,
+    _id(),
+    *_named(),
+    Column("site_id", Integer, ForeignKey("sites.id"), nullable=False),
+    _text("name"),
+    _text("room", ""),
+    Column("definition", JSONB, nullable=False),
+    _instant("retired_at", nullable=True),
+)
+
+points = Table(
+    "points",
+    metadata,
+    _id(),
+    *_named(),
+    Column("meter_id", Integer, ForeignKey("meters.id"), nullable=False),
+    Column("site_id", Integer, ForeignKey("sites.id"), nullable=False),
+    _text("role"),
+    _text("kind"),
+    _number("weight"),
+    Column("definition", JSONB, nullable=False),
+    _text("definition_hash"),
+    _instant("retired_at", nullable=True),
+)
+
+readings = Table(
+    "readings",
+    metadata,
+    _key("at", _at),
+    _key("point_id", Integer),
+    _number("value"),
+    Column("interval_s", Integer, nullable=False, server_default="0"),
+    Column("valid_s", Integer, nullable=False, server_default="0"),
+)
+
+reading_conflicts = Table(
+    "reading_conflicts",
+    metadata,
+    _key("at", _at),
+    _key("point_id", Integer),
+    _key("value", Double),
+    Column("interval_s", Integer, nullable=False, server_default="0"),
+    Column("valid_s", Integer, nullable=False, server_default="0"),
+    _number("stored_value"),
+    _instant("received_at", now=True),
+)
+
+dropped_readings = Table(
+    "dropped_readings",
+    metadata,
+    _id(BigInteger),
+    _instant("dropped_at", now=True),
+    Column("site_id", Integer),
+    _text("collector"),
+    _text("reason"),
+    Column("readings", BigInteger, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default="{}"),
+)
+
+rollup_queue = Table(
+    "rollup_queue",
+    metadata,
+    _id(BigInteger),
+    Column("point_id", Integer, nullable=False),
+    _instant("start_at"),
+    _instant("end_at"),
+    _instant("queued_at", now=True),
+)
+
+
+def _interval_table(name: str, amount: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        _key("point_id", Integer),
+        _key("at", _at),
+        _number(amount),
+        _number("coverage_ratio"),
+        _number("estimated_ratio"),
+        Column("reading_interval_s", Integer, nullable=False),
+        Column("tag", SmallInteger, nullable=False),
+    )
+
+
+energy_15m = _interval_table("energy_15m", "energy_kwh")
+volume_15m = _interval_table("volume_15m", "volume_m3")
+
+gauge_15m = Table(
+    "gauge_15m",
+    metadata,
+    _key("point_id", Integer),
+    _key("at", _at),
+    _number("mean"),
+    _number("lowest"),
+    _number("highest"),
+    Column("samples", Integer, nullable=False),
+)
+
+energy_day = Table(
+    "energy_day",
+    metadata,
+    _key("point_id", Integer),
+    _key("day", Date),
+    _number("energy_kwh"),
+    _number("covered_s"),
+    _number("estimated_s"),
+)
+
+SITE_ENERGY_COLUMNS = (
+    "facility_kwh",
+    "it_kwh",
+    "cooling_kwh",
+    "power_distribution_kwh",
+    "lighting_kwh",
+    "other_kwh",
+    "generator_kwh",
+    "renewable_kwh",
+    "non_dc_kwh",
+    "heat_reuse_kwh",
+)
+"""Energy columns of ``site_15m``: facility, and one per load class."""
+
+site_15m = Table(
+    "site_15m",
+    metadata,
+    _key("site_id", Integer),
+    Column("room", Text, primary_key=True, server_default=""),
+    _key("at", _at),
+    *(Column(name, Double, nullable=False, server_default="0") for name in SITE_ENERGY_COLUMNS),
+    _number("coverage_ratio"),
+    _number("estimated_ratio"),
+    Column("category", SmallInteger, nullable=False),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    _key("site_id", Integer),
+    _key("window", Text),
+    _instant("evaluated_at"),
+    Column("document", JSONB, nullable=False),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("site_id", Integer, nullable=False),
+    _text("file_name"),
+    _text("sha256"),
+    _instant("started_at", now=True),
+    _instant("finished_at", nullable=True),
+    _text("status"),
+    *(
+        Column(name, BigInteger, nullable=False, server_default="0")
+        for name in ("accepted", "duplicate", "conflicting", "rejected")
+    ),
+    Column("detail", JSONB, nullable=False, server_default="{}"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(BigInteger),
+    Column("site_id", Integer, nullable=False),
+    Column("meter_id", Integer),
+    Column("point_id", Integer),
+    _text("kind"),
+    _instant("start_at"),
+    _instant("end_at"),
+    _number("old_value", nullable=True),
+    _number("new_value", nullable=True),
+    _number("energy_kwh", nullable=True),
+    _text("author"),
+    _text("note"),
+    _instant("created_at", now=True),
+    _instant("withdrawn_at", nullable=True),
+    Column("withdrawn_by", Text),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    _id(BigInteger),
+    Column("point_id", Integer, nullable=False, server_default="0"),
+    Column("site_id", Integer, nullable=False),
+    _text("kind"),
+    _instant("start_at"),
+    _instant("end_at"),
+    _text("severity"),
+    _text("state"),
+    _number("effect_kwh", nullable=True),
+    Column("evidence", JSONB, nullable=False, server_default="{}"),
+    _instant("first_seen_at", now=True),
+    _instant("last_seen_at", now=True),
+    UniqueConstraint("site_id", "point_id", "kind", "start_at", name="findings_key"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    _key("site_id", Integer),
+    _key("period", Text),
+    _key("revision", Integer),
+    Column("document", JSONB, nullable=False),
+    _text("sha256"),
+    _instant("created_at", now=True),
+    Column("closed", Boolean, nullable=False),
+)
+
+institution_reports = Table(
+    "institution_reports",
+    metadata,
+    _key("institution_id", Integer),
+    _key("period", Text),
+    _key("revision", Integer),
+    Column("document", JSONB, nullable=False),
+    _text("sha256"),
+    _instant("created_at", now=True),
+    Column("closed", Boolean, nullable=False),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    _id(BigInteger),
+    Column("site_id", Integer, nullable=False),
+    _text("rule"),
+    _text("severity"),
+    _text("state"),
+    _text("fingerprint"),
+    _instant("started_at"),
+    _instant("fired_at", nullable=True),
+    _instant("resolved_at", nullable=True),
+    _number("value", nullable=True),
+    _number("limit_value", nullable=True),
+    Column("document", JSONB, nullable=False, server_default="{}"),
+    _text("subject", ""),
+    _instant("acknowledged_at", nullable=True),
+    Column("acknowledged_by", Text),
+)
+
+alarm_memory = Table(
+    "alarm_memory",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("site_id", Integer, nullable=False),
+    _text("rule"),
+    _text("subject"),
+    Column("memory", JSONB, nullable=False),
+    _instant("updated_at", now=True),
+)
+
+alarm_transitions = Table(
+    "alarm_transitions",
+    metadata,
+    _id(BigInteger),
+    Column("alarm_id", BigInteger),
+    _text("fingerprint"),
+    Column("site_id", Integer, nullable=False),
+    _text("rule"),
+    _text("subject"),
+    _instant("at"),
+    _text("before"),
+    _text("after"),
+    Column("severity", Text),
+    _number("value", nullable=True),
+    _number("threshold", nullable=True),
+    _text("reason", ""),
+)
+
+alarm_comments = Table(
+    "alarm_comments",
+    metadata,
+    _id(BigInteger),
+    Column("alarm_id", BigInteger, nullable=False),
+    _instant("at"),
+    _text("author"),
+    _text("text"),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    _id(BigInteger),
+    Column("site_id", Integer, nullable=False),
+    _text("rule"),
+    _text("subject"),
+    _instant("start_at"),
+    _instant("end_at"),
+    _text("author"),
+    _text("comment"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _id(BigInteger),
+    Column("dedup_key", Text, nullable=False, unique=True),
+    _text("channel"),
+    Column("site_id", Integer, nullable=False),
+    Column("alarm_id", BigInteger),
+    _text("what"),
+    Column("payload", JSONB, nullable=False),
+    _instant("created_at"),
+    _instant("not_before"),
+    _text("state", "waiting"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _instant("sent_at", nullable=True),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(BigInteger),
+    _text("channel"),
+    Column("message_ids", ARRAY(BigInteger), nullable=False),
+    _instant("started_at"),
+    _instant("finished_at", nullable=True),
+    _text("outcome"),
+    _text("detail", ""),
+)
+
+horizons = Table("horizons", metadata, _key("kind", Text), _instant("dropped_before"))
+
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", JSONB, nullable=False),
+    _instant("updated_at", now=True),
+)
+
+check_queue = Table(
+    "check_queue",
+    metadata,
+    Column("meter_id", Integer, ForeignKey("meters.id"), primary_key=True, autoincrement=False),
+    _instant("start_at"),
+    _instant("end_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    Column("public_id", Text, nullable=False, unique=True),
+    _text("name"),
+    _text("secret_sha256"),
+    Column("grants", ARRAY(Text), nullable=False),
+    _instant("created_at", now=True),
+    _text("created_by"),
+    _instant("expires_at", nullable=True),
+    _instant("revoked_at", nullable=True),
+    Column("revoked_by", Text),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _key("seq", BigInteger),
+    _instant("at"),
+    *(_text(name) for name in ("actor", "source", "action", "target", "detail", "previous_hash", "hash")),
+)

@@ -1,0 +1,89 @@
+"""15-minute energies as tables, for the figures about load and capacity, and the split behind attribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from app.domain.attribution import EnergySplit
+from app.domain.energy import QuarterHours
+from app.domain.period import Period
+from app.domain.quantity import OVERHEAD_ROLES
+from app.domain.site import Point, Site
+from app.domain.tree import inflow_points
+from app.errors import CoverageTooLow
+from app.store import energy
+from app.store.sites import Stored
+
+LEAST_COVERAGE = 0.5
+"""An interval of which less is covered says nothing about its load."""
+
+
+def frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], period: Period) -> pd.DataFrame:
+    """Energy per 15-minute interval and point, scaled up to the whole interval.
+
+    Returns
+    -------
+    DataFrame of float64, shape (intervals of the period, points)
+        [kWh] NaN where less than :data:`LEAST_COVERAGE` of the interval is covered.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    index = pd.date_range(period.start, period.end, freq="15min", inclusive="left")
+    numbers = {stored.point_id[p.id]: p.id for p in points}
+    cells = energy.load_quarter_hours(connection, list(numbers), period.start, period.end)
+    columns = {numbers[number]: _column(found) for number, found in cells.items()}
+    table = pd.DataFrame(columns, index=index, dtype=float)
+    return table.reindex(columns=list(numbers.values()))
+
+
+def _column(cells: QuarterHours) -> pd.Series[float]:
+    known = cells.coverage_ratio >= LEAST_COVERAGE
+    whole_kwh = cells.energy_kwh[known] / cells.coverage_ratio[known]
+    return pd.Series(whole_kwh, pd.to_datetime(cells.at_us[known], unit="us", utc=True))
+
+
+def capacity_points(site: Site) -> list[Point]:
+    """Points from which the load of every feed and of IT follows."""
+    flows = [p for m in site.meters for p in inflow_points(m)]
+    return list({p.id: p for p in (*site.it_carriers(), *flows)}.values())
+
+
+def it_energy(site: Site, table: pd.DataFrame) -> pd.Series[float]:
+    """IT energy per interval, NaN where a point that carries it is not known. [kWh]"""
+    carriers = site.it_carriers()
+    if not carriers:
+        return pd.Series(np.nan, table.index)
+    weights = pd.Series({p.id: p.weight for p in carriers})
+    return (table.reindex(columns=list(weights.index)) * weights).sum(axis=1, skipna=False)
+
+
+def split(connection: sa.Connection, stored: Stored, site: Site, period: Period) -> EnergySplit:
+    """Facility energy of a period by what used it, over the time facility and IT are both covered.
+
+    Raises
+    ------
+    CoverageTooLow
+        If less is covered than the site asks for.
+    StoreUnavailable
+        If the database is away.
+    """
+    totals = energy.site_totals(connection, stored.site_id[site.id], "", period)
+    covered_ratio = totals.covered_s / period.duration_s
+    if covered_ratio < site.minimum_coverage_ratio or totals.it_kwh <= 0:
+        raise CoverageTooLow(
+            f"{period.start.isoformat()} to {period.end.isoformat()} is covered to {covered_ratio:.1%}; "
+            f"at least {site.minimum_coverage_ratio:.1%} and some IT energy are needed, choose another period"
+        )
+    return EnergySplit(
+        totals.facility_kwh,
+        totals.it_kwh,
+        totals.covered_s / 3600,
+        {r.value: totals.classes_kwh.get(r.value, 0.0) for r in OVERHEAD_ROLES},
+    )

@@ -1,0 +1,388 @@
+"""The mapping file: how one source's export files are to be read, in YAML.
+
+Every key is optional; what is absent is detected where that is safe, and asked for where it is not.
+``wattline import --dry-run`` prints the whole mapping as it was understood, ready to be saved.
+
+::
+
+    encoding: gb18030              # any of ENCODINGS; default: detected
+    delimiter: ";"                 # one character; "\t" for tab
+    decimal: ","                   # decimal mark of numbers
+    thousands: "."                 # grouping mark of numbers
+    layout: wide                   # wide, long, nem12, nem13, espi or json
+    skip: 10                       # lines before the column names
+    header: 1                      # rows of column names (0: columns are called "1", "2", ...)
+    time:
+      column: Timestamp            # or columns: [Date, Time], or start: and end:, or range: (A to B)
+      format: "%Y/%m/%d %H:%M:%S"  # strptime directives, or epoch_s, epoch_ms, excel; may be a list
+      zone: Asia/Taipei            # or UTC, or +08:00; default: the site's
+      offset: {column: UTC Offset (minutes), unit: minutes}
+      stamp: start                 # which end of the interval the time names; default: the point's
+      interval: 15min              # or 1h, 1d, 1mo, previous (from the row before)
+      order: descending            # order of the rows in the file
+    columns:
+      MMCB.KWH: main-kwh           # column: point
+      MMCB.KW: {point: main-kw, unit: kw, scale: 1}
+    long: {point: Meter, value: Value, unit: Unit}   # layout long; `columns` then maps texts to points
+    valid: {column: n_hours, unit: hours}            # measured part of each interval
+    status: {column: Status, good: ["{ok}"]}         # rows with any other status have no value
+    no_value: ["-9999"]            # further texts that mean "nothing was measured"
+    footer: "^Total"               # rows starting so are no readings
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as MappingOf
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from app.domain.quantity import canonical_unit
+from app.domain.site import Stamp
+from app.errors import ConfigError, FileNotUnderstood
+
+ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "big5", "cp1252", "shift_jis")
+"""Encodings a mapping may name; ``gbk`` and ``gb2312`` are read as gb18030, ``latin-1`` as cp1252."""
+
+_SAME_ENCODING = {
+    "utf8": "utf-8",
+    "utf-8-sig": "utf-8",
+    "utf16": "utf-16",
+    "gbk": "gb18030",
+    "gb2312": "gb18030",
+    "cp936": "gb18030",
+    "cp950": "big5",
+    "latin-1": "cp1252",
+    "latin1": "cp1252",
+    "iso-8859-1": "cp1252",
+    "windows-1252": "cp1252",
+    "ascii": "utf-8",
+}
+
+LAYOUTS = ("wide", "long", "nem12", "nem13", "espi", "json")
+VALID_UNITS_S = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0, "ratio": 0.0}
+"""Unit of a valid part -> seconds; 0 marks a share of the interval."""
+
+_INTERVAL = re.compile(r"(\d+)\s*(s|min|h|d|mo)")
+_INTERVAL_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Length of stated intervals: seconds, whole days or months of the local calendar, or row to row."""
+
+    seconds: int = 0
+    days: int = 0
+    months: int = 0
+    from_previous: bool = False
+
+
+def parse_interval(text: str) -> Interval:
+    """``15min``, ``1h``, ``1d``, ``1mo`` or ``previous`` as an interval.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these; the text lists them.
+    """
+    if text == PREVIOUS:
+        return Interval(from_previous=True)
+    match = _INTERVAL.fullmatch(text.strip())
+    if not match or not 0 < int(match[1]) <= 10_000_000:
+        raise ValueError(f"{text!r} is no interval; write e.g. 900s, 15min, 1h, 1d, 1mo or previous")
+    count, unit = int(match[1]), match[2]
+    if unit == "mo":
+        return Interval(months=count)
+    return Interval(days=count) if unit == "d" else Interval(seconds=count * _INTERVAL_S[unit])
+
+
+def interval_of_seconds(interval_s: int) -> Interval:
+    """Seconds as an interval; whole days are days of the calendar (23 to 25 hours long)."""
+    days, rest = divmod(interval_s, 86_400)
+    return Interval(days=days) if days and not rest else Interval(seconds=interval_s)
+
+
+def interval_text(interval_s: int) -> str:
+    """Seconds in the mapping's spelling: 900 is ``15min``."""
+    for unit in ("d", "h", "min"):
+        count, rest = divmod(interval_s, _INTERVAL_S[unit])
+        if count and not rest:
+            return f"{count}{unit}"
+    return f"{interval_s}s"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class OffsetColumn(_Model):
+    """A column that gives each row's difference from UTC (east positive)."""
+
+    column: str
+    unit: Literal["minutes", "hours", "seconds"] = "minutes"
+
+
+class TimeMapping(_Model):
+    """Where the time of a row stands and how it is written."""
+
+    column: str | None = None
+    columns: tuple[str, ...] = ()
+    start: str | None = None
+    end: str | None = None
+    range: str | None = None
+    format: tuple[str, ...] = ()
+    zone: str | None = None
+    offset: OffsetColumn | None = None
+    stamp: Stamp | None = None
+    interval: str | None = None
+    order: Literal["ascending", "descending"] | None = None
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("interval")
+    @classmethod
+    def _known_interval(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_interval(value)
+        return value
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is None or value in available_timezones() or OFFSET.fullmatch(value):
+            return value
+        raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Asia/Shanghai, or +08:00")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        places = [self.column is not None, bool(self.columns), self.range is not None]
+        if sum(places) + (self.start is not None or self.end is not None) > 1:
+            raise ValueError("say one of column, columns, range, or start and end")
+        if self.start is not None and self.end is None:
+            raise ValueError("start needs end; a single time column goes under column, with stamp: start")
+        return self
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it says where the time stands."""
+        return bool(self.column is not None or self.columns or self.end is not None or self.range)
+
+
+OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d{2})?")
+"""A fixed offset as a zone: ``+08:00``, ``UTC+8``."""
+
+
+class ColumnMapping(_Model):
+    """One column (or, in a long file, one text of the point column) and the point it fills."""
+
+    point: str
+    unit: str | None = None
+    scale: float = 1.0
+    no_value: tuple[str, ...] = ()
+    allow_negative: bool = False
+    """Registers count upwards from zero: a negative one is refused unless this says otherwise."""
+
+    @field_validator("unit")
+    @classmethod
+    def _known_unit(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return canonical_unit(value)
+        except KeyError as error:
+            raise ValueError(str(error.args[0])) from None
+
+
+class LongMapping(_Model):
+    """Columns of a long file: one reading a row."""
+
+    point: str
+    value: str
+    unit: str | None = None
+
+
+class ValidMapping(_Model):
+    """The measured part of each row's interval."""
+
+    column: str
+    unit: Literal["hours", "minutes", "seconds", "ratio"]
+
+
+class StatusMapping(_Model):
+    """A column that says whether the row's values may be used."""
+
+    column: str
+    good: tuple[str, ...]
+
+
+class Mapping(_Model):
+    """How one source's files are read; see the module's text for every key."""
+
+    encoding: str | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] | None = None
+    thousands: Literal[".", ",", " ", "'", ""] | None = None
+    layout: Literal["wide", "long", "nem12", "nem13", "espi", "json"] | None = None
+    skip: Annotated[int, Field(ge=0)] | None = None
+    header: Annotated[int, Field(ge=0, le=10)] | None = None
+    time: TimeMapping = TimeMapping()
+    columns: dict[str, ColumnMapping] = Field(default_factory=dict)
+    long: LongMapping | None = None
+    valid: ValidMapping | None = None
+    status: StatusMapping | None = None
+    no_value: tuple[str, ...] = ()
+    footer: str | None = None
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        name = _SAME_ENCODING.get((value or "").lower(), (value or "").lower())
+        if value is not None and name not in ENCODINGS:
+            raise ValueError(f"{value!r} is not known; allowed are {', '.join(ENCODINGS)}")
+        return name or None
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _bare_point(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {str(k): {"point": v} if isinstance(v, str) else v for k, v in value.items()}
+
+    @field_validator("footer")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Self:
+        if self.decimal is not None and self.decimal == self.thousands:
+            raise ValueError("decimal and thousands are the same mark")
+        return self
+
+
+class MappingNeeded(FileNotUnderstood):
+    """The file is a table, but which column fills which point must be said; `template` is a start."""
+
+    def __init__(self, problem: str, template: str, *, file: str = "", line: int = 0) -> None:
+        super().__init__(
+            f"{problem}\nSave this as a mapping, correct it and pass it on:\n{template}", file=file, line=line
+        )
+        self.template = template
+
+
+class Ambiguous(FileNotUnderstood):
+    """Two readings of the file are possible; the user chooses. `choices` are (value, preview) of `key`."""
+
+    def __init__(
+        self,
+        problem: str,
+        key: str,
+        choices: Sequence[tuple[str, str]],
+        *,
+        file: str = "",
+        line: int = 0,
+        column: str = "",
+    ) -> None:
+        shown = "; or ".join(f"{key}: {value} reads {preview}" for value, preview in choices)
+        super().__init__(f"{problem}; choose in the mapping: {shown}", file=file, line=line, column=column)
+        self.key, self.choices = key, tuple(choices)
+
+
+def load_mapping(path: Path) -> Mapping:
+    """The mapping in a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, with file, line, key and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", file=str(path)) from None
+    return parse_mapping(text, file=str(path))
+
+
+def parse_mapping(text: str, *, file: str = "mapping") -> Mapping:
+    """The mapping in a YAML text; `file` names it in errors.
+
+    Raises
+    ------
+    ConfigError
+        If the text is no mapping, with line, key and what is allowed.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(str(problem), file=file, line=mark.line + 1 if mark else 1) from None
+    if not isinstance(data, dict):
+        raise ConfigError("expected a mapping with keys such as time and columns", file=file, line=1)
+    try:
+        return Mapping.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = tuple(part for part in first["loc"] if part != "function-before")
+        problem = _problem(first["type"], first["msg"], where)
+        raise ConfigError(
+            problem, file=file, line=_line_of(root, where), key=".".join(str(p) for p in where)
+        ) from None
+
+
+def _problem(kind: str, message: str, where: tuple[int | str, ...]) -> str:
+    if kind == "extra_forbidden":
+        model: Any = {
+            "time": TimeMapping,
+            "long": LongMapping,
+            "valid": ValidMapping,
+            "status": StatusMapping,
+        }
+        owner = Mapping if len(where) < 2 else model.get(where[0], ColumnMapping)
+        return f"unknown key; allowed are {', '.join(owner.model_fields)}"
+    return message.removeprefix("Value error, ")
+
+
+def _line_of(node: yaml.Node | None, where: tuple[int | str, ...]) -> int:
+    line = 1
+    for part in where:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def mapping_yaml(mapping: Mapping) -> str:
+    """The mapping as YAML, without what is empty; :func:`parse_mapping` reads it back."""
+    data = _plain(mapping.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
+    for name, column in data.get("columns", {}).items():
+        if set(column) == {"point"}:
+            data["columns"][name] = column["point"]
+    formats = data.get("time", {}).get("format")
+    if formats and len(formats) == 1:
+        data["time"]["format"] = formats[0]
+    return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=100))
+
+
+def _plain(data: MappingOf[str, Any]) -> dict[str, Any]:
+    return {k: _plain(v) if isinstance(v, dict) else v for k, v in data.items() if v not in ({}, [], ())}

@@ -1,0 +1,187 @@
+"""Numbers as exports write them: decimal commas, thousands marks, units and statuses behind the value.
+
+A cell is a number, or says that nothing was measured ("No Data", "#VALUE!" ...), or is neither and is
+then refused; nothing is ever taken for zero.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.domain.quantity import canonical_unit
+
+NUMBER, MISSING, BAD = 0, 1, 2
+
+_NOTHING = re.compile(
+    r"""no.?data | data.?loss | n/?a | \#n/a.* | \#(value|ref|div/0|name|num|null)[!?] | null | none
+    | nil | [-–—.*?]+ | error | err | calc.failed | bad(.input)? | i/o.timeout | no.good.data.*
+    | pt.created | no.sample | shutdown | comm(unication)?.?(fail(ure|ed)?|loss|lost|error) | time-?out
+    | offline | unavailable | unknown | missing | invalid | fault | not.available | no.value
+    | no.reading | undefined
+    | \{(?!ok)[a-z,]*\} | scan.off | \[-?\d+\].* | configure | intf.?shut
+    | 无数据 | 無數據 | 無資料 | 数据丢失 | 資料遺失 | 缺失 | 缺测 | 离线 | 離線 | 通讯中断 | 通訊中斷
+    | 故障 | 无效 | 無效 | 无 | 空""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Texts of building-management systems, historians and spreadsheets that mean: nothing was measured."""
+
+_PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_PLAIN_NUMBER = re.compile(_PLAIN)
+_WITH_UNIT = re.compile(r"([+-]?[\d.,' \u00a0]*\d)\s*([^\d\s{}]*)\s*(?:\{ok\})?")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberStyle:
+    """Marks of the file's numbers, and the texts that mean nothing was measured."""
+
+    decimal: str = "."
+    thousands: str = ""
+    no_value: frozenset[str] = frozenset()
+    unit: str = ""
+    """The only unit that may stand behind a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Parsed cells: values (NaN where there is none) and NUMBER, MISSING or BAD for each."""
+
+    values: npt.NDArray[np.float64]
+    state: npt.NDArray[np.int8]
+
+
+def parse_numbers(cells: Any, style: NumberStyle) -> Numbers:
+    """Cells (an Arrow string array) as numbers."""
+    if style.decimal == "." and not style.no_value:
+        whole = _cast_all(cells)
+        if whole is not None:
+            return Numbers(whole, np.zeros(len(whole), np.int8))
+    return _cast_some(cells, style)
+
+
+def _cast_all(cells: Any) -> npt.NDArray[np.float64] | None:
+    """All cells at once, or None if one of them is not a plain finite number."""
+    try:
+        values: npt.NDArray[np.float64] = pc.cast(cells, pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+    return values if np.isfinite(values).all() else None
+
+
+def _cast_some(cells: Any, style: NumberStyle) -> Numbers:
+    text = pc.utf8_trim_whitespace(cells)
+    told = pc.is_in(text, pa.array(sorted(style.no_value), pa.string()))
+    if style.decimal == ",":
+        text = pc.replace_substring(pc.replace_substring(text, ".", "x"), ",", ".")
+    plain = pc.and_(pc.match_substring_regex(text, _PLAIN), pc.invert(told))
+    values = pc.cast(pc.if_else(plain, text, "0"), pa.float64()).to_numpy(zero_copy_only=False).copy()
+    is_plain = plain.to_numpy(zero_copy_only=False)
+    state = np.where(is_plain & np.isfinite(values), NUMBER, BAD).astype(np.int8)
+    rest = np.flatnonzero(~is_plain)
+    if len(rest):
+        values[rest], state[rest] = _distinct(cells.take(pa.array(rest)), style)
+    values[state != NUMBER] = np.nan
+    return Numbers(values, state)
+
+
+def _distinct(cells: Any, style: NumberStyle) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
+    coded = cells.dictionary_encode()
+    parsed = [parse_number(text, style) for text in coded.dictionary.to_pylist()]
+    codes = coded.indices.to_numpy(zero_copy_only=False)
+    values = np.array([v for v, _ in parsed], np.float64)
+    return values[codes], np.array([s for _, s in parsed], np.int8)[codes]
+
+
+def parse_number(text: str, style: NumberStyle) -> tuple[float, int]:
+    """(value, NUMBER), or (NaN, MISSING or BAD), of one cell."""
+    text = text.strip()
+    if not text or text in style.no_value or _NOTHING.fullmatch(text):
+        return math.nan, MISSING
+    plain = _without_marks(text, style)
+    if plain is None:
+        bare = _WITH_UNIT.fullmatch(text)
+        plain = _without_marks(bare[1].strip(), style) if bare and _is_unit(bare[2], style.unit) else None
+    if plain is None or not math.isfinite(float(plain)):
+        return math.nan, BAD
+    return float(plain), NUMBER
+
+
+def _is_unit(text: str, wanted: str) -> bool:
+    try:
+        return not text or canonical_unit(text) == wanted
+    except KeyError:
+        return False
+
+
+def _without_marks(text: str, style: NumberStyle) -> str | None:
+    """The number in Python's spelling, or None if its marks are not those of the style."""
+    groups = "(?:[ \u00a0\u202f'’]" + (f"|{re.escape(style.thousands)}" if style.thousands else "") + ")"
+    decimal = re.escape(style.decimal)
+    if re.fullmatch(rf"[+-]?\d{{1,3}}(?:{groups}\d{{3}})+(?:{decimal}\d*)?", text):
+        text = re.sub(groups, "", text)
+    if style.decimal != ".":
+        text = text.replace(".", "x").replace(style.decimal, ".")
+    return text if _PLAIN_NUMBER.match(text) else None
+
+
+def is_no_value(text: str) -> bool:
+    """Whether the text is one of the usual ways of saying that nothing was measured."""
+    return not text.strip() or bool(_NOTHING.fullmatch(text.strip()))
+
+
+def looks_like_number(text: str) -> bool:
+    """Whether the text is a number under some choice of marks."""
+    return bool(re.fullmatch(r"[+-]?[\d.,' \u00a0]*\d[\d.,]*(?:[eE][+-]?\d+)?", text.strip()))
+
+
+@dataclass(frozen=True, slots=True)
+class MarkChoice:
+    """Decimal and thousands mark of a file; `rival` is the mark whose meaning stays open."""
+
+    decimal: str
+    thousands: str
+    example: str = ""
+
+
+def choose_marks(cells: Iterable[str], delimiter: str) -> MarkChoice:
+    """The marks under which all numbers among the cells make sense.
+
+    ``example`` holds a cell if both readings (``1,234`` as 1234 or as 1.234) remain possible; the
+    caller then has to ask.
+    """
+    marked = [c.strip() for c in cells if re.search(r"\d[.,]|[.,]\d", c) and looks_like_number(c)]
+    comma, dot = _evidence(marked, ","), _evidence(marked, ".")
+    if comma is True or (comma is None and dot is False):
+        return MarkChoice(",", "." if any("." in c for c in marked) else "")
+    if any("," in c for c in marked):
+        is_open = comma is None and dot is not True
+        example = next(c for c in marked if "," in c)
+        return MarkChoice(".", ",", example if is_open else "")
+    if dot is False:
+        return MarkChoice(",", ".")
+    if dot is None and delimiter == ";" and any("." in c for c in marked):
+        return MarkChoice(".", "", next(c for c in marked if "." in c))
+    return MarkChoice(".", "")
+
+
+def _evidence(cells: Sequence[str], mark: str) -> bool | None:
+    """True: the mark can only be decimal; False: it can only group; None: nothing tells."""
+    other = "." if mark == "," else ","
+    verdict: bool | None = None
+    for cell in cells:
+        body = re.sub(r"[eE][+-]?\d+$", "", cell.lstrip("+-"))
+        if mark not in body:
+            continue
+        if body.count(mark) > 1 or (other in body and body.rfind(other) > body.rfind(mark)):
+            return False
+        if other in body or not re.fullmatch(rf"[1-9]\d{{0,2}}\{mark}\d{{3}}", body):
+            verdict = True
+    return verdict

@@ -1,0 +1,586 @@
+"""Device profiles: what a model of meter offers, and where in it each value stands.
+
+One YAML file per model under ``profiles/<protocol>/``; the file's stem is the profile's name. A
+profile is a list of *channels*; a point of the site file names one. Names are shared by all
+protocols and end in the house unit the channel is delivered in::
+
+    energy_import_kwh  energy_export_kwh  power_kw  apparent_power_kva  power_factor_ratio
+    energy_import_l1_kwh  power_l1_kw  current_l1_a  voltage_l1_v       phase 1 (l2, l3 alike)
+    outlet_{n}_energy_kwh  outlet_{n}_power_kw                          outlet n, counted from 1
+    infeed_{n}_energy_kwh  infeed_{n}_power_kw  bank_{n}_power_kw       inlet or bank n
+    frequency_hz  temperature_c  humidity_percent  load_percent  volume_m3
+
+To add a model, write its YAML from the vendor's document and name that document in ``source``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from app.domain.quantity import UNITS, Quantity, ReadingKind, Role, canonical_unit, to_house
+from app.domain.site import Point, Stage
+from app.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "profiles"
+PROTOCOLS = ("modbus", "snmp")
+
+GAUGE_UNITS: dict[str, tuple[str, float]] = {
+    "va": ("kva", 1e-3),
+    "kva": ("kva", 1.0),
+    "mva": ("kva", 1e3),
+    "var": ("kvar", 1e-3),
+    "kvar": ("kvar", 1.0),
+    "varh": ("kvarh", 1e-3),
+    "kvarh": ("kvarh", 1.0),
+    "vah": ("kvah", 1e-3),
+    "kvah": ("kvah", 1.0),
+    "ma": ("a", 1e-3),
+    "a": ("a", 1.0),
+    "mv": ("v", 1e-3),
+    "v": ("v", 1.0),
+    "hz": ("hz", 1.0),
+    "s": ("s", 1.0),
+    "min": ("s", 60.0),
+    "pf": ("ratio", 1.0),
+}
+"""Units that only gauges have, with the unit they are delivered in; the vocabulary counts them as numbers."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(_([a-z0-9]+|l?\{[a-z]\}))*")
+_FIRST_UNIT = "unit_{u}_"
+_KIND_OF_UNIT = {"kwh": "register", "kw": "power", "m3": "register"}
+_DEFAULT_CHANNEL = {ReadingKind.REGISTER: "energy_import_kwh", ReadingKind.POWER: "power_kw"}
+
+
+class Strict(BaseModel):
+    """Frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def delivered_unit(unit: str) -> str:
+    """House unit in which a channel of `unit` is delivered.
+
+    Raises
+    ------
+    KeyError
+        If the unit is not known.
+    """
+    text = unit.strip().lower()
+    return GAUGE_UNITS[text][0] if text in GAUGE_UNITS else UNITS[canonical_unit(unit)][0].house_unit
+
+
+def delivered(value: float, unit: str) -> float:
+    """`value` given in `unit`, in the unit the channel is delivered in.
+
+    Raises
+    ------
+    KeyError
+        If the unit is not known.
+    """
+    text = unit.strip().lower()
+    return value * GAUGE_UNITS[text][1] if text in GAUGE_UNITS else to_house(value, unit)
+
+
+class Channel(Strict):
+    """One value a device offers, whatever the protocol."""
+
+    name: str
+    """Shared name; ends in the house unit. ``{n}`` stands for the index where a table is read."""
+    unit: str
+    """Unit of the raw value times `scale`."""
+    kind: Literal["register", "power", "gauge"]
+    scale: float = 1.0
+    """``value in unit = raw * scale``."""
+    modulus: Annotated[float, Field(gt=0)] | None = None
+    """Raw count at which a register wraps to zero; absent where it never does."""
+    sentinels: tuple[int | float, ...] = ()
+    """Raw values (as the type decodes them) that mean "no value"."""
+    notes: str = ""
+    """Traps: what a reader of the vendor's document gets wrong."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_shared(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a channel name; allowed are lower case, digits, _ and {{n}}")
+        return name
+
+    @model_validator(mode="after")
+    def _unit_fits(self) -> Self:
+        try:
+            unit = delivered_unit(self.unit)
+        except KeyError:
+            known = ", ".join(sorted({*UNITS, *GAUGE_UNITS}))
+            raise ValueError(f"unknown unit {self.unit!r}; known are {known}") from None
+        if unit != "1" and not self.name.endswith(f"_{unit}"):
+            raise ValueError(f"unit {self.unit} is delivered in {unit}, so the name must end in _{unit}")
+        expected = _KIND_OF_UNIT.get(unit, "gauge")
+        if self.kind != expected:
+            raise ValueError(f"a channel in {unit} is of kind {expected}, not {self.kind}")
+        return self
+
+    def indices(self, name: str) -> dict[str, int] | None:
+        """What the variables of the name stand for in `name`, or None where the name is another's.
+
+        ``unit_{u}_`` is left out for the first of chained units.
+        """
+        match = re.fullmatch(_pattern_of(self.name), name)
+        if match is None:
+            return None
+        return {variable: int(text or 1) for variable, text in match.groupdict().items()}
+
+    def name_for(self, indices: Mapping[str, int]) -> str:
+        """The channel's name with its variables filled in."""
+        name = self.name.removeprefix(_FIRST_UNIT) if indices.get("u") == 1 else self.name
+        return re.sub(r"\{([a-z])\}", lambda match: str(indices[match[1]]), name)
+
+    @property
+    def modulus_delivered(self) -> float:
+        """Value at which the register wraps to zero, in the delivered unit; infinite where it never does."""
+        return math.inf if self.modulus is None else delivered(self.modulus * abs(self.scale), self.unit)
+
+    @property
+    def per(self) -> str:
+        """What the channel belongs to: ``phase``, ``outlet``, ``infeed``, ``bank`` ..., or ``device``."""
+        head = re.match(r"([a-z]+)_(\{[a-z]\}|\d+)_", self.name.removeprefix(_FIRST_UNIT))
+        if head:
+            return head[1]
+        return "phase" if re.search(r"_l([123]|\{n\})_", self.name) else "device"
+
+    @property
+    def quantity(self) -> Quantity | None:
+        """Quantity of the vocabulary, or None for units that only gauges have."""
+        return None if self.unit.lower() in GAUGE_UNITS else UNITS[canonical_unit(self.unit)][0]
+
+
+_Channel = TypeVar("_Channel", bound=Channel)
+
+ModbusType = Literal[
+    "int16", "uint16", "int32", "uint32", "int48", "uint48", "int64", "uint64",
+    "float32", "float64", "acc32", "acc64", "mod10",
+]  # fmt: skip
+WORDS_OF_TYPE: dict[str, int] = {
+    "int16": 1,
+    "uint16": 1,
+    "int32": 2,
+    "uint32": 2,
+    "acc32": 2,
+    "float32": 2,
+    "int48": 3,
+    "uint48": 3,
+    "int64": 4,
+    "uint64": 4,
+    "acc64": 4,
+    "float64": 4,
+}
+"""Registers a value occupies; ``mod10`` says its own number."""
+Address = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class ModbusChannel(Channel):
+    """A value in Modbus registers."""
+
+    address: Address
+    """Register, counted from 0; for SunSpec, counted from the model's ID register."""
+    table: Literal["holding", "input"] = "holding"
+    """Function code 3 or 4."""
+    type: ModbusType
+    words: Annotated[int, Field(ge=1, le=4)] | None = None
+    """Registers of a ``mod10`` value: each holds 0..9999."""
+    word_order: Literal["big", "little"] = "big"
+    """``big``: most significant register first."""
+    byte_order: Literal["big", "little"] = "big"
+    """``little``: the two bytes of every register are swapped."""
+    scale_from: Address | None = None
+    """Register of a SunSpec scale factor (a signed power of ten), counted like `address`."""
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> Self:
+        if (self.type == "mod10") != (self.words is not None):
+            raise ValueError("words: is needed for type mod10 and allowed for no other")
+        if self.address + self.length > 65_536:
+            raise ValueError(f"{self.length} registers from {self.address} end beyond 65535")
+        return self
+
+    @property
+    def length(self) -> int:
+        """Registers the value occupies."""
+        return self.words or WORDS_OF_TYPE[self.type]
+
+
+Oid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+$")]
+
+
+class SnmpChannel(Channel):
+    """A value behind an OID, in the rows of a table, or made of other channels.
+
+    A profile may describe one name several times: the first that an agent can answer is used.
+    """
+
+    oid: Oid | None = None
+    """Instance; with `index`, the column of a table."""
+    index: (
+        Annotated[str, Field(pattern=r"^(\d+|\*|\{[a-z](\+1)?\})(\.(\d+|\*|\{[a-z](\+1)?\}))*$")] | None
+    ) = None
+    """What follows the column in the rows that belong: numbers, ``*`` for any, ``{n}`` for a number that
+    names the channel, ``{n+1}`` where the device counts from 0."""
+    where: dict[Oid, tuple[int, ...]] = Field(default_factory=dict)
+    """Column -> values it must hold in the same row."""
+    valid: dict[Oid, tuple[int, ...]] = Field(default_factory=dict, max_length=1)
+    """Column -> values it must hold in the same row *whenever* the value is read; where the device lacks
+    the column, its values are believed."""
+    digits_oid: Oid | None = None
+    """Column (or instance) of a number of decimal digits d: the raw value is multiplied by ``10**-d``."""
+    si_oid: Oid | None = None
+    """Column of a prefix as ENTITY-SENSOR-MIB counts them: 8 is milli, 9 none, 10 kilo."""
+    sum_of: tuple[str, ...] = ()
+    """Channels this one is the sum of; a variable that is not in this name runs over all there are."""
+    product_of: tuple[str, ...] = ()
+    """Channels this one is the product of."""
+    skip_missing: bool = False
+    """For a sum: rows without a value do not count (unused phases); else they leave the sum unknown."""
+    doubt: str = ""
+    """Why an installer should compare the value with the panel."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_by_unit(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "kind" in data or not isinstance(data.get("unit"), str):
+            return data
+        try:
+            return {**data, "kind": _KIND_OF_UNIT.get(delivered_unit(data["unit"]), "gauge")}
+        except KeyError:
+            return {**data, "kind": "gauge"}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(map(bool, (self.oid, self.sum_of, self.product_of))) != 1:
+            raise ValueError("one of oid, sum_of and product_of is needed")
+        named = set(re.findall(r"\{([a-z])\}", self.name))
+        if self.oid and named != set(re.findall(r"\{([a-z])", self.index or "")):
+            raise ValueError("index and name must have the same variables")
+        return self
+
+
+class ModbusRecognition(Strict):
+    """One safe read that tells the model."""
+
+    device_id_text: str | None = None
+    """Regular expression searched in the texts of function 43 (vendor, product, revision)."""
+    sunspec_model: int | None = None
+    """Number of a SunSpec model in the device's chain."""
+    address: Address | None = None
+    table: Literal["holding", "input"] = "holding"
+    type: ModbusType = "uint16"
+    word_order: Literal["big", "little"] = "big"
+    equals: tuple[float, ...] = ()
+    between: tuple[float, float] | None = None
+    """Inclusive bounds a plausible value lies in (e.g. mains frequency): a weak sign."""
+
+
+class SnmpRecognition(Strict):
+    """What tells the model of an SNMP agent; all that is given must be so."""
+
+    sys_object_id: tuple[str, ...] = ()
+    """Prefixes of sysObjectID.0."""
+    sys_descr: str | None = None
+    """Regular expression searched in sysDescr.0."""
+    present: tuple[str, ...] = ()
+    """OIDs under which the agent must have something."""
+    absent: tuple[str, ...] = ()
+    """OIDs under which it must have nothing."""
+
+
+class Profile(Strict):
+    """What every profile says, whatever the protocol."""
+
+    model: str
+    vendor: str
+    source: Annotated[str, Field(min_length=1)]
+    """Document the numbers come from."""
+    verified: bool = True
+    """False where no vendor document or second source confirmed the numbers."""
+    notes: str = ""
+    _name: str = PrivateAttr(default="")
+
+    @property
+    def name(self) -> str:
+        """Name of the profile: the stem of its file."""
+        return self._name
+
+    def named(self, name: str) -> Self:
+        """The same profile, knowing its name."""
+        self._name = name
+        return self
+
+
+class Blocks(Strict):
+    """How registers may be read together."""
+
+    max_registers: Annotated[int, Field(ge=1, le=125)] = 125
+    """Most registers the device returns in one answer."""
+    max_hole: Annotated[int, Field(ge=0, le=124)] = 16
+    """Unused registers that may be read along to save a request."""
+    single: bool = False
+    """One request per value: devices that refuse any other grouping."""
+    holes: tuple[tuple[Address, Address], ...] = ()
+    """Inclusive ranges that answer with an error and must never be read along."""
+
+
+class ModbusProfile(Profile):
+    """Register map of a model."""
+
+    protocol: Literal["modbus"]
+    recognise: tuple[ModbusRecognition, ...] = ()
+    blocks: Blocks = Blocks()
+    sunspec_models: tuple[int, ...] = ()
+    """Addresses count from the ID register of the first of these models found in the SunSpec chain."""
+    channels: Annotated[tuple[ModbusChannel, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _channels_differ(self) -> Self:
+        refuse_doubles(c.name for c in self.channels)
+        return self
+
+
+class SnmpProfile(Profile):
+    """OIDs of a family of agents."""
+
+    protocol: Literal["snmp"]
+    recognise: tuple[SnmpRecognition, ...] = ()
+    generic: bool = False
+    """A standard MIB: chosen only where no profile of the vendor's fits."""
+    role: Role = Role.NONE
+    """Role the probe proposes for the device's energy."""
+    stage: Stage = Stage.LOAD
+    """Stage the probe proposes for the meter."""
+    channels: Annotated[tuple[SnmpChannel, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _made_of_known(self) -> Self:
+        names: set[str] = set()
+        for channel in self.channels:
+            names.add(channel.name)
+            for part in (*channel.sum_of, *channel.product_of):
+                if part not in names - {channel.name}:
+                    raise ValueError(
+                        f"channel {channel.name} is made of {part!r}, which is not described before it"
+                    )
+        return self
+
+
+_MODELS: dict[str, type[ModbusProfile | SnmpProfile]] = {"modbus": ModbusProfile, "snmp": SnmpProfile}
+
+
+@cache
+def _pattern_of(name: str) -> str:
+    pattern = re.escape(name).replace(re.escape(_FIRST_UNIT), r"(?:unit_\{u\}_)?")
+    return re.sub(r"\\\{([a-z])\\\}", r"(?P<\1>\\d+)", pattern)
+
+
+def refuse_doubles(names: Iterable[str]) -> None:
+    """Raise ValueError if a channel name stands twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"channel {name} is described twice")
+        seen.add(name)
+
+
+def profile_names(protocol: str = "") -> tuple[str, ...]:
+    """Names of the shipped profiles, sorted; of one protocol where it is given."""
+    return tuple(sorted(path.stem for path in _files(protocol)))
+
+
+def _files(protocol: str = "") -> list[Path]:
+    folders = [protocol] if protocol else PROTOCOLS
+    return [path for folder in folders for path in sorted((FOLDER / folder).glob("*.yaml"))]
+
+
+def load_profile(name: str | Path) -> ModbusProfile | SnmpProfile:
+    """The shipped profile of that name, or the one in a YAML file of the user's.
+
+    Parameters
+    ----------
+    name : str or Path
+        Stem of a shipped file (``schneider_pm5xxx``), or a path that ends in ``.yaml`` or ``.yml``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile, or its file breaks the model; with file, line and key.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = _shipped(str(name))
+    return _read_cached(path)
+
+
+def _shipped(name: str) -> Path:
+    for path in _files():
+        if path.stem == name:
+            return path
+    raise ConfigError(
+        f"there is no profile {name!r}; allowed are a .yaml file of your own or {', '.join(profile_names())}",
+        key="profile",
+    )
+
+
+@cache
+def _read_cached(path: Path) -> ModbusProfile | SnmpProfile:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}; give a readable YAML file", file=str(path)) from None
+    return read_profile(text, file=str(path)).named(path.stem)
+
+
+def read_profile(text: str, *, file: str = "profile") -> ModbusProfile | SnmpProfile:
+    """The profile in a YAML text.
+
+    Raises
+    ------
+    ConfigError
+        With file, line, key, what is wrong and what is allowed.
+    """
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError(f"not YAML: {error}", file=file, line=mark.line + 1 if mark else 0) from None
+    protocol = data.get("protocol") if isinstance(data, Mapping) else None
+    if protocol not in _MODELS:
+        allowed = " or ".join(_MODELS)
+        raise ConfigError(
+            f"{protocol!r} is not known; allowed is {allowed}", file=file, line=1, key="protocol"
+        )
+    try:
+        return _MODELS[protocol].model_validate(data)
+    except ValidationError as error:
+        raise config_error(error, file=file, tree=tree) from None
+
+
+def config_error(error: ValidationError, *, file: str = "", tree: yaml.Node | None = None) -> ConfigError:
+    """The first fault pydantic found, as a ConfigError that names file, line and key."""
+    first = error.errors(include_url=False)[0]
+    where = first["loc"]
+    return ConfigError(
+        first["msg"].removeprefix("Value error, "),
+        file=file,
+        line=_line_of(tree, where),
+        key=".".join(str(part) for part in where),
+    )
+
+
+def _line_of(node: yaml.Node | None, where: Sequence[Any]) -> int:
+    """Line (from 1) of the deepest node on the way that exists."""
+    line = 0
+    for part in (*where, None):
+        if node is None:
+            break
+        line = node.start_mark.line + 1
+        node, key_line = _step(node, part)
+        line = key_line or line
+    return line
+
+
+def _step(node: yaml.Node, part: Any) -> tuple[yaml.Node | None, int]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return value, key.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part].start_mark.line + 1
+    return None, 0
+
+
+def channel_name(point: Point) -> str:
+    """Channel a point reads: the one it names, else total energy or power by its kind.
+
+    Raises
+    ------
+    ConfigError
+        If the point names none and its kind does not tell.
+    """
+    name = point.channel or _DEFAULT_CHANNEL.get(point.kind, "")
+    if not name:
+        raise ConfigError(
+            f"a {point.kind} point must name the profile's channel it reads", key=f"{point.id}.channel"
+        )
+    return name
+
+
+def find_channel(channels: Iterable[_Channel], name: str) -> tuple[_Channel, int] | None:
+    """The channel of that name and its index n (0 where it has none), or None.
+
+    A channel ``outlet_{n}_power_kw`` answers to ``outlet_7_power_kw`` with n = 7.
+    """
+    for channel in channels:
+        indices = channel.indices(name)
+        if indices is not None:
+            return channel, indices.get("n", 0)
+    return None
+
+
+def channel_for(point: Point, channels: Sequence[_Channel]) -> tuple[_Channel, int]:
+    """The channel a point reads and its index n.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or its kind or unit is not the point's.
+    """
+    name = channel_name(point)
+    found = find_channel(channels, name)
+    if found is None:
+        offered = ", ".join(c.name for c in channels)
+        raise ConfigError(f"{name!r} is not offered; allowed are {offered}", key=f"{point.id}.channel")
+    _refuse_other_kind(point, found[0])
+    return found
+
+
+def _refuse_other_kind(point: Point, channel: Channel) -> None:
+    if channel.kind != point.kind:
+        raise ConfigError(f"channel {channel.name} is {channel.kind}; use that kind", key=f"{point.id}.kind")
+    if point.unit and point.source_unit != point.quantity.house_unit:
+        raise ConfigError(
+            f"leave unit out: channel {channel.name} is delivered in {delivered_unit(channel.unit)}",
+            key=f"{point.id}.unit",
+        )
+    if channel.quantity is not None and channel.quantity is not point.quantity:
+        raise ConfigError(
+            f"channel {channel.name} is {channel.quantity.name}, the point is {point.quantity.name}",
+            key=f"{point.id}.channel",
+        )
+
+
+def defaults_for(point: Point, profile: ModbusProfile | SnmpProfile) -> Point:
+    """The point, with the register modulus of its channel where the site file gives none.
+
+    Raises
+    ------
+    ConfigError
+        If the profile does not offer the point's channel.
+    """
+    channel, _ = channel_for(point, profile.channels)
+    if math.isfinite(point.modulus_kwh) or math.isinf(channel.modulus_delivered):
+        return point
+    return dataclasses.replace(point, modulus_kwh=channel.modulus_delivered)

@@ -1,0 +1,543 @@
+"""Store and forward: readings wait on disk until the store has them.
+
+SQLite in WAL mode with ``synchronous=FULL``: when `Spool.append` returns, the batch survives a power
+cut. A reading leaves only by `Spool.ack`, after the store's commit, or into the *ledger*, which counts
+every reading that was dropped, by point and reason. What can go wrong, and what happens then:
+
+==================  =====================================================================================
+store away          readings stay; draining tries again, ever more slowly
+killed, power cut   nothing appended is lost; an unacknowledged batch is sent again, the store knows it
+size or age limit   the oldest go into the ledger (``full``, ``too_old``), recording goes on
+disk full           readings stay in memory up to a limit and are written when there is room; beyond it
+                    the oldest go into the ledger (``disk_full``)
+file corrupt        set aside under a new name and counted; what can still be read is carried over
+==================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import sqlite3
+import threading
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from app.domain.reading import Reading
+from app.errors import ConfigError, StoreUnavailable
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_log = structlog.get_logger(__name__)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS reading (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    point TEXT NOT NULL, at_us INTEGER NOT NULL, value REAL NOT NULL,
+    interval_s INTEGER NOT NULL, valid_s INTEGER NOT NULL, arrived_us INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS dropped (
+    point TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
+    oldest_us INTEGER NOT NULL, newest_us INTEGER NOT NULL, PRIMARY KEY (point, reason)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_PRAGMAS = (
+    "PRAGMA locking_mode=EXCLUSIVE",
+    "PRAGMA auto_vacuum=INCREMENTAL",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA journal_size_limit=67108864",
+)
+_INSERT = (
+    "INSERT INTO reading (point, at_us, value, interval_s, valid_s, arrived_us) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_SELECT = "SELECT id, point, at_us, value, interval_s, valid_s, arrived_us FROM reading "
+_COUNT = "SELECT point, ?, count(*), min(at_us), max(at_us) FROM reading WHERE id IN ({}) GROUP BY point"
+_DELETE = "DELETE FROM reading WHERE id IN ({})"
+_LEDGER = (
+    "INSERT INTO dropped VALUES (?, ?, ?, ?, ?) ON CONFLICT (point, reason) DO UPDATE SET "
+    "count = count + excluded.count, oldest_us = min(oldest_us, excluded.oldest_us), "
+    "newest_us = max(newest_us, excluded.newest_us)"
+)
+_NOT_TAKEN = "id NOT BETWEEN ? AND ? AND id NOT BETWEEN ? AND ?"
+_SELECT_LIVE = _SELECT + "WHERE id >= ? ORDER BY id LIMIT ?"
+_SELECT_OLD = _SELECT + "WHERE id < ? ORDER BY id LIMIT ?"
+_FORGET = "DELETE FROM reading WHERE id BETWEEN ? AND ?"
+_NOTHING = (1, 0)
+
+_Row = tuple[str, int, float, int, int, int]
+_Entry = tuple[str, str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may wait."""
+
+    readings: int = 5_000_000
+    age_s: float = 30 * 86_400.0
+    """Readings that waited longer are dropped. [s]"""
+    memory_readings: int = 50_000
+    """How many may wait in memory while the disk is full."""
+
+
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Ledger entry: how many readings of a point were dropped for a reason, since the spool was made."""
+
+    point: str
+    reason: str
+    count: int
+    oldest: datetime
+    newest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Readings taken for sending; give it to `Spool.ack` after the store's commit."""
+
+    readings: tuple[Reading, ...]
+    backlog: int = 0
+    """How many of them are old ones that waited behind the live readings."""
+    live_ids: tuple[int, int] = _NOTHING
+    """First and last id of the live readings."""
+    old_ids: tuple[int, int] = _NOTHING
+    """First and last id of the old readings."""
+    memory_up_to: int = 0
+    """Number behind the last of the readings that wait in memory."""
+
+
+class _Memory:
+    """Rows that wait while the disk is full, numbered in order of arrival."""
+
+    def __init__(self) -> None:
+        self.rows: deque[_Row] = deque()
+        self._first = 0
+
+    def peek(self, limit: int) -> tuple[list[_Row], int]:
+        """The oldest rows, and the number behind the last of them."""
+        rows = list(itertools.islice(self.rows, limit))
+        return rows, self._first + len(rows)
+
+    def forget(self, up_to: int) -> None:
+        """Remove the rows numbered below `up_to`; those gone already do not matter."""
+        while self.rows and self._first < up_to:
+            self.rows.popleft()
+            self._first += 1
+
+    def clear(self) -> None:
+        """Remove all rows."""
+        self.forget(self._first + len(self.rows))
+
+    def shrink(self, most: int) -> list[_Row]:
+        """Remove and return the oldest rows beyond `most`."""
+        surplus, up_to = self.peek(max(len(self.rows) - most, 0))
+        self.forget(up_to)
+        return surplus
+
+
+class Spool:
+    """A queue of readings on disk; every method may be called from any thread.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made. One process may hold it at a time.
+    limits : Limits
+        How much may wait.
+    clock : callable
+        Gives the present instant (UTC).
+
+    Raises
+    ------
+    ConfigError
+        If the folder cannot be written, or another process holds the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits = _DEFAULT_LIMITS,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.path, self._limits, self._clock = path, limits, clock
+        self._lock = threading.RLock()
+        self._memory = _Memory()
+        self._owed: list[_Entry] = []
+        self._broken = ""
+        self._count = 0
+        self._oldest_arrival_us = 0
+        self._taken = (*_NOTHING, *_NOTHING)
+        self.disk_full = False
+        self.set_aside = 0
+        """Corrupt files set aside since the start."""
+        self._db = self._open()
+        self._live_from = self._next_id()
+
+    def append(self, readings: Iterable[Reading]) -> None:
+        """Keep a poll round: one commit, synced to the disk before this returns.
+
+        Where the disk is full they are kept in memory instead (see `disk_full`).
+        """
+        now_us = _to_us(self._clock())
+        rows = [(r.point, _to_us(r.at), r.value, r.interval_s, r.valid_s, now_us) for r in readings]
+        with self._lock:
+            self._memory.rows.extend(rows)
+            self._write()
+
+    def _write(self) -> None:
+        """Move what waits in memory to the disk."""
+        try:
+            self._heal()
+            with self._commit():
+                self._db.executemany(_INSERT, self._memory.rows)
+                self._db.executemany(_LEDGER, self._owed)
+                self._count += len(self._memory.rows)
+                self._enforce()
+        except (sqlite3.DatabaseError, OSError) as error:
+            self._on_write_error(error)
+        else:
+            self._memory.clear()
+            self._owed.clear()
+            self._say_disk_full(False)
+
+    def _on_write_error(self, error: sqlite3.DatabaseError | OSError) -> None:
+        if _is_corrupt(error) and not self._broken:
+            self._broken = str(error)
+            self._write()
+            return
+        self._say_disk_full(True, str(error))
+        self._owed += _entries(self._memory.shrink(self._limits.memory_readings), "disk_full")
+
+    def _heal(self) -> None:
+        """Put a fresh file in the place of one found corrupt."""
+        if self._broken:
+            with contextlib.suppress(sqlite3.DatabaseError):
+                self._db.close()
+            self._db = self._mended(self._broken)
+            self._taken = (*_NOTHING, *_NOTHING)
+            self._live_from = self._next_id()
+            self._broken = ""
+
+    def _say_disk_full(self, full: bool, why: str = "") -> None:
+        if full and not self.disk_full:
+            _log.error("spool cannot be written; readings wait in memory", path=str(self.path), problem=why)
+        if self.disk_full and not full:
+            _log.info("spool can be written again", path=str(self.path))
+        self.disk_full = full
+
+    def _enforce(self) -> None:
+        """Drop the oldest beyond the limits."""
+        if self._count > self._limits.readings:
+            self._drop("full", "1", (), self._count - self._limits.readings)
+        cutoff_us = _to_us(self._clock() - timedelta(seconds=self._limits.age_s))
+        if self._oldest_arrival_us < cutoff_us:
+            self._drop("too_old", "arrived_us < ?", (cutoff_us,), -1)
+            self._oldest_arrival_us = self._first_arrival_us(self._db)
+
+    def _drop(self, reason: str, condition: str, values: tuple[int, ...], most: int) -> None:
+        """Move waiting readings into the ledger; those being sent just now are left alone."""
+        victims = f"SELECT id FROM reading WHERE {condition} AND {_NOT_TAKEN} ORDER BY id LIMIT ?"  # noqa: S608
+        parameters = (*values, *self._taken, most)
+        entries = self._db.execute(_COUNT.format(victims), (reason, *parameters)).fetchall()
+        self._db.executemany(_LEDGER, entries)
+        gone = self._db.execute(_DELETE.format(victims), parameters).rowcount
+        self._count -= gone
+        if gone:
+            _log.warning("readings dropped from the spool", reason=reason, count=gone, path=str(self.path))
+
+    def take(self, limit: int = 2000, backlog: int | None = None) -> Batch:
+        """The next readings to send: live ones first, then as many old ones as fit.
+
+        Live are the newest `limit` that arrived since the spool was opened and were not sent yet; what
+        else waits is old. While the disk is full, those in memory are sent.
+
+        Parameters
+        ----------
+        limit : int
+            Most readings of the batch.
+        backlog : int, optional
+            Most old ones of them (the sender's rate limit).
+        """
+        with self._lock:
+            if self._memory.rows:
+                rows, up_to = self._memory.peek(limit)
+                return Batch(tuple(_reading((0, *row)) for row in rows), memory_up_to=up_to)
+            try:
+                return self._take_from_disk(limit, limit if backlog is None else backlog)
+            except sqlite3.DatabaseError as error:
+                self._on_write_error(error)
+                return Batch(())
+
+    def _take_from_disk(self, limit: int, backlog: int) -> Batch:
+        self._live_from = max(self._live_from, self._next_id() - limit)
+        live = self._db.execute(_SELECT_LIVE, (self._live_from, limit)).fetchall()
+        room = max(min(limit - len(live), backlog), 0)
+        old = self._db.execute(_SELECT_OLD, (self._live_from, room)).fetchall()
+        live_ids, old_ids = _range(live), _range(old)
+        self._taken = (*live_ids, *old_ids)
+        return Batch(tuple(map(_reading, (*live, *old))), len(old), live_ids, old_ids)
+
+    def ack(self, batch: Batch) -> bool:
+        """Forget a batch that the store has committed.
+
+        Returns False where the disk refuses: the batch will be sent again, which the store knows.
+        """
+        with self._lock:
+            self._taken = (*_NOTHING, *_NOTHING)
+            self._memory.forget(batch.memory_up_to)
+            try:
+                with self._commit():
+                    for ids in (batch.live_ids, batch.old_ids):
+                        self._count -= self._db.execute(_FORGET, ids).rowcount
+            except sqlite3.DatabaseError as error:
+                self._on_write_error(error)
+                return bool(batch.memory_up_to)
+            self._live_from = max(self._live_from, batch.live_ids[1] + 1)
+            return True
+
+    def ledger(self) -> tuple[Dropped, ...]:
+        """Everything dropped since the spool was made: totals, so a store that knows them may read again."""
+        with self._lock:
+            written = self._db.execute("SELECT * FROM dropped").fetchall()
+            return _merged([*written, *self._owed])
+
+    @property
+    def id(self) -> str:
+        """Lasting name of this spool, under which the store keeps its ledger."""
+        with self._lock:
+            return str(self._db.execute("SELECT value FROM fact WHERE name = 'id'").fetchone()[0])
+
+    def __len__(self) -> int:
+        """Readings that wait, on disk and in memory."""
+        return self._count + len(self._memory.rows)
+
+    @property
+    def fill_ratio(self) -> float:
+        """Readings that wait, by the room for them. [0..1]"""
+        return len(self) / self._limits.readings
+
+    def close(self) -> None:
+        """Release the file; harmless when repeated."""
+        with self._lock:
+            self._db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._opened()
+        except sqlite3.DatabaseError as error:
+            if _is_corrupt(error):
+                return self._mended(str(error))
+            raise ConfigError(
+                f"the spool cannot be opened: {error}; give a folder this process alone may write to",
+                file=str(self.path),
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"no folder for the spool: {error}", file=str(self.path)) from None
+
+    def _opened(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.5)
+        try:
+            _prepare(db)
+            self._count = int(db.execute("SELECT count(*) FROM reading").fetchone()[0])
+            self._oldest_arrival_us = self._first_arrival_us(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _mended(self, why: str) -> sqlite3.Connection:
+        """A fresh spool in place of the corrupt one, with whatever of it can be read."""
+        aside = _move_aside(self.path, self._clock())
+        self.set_aside += 1
+        _pad(aside)
+        db = self._opened()
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(_INSERT, _salvaged_readings(aside))
+        db.executemany(_LEDGER, _salvaged_ledger(aside))
+        db.execute("COMMIT")
+        self._count = int(db.execute("SELECT count(*) FROM reading").fetchone()[0])
+        _log.error(
+            "spool was corrupt and is set aside",
+            problem=why,
+            kept_as=str(aside),
+            readings_rescued=self._count,
+        )
+        return db
+
+    @contextlib.contextmanager
+    def _commit(self) -> Iterator[None]:
+        count = self._count
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._count = count
+            with contextlib.suppress(sqlite3.DatabaseError):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _next_id(self) -> int:
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'reading'").fetchone()
+        return int(row[0]) + 1 if row else 1
+
+    def _first_arrival_us(self, db: sqlite3.Connection) -> int:
+        row = db.execute("SELECT arrived_us FROM reading ORDER BY id LIMIT 1").fetchone()
+        return int(row[0]) if row else _to_us(self._clock())
+
+
+class _Corrupt(sqlite3.DatabaseError):
+    """SQLite can open the file, but its own check finds it damaged."""
+
+
+def _is_corrupt(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, _Corrupt) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    """Settings, a check of the file, and the tables."""
+    for pragma in _PRAGMAS:
+        db.execute(pragma).fetchall()
+    problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise _Corrupt(problem)
+    db.executescript(_SCHEMA)
+    db.execute("INSERT OR IGNORE INTO fact VALUES ('id', ?)", (str(uuid.uuid4()),))
+
+
+def _move_aside(path: Path, now: datetime) -> Path:
+    stamp = now.strftime("%Y%m%dT%H%M%S")
+    names = (path.with_name(f"{path.name}.corrupt-{stamp}-{n}") for n in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    for tail in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}{tail}", f"{aside}{tail}")
+    return aside
+
+
+def _pad(path: Path) -> None:
+    """Give a file that was cut off its full length, so that SQLite reads what is left of it."""
+    with path.open("r+b") as file:
+        header = file.read(32)
+        pages, page_size = int.from_bytes(header[28:32], "big"), int.from_bytes(header[16:18], "big")
+        if header.startswith(b"SQLite format 3") and pages * page_size > path.stat().st_size:
+            file.truncate(pages * page_size)
+
+
+def _salvaged_readings(aside: Path) -> Iterator[_Row]:
+    """Readings of a corrupt file: from the first on up to the damage, then from the last back to it."""
+    seen = 0
+    for row in _readable(aside, _SELECT + "ORDER BY id"):
+        seen = row[0]
+        yield row[1:]
+    for row in _readable(aside, _SELECT + "WHERE id > ? ORDER BY id DESC", seen):
+        yield row[1:]
+
+
+def _salvaged_ledger(aside: Path) -> Iterator[_Entry]:
+    yield from _readable(aside, "SELECT * FROM dropped")
+
+
+def _readable(path: Path, query: str, *parameters: int) -> Iterator[Any]:
+    """Rows of a query until the file has no more that can be read."""
+    with contextlib.closing(sqlite3.connect(path)) as db, contextlib.suppress(sqlite3.DatabaseError):
+        yield from db.execute(query, parameters)
+
+
+def _range(rows: Sequence[tuple[int, ...]]) -> tuple[int, int]:
+    return (rows[0][0], rows[-1][0]) if rows else _NOTHING
+
+
+def _reading(row: Sequence[Any]) -> Reading:
+    _, point, at_us, value, interval_s, valid_s = row[:6]
+    return Reading(point, _EPOCH + timedelta(microseconds=at_us), value, interval_s, valid_s)
+
+
+def _to_us(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def _entries(rows: Iterable[_Row], reason: str) -> list[_Entry]:
+    return [(row[0], reason, 1, row[1], row[1]) for row in rows]
+
+
+def _merged(entries: Iterable[_Entry]) -> tuple[Dropped, ...]:
+    totals: dict[tuple[str, str], _Entry] = {}
+    for entry in entries:
+        point, reason, count, oldest, newest = entry
+        _, _, before, first, last = totals.get((point, reason), (point, reason, 0, oldest, newest))
+        totals[point, reason] = (point, reason, before + count, min(oldest, first), max(newest, last))
+    return tuple(
+        Dropped(p, r, n, _EPOCH + first * _MICROSECOND, _EPOCH + last * _MICROSECOND)
+        for p, r, n, first, last in totals.values()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a spool is drained."""
+
+    batch: int = 2000
+    """Readings per commit of the store."""
+    backlog_per_s: float = 20_000.0
+    """Old readings sent per second at most, so that a returning store is not overrun. [1/s]"""
+    idle_s: float = 1.0
+    """Wait when nothing waits. [s]"""
+    first_pause_s: float = 1.0
+    longest_pause_s: float = 60.0
+    """Pauses after failures double from the first to the longest. [s]"""
+
+
+_DEFAULT_PACE = Pace()
+
+
+async def drain(
+    spool: Spool,
+    send: Callable[[tuple[Reading, ...]], Awaitable[object]],
+    pace: Pace = _DEFAULT_PACE,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Send what the spool holds, for ever; cancel it to stop.
+
+    Parameters
+    ----------
+    spool : Spool
+        The queue; a batch leaves it after `send` has returned.
+    send : callable
+        Commits readings in the store; raises StoreUnavailable where it cannot just now.
+    """
+    pause_s = pace.first_pause_s
+    while True:
+        batch = await asyncio.to_thread(spool.take, pace.batch)
+        if not batch.readings:
+            await sleep(pace.idle_s)
+        elif await _sent(spool, batch, send):
+            pause_s = pace.first_pause_s
+            await sleep(batch.backlog / pace.backlog_per_s)
+        else:
+            await sleep(pause_s)
+            pause_s = min(2 * pause_s, pace.longest_pause_s)
+
+
+async def _sent(spool: Spool, batch: Batch, send: Callable[[tuple[Reading, ...]], Awaitable[object]]) -> bool:
+    try:
+        await send(batch.readings)
+    except StoreUnavailable as error:
+        _log.warning("store is away; readings wait in the spool", waiting=len(spool), problem=str(error))
+        return False
+    return await asyncio.to_thread(spool.ack, batch)

@@ -1,0 +1,166 @@
+"""Who the caller is: an API key, a token of the sign-in provider, or everybody on loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+from fastapi import Request
+
+from app.api.oidc import OidcSettings, OidcVerifier
+from app.api.rate import RateLimiter
+from app.domain.access import Grant, Principal, Role
+from app.errors import ConfigError, NotAuthenticated, StoreUnavailable
+from app.store import audit, identity
+from app.store.audit import Entry
+from app.store.engine import Engine, begin, connect
+
+COOKIE = "wattline_key"
+"""Cookie that may carry a key instead of the header; for the web pages, set HttpOnly, SameSite=Strict."""
+
+BANNER = (
+    "No keys are asked: everybody on this machine is administrator. This is possible only because the "
+    "address is bound to loopback; to ask for keys bind to another one, or set WATTLINE_REQUIRE_KEYS=true."
+)
+"""To be shown where :class:`OpenToLoopback` is in use."""
+
+_LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+_log = structlog.get_logger(__name__)
+
+
+class Authenticator(Protocol):
+    """Finds out who sent a request."""
+
+    def principal(self, request: Request, source: str) -> Principal:
+        """The caller.
+
+        Raises
+        ------
+        NotAuthenticated
+            If who it is was not shown, or is not believed.
+        TooBusy
+            If the caller asks too often.
+        """
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class OpenToLoopback:
+    """No keys asked: everybody who can connect is the local administrator.
+
+    A page in a browser on this machine can connect, too, under a name that its owner points here; so
+    the request must name this machine itself.
+    """
+
+    _LOCAL = Principal("local", (Grant(Role.ADMIN),))
+
+    def principal(self, request: Request, source: str) -> Principal:
+        """The local administrator."""
+        host = request.headers.get("host", "")
+        if not {host, host.rsplit(":", 1)[0]} & _LOCAL_NAMES:
+            raise NotAuthenticated("without keys only localhost is served; set WATTLINE_REQUIRE_KEYS=true")
+        if not is_loopback(source):
+            raise NotAuthenticated("without keys only this machine itself is served")
+        return self._LOCAL
+
+
+class KeyAuthenticator:
+    """Asks for a key, or for a token of the sign-in provider."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        oidc: OidcVerifier | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        requests_per_minute: int = 1200,
+        failures_per_minute: int = 30,
+    ) -> None:
+        self._engine, self._oidc, self._clock = engine, oidc, clock
+        self._requests = RateLimiter(requests_per_minute, max(requests_per_minute // 10, 1))
+        self._failures = RateLimiter(failures_per_minute, failures_per_minute)
+        self._audited = RateLimiter(10, 20)
+
+    def principal(self, request: Request, source: str) -> Principal:
+        """The caller; every failure is audited, as long as there are not too many."""
+        try:
+            principal = self._believed(token_of(request))
+        except NotAuthenticated as error:
+            self._failures.check(source)
+            self._audit(source, request.url.path, str(error))
+            raise
+        self._requests.check(principal.name)
+        return principal
+
+    def _believed(self, token: str) -> Principal:
+        if not token:
+            raise NotAuthenticated("a key is needed, as: Authorization: Bearer wl_...")
+        if not token.startswith("wl_") and self._oidc is not None:
+            return self._oidc.principal(token)
+        with connect(self._engine) as connection:
+            found = identity.find(connection, token, self._clock())
+        if found is None:
+            raise NotAuthenticated("the key is unknown, has expired or was revoked")
+        return found
+
+    def _audit(self, source: str, path: str, reason: str) -> None:
+        if self._audited.wait_s(source) > 0 or self._audited.wait_s("everybody") > 0:
+            _log.warning("login failed, not audited: too many", source=source)
+            return
+        entry = Entry("nobody", "login.failed", path[:200], source, {"reason": reason})
+        try:
+            with begin(self._engine) as connection:
+                audit.append(connection, entry, self._clock())
+        except StoreUnavailable:
+            _log.warning("login failed, not audited: the database is away", source=source)
+
+
+def authenticator_for(
+    engine: Engine, host: str, *, require_keys: bool | None = None, oidc: OidcSettings | None = None
+) -> Authenticator:
+    """What fits an address that is listened on.
+
+    Parameters
+    ----------
+    engine : Engine
+        The store, which has the keys.
+    host : str
+        Address that is bound.
+    require_keys : bool, optional
+        Default: unless the address is loopback and no sign-in provider is configured.
+    oidc : OidcSettings, optional
+        Sign-in provider.
+
+    Raises
+    ------
+    ConfigError
+        If no keys are to be asked on an address that others can reach.
+    """
+    local = is_loopback(host)
+    if require_keys is False and not local:
+        raise ConfigError(
+            f"false, but {host} can be reached by others; bind to 127.0.0.1, or ask for keys",
+            key="WATTLINE_REQUIRE_KEYS",
+        )
+    if require_keys is False or (require_keys is None and local and oidc is None):
+        return OpenToLoopback()
+    return KeyAuthenticator(engine, oidc=OidcVerifier(oidc) if oidc else None)
+
+
+def token_of(request: Request) -> str:
+    """The key or token of a request; empty where there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return request.cookies.get(COOKIE, "")

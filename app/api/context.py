@@ -1,0 +1,233 @@
+"""What every endpoint gets: the caller, and a view of the store with nothing in it but the caller's sites.
+
+An endpoint is a plain function. It takes a :data:`Caller` and opens one view::
+
+    @router.get("/sites/{site}/something")
+    def get_something(site: SiteId, caller: Caller) -> Something:
+        with caller.read() as view:
+            return ...  # view.site(site) raises NotFound outside the caller's sites
+
+    @router.post("/sites/{site}/something")
+    def post_something(site: SiteId, body: SomethingIn, caller: Caller) -> Something:
+        with caller.write() as view:
+            view.site(site, Role.OPERATOR)  # raises Forbidden below that role
+            ...
+            view.audit("something.add", site, {"note": body.note})
+
+The view's connection is one transaction, committed when the block ends; an answer is made after that.
+No connection is held between dependencies and endpoint, so requests cannot starve each other of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+from fastapi import Path as PathParameter
+
+from app.api.auth import Authenticator
+from app.domain.access import Principal, Role
+from app.domain.site import Meter, Site
+from app.errors import Forbidden, NotFound, TooBusy
+from app.store import audit
+from app.store.audit import Entry
+from app.store.engine import Connection, Engine, begin, connect
+from app.store.estate import EstateCache
+from app.store.sites import Stored
+from app.telemetry import Telemetry
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiLimits:
+    """How much may be asked or sent at once."""
+
+    body_bytes: int = 1 << 20
+    """Largest body, where nothing else is said. [B]"""
+    readings_body_bytes: int = 256 << 20
+    """Largest body of readings, as it streams in. [B]"""
+    json_body_bytes: int = 16 << 20
+    """Largest JSON document of readings; NDJSON has no such limit. [B]"""
+    import_bytes: int = 2 << 30
+    """Largest file to import. [B]"""
+    cells: int = 400_000
+    """Most bars times series in one answer."""
+    page_rows: int = 100_000
+    """Most readings in one page of JSON."""
+    export_readings: int = 20_000_000
+    """Most readings that an export may be expected to have."""
+    requests_at_once: int = 128
+    """Requests that are answered or wait for their turn."""
+    imports_at_once: int = 2
+    exports_at_once: int = 4
+    body_pause_s: float = 30.0
+    """Longest time to wait for the next part of a body. [s]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the application is made of."""
+
+    engine: Engine
+    authenticator: Authenticator
+    telemetry: Telemetry
+    limits: ApiLimits = field(default_factory=ApiLimits)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    scratch: Path | None = None
+    """Folder for uploads and exports in the making; None: the system's."""
+    estate: EstateCache = field(default_factory=EstateCache)
+    imports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(2))
+    exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(4))
+    health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
+    """Threads of their own, so that health answers while all others are busy."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The store within one transaction, as one caller may see it."""
+
+    connection: Connection
+    stored: Stored
+    principal: Principal
+    source: str
+    """Address the request came from."""
+    now: datetime
+
+    def site(self, site_id: str, role: Role = Role.VIEWER) -> Site:
+        """The site, if the caller may act on it as `role`.
+
+        Raises
+        ------
+        NotFound
+            If there is no such site, or the caller may not know of it.
+        Forbidden
+            If the caller has only a lower role there.
+        """
+        site = self.stored.estate.site.get(site_id)
+        if site is None:
+            raise NotFound(f"there is no site {site_id!r}")
+        self._require(site, role)
+        return site
+
+    def meter(self, meter_id: str, role: Role = Role.VIEWER) -> tuple[Site, Meter]:
+        """The meter and its site; raises as :meth:`site`."""
+        found = self.stored.estate.meter.get(meter_id)
+        if found is None:
+            raise NotFound(f"there is no meter {meter_id!r}")
+        self._require(found[0], role)
+        return found
+
+    def _require(self, site: Site, role: Role) -> None:
+        own = self.principal.role_at(site)
+        if own is None or own.rank < role.rank:
+            raise Forbidden(f"this needs the role {role} on site {site.id}; ask an administrator")
+
+    def require_everywhere(self, role: Role) -> None:
+        """Refuse callers without `role` on the whole deployment.
+
+        Raises
+        ------
+        Forbidden
+            If the caller has only a lower role, or only some sites.
+        """
+        own = self.principal.role_everywhere
+        if own is None or own.rank < role.rank:
+            raise Forbidden(f"this needs the role {role} on the whole deployment")
+
+    def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Write down what the caller did, in this transaction; call it last, it takes a short lock."""
+        key = {"key": self.principal.key_id} if self.principal.key_id else {}
+        entry = Entry(self.principal.name, action, target, self.source, {**(detail or {}), **key})
+        audit.append(self.connection, entry, self.now)
+
+
+class CallerOf:
+    """Who asks, from where, and the way to the store."""
+
+    def __init__(self, context: Context, principal: Principal, source: str) -> None:
+        self.context, self.principal, self.source = context, principal, source
+
+    @property
+    def now(self) -> datetime:
+        """The time, by the application's clock."""
+        return self.context.clock()
+
+    @property
+    def limits(self) -> ApiLimits:
+        """How much may be asked."""
+        return self.context.limits
+
+    def refuse_viewers(self) -> None:
+        """Refuse, before a body is read, those who may nowhere send anything.
+
+        Raises
+        ------
+        Forbidden
+            If the caller is operator of no site at all.
+        """
+        if all(grant.role is Role.VIEWER for grant in self.principal.grants):
+            raise Forbidden("sending data needs the role operator; ask an administrator")
+
+    @contextmanager
+    def read(self) -> Iterator[View]:
+        """A view for reading."""
+        with connect(self.context.engine) as connection:
+            yield self._view(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[View]:
+        """A view for writing: committed at the end of the block, rolled back if it raises."""
+        with begin(self.context.engine) as connection:
+            yield self._view(connection)
+
+    def _view(self, connection: Connection) -> View:
+        stored = self.context.estate.visible(connection, self.principal)
+        return View(connection, stored, self.principal, self.source, self.now)
+
+
+@contextmanager
+def bounded(gate: BoundedSemaphore, what: str) -> Iterator[None]:
+    """Let only so many at a time do heavy work.
+
+    Raises
+    ------
+    TooBusy
+        If as many are at it already.
+    """
+    if not gate.acquire(blocking=False):
+        raise TooBusy(f"too many {what} at the same time; try again shortly", retry_after_s=10)
+    try:
+        yield
+    finally:
+        gate.release()
+
+
+def context_of(request: Request) -> Context:
+    """The application's context."""
+    context: Context = request.app.state.context
+    return context
+
+
+def caller_of(request: Request) -> CallerOf:
+    """The caller of a request.
+
+    Raises
+    ------
+    NotAuthenticated
+        If who it is was not shown, or is not believed.
+    """
+    context = context_of(request)
+    source = request.client.host if request.client else ""
+    return CallerOf(context, context.authenticator.principal(request, source), source)
+
+
+Caller = Annotated[CallerOf, Depends(caller_of)]
+_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
+SiteId = Annotated[str, PathParameter(pattern=_ID, description="Id of the site", examples=["sh1"])]
+MeterId = Annotated[str, PathParameter(pattern=_ID, description="Id of the meter", examples=["main"])]

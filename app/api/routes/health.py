@@ -1,0 +1,44 @@
+"""Whether the process is alive, and whether it can work."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from app.api import problems, schemas
+from app.api.context import context_of
+from app.errors import StoreUnavailable
+from app.store import ready
+
+router = APIRouter(tags=["health"])
+
+_ANSWER_S = 0.9
+"""Longest time to wait for the database, so that the answer itself comes within a second. [s]"""
+
+
+@router.get("/healthz")
+async def healthz() -> schemas.HealthOut:
+    """Alive; asks nobody."""
+    return schemas.HealthOut(status="ok", version=version("wattline"))
+
+
+@router.get("/readyz", response_model=schemas.ReadyOut)
+async def readyz(request: Request) -> JSONResponse:
+    """Ready: the database answers and has the shape this version needs; otherwise 503 with the reason."""
+    context = context_of(request)
+    try:
+        with anyio.fail_after(_ANSWER_S):
+            found = await anyio.to_thread.run_sync(
+                ready.look, context.engine, limiter=context.health_threads, abandon_on_cancel=True
+            )
+    except TimeoutError:
+        return problems.of_error(request, StoreUnavailable("the database does not answer in time"))
+    except StoreUnavailable as error:
+        return problems.of_error(request, error)
+    if found.problem:
+        return problems.of_error(request, StoreUnavailable(found.problem))
+    return JSONResponse({"status": "ready", "database": {"engine": found.engine, "revision": found.revision}})

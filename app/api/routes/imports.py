@@ -1,0 +1,222 @@
+"""Files of readings."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from app.api import schemas
+from app.api.context import Caller, CallerOf, SiteId, View, bounded
+from app.domain.access import Role
+from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError
+from app.store import imports
+from app.store.imports import ImportRecord
+from collectors.csv_mapping import Mapping, parse_mapping
+from collectors.csv_reader import ParsedBatch, Understanding, read, understand
+
+router = APIRouter(tags=["imports"])
+
+_MOST_REJECTS = 1000
+_CHUNK_BYTES = 1 << 20
+_LONGEST_FIELD = 1 << 18
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "site"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "contentMediaType": "application/octet-stream",
+                            "description": "CSV and its relatives, see the guide on imports",
+                        },
+                        "site": {"type": "string", "minLength": 1, "description": "Id of the site"},
+                        "map": {"type": "string", "description": "Mapping, as YAML; default: found out"},
+                        "dry_run": {
+                            "type": "string",
+                            "enum": ["true", "false"],
+                            "description": "Only say how the file would be read",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a form asks for."""
+
+    file: UploadFile
+    site: str
+    mapping: Mapping | None
+    dry_run: bool
+
+
+@router.post("/imports", response_model=schemas.ImportOut | schemas.ImportPreview, openapi_extra=_BODY)
+async def post_import(request: Request, caller: Caller) -> schemas.ImportOut | schemas.ImportPreview:
+    """Import a file: the answer comes after all of it is safely stored; of a failed one nothing is.
+
+    The same file again changes nothing. Rows that cannot be read are rejected with line and reason.
+    """
+    caller.refuse_viewers()
+    with bounded(caller.context.imports, "imports"):
+        async with request.form(max_files=1, max_fields=3, max_part_size=_LONGEST_FIELD) as form:
+            return await run_in_threadpool(_import, caller, _asked(form))
+
+
+def _asked(form: FormData) -> _Asked:
+    unknown = sorted(set(form) - {"file", "site", "map", "dry_run"})
+    if unknown:
+        raise SeriesError(f"body.{unknown[0][:50]}: unknown; allowed are file, site, map, dry_run")
+    file, site = form.get("file"), form.get("site")
+    mapping, dry_run = form.get("map", ""), form.get("dry_run", "false")
+    if not isinstance(file, UploadFile):
+        raise SeriesError("body.file: is missing; send multipart/form-data with a file")
+    if not isinstance(site, str) or not site:
+        raise SeriesError("body.site: is missing; add the id of the site")
+    if not isinstance(mapping, str) or dry_run not in ("true", "false"):
+        raise SeriesError("body: map is YAML, dry_run is true or false")
+    return _Asked(file, site, _mapping(mapping), dry_run == "true")
+
+
+def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.ImportPreview:
+    with _on_disk(asked.file, caller.context.scratch) as path:
+        with caller.read() as view:
+            site, stored = view.site(asked.site, Role.OPERATOR), view.stored
+        understanding = understand(path, site, asked.mapping)
+        if asked.dry_run:
+            return _preview(understanding)
+        name = _plain_name(asked.file)
+        source = imports.Source(site.id, name, _sha256(path), understanding.warnings)
+        rejects = _Rejects()
+        batches = read(path, understanding, now=caller.now)
+        taken = imports.take_in(caller.context.engine, stored, source, batches, rejects.note)
+    with caller.write() as view:
+        record = imports.get(view.connection, taken.id)
+        view.audit("import", site.id, {"file": name, "sha256": source.sha256, "accepted": taken.accepted})
+    caller.context.telemetry.stored(site.id, taken.accepted)
+    return _out(record, site.id, rejects.first)
+
+
+def _mapping(text: str) -> Mapping | None:
+    return parse_mapping(text, file="map") if text.strip() else None
+
+
+@router.get("/imports/{import_id}")
+def get_import(import_id: uuid.UUID, caller: Caller) -> schemas.ImportOut:
+    """What became of a file."""
+    with caller.read() as view:
+        return _known(view, imports.get(view.connection, import_id))
+
+
+@router.get("/sites/{site}/imports")
+def list_imports(site: SiteId, caller: Caller) -> schemas.ImportsOut:
+    """The newest imports of a site, newest first."""
+    with caller.read() as view:
+        view.site(site)
+        found = imports.listing(view.connection, view.stored.site_id[site])
+    return schemas.ImportsOut(imports=[_out(record, site, []) for record in found])
+
+
+def _known(view: View, record: ImportRecord) -> schemas.ImportOut:
+    site = view.stored.site_key.get(record.site_id)
+    if site is None:
+        raise NotFound(f"there is no import {record.id}")
+    return _out(record, site, [])
+
+
+class _Rejects:
+    """Keeps the first rejected rows for the answer."""
+
+    def __init__(self) -> None:
+        self.first: list[schemas.RejectOut] = []
+
+    def note(self, batch: Any) -> None:
+        """One more batch."""
+        assert isinstance(batch, ParsedBatch)
+        for reject in batch.rejects[: _MOST_REJECTS - len(self.first)]:
+            self.first.append(
+                schemas.RejectOut(
+                    line=reject.line, column=reject.column, reason=reject.reason, text=reject.text
+                )
+            )
+
+
+@contextmanager
+def _on_disk(upload: UploadFile, folder: Path | None) -> Iterator[Path]:
+    """The upload as a file under its own extension, gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="wattline-import-", dir=folder) as scratch:
+        path = Path(scratch) / f"upload{Path(upload.filename or '').suffix[:10]}"
+        with path.open("wb") as out:
+            shutil.copyfileobj(upload.file, out, _CHUNK_BYTES)
+        try:
+            yield path
+        except (FileNotUnderstood, ConfigError) as error:
+            raise _named(error, str(path), _plain_name(upload)) from None
+
+
+def _named(error: FileNotUnderstood | ConfigError, path: str, name: str) -> FileNotUnderstood:
+    """The error with the name that the sender knows, not that of the scratch file."""
+    return FileNotUnderstood(str(error).replace(path, name))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _plain_name(upload: UploadFile) -> str:
+    """The name of an upload without folders and without what cannot be printed."""
+    name = Path(upload.filename or "upload").name[:200]
+    return "".join(c for c in name if c.isprintable())
+
+
+def _preview(found: Understanding) -> schemas.ImportPreview:
+    return schemas.ImportPreview(
+        understood=found.mapping_yaml,
+        points=list(found.points),
+        unused_columns=list(found.unused),
+        warnings=list(found.warnings),
+    )
+
+
+def _out(record: ImportRecord, site: str, rejects: list[schemas.RejectOut]) -> schemas.ImportOut:
+    return schemas.ImportOut(
+        id=str(record.id),
+        site=site,
+        file_name=record.file_name,
+        sha256=record.sha256,
+        status=record.status,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        accepted=record.accepted,
+        duplicate=record.duplicate,
+        conflicting=record.conflicting,
+        rejected=record.rejected,
+        detail=record.detail,
+        rejects=rejects,
+    )

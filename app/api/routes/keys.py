@@ -1,0 +1,151 @@
+"""Keys and the audit log, for administrators of the whole deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.context import Caller
+from app.api.periods import instant
+from app.api.schemas import NO_NUL
+from app.domain.access import Grant, Role
+from app.errors import NotFound, SeriesError
+from app.store import audit, identity
+from app.store.identity import ApiKey
+
+router = APIRouter(tags=["administration"])
+
+
+class KeyIn(BaseModel):
+    """A key to be made."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"name": "gateway sh1", "grants": ["operator:site/sh1"]}},
+    )
+    name: str = Field(min_length=1, max_length=200, pattern=NO_NUL)
+    grants: list[str] = Field(min_length=1, max_length=100)
+    expires_at: str | None = Field(None, json_schema_extra={"format": "date-time"})
+
+
+class KeyOut(BaseModel):
+    """What is known about a key; never the key."""
+
+    id: str
+    name: str
+    grants: list[str]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    revoked_by: str | None
+
+
+class NewKeyOut(BaseModel):
+    """A new key: it is shown here, and never again."""
+
+    key: str
+
+
+class KeysOut(BaseModel):
+    """Every key, also expired and revoked ones."""
+
+    keys: list[KeyOut]
+
+
+class AuditEntryOut(BaseModel):
+    """Something that was done."""
+
+    seq: int
+    at: datetime
+    actor: str
+    source: str
+    action: str
+    target: str
+    detail: str = Field(description="JSON, as it was hashed")
+    hash: str
+
+
+class AuditOut(BaseModel):
+    """Entries of the audit log, newest first."""
+
+    entries: list[AuditEntryOut]
+
+
+@router.get("/keys")
+def list_keys(caller: Caller) -> KeysOut:
+    """Every key."""
+    with caller.read() as view:
+        view.require_everywhere(Role.ADMIN)
+        return KeysOut(keys=[_out(key) for key in identity.listing(view.connection)])
+
+
+@router.post("/keys", status_code=201)
+def post_key(body: KeyIn, caller: Caller) -> NewKeyOut:
+    """Make a key; the answer is the only time it is shown."""
+    grants = [_grant(text) for text in body.grants]
+    expires_at = instant(body.expires_at, "expires_at") if body.expires_at is not None else None
+    with caller.write() as view:
+        view.require_everywhere(Role.ADMIN)
+        for grant in grants:
+            _check(grant, view.stored.estate.site, view.stored.estate.institution)
+        name = view.principal.name
+        key = identity.create(view.connection, body.name, grants, created_by=name, expires_at=expires_at)
+        view.audit("key.create", body.name, {"grants": body.grants})
+    return NewKeyOut(key=key)
+
+
+@router.post("/keys/{key_id}/revoke")
+def revoke_key(key_id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")], caller: Caller) -> KeyOut:
+    """Make a key open nothing from now on."""
+    with caller.write() as view:
+        view.require_everywhere(Role.ADMIN)
+        revoked = identity.revoke(view.connection, key_id, view.principal.name)
+        view.audit("key.revoke", revoked.name, {"id": revoked.public_id})
+    return _out(revoked)
+
+
+@router.get("/audit")
+def list_audit(
+    caller: Caller,
+    before_seq: Annotated[int | None, Query(ge=1, le=1 << 62, description="Entries before this one")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> AuditOut:
+    """The newest entries of the audit log, newest first."""
+    with caller.read() as view:
+        view.require_everywhere(Role.ADMIN)
+        found = audit.listing(view.connection, before_seq=before_seq, limit=limit)
+    names = AuditEntryOut.model_fields
+    return AuditOut(entries=[AuditEntryOut(**{n: getattr(entry, n) for n in names}) for entry in found])
+
+
+def _grant(text: str) -> Grant:
+    try:
+        return Grant.parse(text)
+    except ValueError as error:
+        raise SeriesError(f"grants: {error}") from None
+
+
+def _check(grant: Grant, sites: Container[str], institutions: Container[str]) -> None:
+    """Refuse a grant on something that does not exist: a typing error would open nothing, silently."""
+    if grant.site and grant.site not in sites:
+        raise NotFound(f"there is no site {grant.site!r}")
+    if grant.institution and grant.institution not in institutions:
+        raise NotFound(f"there is no institution {grant.institution!r}")
+
+
+def _out(key: ApiKey) -> KeyOut:
+    return KeyOut(
+        id=key.public_id,
+        name=key.name,
+        grants=[str(grant) for grant in key.grants],
+        created_at=key.created_at,
+        created_by=key.created_by,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+        revoked_by=key.revoked_by,
+    )

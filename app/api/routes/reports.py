@@ -1,0 +1,185 @@
+"""Reports: what is frozen, and every report in every form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query
+from fastapi import Path as PathParameter
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
+
+from app.api import reports
+from app.api.context import Caller, CallerOf, SiteId, View, bounded
+from app.domain.site import Institution
+from app.errors import NotFound
+from app.reports import document, output
+from app.reports.document import Document
+from app.reports.render import csv
+from app.store.engine import connect, unhurried
+from app.store.reports import Shelf
+
+router = APIRouter(tags=["reports"])
+
+_VERSION = version("wattline")
+
+FormName = Literal["pdf", "xlsx", "csv", "json", "html", "eu-csv"]
+Lang = Annotated[str, Query(pattern="^[a-z]{2,8}$", description="Language: zh or en", examples=["zh"])]
+Form = Annotated[
+    FormName, Query(alias="format", description="eu-csv: energy fields of Annex II of (EU) 2024/1364")
+]
+Revision = Annotated[
+    int | None,
+    Query(ge=0, le=100_000, description="Frozen revision; 0: as of now; default: the newest, else as of now"),
+]
+PeriodName = Annotated[
+    str,
+    PathParameter(
+        pattern=r"^(199[0-9]|2[01][0-9][0-9])(-(0[1-9]|1[0-2]))?$",
+        description="Month or year of the site's own zone",
+        examples=["2026-10"],
+    ),
+]
+InstitutionId = Annotated[
+    str,
+    PathParameter(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", description="Id of the institution", examples=["bank"]
+    ),
+]
+Known = Annotated[str | None, Header(alias="If-None-Match")]
+
+
+class FrozenOut(BaseModel):
+    """A frozen revision of a report."""
+
+    period: str
+    revision: int
+    sha256: str
+    created_at: str
+
+
+class ReportsOut(BaseModel):
+    """Frozen revisions, newest period first, newest revision first."""
+
+    of: str
+    reports: list[FrozenOut]
+    schema_path: str = "/api/v1/reports/schema"
+
+
+@router.get("/reports/schema")
+def get_report_schema(
+    of: Annotated[Literal["site", "institution"], Query()] = "site",
+) -> dict[str, Any]:
+    """JSON schema of a report in its JSON form."""
+    return document.schema(of_institution=of == "institution")
+
+
+@router.get("/sites/{site}/reports")
+def list_reports(site: SiteId, caller: Caller) -> ReportsOut:
+    """Frozen revisions of the reports of a site; any other period can be asked for as provisional."""
+    with caller.read() as view:
+        view.site(site)
+        return _listed(view, site, Shelf.of_site(view.stored, site))
+
+
+@router.get("/sites/{site}/reports/{period}", response_class=Response)
+def get_report(
+    site: SiteId,
+    period: PeriodName,
+    caller: Caller,
+    form: Form = "json",
+    lang: Lang = "en",
+    revision: Revision = None,
+    known: Known = None,
+) -> Response:
+    """The report of a month or year: its newest frozen revision, else the provisional one."""
+    with bounded(caller.context.exports, "exports"):
+        with caller.read() as view:
+            found = view.site(site)
+            one = reports.of_site(view.connection, view.stored, found, period, revision, caller.now)
+        return _answer(one, form, lang, known)
+
+
+@router.get("/institutions/{institution}/reports")
+def list_institution_reports(institution: InstitutionId, caller: Caller) -> ReportsOut:
+    """Frozen revisions of the reports of all sites of an institution together."""
+    with caller.read() as view:
+        bank = _institution(view, institution)
+        return _listed(view, institution, Shelf.of_institution(view.connection, bank.id))
+
+
+@router.get("/institutions/{institution}/reports/{period}", response_class=Response)
+def get_institution_report(
+    institution: InstitutionId,
+    period: PeriodName,
+    caller: Caller,
+    form: Form = "json",
+    lang: Lang = "en",
+    revision: Revision = None,
+    known: Known = None,
+) -> Response:
+    """The report of all sites of an institution; as CSV one line per site, streamed."""
+    with caller.read() as view:
+        bank = _institution(view, institution)
+    if form == "csv":
+        name = f'attachment; filename="{institution}-{period}-sites.csv"'
+        media = output.FORMS["csv"].media_type
+        return StreamingResponse(
+            _stream(caller, bank, period), media_type=media, headers={"Content-Disposition": name}
+        )
+    with bounded(caller.context.exports, "exports"):
+        with caller.read() as view, unhurried(view.connection):
+            bank = _institution(view, institution)
+            one = reports.of_institution(view.connection, view.stored, bank, period, revision, caller.now)
+        return _answer(one, form, lang, known)
+
+
+def _listed(view: View, of: str, shelf: Shelf) -> ReportsOut:
+    rows = [
+        FrozenOut(period=p, revision=r, sha256=sha, created_at=at.isoformat())
+        for p, r, sha, at in shelf.listing(view.connection)
+    ]
+    return ReportsOut(of=of, reports=rows)
+
+
+def _institution(view: View, key: str) -> Institution:
+    """The institution, if the caller may see all of its sites.
+
+    Raises
+    ------
+    NotFound
+        If there is none, or the caller may not know of it.
+    """
+    grants = view.principal.grants
+    reaches = any(not g.site and g.institution in ("", key) for g in grants)
+    bank = view.stored.estate.institution.get(key)
+    if bank is None or not reaches:
+        raise NotFound(f"there is no institution {key!r}")
+    return bank
+
+
+def _stream(caller: CallerOf, bank: Institution, period: str) -> Iterator[bytes]:
+    with connect(caller.context.engine) as connection, unhurried(connection):
+        stored = caller.context.estate.visible(connection, caller.principal)
+        yield from csv.lines(reports.lines(connection, stored, bank, period, caller.now))
+
+
+def _answer(one: Document, form: str, lang: str, known: str | None) -> Response:
+    """The file, unless the caller has it."""
+    worded = output.FORMS[form].worded
+    etag = f'"{one.sha256[:32]}-{form}{"-" + lang if worded else ""}-{_VERSION}"'
+    days_s = 86_400 if one.revision.closed else 0
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"private, max-age={days_s}, must-revalidate",
+        "X-Report-Revision": str(one.revision.number),
+    }
+    if known is not None and etag in known:
+        return Response(status_code=304, headers=headers)
+    content = output.render(one, form, lang)
+    name = output.file_name(one, form, lang)
+    place = "inline" if form == "html" else "attachment"
+    headers["Content-Disposition"] = f'{place}; filename="{name}"'
+    return Response(content, media_type=output.FORMS[form].media_type, headers=headers)

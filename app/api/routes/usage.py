@@ -1,0 +1,86 @@
+"""How much of the capacity is used."""
+
+from __future__ import annotations
+
+import pandas as pd
+from fastapi import APIRouter
+
+from app.api import schemas
+from app.api.context import Caller, SiteId
+from app.api.periods import Last24h, Last30d, check_bars
+from app.domain import capacity
+from app.domain.capacity import FeedLoad, Load
+from app.domain.period import Period, Step
+from app.domain.site import Site
+from app.store import usage
+
+router = APIRouter(tags=["capacity"])
+
+_MOST_CELLS = 4_000_000
+
+
+@router.get("/sites/{site}/utilisation")
+def get_utilisation(site: SiteId, asked: Last24h, caller: Caller) -> schemas.UtilisationOut:
+    """IT load against the design capacity of the site and of its rooms."""
+    with caller.read() as view:
+        found = view.site(site)
+        period = asked.resolve(caller.now, found.zone)
+        carriers = found.it_carriers()
+        check_bars(period, Step.QUARTER_HOUR, found.zone, len(carriers), _MOST_CELLS)
+        table = usage.frame(view.connection, view.stored, carriers, period)
+    return schemas.UtilisationOut(
+        site=site,
+        start=period.start,
+        end=period.end,
+        it_load=_load(capacity.it_load(usage.it_energy(found, table), found)),
+        rooms={room: _load(load) for room, load in capacity.room_it_loads(found, table).items()},
+    )
+
+
+@router.get("/sites/{site}/capacity")
+def get_capacity(site: SiteId, asked: Last30d, caller: Caller) -> schemas.CapacityOut:
+    """Load of every feed against what its redundancy lets it carry, from the incomers to the racks."""
+    with caller.read() as view:
+        found = view.site(site)
+        period = asked.resolve(caller.now, found.zone)
+        points = usage.capacity_points(found)
+        check_bars(period, Step.QUARTER_HOUR, found.zone, len(points), _MOST_CELLS)
+        table = usage.frame(view.connection, view.stored, points, period)
+    return capacity_out(found, period, table)
+
+
+def capacity_out(site: Site, period: Period, table: pd.DataFrame) -> schemas.CapacityOut:
+    """Load of every feed as a document, from the energies of ``usage.capacity_points``."""
+    return schemas.CapacityOut(
+        site=site.id,
+        start=period.start,
+        end=period.end,
+        it_load=_load(capacity.it_load(usage.it_energy(site, table), site)),
+        feeds=[_feed(one) for one in capacity.feed_loads(site, table)],
+    )
+
+
+def _feed(one: FeedLoad) -> schemas.FeedOut:
+    return schemas.FeedOut(
+        meters=list(one.feed.meters),
+        children=list(one.feed.children),
+        stage=one.feed.stage.value,
+        redundancy=one.redundancy,
+        rated_kw=one.rated_kw,
+        stranded_kw=one.stranded_kw,
+        load=_load(one.load),
+    )
+
+
+def _load(load: Load) -> schemas.LoadOut:
+    return schemas.LoadOut(
+        capacity_kw=load.capacity_kw,
+        mean_kw=load.mean_kw,
+        peak_kw=load.peak_kw,
+        peak_at=load.peak_at,
+        mean_ratio=load.mean_ratio,
+        peak_ratio=load.peak_ratio,
+        headroom_kw=load.headroom_kw,
+        coverage_ratio=load.coverage_ratio,
+        state=load.state.value,
+    )

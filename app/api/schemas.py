@@ -1,0 +1,532 @@
+"""Shapes of the answers, for the OpenAPI document and those who generate clients from it."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NO_NUL = r"^[^\x00]*$"
+"""Text that PostgreSQL can hold."""
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(examples=["urn:wattline:problem:not-found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no site 'sh9'"])
+    instance: str = Field(examples=["/api/v1/sites/sh9"])
+    request_id: str
+    errors: list[dict[str, str]] | None = Field(None, description="Each problem with the input")
+
+
+class InstitutionOut(BaseModel):
+    """A bank."""
+
+    id: str
+    name: str
+    institution_class: str = Field(examples=["joint_stock"])
+
+
+class SiteOut(BaseModel):
+    """A data centre."""
+
+    id: str = Field(examples=["sh1"])
+    name: str
+    institution: InstitutionOut
+    time_zone: str = Field(examples=["Asia/Shanghai"])
+    it_capacity_kw: float | None = Field(description="Design IT capacity [kW]")
+    meters: int
+    rooms: list[str]
+    limits: dict[str, float] = Field(description="PUE limits that hold today, by profile")
+
+
+class SitesOut(BaseModel):
+    """Every site the caller may see."""
+
+    sites: list[SiteOut]
+
+
+class PointOut(BaseModel):
+    """A measured series."""
+
+    id: str
+    name: str
+    role: str
+    kind: str
+    unit: str = Field(description="Unit in which readings are sent")
+    house_unit: str = Field(description="Unit in which readings are stored and given back")
+    weight: float
+    interval_s: int
+    last_reading_at: datetime | None = None
+    last_value: float | None = Field(None, description="In the house unit")
+
+
+class MeterOut(BaseModel):
+    """A device with its points."""
+
+    id: str
+    site: str
+    name: str
+    room: str
+    stage: str
+    fed_by: list[str]
+    rated_power_kw: float | None
+    redundancy: str
+    accuracy_class_percent: float
+    collector: str | None = Field(description="Kind of collector; null: files or this interface")
+    points: list[PointOut]
+
+
+class MetersOut(BaseModel):
+    """The meters of a site."""
+
+    site: str
+    meters: list[MeterOut]
+
+
+class VerdictOut(BaseModel):
+    """PUE against one limit."""
+
+    profile: str
+    limit: float
+    verdict: str = Field(description="pass, fail or indeterminate, with regard to the uncertainty")
+    plain: str = Field(description="The bare comparison")
+
+
+class PueOut(BaseModel):
+    """The PUE of a period with all that is needed to judge it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "site": "sh1",
+                "start": "2026-10-01T00:00:00Z",
+                "end": "2026-10-02T00:00:00Z",
+                "pue": 1.42,
+                "label": "PUE2",
+                "category": 2,
+                "kind": "interim",
+                "facility_kwh": 34080.0,
+                "it_kwh": 24000.0,
+                "overhead_kwh": {
+                    "cooling": 7200.0,
+                    "power_distribution": 1900.0,
+                    "lighting": 200.0,
+                    "other": 0.0,
+                },
+                "unmetered_kwh": 780.0,
+                "apart_kwh": {"generator": 0.0, "renewable": 0.0, "non_dc": 0.0, "heat_reuse": 0.0},
+                "coverage_ratio": 0.998,
+                "estimated_ratio": 0.002,
+                "uncertainty": 0.02,
+                "verdicts": [{"profile": "cbrc_13fyp", "limit": 1.5, "verdict": "pass", "plain": "pass"}],
+            }
+        }
+    )
+    site: str
+    start: datetime
+    end: datetime
+    pue: float | None = Field(description="null, with a reason, where it cannot be said")
+    label: str | None
+    category: int | None
+    kind: str = Field(description="interim, or annual from 12 months on")
+    facility_kwh: float
+    it_kwh: float
+    overhead_kwh: dict[str, float]
+    unmetered_kwh: float
+    apart_kwh: dict[str, float]
+    coverage_ratio: float
+    estimated_ratio: float
+    uncertainty: float | None
+    verdicts: list[VerdictOut]
+    reason: str | None = None
+    room: str | None = None
+
+
+class PueBar(BaseModel):
+    """PUE of one bar of a series."""
+
+    start: datetime
+    end: datetime
+    pue: float | None
+    facility_kwh: float
+    it_kwh: float
+    overhead_kwh: dict[str, float]
+    coverage_ratio: float
+    estimated_ratio: float
+
+
+class PueSeriesOut(BaseModel):
+    """PUE bar by bar; bars of which nothing is known are left out."""
+
+    site: str
+    room: str
+    start: datetime
+    end: datetime
+    step: str
+    bars: list[PueBar]
+
+
+class EnergyRowOut(BaseModel):
+    """Energy of one group over one bar."""
+
+    start: datetime
+    end: datetime
+    name: str = Field(description="Load class, point or room")
+    energy_kwh: float
+    coverage_ratio: float
+    estimated_ratio: float
+
+
+class EnergyOut(BaseModel):
+    """Energy of a site by load class, point or room."""
+
+    site: str
+    start: datetime
+    end: datetime
+    by: str
+    step: str | None
+    rows: list[EnergyRowOut]
+
+
+class LoadOut(BaseModel):
+    """Use of a capacity."""
+
+    capacity_kw: float | None
+    mean_kw: float | None
+    peak_kw: float | None
+    peak_at: datetime | None
+    mean_ratio: float | None
+    peak_ratio: float | None
+    headroom_kw: float | None
+    coverage_ratio: float
+    state: str
+
+
+class UtilisationOut(BaseModel):
+    """IT load against design capacity."""
+
+    site: str
+    start: datetime
+    end: datetime
+    it_load: LoadOut
+    rooms: dict[str, LoadOut]
+
+
+class FeedOut(BaseModel):
+    """Meters that feed the same children, against what they may carry."""
+
+    meters: list[str]
+    children: list[str]
+    stage: str
+    redundancy: str
+    rated_kw: float | None
+    stranded_kw: float | None
+    load: LoadOut
+
+
+class CapacityOut(BaseModel):
+    """Load of every feed, from the incomers to the racks."""
+
+    site: str
+    start: datetime
+    end: datetime
+    it_load: LoadOut
+    feeds: list[FeedOut]
+
+
+class AttributionOut(BaseModel):
+    """Which part of the data centre moved the PUE."""
+
+    site: str
+    start: datetime
+    end: datetime
+    baseline_start: datetime
+    baseline_end: datetime
+    baseline_pue: float
+    pue: float
+    change: float = Field(description="pue - baseline_pue; the parts sum to it")
+    parts: dict[str, float]
+    share_change: dict[str, float]
+    moved: str | None
+
+
+class ProjectionOut(BaseModel):
+    """PUE of a calendar year: its measured days, and the others as the site's own history suggests."""
+
+    pue: float | None
+    low: float | None
+    high: float | None
+    level: float = Field(description="Probability that the interval from low to high is meant to have")
+    measured_days: int
+    projected_days: int
+    facility_kwh: float | None
+    it_kwh: float | None
+    seasonal: bool
+    reason: str | None = Field(description="Why there is no figure, where there is none")
+
+
+class LimitBudgetOut(BaseModel):
+    """What one limit leaves of the year's overhead energy."""
+
+    profile: str
+    limit: float
+    used_kwh: float
+    margin_kwh: float = Field(description="Allowed by the IT energy so far, less what was used")
+    allowed_kwh: float | None
+    left_kwh: float | None
+    crossed_in: str | None = Field(description="Month in which the overhead passes what is allowed")
+    chance_above_ratio: float | None
+
+
+class BudgetOut(BaseModel):
+    """How the year will end."""
+
+    site: str
+    year: int
+    projection: ProjectionOut
+    budgets: list[LimitBudgetOut]
+
+
+class NodeOut(BaseModel):
+    """Meters that feed the same children, and what is left between them."""
+
+    meters: list[str]
+    children: list[str]
+    stage: str
+    in_kwh: float | None
+    out_kwh: float | None
+    remainder_kwh: float | None = Field(description="Losses, or loads without a meter")
+    tolerance_kwh: float | None = Field(description="Remainder that the accuracy of the meters explains")
+    state: str
+    coverage_ratio: float
+
+
+class StageLossOut(BaseModel):
+    """What is lost, or used without a meter, behind one stage."""
+
+    stage: str
+    in_kwh: float
+    out_kwh: float
+    efficiency_ratio: float | None
+
+
+class BalanceOut(BaseModel):
+    """The metering tree over a period."""
+
+    site: str
+    start: datetime
+    end: datetime
+    nodes: list[NodeOut]
+    losses: list[StageLossOut]
+
+
+class ExhaustionOut(BaseModel):
+    """When a load reaches a capacity."""
+
+    meters: list[str]
+    stage: str
+    capacity_kw: float
+    on: date | None
+    earliest: date | None
+    latest: date | None
+    level: float
+    reason: str | None
+
+
+class ExhaustionsOut(BaseModel):
+    """Dates of full capacity: the site against its design, every feed against its rating."""
+
+    site: str
+    it: ExhaustionOut | None
+    feeds: list[ExhaustionOut]
+
+
+class FleetPueOut(BaseModel):
+    """PUE of all the caller's sites together, by both averages in use."""
+
+    window: str
+    ratio_of_sums: float | None = Field(description="Sum of facility by sum of IT energy: the house figure")
+    facility_weighted: float | None = Field(description="Mean of the sites' PUE weighted by facility energy")
+    facility_kwh: float
+    it_kwh: float
+    sites: list[PueOut]
+    counted: list[str]
+    left_out: list[str]
+
+
+class RejectedRow(BaseModel):
+    """A row that was not stored."""
+
+    row: int = Field(description="Counted from 0 in the order sent")
+    reason: str
+
+
+class ReadingsTaken(BaseModel):
+    """What became of the readings that were sent; it is true for good when it is said."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "accepted": 2,
+                "duplicate": 0,
+                "rejected": [{"row": 2, "reason": "no point is called so"}],
+            }
+        }
+    )
+    accepted: int
+    duplicate: int
+    rejected: list[RejectedRow]
+
+
+class ReadingOut(BaseModel):
+    """One reading as it is stored, in the house unit."""
+
+    point: str
+    at: datetime
+    value: float
+    interval_s: int
+    valid_s: int
+
+
+class ReadingsPage(BaseModel):
+    """Readings in order of time; `next_start` is where the next page begins, null on the last one."""
+
+    points: dict[str, str] = Field(description="House unit by point")
+    readings: list[ReadingOut]
+    next_start: datetime | None
+
+
+class RejectOut(BaseModel):
+    """A row or cell of a file that was not taken over."""
+
+    line: int
+    column: str
+    reason: str
+    text: str
+
+
+class ImportOut(BaseModel):
+    """What became of a file."""
+
+    id: str
+    site: str
+    file_name: str
+    sha256: str
+    status: str = Field(description="running, done or failed; nothing is stored unless done")
+    started_at: datetime
+    finished_at: datetime | None
+    accepted: int
+    duplicate: int
+    conflicting: int
+    rejected: int
+    detail: dict[str, Any]
+    rejects: list[RejectOut] = Field([], description="The first of what was rejected")
+
+
+class ImportPreview(BaseModel):
+    """How a file would be read; nothing was stored."""
+
+    understood: str = Field(description="The mapping, as YAML, ready to be saved")
+    points: list[str]
+    unused_columns: list[str]
+    warnings: list[str]
+
+
+class ImportsOut(BaseModel):
+    """The newest imports of a site."""
+
+    imports: list[ImportOut]
+
+
+class FindingOut(BaseModel):
+    """What is wrong, or remarkable, with the data."""
+
+    id: int
+    site: str
+    point: str
+    kind: str
+    start: datetime
+    end: datetime
+    severity: str
+    state: str
+    effect_kwh: float | None
+    evidence: dict[str, Any]
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class FindingsOut(BaseModel):
+    """Findings of a site, newest first."""
+
+    site: str
+    findings: list[FindingOut]
+
+
+class EventIn(BaseModel):
+    """What somebody declares about a meter."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "kind": "replaced",
+                "start": "2026-10-01T08:00:00+08:00",
+                "old_value": 99120.5,
+                "new_value": 0.0,
+                "note": "meter replaced, protocol 118",
+            }
+        },
+    )
+    kind: str = Field(pattern="^(replaced|reset|test|maintenance|correction|estimate)$")
+    start: str = Field(json_schema_extra={"format": "date-time"})
+    end: str | None = Field(None, json_schema_extra={"format": "date-time"}, description="Default: `start`")
+    point: str | None = Field(None, max_length=100, description="Default: every point the event can be about")
+    old_value: float | None = Field(None, ge=-1e12, le=1e12, allow_inf_nan=False)
+    new_value: float | None = Field(None, ge=-1e12, le=1e12, allow_inf_nan=False)
+    energy_kwh: float | None = Field(None, ge=-1e12, le=1e12, allow_inf_nan=False)
+    note: str = Field(min_length=1, max_length=2000, pattern=NO_NUL)
+
+
+class EventOut(BaseModel):
+    """An entry of the ledger."""
+
+    id: int
+    meter: str | None
+    point: str | None
+    kind: str
+    start: datetime
+    end: datetime
+    old_value: float | None
+    new_value: float | None
+    energy_kwh: float | None
+    author: str
+    note: str
+    created_at: datetime
+    withdrawn_at: datetime | None
+    withdrawn_by: str | None
+
+
+class EventsOut(BaseModel):
+    """The ledger of a site, oldest first."""
+
+    site: str
+    events: list[EventOut]
+
+
+class HealthOut(BaseModel):
+    """Whether the process is alive."""
+
+    status: str = Field(examples=["ok"])
+    version: str
+
+
+class ReadyOut(BaseModel):
+    """Whether it can work."""
+
+    status: str = Field(examples=["ready"])
+    database: dict[str, Any]

@@ -1,0 +1,107 @@
+"""``wattline keys`` and ``wattline audit``: who may do what, and what was done."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import typer
+
+from app.cli.console import say, show, show_json, show_table
+from app.cli.opening import opened
+from app.domain.access import Grant
+from app.errors import SeriesError
+from app.store import audit, identity
+from app.store.audit import Entry
+from app.store.engine import begin, connect
+from app.store.identity import ApiKey
+
+
+def create(name: str, grants: Sequence[str], days: int | None, *, as_json: bool) -> None:
+    """Make a key and print it: it is shown this once.
+
+    Raises
+    ------
+    SeriesError
+        If a grant is not understood.
+    """
+    now = datetime.now(UTC)
+    wanted = [_grant(text) for text in grants]
+    expires_at = None if days is None else now + timedelta(days=days)
+    who = getpass.getuser()
+    with opened() as here, begin(here.engine) as connection:
+        key = identity.create(connection, name, wanted, created_by=who, expires_at=expires_at)
+        detail = {"name": name, "grants": [str(g) for g in wanted]}
+        audit.append(connection, Entry(who, "key.create", name, "wattline keys create", detail), now)
+    if as_json:
+        show_json({"name": name, "key": key, "expires_at": expires_at and expires_at.isoformat()})
+    else:
+        show(key)
+        say("keep it: it is not shown again. Send it as: Authorization: Bearer wl_...")
+
+
+def _grant(text: str) -> Grant:
+    try:
+        return Grant.parse(text)
+    except ValueError as error:
+        raise SeriesError(str(error)) from None
+
+
+def listing(*, as_json: bool) -> None:
+    """Print every key that was made, without its secret."""
+    now = datetime.now(UTC)
+    with opened() as here, connect(here.engine) as connection:
+        keys = identity.listing(connection)
+    if as_json:
+        show_json({"keys": [_document(key, now) for key in keys]})
+    else:
+        show_table(["id", "name", "may", "state", "made", "by"], (_row(key, now) for key in keys))
+
+
+def _document(key: ApiKey, now: datetime) -> dict[str, Any]:
+    times = {k: v.isoformat() for k, v in asdict(key).items() if isinstance(v, datetime)}
+    return {**asdict(key), **times, "grants": [str(g) for g in key.grants], "valid": key.is_valid(now)}
+
+
+def _row(key: ApiKey, now: datetime) -> list[str]:
+    state = "valid" if key.is_valid(now) else "revoked" if key.revoked_at else "expired"
+    grants = ", ".join(map(str, key.grants))
+    return [key.public_id, key.name, grants, state, f"{key.created_at:%Y-%m-%d}", key.created_by]
+
+
+def revoke(public_id: str, *, as_json: bool) -> None:
+    """Make a key open nothing from now on.
+
+    Raises
+    ------
+    NotFound
+        If there is no such key.
+    """
+    who = getpass.getuser()
+    now = datetime.now(UTC)
+    with opened() as here, begin(here.engine) as connection:
+        key = identity.revoke(connection, public_id, who)
+        entry = Entry(who, "key.revoke", key.name, "wattline keys revoke", {"id": key.public_id})
+        audit.append(connection, entry, now)
+    if as_json:
+        show_json(_document(key, now))
+    else:
+        show(f"{key.public_id} {key.name}: revoked")
+
+
+def verify_audit(*, as_json: bool) -> None:
+    """Walk along the audit log's chain; exits 1 where it is broken."""
+    with opened() as here, connect(here.engine) as connection:
+        found = audit.verify(connection)
+    if as_json:
+        show_json({**asdict(found), "ok": not found.problems})
+    else:
+        show(f"{found.entries:,} entries, last hash {found.last_hash}")
+        for problem in found.problems:
+            show(problem)
+        show("the chain is broken" if found.problems else "the chain is whole")
+    if found.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,170 @@
+"""``wattline alarms``, ``silence`` and ``notify``: what fires, and who was told."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from app.api.routes.alarms import alarm_out
+from app.cli.console import say, show, show_json, show_table
+from app.cli.opening import Opened, opened
+from app.cli.periods import Wanted
+from app.domain.notification import Silence
+from app.domain.period import Period, ceil, floor
+from app.jobs import notify
+from app.jobs.replay import Replayed, replay_site
+from app.store import alarms, audit, outbox
+from app.store.alarms import DEPLOYMENT, StoredAlarm
+from app.store.audit import Entry
+from app.store.engine import Connection, begin, connect
+
+
+def listing(site_id: str | None, *, state: str, config_path: Path | None, as_json: bool) -> None:
+    """Print alarms, newest first.
+
+    Raises
+    ------
+    NotFound
+        If there is no such site.
+    """
+    with opened(config_path) as here, connect(here.engine) as connection:
+        numbers = [*here.stored.site_key, DEPLOYMENT] if site_id is None else [_number(here, site_id)]
+        found = alarms.listing(connection, numbers, state)
+    if as_json:
+        show_json({"alarms": [alarm_out(one).model_dump(mode="json") for one in found]})
+        return
+    columns = [">id", "site", "rule", "what", "severity", "state", "since", "until", ">value", ">threshold"]
+    show_table([*columns, "moved"], (_row(one) for one in found))
+
+
+def _number(here: Opened, site_id: str) -> int:
+    return here.stored.site_id[here.site(site_id).id]
+
+
+def _row(one: StoredAlarm) -> list[str]:
+    values = ["-" if x is None else f"{x:.4g}" for x in (one.value, one.limit_value)]
+    until = "" if one.resolved_at is None else f"{one.resolved_at:%Y-%m-%d %H:%M}"
+    state = "acknowledged" if one.acknowledged_at and one.resolved_at is None else one.state
+    moved = str(one.document.get("moved") or "")
+    since = f"{one.started_at:%Y-%m-%d %H:%M}Z"
+    return [str(one.id), one.site, one.rule, one.subject, one.severity, state, since, until, *values, moved]
+
+
+def replay(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json: bool) -> None:
+    """Print what the rules would have said of a period.
+
+    Raises
+    ------
+    NotFound
+        If there is no such site.
+    SeriesError
+        If the period is not understood.
+    """
+    with opened(config_path) as here, connect(here.engine) as connection:
+        site, now = here.site(site_id), datetime.now(UTC)
+        asked = wanted.period(site.zone, now)
+        period = Period(floor(asked.start), ceil(asked.end))
+        found = replay_site(connection, here.stored, site, period)
+    if as_json:
+        show_json({"site": site_id, "alarms": [one.as_dict() for one in found]})
+        return
+    columns = ["rule", "severity", "since", "until", ">value", ">threshold"]
+    show_table(columns, (_replayed(one) for one in found))
+
+
+def _replayed(one: Replayed) -> list[str]:
+    until = "" if one.resolved_at is None else f"{one.resolved_at:%Y-%m-%d %H:%M}Z"
+    since = f"{one.started_at:%Y-%m-%d %H:%M}Z"
+    return [one.rule, one.severity, since, until, f"{one.value:.4g}", f"{one.threshold:.4g}"]
+
+
+def acknowledge(alarm_id: int, comment: str) -> None:
+    """Say that somebody is on it.
+
+    Raises
+    ------
+    NotFound
+        If there is no such alarm.
+    """
+    who, now = getpass.getuser(), datetime.now(UTC)
+    with opened() as here, begin(here.engine) as connection:
+        found = alarms.one(connection, alarm_id)
+        alarms.acknowledge(connection, alarm_id, who, now, comment)
+        _audit(connection, "alarm.acknowledge", found.site, {"alarm": alarm_id}, now)
+    show(f"alarm {alarm_id} ({found.rule} at {found.site or 'the deployment'}): acknowledged by {who}")
+
+
+def comment(alarm_id: int, text: str) -> None:
+    """Say something about an alarm.
+
+    Raises
+    ------
+    NotFound
+        If there is no such alarm.
+    """
+    now = datetime.now(UTC)
+    with opened() as here, begin(here.engine) as connection:
+        found = alarms.one(connection, alarm_id)
+        alarms.add_comment(connection, alarm_id, getpass.getuser(), now, text)
+        _audit(connection, "alarm.comment", found.site, {"alarm": alarm_id}, now)
+
+
+def silence(site_id: str | None, rule: str, subject: str, hours: float, text: str) -> None:
+    """Tell nobody of some alarms for a while.
+
+    Raises
+    ------
+    NotFound
+        If there is no such site.
+    """
+    who, now = getpass.getuser(), datetime.now(UTC)
+    wanted = Silence(now, now + timedelta(hours=hours), site_id or "", rule, subject, text)
+    with opened() as here, begin(here.engine) as connection:
+        number = DEPLOYMENT if site_id is None else _number(here, site_id)
+        made = alarms.add_silence(connection, wanted, number, who)
+        _audit(connection, "silence.add", site_id or "", {"silence": made, "rule": rule}, now)
+    show(f"silence {made} until {wanted.end:%Y-%m-%d %H:%M}Z")
+
+
+def _audit(connection: Connection, action: str, target: str, detail: dict[str, Any], now: datetime) -> None:
+    entry = Entry(getpass.getuser(), action, target, "wattline " + action.replace(".", " "), detail)
+    audit.append(connection, entry, now)
+
+
+def test(channel: str, config_path: Path | None) -> None:
+    """Send a test message over a channel.
+
+    Raises
+    ------
+    NotFound
+        If there is no such channel.
+    DeliveryFailed
+        If it was not taken.
+    """
+    with opened(config_path) as here:
+        notify.test(here.engine, channel, datetime.now(UTC))
+    say(f"channel {channel}: the receiver took the message")
+
+
+def log(*, limit: int, as_json: bool) -> None:
+    """Print the newest attempts to send."""
+    with opened() as here, connect(here.engine) as connection:
+        found = outbox.log(connection, limit=limit)
+    if as_json:
+        show_json({"deliveries": [_document(one) for one in found]})
+        return
+    show_table(
+        [">id", "channel", ">messages", "at", "outcome", "detail"],
+        (
+            [str(d.id), d.channel, str(d.messages), f"{d.started_at:%Y-%m-%d %H:%M:%S}Z", d.outcome, d.detail]
+            for d in found
+        ),
+    )
+
+
+def _document(one: outbox.Delivery) -> dict[str, Any]:
+    times = {k: v.isoformat() for k, v in asdict(one).items() if isinstance(v, datetime)}
+    return {**asdict(one), **times}

@@ -1,0 +1,573 @@
+"""Every command and its options; the work is done in the other modules of this package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from app.errors import WattlineError
+
+app = typer.Typer(
+    name="wattline",
+    help="Measure where a data centre's electricity goes: energy, PUE and its limits.",
+    epilog="Without WATTLINE_DATABASE_URL a database of its own is kept under WATTLINE_DATA_DIR "
+    "(default ~/.local/share/wattline). WATTLINE_CONFIG names the site file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_meter = typer.Typer(help="The ledger of a meter: replacements, resets, tests.", no_args_is_help=True)
+_db = typer.Typer(help="The database: its shape and state.", no_args_is_help=True)
+_keys = typer.Typer(help="Keys to the HTTP interface.", no_args_is_help=True)
+_audit = typer.Typer(help="The log of who did what.", no_args_is_help=True)
+_alarms = typer.Typer(help="What fires, what fired, and who is on it.", no_args_is_help=True)
+_notify = typer.Typer(help="Messages about alarms.", no_args_is_help=True)
+_findings = typer.Typer(help="What is wrong with the readings.", no_args_is_help=True)
+
+_RUN, _DATA, _FIGURES, _CARE, _SETUP = "Run", "Readings in", "Figures out", "Care", "Set up"
+
+_SiteId = Annotated[str, typer.Argument(metavar="SITE", help="Id of the site.")]
+_Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Site file. Default: WATTLINE_CONFIG, else the database."),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+_Window = Annotated[
+    str | None, typer.Option(metavar="W", help="15m, 1h, 24h, 7d, 30d, mtd, ytd or 12mo. (default: 24h)")
+]
+_Month = Annotated[str | None, typer.Option(metavar="M", help="A month (2026-10) or year (2026).")]
+_Start = Annotated[
+    str | None, typer.Option(metavar="T", help="2026-10-01 (the site's midnight) or RFC 3339.")
+]
+_End = Annotated[str | None, typer.Option(metavar="T", help="First instant after the period. (default: now)")]
+_Room = Annotated[str, typer.Option(metavar="ROOM", help="Partial PUE of one room.")]
+
+
+# -- run ---------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=_RUN)
+def demo(
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the pages; a free one if it is taken.")] = 8080,
+) -> None:
+    """Two simulated data centres, live over real protocols, with 13 months of history."""
+    from app.cli.demo import run
+
+    run(port=port, browser=browser)
+
+
+@app.command(rich_help_panel=_RUN)
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    role: Annotated[
+        Literal["all", "api", "worker"],
+        typer.Option(help="api answers requests, worker polls and computes, all does both."),
+    ] = "all",
+    config: _Config = None,
+) -> None:
+    """Poll the meters, compute, warn, and answer on HTTP until stopped."""
+    from app.cli.serving import serve as work
+
+    work(config, host=host, port=port, role=role)
+
+
+# -- readings in -------------------------------------------------------------------------------------
+
+
+@app.command(name="import", rich_help_panel=_DATA)
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV exports; .gz and .zip too.")],
+    site: Annotated[str, typer.Option(metavar="SITE", help="Site whose readings they are.")],
+    mapping: Annotated[
+        Path | None, typer.Option("--map", metavar="MAP.yaml", help="How to read the files, where unclear.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what is understood; store nothing.")
+    ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where refused rows go, with line and reason.")
+    ] = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Store the readings of CSV files; importing a file again changes nothing."""
+    from app.cli.importing import preview, run
+
+    work = preview if dry_run else run
+    work(files, site_id=site, map_path=mapping, rejects_path=rejects, config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_DATA)
+def probe(
+    host: Annotated[str, typer.Argument(help="Name or address of the device.")],
+    modbus: Annotated[int | None, typer.Option(metavar="PORT", help="Ask Modbus/TCP on this port.")] = None,
+    snmp: Annotated[int | None, typer.Option(metavar="PORT", help="Ask SNMP on this port.")] = None,
+    device_id: Annotated[int, typer.Option(help="Modbus unit.")] = 1,
+    community: Annotated[str, typer.Option(help="SNMP community.")] = "public",
+    register: Annotated[
+        int | None, typer.Option(metavar="N", help="Modbus register whose type and order is to be found.")
+    ] = None,
+    shown: Annotated[
+        float | None, typer.Option(metavar="VALUE", help="What the panel shows for that register.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Recognise a meter or PDU, print what it measures and the YAML to paste into the site file."""
+    from app.cli.collecting import Target
+    from app.cli.collecting import probe as work
+
+    target = Target(host, modbus, snmp, device_id, community, register, shown)
+    work(target, as_json=as_json)
+
+
+@app.command(rich_help_panel=_DATA)
+def poll(
+    meter: Annotated[str, typer.Argument(metavar="METER", help="Id of the meter.")],
+    once: Annotated[bool, typer.Option("--once", help="Read it once; `serve` does so for good.")] = False,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Read one configured meter once and print its values; nothing is stored."""
+    from app.cli.collecting import poll as work
+
+    if not once:
+        raise typer.BadParameter("say --once; `wattline serve` polls for good")
+    work(meter, config_path=config, as_json=as_json)
+
+
+# -- figures out -------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=_FIGURES)
+def pue(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    room: _Room = "",
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """PUE of a site with coverage, uncertainty and the verdict against its limits."""
+    from app.cli.figures import pue as work
+    from app.cli.periods import Wanted
+
+    work(site, Wanted(window, month, start, end), room=room, config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
+def energy(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    by: Annotated[
+        Literal["load_class", "point", "room"], typer.Option(help="What to split by.")
+    ] = "load_class",
+    step: Annotated[
+        Literal["15m", "1h", "1d", "1mo"] | None, typer.Option(help="One row per bar. (default: one sum)")
+    ] = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Energy of a site by load class, point or room."""
+    from app.cli.figures import energy as work
+    from app.cli.periods import Wanted
+
+    wanted = Wanted(window, month, start, end)
+    work(site, wanted, by=by, step=step, config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
+def report(
+    site: _SiteId,
+    period: Annotated[str, typer.Argument(metavar="PERIOD", help="A month (2026-10) or year (2026).")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
+    form: Annotated[
+        Literal["pdf", "xlsx", "csv", "json", "html", "eu-csv"],
+        typer.Option("--format", help="Form of the report; eu-csv: Annex II of (EU) 2024/1364."),
+    ] = "pdf",
+    lang: Annotated[str, typer.Option(help="Language: zh or en.")] = "en",
+    revision: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Frozen revision; 0: as of now. (default: the newest)"),
+    ] = None,
+    config: _Config = None,
+) -> None:
+    """Write the report of a month or year, of a site or of all sites of an institution."""
+    from app.cli.reporting import write
+
+    write(site, period, output, form=form, lang=lang, revision=revision, config_path=config)
+
+
+# -- care --------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=_CARE)
+def verify(
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Check that every stored figure follows from the readings; exit 1 with the list of breaches."""
+    from app.cli.care import verify as work
+
+    work(site, as_json=as_json)
+
+
+@_findings.command("list")
+def findings_list(
+    site: _SiteId,
+    cleared: Annotated[bool, typer.Option("--cleared", help="Also those no longer found.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """What was found about the readings of a site, newest first."""
+    from app.cli.care import findings_list as work
+
+    work(site, with_cleared=cleared, as_json=as_json)
+
+
+@_meter.command("event")
+def meter_event(
+    meter: Annotated[str, typer.Argument(metavar="METER", help="Id of the meter.")],
+    at: Annotated[str, typer.Option(metavar="T", help="When; RFC 3339.")],
+    kind: Annotated[
+        Literal["replaced", "reset", "test", "maintenance", "estimate", "correction"],
+        typer.Option(help="What happened."),
+    ],
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why, and on whose word.")],
+    end: Annotated[str | None, typer.Option(metavar="T", help="When it ended. (default: at once)")] = None,
+    point: Annotated[str | None, typer.Option(metavar="POINT", help="Only this point of the meter.")] = None,
+    old: Annotated[
+        float | None, typer.Option(metavar="VALUE", help="Last value of the old register.")
+    ] = None,
+    new: Annotated[float | None, typer.Option(metavar="VALUE", help="First value of the new one.")] = None,
+    energy_kwh: Annotated[
+        float | None, typer.Option(metavar="KWH", help="Estimated energy meanwhile.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Declare what happened to a meter, so that its energy is right across it."""
+    from app.cli.care import Entry, declare
+
+    entry = Entry(meter, kind, at, end, point, old, new, energy_kwh, note)
+    declare(entry, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
+def budget(
+    site: _SiteId,
+    year: Annotated[int | None, typer.Option(metavar="Y", help="Calendar year. (default: this one)")] = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """How the year will end, and the overhead energy that each limit leaves of it."""
+    from app.cli.analysis import budget as work
+
+    work(site, year=year, config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
+def capacity(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Load of the site and of every UPS, PDU and rack against what it can carry, and when it is full."""
+    from app.cli.analysis import capacity as work
+    from app.cli.periods import Wanted
+
+    work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
+def attribution(
+    site: _SiteId,
+    month: Annotated[str | None, typer.Option(metavar="M", help="Month or year to explain.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="M", help="Month or year to compare it with.")
+    ] = None,
+    start: _Start = None,
+    end: _End = None,
+    baseline_start: _Start = None,
+    baseline_end: _End = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Which part of the data centre moved the PUE between two periods."""
+    from app.cli.analysis import attribution as work
+    from app.cli.periods import Wanted
+
+    baseline = Wanted(None, against, baseline_start, baseline_end)
+    work(site, Wanted(None, month, start, end), baseline, config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_CARE)
+def balance(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Whether the metering tree adds up: what goes into every node against what comes out."""
+    from app.cli.analysis import balance as work
+    from app.cli.periods import Wanted
+
+    work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+
+
+# -- set up ------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=_SETUP)
+def check_config(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Site file.")], as_json: _Json = False
+) -> None:
+    """Check a site file: every problem with its line, key and what is allowed."""
+    from app.cli.configuring import check
+
+    check(file, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SETUP)
+def config_schema() -> None:
+    """Print the JSON schema of the site file, for editors."""
+    from app.cli.configuring import print_schema
+
+    print_schema()
+
+
+@_db.command("upgrade")
+def db_upgrade(as_json: _Json = False) -> None:
+    """Bring the database to the shape this version needs (`serve` does so at start)."""
+    from app.cli.databases import upgrade
+
+    upgrade(as_json=as_json)
+
+
+@_db.command("status")
+def db_status(as_json: _Json = False) -> None:
+    """Where the database is and what shape it is in."""
+    from app.cli.databases import status
+
+    status(as_json=as_json)
+
+
+@_db.command("reader")
+def db_reader(
+    password_file: Annotated[
+        Path, typer.Option(help="File that holds its password, which the role then has.", exists=True)
+    ],
+) -> None:
+    """Make or refresh the role `wattline_reader` for Grafana and BI: it may read the views, nothing else."""
+    from app.cli.databases import make_reader
+
+    make_reader(password_file)
+
+
+@_db.command("backup")
+def db_backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; appears when complete.")],
+    as_json: _Json = False,
+) -> None:
+    """Write the whole database to a file, while the service runs."""
+    from app.cli.databases import backup
+
+    backup(file, as_json=as_json)
+
+
+@_db.command("restore")
+def db_restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Backup to restore from.")],
+    as_json: _Json = False,
+) -> None:
+    """Fill an empty database from a backup, wholly or not at all."""
+    from app.cli.databases import restore
+
+    restore(file, as_json=as_json)
+
+
+@_db.command("move")
+def db_move(
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="URL", help="The new, empty database; its password from PGPASSWORD or ~/.pgpass."
+        ),
+    ],
+    as_json: _Json = False,
+) -> None:
+    """Copy everything to another database, with the service stopped."""
+    from app.cli.databases import move
+
+    move(to, as_json=as_json)
+
+
+_Public = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `keys list` shows it.")]
+
+
+@_keys.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what uses it.")],
+    grant: Annotated[
+        list[str],
+        typer.Option(help="viewer, operator or admin; operator:site/ID or viewer:institution/ID for a part."),
+    ],
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Days after which it expires. (default: never)")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Make a key for the HTTP interface; it is shown this once."""
+    from app.cli.access import create
+
+    create(name, grant, days, as_json=as_json)
+
+
+@_keys.command("list")
+def keys_list(as_json: _Json = False) -> None:
+    """Every key that was made, without its secret."""
+    from app.cli.access import listing
+
+    listing(as_json=as_json)
+
+
+@_keys.command("revoke")
+def keys_revoke(key: _Public, as_json: _Json = False) -> None:
+    """Make a key open nothing from now on."""
+    from app.cli.access import revoke
+
+    revoke(key, as_json=as_json)
+
+
+@_audit.command("verify")
+def audit_verify(as_json: _Json = False) -> None:
+    """Walk along the chain of the audit log; exit 1 if an entry was changed or removed."""
+    from app.cli.access import verify_audit
+
+    verify_audit(as_json=as_json)
+
+
+# -- alarms ------------------------------------------------------------------------------------------
+
+_AlarmId = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the alarm, as listed.")]
+
+
+@_alarms.command("list")
+def alarms_list(
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Only of this site.")] = None,
+    state: Annotated[
+        Literal["active", "firing", "recovering", "acknowledged", "resolved", "all"], typer.Option()
+    ] = "active",
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Alarms, newest first, with what moved."""
+    from app.cli.alarming import listing
+
+    listing(site, state=state, config_path=config, as_json=as_json)
+
+
+@_alarms.command("acknowledge")
+def alarms_acknowledge(
+    alarm: _AlarmId, comment: Annotated[str, typer.Option(metavar="TEXT", help="What is being done.")] = ""
+) -> None:
+    """Say that somebody is on it: the alarm is not repeated any more."""
+    from app.cli.alarming import acknowledge
+
+    acknowledge(alarm, comment)
+
+
+@_alarms.command("comment")
+def alarms_comment(
+    alarm: _AlarmId, text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")]
+) -> None:
+    """Say something about an alarm."""
+    from app.cli.alarming import comment
+
+    comment(alarm, text)
+
+
+@_alarms.command("silence")
+def alarms_silence(
+    comment: Annotated[str, typer.Argument(metavar="TEXT", help="Why.")],
+    hours: Annotated[float, typer.Option(min=0.01, max=8760, help="For how long.")] = 2.0,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Only of this site.")] = None,
+    rule: Annotated[str, typer.Option(metavar="RULE", help="Only of this rule.")] = "",
+    subject: Annotated[str, typer.Option(metavar="WHAT", help="Only of this meter, point or feed.")] = "",
+) -> None:
+    """Tell nobody of some alarms for a while; they are judged and recorded all the same."""
+    from app.cli.alarming import silence
+
+    silence(site, rule, subject, hours, comment)
+
+
+@_alarms.command("replay")
+def alarms_replay(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """What the rules about PUE, IT load and coverage would have said of the past; nothing is stored."""
+    from app.cli.alarming import replay
+    from app.cli.periods import Wanted
+
+    replay(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+
+
+@_notify.command("test")
+def notify_test(
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Id of the channel in the site file.")],
+    config: _Config = None,
+) -> None:
+    """Send a test message over a channel; exits 1 with the reason if it is not taken."""
+    from app.cli.alarming import test
+
+    test(channel, config)
+
+
+@_notify.command("log")
+def notify_log(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 50, as_json: _Json = False
+) -> None:
+    """The newest attempts to send, with what came of them."""
+    from app.cli.alarming import log
+
+    log(limit=limit, as_json=as_json)
+
+
+app.add_typer(_alarms, name="alarms", rich_help_panel=_CARE)
+app.add_typer(_notify, name="notify", rich_help_panel=_CARE)
+app.add_typer(_findings, name="findings", rich_help_panel=_CARE)
+app.add_typer(_meter, name="meter", rich_help_panel=_CARE)
+app.add_typer(_audit, name="audit", rich_help_panel=_CARE)
+app.add_typer(_db, name="db", rich_help_panel=_SETUP)
+app.add_typer(_keys, name="keys", rich_help_panel=_SETUP)
+
+
+def main() -> None:
+    """Run the command line; exits 0 (ok), 1 (ran and failed) or 2 (wrong use)."""
+    try:
+        app(prog_name="wattline")
+    except WattlineError as error:
+        from app.cli.console import failed
+
+        sys.exit(failed(error, as_json="--json" in sys.argv))

@@ -1,0 +1,147 @@
+"""``wattline demo``: simulated data centres over real protocols, with a past."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import collectors.simulated
+from app import config
+from app.cli import logs
+from app.cli.console import progress, say, show
+from app.cli.opening import WORK_TIMEOUT_S, settings
+from app.cli.serving import Service, listening, stop_signal
+from app.config import Settings, SiteFile
+from app.domain.site import Estate
+from app.jobs import demo
+from app.jobs.demo import Past, Progress
+from app.jobs.worker import Worker
+from app.store import migrate, reader
+from app.store.embedded import EmbeddedServer
+from app.store.engine import Engine, make_engine
+from collectors.simulated.devices import SimulatedDevices
+from collectors.simulated.history import Simulation
+
+HOST = "127.0.0.1"
+SITE_FILE = Path(collectors.simulated.__file__).parent / "demo_site.yaml"
+
+
+def run(*, port: int, browser: bool) -> None:
+    """Run the demo until stopped; started again it goes on where it was.
+
+    Raises
+    ------
+    ConfigError
+        If its folder is in use by another demo or cannot be written.
+    """
+    logs.configure(logging.WARNING)
+    environment = settings()
+    environment = environment.model_copy(update={"data_dir": environment.data_dir / "demo"})
+    folder = environment.data_dir
+    with stop_signal() as stop, ExitStack() as stack:
+        listener = stack.enter_context(_listening(port))
+        server = stack.enter_context(EmbeddedServer(folder, bin_dir=environment.postgres_bin))
+        engine = make_engine(lambda: server.url, statement_timeout_s=WORK_TIMEOUT_S)
+        stack.callback(engine.dispose)
+        world = _World(engine, folder, environment)
+        devices = stack.enter_context(demo.running(world.devices()))
+        file = SiteFile(institutions=world.file.institutions, sites=devices.patched(world.estate).sites)
+        service = stack.enter_context(
+            Service(environment, lambda: server.url, file, on_ready=lambda worker: world.load(worker, stop))
+        )
+        service.start()
+        base = f"http://{HOST}:{listener.getsockname()[1]}"
+        _tell(base, _reader_url(engine, server.url, folder))
+        if browser and sys.stdout.isatty():
+            webbrowser.open(base)
+        service.run(listener, stop)
+        stop.set()
+
+
+def _listening(port: int) -> AbstractContextManager[socket.socket]:
+    """A socket on `port`, or on a free one where it is taken."""
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((HOST, port))
+        except OSError:
+            return listening(HOST, 0)
+    return listening(HOST, port)
+
+
+class _World:
+    """The simulation behind the demo, and what of its past is in the database."""
+
+    def __init__(self, engine: Engine, folder: Path, environment: Settings) -> None:
+        self._engine, self._days = engine, environment.demo_days
+        self._exports = folder / "exports"
+        self.file = config.load(SITE_FILE)
+        migrate.upgrade(engine)
+        now = demo.now_utc()
+        self._past = Past.begun(engine, now)
+        self._simulation = Simulation(self._past.anchor)
+        self._since = demo.fill_gap(engine, self.estate, self._simulation, now) or self._past.anchor
+
+    @property
+    def estate(self) -> Estate:
+        """What the demo measures."""
+        return self.file.estate
+
+    def devices(self) -> SimulatedDevices:
+        """The simulated meters, not yet started."""
+        return SimulatedDevices(self.estate, self._simulation, exports=self._exports, since=self._since)
+
+    def load(self, worker: Worker, stop: threading.Event) -> None:
+        """Load what of the history is not in the database yet."""
+        if not self._past.is_loaded(self.estate, self._days):
+            with worker.loading():
+                self._load(stop)
+
+    def _load(self, stop: threading.Event) -> None:
+        began = time.monotonic()
+        with progress(total_is_bytes=True) as bar:
+            tasks = {site.id: bar.add_task(f"history of {site.id}", total=None) for site in self.estate.sites}
+
+            def show_progress(at: Progress) -> None:
+                bar.update(tasks[at.site], completed=at.loaded_days, total=at.total_days)
+
+            demo.load(
+                self._engine,
+                self.estate,
+                self._simulation,
+                self._past,
+                days=self._days,
+                on_progress=show_progress,
+                is_stopping=stop.is_set,
+            )
+        if not stop.is_set():
+            demo.deliver_late_files(self._exports, self.estate, self._simulation)
+            say(f"history is loaded, in {time.monotonic() - began:.0f} s; the last sums follow in a moment")
+
+
+def _reader_url(engine: Engine, url: str, folder: Path) -> str:
+    """URL of the database for a reader such as Grafana."""
+    file = folder / "reader.password"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(16))
+    password = file.read_text()
+    reader.ensure_reader(engine, password)
+    return f"postgresql://{reader.ROLE}:{password}@{url.rpartition('@')[2]}"
+
+
+def _tell(base: str, reader_url: str) -> None:
+    show(f"Wattline demo: {base}")
+    show(f"  PUE of the last 24 hours   {base}/api/v1/sites/sh1/pue?window=24h")
+    show(f"  all sites                  {base}/api/v1/sites")
+    show(f"  Prometheus metrics         {base}/metrics")
+    show(f"  OpenAPI document           {base}/openapi.json")
+    show(f"  database for Grafana       {reader_url}")
+    show("13 months of history are being loaded, the newest first. Stop with Ctrl-C.")

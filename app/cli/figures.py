@@ -1,0 +1,141 @@
+"""``wattline pue`` and ``wattline energy``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from app.cli.console import kwh, percent, say, show, show_json, show_table
+from app.cli.opening import Opened, opened
+from app.cli.periods import Wanted, local, spoken
+from app.domain.period import Period, Step
+from app.domain.pue import PueDocument
+from app.domain.site import Site
+from app.store import breakdown, deployment
+from app.store import energy as energies
+from app.store import pue as documents
+from app.store.breakdown import By, EnergyRow
+from app.store.engine import connect
+
+
+def pue(site_id: str, wanted: Wanted, *, room: str, config_path: Path | None, as_json: bool) -> None:
+    """Print the PUE of a site or room over a period.
+
+    Raises
+    ------
+    SeriesError
+        If the period is not understood.
+    NotFound
+        If there is no such site or room.
+    """
+    with opened(config_path) as here:
+        site = here.site(site_id)
+        period = wanted.period(site.zone, datetime.now(UTC))
+        document = _document(here, site, period, room)
+        if as_json:
+            show_json(document.as_dict())
+        else:
+            _show_document(document, period, site.zone)
+        if document.coverage_ratio == 0:
+            _hint(here, site)
+
+
+def _document(here: Opened, site: Site, period: Period, room: str) -> PueDocument:
+    with connect(here.engine) as connection:
+        profiles = deployment.limit_profiles(connection)
+        return documents.document(connection, here.stored, site.id, period, profiles, room)
+
+
+def _show_document(document: PueDocument, period: Period, zone: ZoneInfo) -> None:
+    show(f"{document.site}{' ' + document.room if document.room else ''}: {spoken(period, zone)}")
+    show(_headline(document))
+    if document.coverage_ratio > 0:
+        show_table(["", ">kWh", ">of IT"], _energy_rows(document))
+    estimated = percent(document.estimated_ratio)
+    show(f"coverage {percent(document.coverage_ratio)}, {estimated} of the energy estimated")
+    for v in document.verdicts:
+        plain = "" if v.plain.value == v.verdict.value else f" (plain comparison: {v.plain.value})"
+        show(f"limit {v.limit:g} {v.profile}: {v.verdict.value}{plain}")
+
+
+def _headline(document: PueDocument) -> str:
+    if document.pue is None:
+        return f"PUE unknown: {document.reason}"
+    band = "" if document.uncertainty is None else f" ± {document.uncertainty:.4f}"
+    return f"{document.label} = {document.pue:.4f}{band}, {document.kind}"
+
+
+def _energy_rows(document: PueDocument) -> list[list[str]]:
+    parts = {
+        "facility": document.facility_kwh,
+        "IT": document.it_kwh,
+        **document.overhead_kwh,
+        "unmetered": document.unmetered_kwh,
+    }
+    return [
+        [name, kwh(value), f"{value / document.it_kwh:.4f}" if document.it_kwh > 0 else "-"]
+        for name, value in parts.items()
+    ]
+
+
+def _hint(here: Opened, site: Site) -> None:
+    """Where nothing is known of a period, say of which something is."""
+    numbers = [here.stored.point_id[p.id] for p in site.points()]
+    with connect(here.engine) as connection:
+        known = energies.known_span(connection, numbers)
+    if known is None:
+        say(f"site {site.id} has no energy yet; import a file or start `wattline serve`")
+    else:
+        say(f"energy of site {site.id} is known from {spoken(known, site.zone)}; ask with --start and --end")
+
+
+def energy(
+    site_id: str, wanted: Wanted, *, by: str, step: str | None, config_path: Path | None, as_json: bool
+) -> None:
+    """Print the energy of a site by load class, point or room.
+
+    Raises
+    ------
+    SeriesError
+        If the period is not understood.
+    NotFound
+        If there is no such site.
+    """
+    with opened(config_path) as here:
+        site = here.site(site_id)
+        period = wanted.period(site.zone, datetime.now(UTC))
+        with connect(here.engine) as connection:
+            chosen = None if step is None else Step(step)
+            rows = breakdown.rows(connection, here.stored, site, period, By(by), chosen)
+        if as_json:
+            show_json(energy_document(site, period, by, step, rows))
+        else:
+            _show_rows(site, period, rows, with_time=step is not None)
+        if all(row.coverage_ratio == 0 for row in rows):
+            _hint(here, site)
+
+
+def energy_document(
+    site: Site, period: Period, by: str, step: str | None, rows: list[EnergyRow]
+) -> dict[str, object]:
+    """The energy of a site as JSON-ready data."""
+    return {
+        "site": site.id,
+        "start": breakdown.text_of(period.start),
+        "end": breakdown.text_of(period.end),
+        "by": by,
+        "step": step,
+        "rows": [row.as_dict() for row in rows],
+    }
+
+
+def _show_rows(site: Site, period: Period, rows: list[EnergyRow], *, with_time: bool) -> None:
+    show(f"{site.id}: {spoken(period, site.zone)}")
+    columns = [*(["from"] if with_time else []), "name", ">kWh", ">coverage", ">estimated"]
+    show_table(columns, (_cells(site, row, with_time=with_time) for row in rows))
+
+
+def _cells(site: Site, row: EnergyRow, *, with_time: bool) -> list[str]:
+    figures = [kwh(row.energy_kwh), percent(row.coverage_ratio), percent(row.estimated_ratio)]
+    return [*([local(row.start, site.zone)] if with_time else []), row.name or "(no room)", *figures]

@@ -1,0 +1,246 @@
+"""``wattline import``: files into the store, or only shown as they are understood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.progress import Progress
+
+from app.cli.console import progress, say, show, show_json, show_table
+from app.cli.opening import Opened, opened, settings, site_file
+from app.domain.site import Site
+from app.errors import DataError, NotFound
+from app.jobs import imports
+from app.jobs.imports import RejectsFile
+from app.store import findings
+from app.store.engine import connect
+from app.store.findings import StoredFinding
+from collectors.csv_mapping import Mapping, load_mapping
+from collectors.csv_reader import Understanding
+
+_SHOWN_FINDINGS = 10
+
+
+@dataclass
+class _Outcome:
+    """What became of the files of one command."""
+
+    files: list[dict[str, Any]] = field(default_factory=list)
+    failed: bool = False
+
+    def failure(self, path: Path, error: DataError) -> None:
+        """A file that was not understood; the others go on."""
+        say(str(error))
+        self.files.append({"file": str(path), "status": "failed", "error": str(error)})
+        self.failed = True
+
+
+def run(
+    files: Sequence[Path],
+    *,
+    site_id: str,
+    map_path: Path | None,
+    rejects_path: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Store the files one after the other, then compute the energies.
+
+    Raises
+    ------
+    NotFound
+        If there is no such site.
+    ConfigError
+        If the mapping or site file is not understood.
+    """
+    mapping = None if map_path is None else load_mapping(map_path)
+    _refuse_absent(files)
+    with opened(config_path) as here:
+        site = here.site(site_id)
+        outcome = _Outcome()
+        with RejectsFile(rejects_path or _default_rejects()) as rejects, progress() as bar:
+            for path in files:
+                _one_file(here, site, path, mapping, rejects, bar, outcome)
+            bar.add_task("computing energies", total=None)
+            imports.settle(here.engine)
+        found = _findings(here, site)
+        _tell(outcome, rejects, found, as_json=as_json)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _refuse_absent(files: Sequence[Path]) -> None:
+    for path in files:
+        if not path.is_file():
+            raise NotFound(f"{path}: is no file; name CSV files")
+
+
+def _default_rejects() -> Path:
+    return settings().data_dir / "rejects" / "latest-import.csv"
+
+
+def _one_file(
+    here: Opened,
+    site: Site,
+    path: Path,
+    mapping: Mapping | None,
+    rejects: RejectsFile,
+    bar: Progress,
+    outcome: _Outcome,
+) -> None:
+    task = bar.add_task(path.name, total=path.stat().st_size)
+    try:
+        imported = imports.import_file(
+            here.engine,
+            here.stored,
+            site,
+            path,
+            mapping,
+            rejects=rejects,
+            on_progress=lambda packed_bytes: bar.update(task, completed=packed_bytes),
+        )
+    except DataError as error:
+        outcome.failure(path, error)
+    else:
+        outcome.files.append({"file": str(path), "status": "done", **imported.as_dict()})
+
+
+def _findings(here: Opened, site: Site) -> list[StoredFinding]:
+    with connect(here.engine) as connection:
+        return findings.listing(connection, here.stored.site_id[site.id])
+
+
+def _tell(outcome: _Outcome, rejects: RejectsFile, found: Sequence[StoredFinding], *, as_json: bool) -> None:
+    rejects_file = str(rejects.path) if rejects.count else None
+    if as_json:
+        shown = [{"point": f.point, "kind": f.kind, "severity": f.severity} for f in found]
+        show_json({"files": outcome.files, "rejects_file": rejects_file, "findings": shown})
+        return
+    done = [f for f in outcome.files if f["status"] == "done"]
+    if done:
+        show_table(["file", ">stored", ">known", ">differing", ">refused", ">no value"], map(_row, done))
+    if rejects_file:
+        show(f"refused rows, with line and reason: {rejects_file}")
+    _show_findings(found)
+
+
+def _row(file: dict[str, Any]) -> list[str]:
+    counts = [file[name] for name in ("accepted", "duplicate", "conflicting", "rejected")]
+    numbers = [*counts, sum(file["missing"].values())]
+    return [Path(file["file"]).name, *(f"{n:,}" for n in numbers)]
+
+
+def _show_findings(found: Sequence[StoredFinding]) -> None:
+    if not found:
+        return
+    show(f"findings about this site: {len(found)}")
+    for finding in found[:_SHOWN_FINDINGS]:
+        show(f"  {finding.severity}: {finding.point} {finding.kind}, {finding.start:%Y-%m-%d %H:%M} UTC")
+    if len(found) > _SHOWN_FINDINGS:
+        show("  ... see `wattline findings list`")
+
+
+# -- dry run -----------------------------------------------------------------------------------------
+
+
+def preview(
+    files: Sequence[Path],
+    *,
+    site_id: str,
+    map_path: Path | None,
+    rejects_path: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Show how the files are understood and what would become of them; nothing is stored.
+
+    Raises
+    ------
+    NotFound
+        If there is no such site.
+    ConfigError
+        If the mapping or site file is not understood.
+    """
+    mapping = None if map_path is None else load_mapping(map_path)
+    _refuse_absent(files)
+    site = _site(site_id, config_path)
+    outcome = _Outcome()
+    with RejectsFile(rejects_path or _default_rejects()) as rejects:
+        for path in files:
+            try:
+                understood, accepted, refused = imports.dry_run(path, site, mapping, rejects=rejects)
+            except DataError as error:
+                outcome.failure(path, error)
+            else:
+                outcome.files.append(_preview(understood, accepted, refused))
+    _tell_preview(outcome, rejects, as_json=as_json)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _site(site_id: str, config_path: Path | None) -> Site:
+    """The site, from the site file alone where one is given: a dry run then needs no database."""
+    file = site_file(config_path, settings())
+    if file is None:
+        with opened() as here:
+            return here.site(site_id)
+    if site_id not in file.estate.site:
+        raise NotFound(f"there is no site {site_id!r}; the site file has {', '.join(file.estate.site)}")
+    return file.estate.site[site_id]
+
+
+def _preview(plan: Understanding, accepted: int, refused: int) -> dict[str, Any]:
+    return {
+        "file": str(plan.path),
+        "status": "understood",
+        "layout": plan.layout,
+        "encoding": plan.encoding,
+        "delimiter": plan.delimiter,
+        "decimal": plan.decimal,
+        "first_line": plan.first_line,
+        "time": {"format": plan.time_format, "zone": str(plan.time.zone), "order": plan.time.order},
+        "columns": [
+            {"column": c.name, "point": c.point.id, "kind": c.point.kind.value, "unit": c.unit}
+            for c in plan.columns
+        ],
+        "unused": list(plan.unused),
+        "sample": [list(row) for row in plan.sample],
+        "warnings": list(plan.warnings),
+        "mapping": plan.mapping_yaml,
+        "readings": accepted,
+        "rejected": refused,
+    }
+
+
+def _tell_preview(outcome: _Outcome, rejects: RejectsFile, *, as_json: bool) -> None:
+    if as_json:
+        rejects_file = str(rejects.path) if rejects.count else None
+        show_json({"dry_run": True, "files": outcome.files, "rejects_file": rejects_file})
+        return
+    for file in outcome.files:
+        if file["status"] == "understood":
+            _show_preview(file)
+    if rejects.count:
+        show(f"refused rows, with line and reason: {rejects.path}")
+
+
+def _show_preview(file: dict[str, Any]) -> None:
+    time = file["time"]
+    show(f"{file['file']}: {file['layout']} table, {file['encoding']}, delimiter {file['delimiter']!r}")
+    show(f"  times: {time['format']}, zone {time['zone']}, {time['order']}")
+    show(f"  data from line {file['first_line']}")
+    show(f"  would store {file['readings']:,} readings and refuse {file['rejected']:,} rows or cells")
+    show_table(
+        ["column", "point", "kind", "unit"],
+        ([c["column"], c["point"], c["kind"], c["unit"]] for c in file["columns"]),
+    )
+    if file["unused"]:
+        show(f"  columns not taken over: {', '.join(file['unused'])}")
+    for warning in file["warnings"]:
+        show(f"  note: {warning}")
+    show("# mapping: save it and pass it with --map to read such files the same way for ever")
+    show(file["mapping"])

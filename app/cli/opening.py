@@ -1,0 +1,131 @@
+"""Find the database and the estate: what almost every command begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from app import config
+from app.cli.console import say
+from app.config import Settings, SiteFile
+from app.domain.site import Site
+from app.errors import ConfigError, NotFound
+from app.store import alarms, deployment, migrate, sites
+from app.store.embedded import EmbeddedServer
+from app.store.engine import Engine, Url, begin, connect, make_engine, wait_until_up
+from app.store.sites import Stored
+
+WORK_TIMEOUT_S = 3600.0
+"""Longest statement of a command; imports and rollups take their time. [s]"""
+_COMMAND_WAIT_S = 30.0
+
+
+def settings() -> Settings:
+    """The environment.
+
+    Raises
+    ------
+    ConfigError
+        If a variable is not understood.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "WATTLINE_" + "_".join(map(str, first["loc"])).upper()
+        raise ConfigError(f"{first['msg']}, not {first['input']!r}", key=name) from None
+
+
+def site_file(path: Path | None, environment: Settings) -> SiteFile | None:
+    """The site file of ``--config``, else of ``WATTLINE_CONFIG``; None where neither names one.
+
+    Raises
+    ------
+    ConfigError
+        If anything in the file is not understood.
+    """
+    chosen = path or environment.config
+    return None if chosen is None else config.load(chosen)
+
+
+@contextmanager
+def located(environment: Settings) -> Iterator[Url]:
+    """Where the database is; an embedded one runs as long as the block, or as another process needs it."""
+    url = environment.url()
+    if url is not None:
+        yield url
+        return
+    server = EmbeddedServer(environment.data_dir, bin_dir=environment.postgres_bin)
+    if not (environment.data_dir / "postgres.json").exists():
+        say(f"making a database in {environment.data_dir}")
+    with server:
+        yield lambda: server.url
+
+
+@contextmanager
+def engine_at(
+    url: Url, *, wait_s: float | None = _COMMAND_WAIT_S, name: str = "wattline-cli"
+) -> Iterator[Engine]:
+    """An engine on a database that answers."""
+    engine = make_engine(url, application_name=name, statement_timeout_s=WORK_TIMEOUT_S)
+    try:
+        wait_until_up(engine, wait_s, say)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def database() -> Iterator[Engine]:
+    """The database of the environment, as it is: not migrated."""
+    with located(settings()) as url, engine_at(url) as engine:
+        yield engine
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The database in its current shape, and what it says is measured."""
+
+    engine: Engine
+    stored: Stored
+
+    def site(self, site_id: str) -> Site:
+        """The site of that id.
+
+        Raises
+        ------
+        NotFound
+            If there is none; the text names those that there are.
+        """
+        site = self.stored.estate.site.get(site_id)
+        if site is None:
+            known = ", ".join(self.stored.estate.site) or "none; give a site file with --config"
+            raise NotFound(f"there is no site {site_id!r}; known are {known}")
+        return site
+
+
+@contextmanager
+def opened(config_path: Path | None = None) -> Iterator[Opened]:
+    """The database of the environment, migrated, with the site file's estate where one is given."""
+    environment = settings()
+    file = site_file(config_path, environment)
+    with ExitStack() as stack:
+        url = stack.enter_context(located(environment))
+        engine = stack.enter_context(engine_at(url))
+        migrate.upgrade(engine)
+        yield Opened(engine, synchronised(engine, file))
+
+
+def synchronised(engine: Engine, file: SiteFile | None) -> Stored:
+    """Make the database say what the site file says, if there is one; what it says then."""
+    if file is not None:
+        with begin(engine) as connection:
+            sites.sync(connection, file.estate)
+            deployment.save_limit_profiles(connection, file.limit_profiles)
+            alarms.save_sections(connection, file.alarms, file.notifications)
+    with connect(engine) as connection:
+        return sites.load(connection)

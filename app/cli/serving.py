@@ -1,0 +1,312 @@
+"""``wattline serve``: the worker and the HTTP interface in one process, or one of them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from app.api.app import create_app
+from app.api.auth import Authenticator, OpenToLoopback, authenticator_for
+from app.api.oidc import OidcSettings
+from app.cli import logs
+from app.cli.console import say
+from app.cli.opening import WORK_TIMEOUT_S, located, settings, site_file, synchronised
+from app.config import Settings, SiteFile
+from app.errors import ConfigError, StoreUnavailable, WattlineError
+from app.jobs.ingest import Stowed
+from app.jobs.worker import Worker
+from app.store import identity, migrate
+from app.store.engine import Engine, Url, begin, make_engine, wait_until_up
+from app.store.retention import Retention
+from app.telemetry import MeterState, Telemetry
+from app.web import router as pages
+
+ALL, API, WORKER = "all", "api", "worker"
+_PATIENCE_S = 1.0
+_GRACEFUL_S = 5
+
+_log = structlog.get_logger(__name__)
+
+
+def serve(config_path: Path | None, *, host: str, port: int, role: str) -> None:
+    """Run until stopped by SIGTERM or SIGINT.
+
+    Raises
+    ------
+    ConfigError
+        If the site file is not understood, or the address cannot be used.
+    """
+    logs.configure()
+    environment = settings()
+    file = site_file(config_path, environment)
+    with stop_signal() as stop, ExitStack() as stack:
+        listener = None if role == WORKER else stack.enter_context(listening(host, port))
+        url = stack.enter_context(located(environment))
+        authenticate = partial(authenticator, environment, host)
+        service = stack.enter_context(Service(environment, url, file, role, authenticate=authenticate))
+        service.start()
+        if listener is not None:
+            _tell(f"http://{host}:{listener.getsockname()[1]}", asks_keys=service.asks_keys)
+        service.run(listener, stop)
+
+
+def _tell(base: str, *, asks_keys: bool) -> None:
+    how = "asks for keys" if asks_keys else "answers everybody on this machine, no keys asked"
+    say(f"{base} {how}")
+
+
+def authenticator(environment: Settings, host: str, engine: Engine) -> Authenticator:
+    """Who may ask on an address, by what the environment says.
+
+    Raises
+    ------
+    ConfigError
+        If no keys are to be asked on an address that others can reach.
+    """
+    oidc = None
+    if environment.oidc_issuer:
+        oidc = OidcSettings(
+            issuer=environment.oidc_issuer,
+            audience=environment.oidc_audience,
+            jwks_url=environment.oidc_jwks_url,
+            grants_claim=environment.oidc_grants_claim,
+        )
+    return authenticator_for(engine, host, require_keys=environment.require_keys, oidc=oidc)
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens; port 0 takes any that is free.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with listener:
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"{host}:{port} cannot be used: {error.strerror}; choose another", key="--port"
+            ) from None
+        yield listener
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """One pool for requests and one for jobs, so that neither waits for the other's connections."""
+
+    api: Engine
+    work: Engine
+
+    @classmethod
+    def on(cls, url: Url) -> _Engines:
+        return cls(
+            make_engine(url, application_name="wattline-api"),
+            make_engine(url, application_name="wattline-worker", statement_timeout_s=WORK_TIMEOUT_S),
+        )
+
+    def dispose(self) -> None:
+        for engine in (self.api, self.work):
+            engine.dispose()
+
+
+def _say_first_key(engine: Engine) -> None:
+    """At the very first start, make an administrator's key and show it this once."""
+    with begin(engine) as connection:
+        key = identity.first_admin_key(connection)
+    if key is not None:
+        say(f"first start: the administrator's key is {key}; it is not shown again")
+
+
+class Service:
+    """The parts of one process, started and stopped together.
+
+    Parameters
+    ----------
+    environment : Settings
+        The spool lies in its data directory.
+    url : Url
+        Where the database is, or will be.
+    file : SiteFile, optional
+        What is measured; absent: what the database says.
+    role : str
+        ``all``, ``api`` or ``worker``.
+    authenticate : callable
+        Makes what finds out who asks; default: everybody on this machine may.
+    on_ready : callable
+        Called once with the worker, in a thread of its own, when that is at work.
+    """
+
+    def __init__(
+        self,
+        environment: Settings,
+        url: Url,
+        file: SiteFile | None,
+        role: str = ALL,
+        *,
+        authenticate: Callable[[Engine], Authenticator] = lambda engine: OpenToLoopback(),
+        on_ready: Callable[[Worker], None] = lambda worker: None,
+    ) -> None:
+        self._engines, self._file, self._on_ready = _Engines.on(url), file, on_ready
+        self._authenticator = authenticate(self._engines.api)
+        self.telemetry = Telemetry()
+        self.worker = None if role == API else self._worker(environment)
+        self._app = None if role == WORKER else self._make_app()
+        self._server: uvicorn.Server | None = None
+        self._ended = threading.Event()
+        self._problem: WattlineError | None = None
+        self._starter = threading.Thread(target=self._prepare, name="starter", daemon=True)
+
+    @property
+    def asks_keys(self) -> bool:
+        """Whether callers need a key."""
+        return not isinstance(self._authenticator, OpenToLoopback)
+
+    def _make_app(self) -> FastAPI:
+        return create_app(
+            self._engines.api,
+            telemetry=self.telemetry,
+            authenticator=self._authenticator,
+            extra=(pages.router,),
+        )
+
+    def _worker(self, environment: Settings) -> Worker:
+        worker = Worker(
+            self._engines.work,
+            environment.data_dir,
+            on_stowed=self._count,
+            on_evaluated=self._refresh_telemetry,
+            audit_retention_days=environment.audit_retention_days,
+            kept=Retention(
+                environment.retention_readings_days,
+                environment.retention_intervals_days,
+                environment.late_days,
+            ),
+        )
+        self.telemetry.meter_states = lambda: {
+            name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()
+        }
+        self.telemetry.spools = lambda: {"poller": len(worker.spool)}
+        return worker
+
+    def _count(self, stowed: Stowed) -> None:
+        for site, count in stowed.by_site.items():
+            self.telemetry.stored(site, count)
+
+    def _refresh_telemetry(self) -> None:
+        self.telemetry.refresh(self._engines.work, datetime.now(UTC))
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start polling at once, and all else when the database answers."""
+        if self.worker is not None and self._file is not None:
+            self.worker.poll(self._file.estate)
+        self._starter.start()
+
+    def _prepare(self) -> None:
+        """Wait for the database, bring it into shape, start working."""
+        try:
+            for step in (self._shape_database, self._start_work, self._say_ready):
+                self._retried(step)
+        except WattlineError as error:
+            self._problem = error
+            self._end()
+
+    def _retried(self, step: Callable[[], None]) -> None:
+        """Do a step, again and again as long as the database is away."""
+        while not self._ended.is_set():
+            try:
+                step()
+                return
+            except StoreUnavailable as error:
+                _log.warning("waiting for the database", problem=str(error))
+                self._ended.wait(_PATIENCE_S)
+
+    def _shape_database(self) -> None:
+        wait_until_up(self._engines.work, 0.0)
+        migrate.upgrade(self._engines.work)
+        stored = synchronised(self._engines.work, self._file)
+        if self.asks_keys:
+            _say_first_key(self._engines.work)
+        if self.worker is not None and self._file is None:
+            self.worker.poll(stored.estate)
+
+    def _start_work(self) -> None:
+        if self.worker is not None:
+            self.worker.work()
+
+    def _say_ready(self) -> None:
+        if self.worker is not None:
+            self._on_ready(self.worker)
+
+    def _end(self) -> None:
+        self._ended.set()
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def run(self, listener: socket.socket | None, stop: threading.Event) -> None:
+        """Serve until stopped.
+
+        Raises
+        ------
+        WattlineError
+            If the service cannot start for a reason that waiting does not mend.
+        """
+        if self._app is None or listener is None:
+            while not (stop.wait(_PATIENCE_S) or self._ended.is_set()):
+                pass
+        elif not stop.is_set():
+            config = uvicorn.Config(
+                self._app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACEFUL_S
+            )
+            self._server = uvicorn.Server(config)
+            self._server.run(sockets=[listener])
+        if self._problem is not None:
+            raise self._problem
+
+    def stop(self) -> None:
+        """Stop everything; what was read and not stored waits in the spool."""
+        self._end()
+        if self._starter.is_alive():
+            self._starter.join()
+        if self.worker is not None:
+            self.worker.stop()
+        self._engines.dispose()

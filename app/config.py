@@ -1,0 +1,326 @@
+"""Settings and the site file; nobody else reads the environment.
+
+The site file is YAML: ``institutions``, ``sites`` with their meters and points, and what belongs to
+the deployment as a whole. Its shape is that of the dataclasses in ``domain/site.py``; unknown keys
+are refused, and every problem is reported with its line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.domain.alarm import Alarms
+from app.domain.data.alarm_rules import ALARM_RULES
+from app.domain.data.limit_profiles import LIMIT_PROFILES
+from app.domain.limits import LimitProfile, limit_problems, merged_profiles
+from app.domain.notification import Notifications
+from app.domain.site import Estate, Institution, Meter, Site
+from app.errors import ConfigError
+from collectors import registry
+from collectors.base import Binding
+
+MOST_NODES = 1_000_000
+"""Largest site file, in values; a nest of YAML aliases stops here."""
+
+
+class Settings(BaseSettings):
+    """What the environment says (``WATTLINE_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="WATTLINE_", frozen=True, extra="ignore")
+
+    database_url: SecretStr | None = None
+    """PostgreSQL to use; absent: an embedded one under `data_dir`."""
+    database_url_file: Path | None = None
+    """File that holds the URL, for secrets mounted as files."""
+    data_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "wattline")
+    config: Path | None = None
+    postgres_bin: Path | None = None
+    """Folder of `initdb` and `postgres` for the embedded server, instead of the packaged one."""
+    demo_days: int | None = Field(default=None, ge=1)
+    """Days of history that the demo loads; absent: all 13 months."""
+    require_keys: bool | None = None
+    """Whether the HTTP interface asks for keys; absent: unless it is bound to loopback."""
+    oidc_issuer: str = ""
+    """Sign-in provider whose tokens are believed beside keys; empty: none."""
+    oidc_audience: str = ""
+    oidc_jwks_url: str = ""
+    """Address of its signing keys; empty: as its discovery document says."""
+    oidc_grants_claim: str = "wattline_grants"
+    audit_retention_days: int = Field(default=365, ge=180)
+    """How long the audit log is kept; at least 180. [d]"""
+    retention_readings_days: int | None = Field(default=None, ge=1)
+    """How long raw readings are kept; absent: 395 with TimescaleDB, else 90. [d]"""
+    retention_intervals_days: int = Field(default=3653, ge=3653)
+    """How long 15-minute figures are kept; at least 10 years. [d]"""
+    late_days: int = Field(default=30, ge=1)
+    """Readings may come this late without cost. [d]"""
+
+    def url(self) -> str | None:
+        """The database URL from the environment or its file."""
+        if self.database_url_file is not None:
+            return self.database_url_file.read_text(encoding="utf-8").strip()
+        return self.database_url.get_secret_value() if self.database_url else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFile:
+    """Root of the site file."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic as it is
+
+    institutions: tuple[Institution, ...] = ()
+    sites: tuple[Site, ...] = ()
+    limit_profiles: tuple[LimitProfile, ...] = ()
+    """PUE limits beside, or instead of, the built-in ones."""
+    alarms: Alarms = field(default_factory=Alarms)
+    """Alarm rules beside, or instead of, the built-in ones."""
+    notifications: Notifications = field(default_factory=Notifications)
+    """Who is told of alarms, and over which channels."""
+
+    @cached_property
+    def estate(self) -> Estate:
+        """Everything that is measured."""
+        return Estate(institutions=self.institutions, sites=self.sites)
+
+
+@cache
+def _adapter() -> TypeAdapter[SiteFile]:
+    return TypeAdapter(SiteFile)
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the site file, for editors and ``wattline config-schema``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_finite(_adapter().json_schema())}
+
+
+def _finite(node: Any) -> Any:
+    """A part of the schema without the defaults that JSON cannot say (infinity: no bound)."""
+    if isinstance(node, dict):
+        return {
+            k: _finite(v)
+            for k, v in node.items()
+            if not (k == "default" and isinstance(v, float) and not math.isfinite(v))
+        }
+    return [_finite(part) for part in node] if isinstance(node, list) else node
+
+
+def load(path: Path) -> SiteFile:
+    """Read and check a site file.
+
+    Raises
+    ------
+    ConfigError
+        If anything in the file is not understood; one line for each problem.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}; give a UTF-8 YAML file", file=str(path)) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str = "<text>") -> SiteFile:
+    """Check the text of a site file; `name` stands in the messages."""
+    lines = _Lines(text, name)
+    try:
+        file = _adapter().validate_python(lines.data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_one_problem(e, lines) for e in error.errors())) from None
+    problems = list(_cross_checks(file, lines))
+    if problems:
+        raise ConfigError("\n".join(str(p) for p in problems))
+    return _with_defaults(file, lines)
+
+
+def _with_defaults(file: SiteFile, lines: _Lines) -> SiteFile:
+    """The file with what the meters' collectors and profiles know about their points."""
+    stated = {file_id for path, file_id in _point_ids(file) if lines.stands((*path, "interval_s"))}
+
+    def ready(meter: Meter) -> Meter:
+        if meter.collector is None:
+            return meter
+        points = registry.with_defaults(registry.parse(meter.collector), meter.points, stated)
+        return replace(meter, points=points)
+
+    sites = tuple(replace(site, meters=tuple(map(ready, site.meters))) for site in file.sites)
+    return replace(file, sites=sites)
+
+
+def _point_ids(file: SiteFile) -> Iterator[tuple[_Path, str]]:
+    for path, meter in _meters(file):
+        for n, point in enumerate(meter.points):
+            yield (*path, "points", n), point.id
+
+
+def _one_problem(error: Any, lines: _Lines) -> str:
+    where = tuple(error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error" and isinstance(error.get("input"), dict):
+        where += _culprit(message, error["input"])
+    if error["type"] == "unexpected_keyword_argument":
+        message = "unknown key; remove it, or see `wattline config-schema` for what is allowed"
+    elif error["type"] == "missing":
+        message = "is missing; add it"
+    elif "input" in error and not isinstance(error["input"], dict | list | tuple):
+        message = f"{message}, not {error['input']!r}"
+    return str(lines.error(where, message))
+
+
+def _culprit(message: str, mapping: dict[str, Any]) -> tuple[str, ...]:
+    """The key of `mapping` that a message about the whole of it speaks of, by its name or its value."""
+    words = re.findall(r"\w+", message)
+    named = [key for key in mapping if key in words]
+    quoted = [key for key, value in mapping.items() if isinstance(value, str) and repr(value) in message]
+    return tuple((named or quoted)[:1])
+
+
+def _cross_checks(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
+    banks = sorted(i.id for i in file.institutions)
+    for n, site in enumerate(file.sites):
+        if site.institution not in banks:
+            allowed = ", ".join(banks) or "none is listed under institutions"
+            where = ("sites", n, "institution")
+            yield lines.error(where, f"{site.institution!r} is not known; allowed: {allowed}")
+    yield from _twice(_ids(file), lines)
+    for path, meter in _meters(file):
+        yield from _collector_problems(path, meter, lines)
+    yield from _limit_problems(file, lines)
+    yield from _alarm_problems(file, lines)
+
+
+def _limit_problems(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
+    profiles = merged_profiles(LIMIT_PROFILES, file.limit_profiles)
+    banks = {i.id: i for i in file.institutions}
+    for n, site in enumerate(file.sites):
+        if site.institution in banks:
+            today = datetime.now(site.zone).date()
+            for problem in limit_problems(site, banks[site.institution], profiles, today):
+                yield lines.error(("sites", n, *_culprit(problem, lines.data["sites"][n])), problem)
+
+
+def _alarm_problems(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
+    """Names in the sections of alarms and notifications that nothing has."""
+    sites = {s.id for s in file.sites}
+    rules = {r.id for r in (*ALARM_RULES, *file.alarms.rules)}
+    parts: list[tuple[_Path, str, Collection[str], Collection[str]]] = [
+        (("alarms", "disabled"), "rule", file.alarms.disabled, rules)
+    ]
+    for n, rule in enumerate(file.alarms.rules):
+        parts.append((("alarms", "rules", n, "sites"), "site", rule.sites, sites))
+        parts.append((("alarms", "rules", n, "quiet_while"), "rule", rule.quiet_while, rules))
+    for n, route in enumerate(file.notifications.routes):
+        parts.append((("notifications", "routes", n, "sites"), "site", route.sites, sites))
+        parts.append((("notifications", "routes", n, "rules"), "rule", route.rules, rules))
+    for path, kind, names, known in parts:
+        for name in sorted(set(names) - set(known)):
+            allowed = ", ".join(sorted(known)) or "none"
+            yield lines.error(path, f"there is no {kind} {name!r}; known are {allowed}")
+
+
+_Path = tuple[str | int, ...]
+
+
+def _meters(file: SiteFile) -> Iterator[tuple[_Path, Meter]]:
+    for n, site in enumerate(file.sites):
+        for m, meter in enumerate(site.meters):
+            yield ("sites", n, "meters", m), meter
+
+
+def _ids(file: SiteFile) -> Iterator[tuple[str, _Path]]:
+    """Kind and id of everything that needs one, with its place."""
+    yield from ((f"institution {i.id}", ("institutions", n, "id")) for n, i in enumerate(file.institutions))
+    yield from ((f"site {s.id}", ("sites", n, "id")) for n, s in enumerate(file.sites))
+    for path, meter in _meters(file):
+        yield f"meter {meter.id}", (*path, "id")
+    yield from ((f"point {point_id}", (*path, "id")) for path, point_id in _point_ids(file))
+
+
+def _twice(ids: Iterator[tuple[str, _Path]], lines: _Lines) -> Iterator[ConfigError]:
+    seen: dict[str, _Path] = {}
+    for name, path in ids:
+        if name in seen:
+            yield lines.error(path, f"{name} is declared a second time; ids are unique in a deployment")
+        seen.setdefault(name, path)
+
+
+def _collector_problems(path: _Path, meter: Meter, lines: _Lines) -> Iterator[ConfigError]:
+    if meter.collector is None:
+        return
+    try:
+        registry.build(registry.parse(meter.collector), Binding(meter.id, meter.points))
+    except ConfigError as error:
+        yield lines.error((*path, "collector", *filter(None, [error.key])), error.problem)
+
+
+class _Lines:
+    """YAML data together with the line on which every key stands."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.name = name
+        self._line: dict[_Path, int] = {}
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.data = self._walk(node, ()) if node is not None else {}
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            problem = getattr(error, "problem", None) or str(error)
+            raise ConfigError(
+                f"not valid YAML: {problem}", file=name, line=mark.line + 1 if mark else 0
+            ) from None
+        if not isinstance(self.data, dict):
+            raise ConfigError("must be a mapping with institutions and sites", file=name, line=1)
+
+    def _walk(self, node: yaml.Node, path: _Path) -> Any:
+        if len(self._line) > MOST_NODES:
+            raise ConfigError(
+                f"more than {MOST_NODES} values, aliases counted; split it", file=self.name, line=1
+            )
+        self._line[path] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._walk(child, (*path, n)) for n, child in enumerate(node.value)]
+        return _SCALARS.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: _Path) -> dict[str, Any]:
+        _SCALARS.flatten_mapping(node)
+        out: dict[str, Any] = {}
+        for key_node, child in node.value:
+            key = str(_SCALARS.construct_object(key_node))
+            line = key_node.start_mark.line + 1
+            if key in out:
+                raise ConfigError(
+                    "stands twice; keep one", file=self.name, line=line, key=_dotted((*path, key))
+                )
+            out[key] = self._walk(child, (*path, key))
+            self._line[(*path, key)] = line
+        return out
+
+    def stands(self, path: _Path) -> bool:
+        """Whether the file has this key."""
+        return path in self._line
+
+    def error(self, path: tuple[Any, ...], problem: str) -> ConfigError:
+        """The problem at the deepest part of `path` that stands in the file."""
+        known = path
+        while known and known not in self._line:
+            known = known[:-1]
+        return ConfigError(problem, file=self.name, line=self._line.get(known, 1), key=_dotted(path))
+
+
+_SCALARS = yaml.constructor.SafeConstructor()
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")

@@ -1,0 +1,215 @@
+"""The demo's past: months of readings through the normal ingest, the newest first.
+
+What is loaded is remembered in the database, in the same transaction as the readings; a demo that was
+stopped goes on where it was, with the same simulation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvloop
+
+from app.domain.energy import Event, EventKind
+from app.domain.reading import ReadingColumns
+from app.domain.site import Estate, Site
+from app.store import deployment, events, readings, sites
+from app.store.engine import Connection, Engine, begin, connect
+from app.store.readings import to_us
+from app.store.sites import Stored
+from collectors.simulated.defects import DeclaredEvent, history_start
+from collectors.simulated.devices import SimulatedDevices
+from collectors.simulated.exports import write_late_file
+from collectors.simulated.history import Simulation
+
+CHUNK = timedelta(days=16)
+_KEY = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the loading is."""
+
+    site: str
+    loaded_from: datetime
+    loaded_days: float
+    total_days: float
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """When this demo was first started, and from when on its history is loaded, by site."""
+
+    anchor: datetime
+    loaded_from: dict[str, datetime]
+
+    @classmethod
+    def begun(cls, engine: Engine, now: datetime) -> Past:
+        """That of the database; begun now where there is none."""
+        with begin(engine) as connection:
+            kept = deployment.load(connection, _KEY)
+            past = cls(now, {}) if kept is None else cls._read(kept)
+            past.keep(connection)
+        return past
+
+    @classmethod
+    def _read(cls, kept: Any) -> Past:
+        loaded = {site: datetime.fromisoformat(at) for site, at in kept["loaded_from"].items()}
+        return cls(datetime.fromisoformat(kept["anchor"]), loaded)
+
+    def keep(self, connection: Connection) -> None:
+        """Remember it."""
+        loaded = {site: at.isoformat() for site, at in self.loaded_from.items()}
+        deployment.save(connection, _KEY, {"anchor": self.anchor.isoformat(), "loaded_from": loaded})
+
+    def is_loaded(self, estate: Estate, days: int | None) -> bool:
+        """Whether the whole history of every site is there."""
+        start = self.start(days)
+        return all(self.loaded_from.get(site.id, self.anchor) <= start for site in estate.sites)
+
+    def start(self, days: int | None) -> datetime:
+        """First instant of the history; `days` shortens it."""
+        whole = history_start(self.anchor)
+        return whole if days is None else max(whole, self.anchor - timedelta(days=days))
+
+
+def load(
+    engine: Engine,
+    estate: Estate,
+    simulation: Simulation,
+    past: Past,
+    *,
+    days: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Load what of the history is not loaded yet, the newest chunk of every site first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away; started again it goes on with the same chunk.
+    """
+    with connect(engine) as connection:
+        stored = sites.load(connection)
+    start = past.start(days)
+    total_days = (past.anchor - start) / timedelta(days=1)
+    for first, last in _chunks(start, past.anchor):
+        for site in estate.sites:
+            if is_stopping():
+                return
+            if first < past.loaded_from.get(site.id, past.anchor):
+                past = _load_chunk(engine, stored, site, simulation, past, first, last)
+                loaded_days = (past.anchor - first) / timedelta(days=1)
+                on_progress(Progress(site.id, first, loaded_days, total_days))
+
+
+def _chunks(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Stretches that cover the range, the newest first."""
+    while end > start:
+        first = max(end - CHUNK, start)
+        yield first, end
+        end = first
+
+
+def _load_chunk(
+    engine: Engine,
+    stored: Stored,
+    site: Site,
+    simulation: Simulation,
+    past: Past,
+    first: datetime,
+    last: datetime,
+) -> Past:
+    """One chunk with the ledger entries that fall into it, in one transaction."""
+    after = replace(past, loaded_from={**past.loaded_from, site.id: first})
+    with begin(engine) as connection:
+        for ids, columns in simulation.history(site, first, last):
+            readings.ingest(connection, _numbered(stored, ids, columns))
+        for event in simulation.ledger(site):
+            if first <= event.start < last:
+                _declare(connection, stored, site, event)
+        after.keep(connection)
+    return after
+
+
+def _numbered(stored: Stored, ids: tuple[str, ...], columns: ReadingColumns) -> ReadingColumns:
+    numbers = np.array([stored.point_id[i] for i in ids], np.int32)
+    return replace(columns, point_id=numbers[columns.point_id])
+
+
+def _declare(connection: Connection, stored: Stored, site: Site, event: DeclaredEvent) -> None:
+    span = (to_us(event.start), to_us(event.end))
+    events.add(
+        connection,
+        site_id=stored.site_id[site.id],
+        meter_id=stored.meter_id[event.meter],
+        point_ids=[stored.point_id[event.point]],
+        event=Event(EventKind(event.kind), *span, event.old_value, event.new_value),
+        start=event.start,
+        end=event.end,
+        author="demo",
+        note=event.note,
+    )
+
+
+def fill_gap(engine: Engine, estate: Estate, simulation: Simulation, now: datetime) -> datetime | None:
+    """Readings of the time in which the demo was not running; None where it never ran before.
+
+    Returns the instant up to which every site has readings.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with connect(engine) as connection:
+        stored = sites.load(connection)
+        newest = [at for site in estate.sites if (at := _newest(connection, site)) is not None]
+    if not newest:
+        return None
+    since = min(newest) + timedelta(seconds=1)
+    for site in estate.sites:
+        with begin(engine) as connection:
+            for ids, columns in simulation.history(site, since, now):
+                readings.ingest(connection, _numbered(stored, ids, columns))
+    return now
+
+
+def _newest(connection: Connection, site: Site) -> datetime | None:
+    return max((one.at for one in readings.latest(connection, site.id)), default=None)
+
+
+def deliver_late_files(folder: Path, estate: Estate, simulation: Simulation) -> list[Path]:
+    """Write the days whose files were delayed into the watched folders; the files."""
+    late = [site for site in estate.sites if len(simulation.late_file(site)[1])]
+    return [write_late_file(folder / site.id, simulation, site) for site in late]
+
+
+def now_utc() -> datetime:
+    """The wall clock, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@contextmanager
+def running(devices: SimulatedDevices) -> Iterator[SimulatedDevices]:
+    """The devices, answering in a thread of their own as long as the block lasts."""
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="simulated devices", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(devices.start(), loop).result()
+        yield devices
+    finally:
+        asyncio.run_coroutine_threadsafe(devices.close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

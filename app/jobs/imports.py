@@ -1,0 +1,190 @@
+"""Import files of readings and bring every figure up to date."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from app.domain.site import Site
+from app.errors import ConfigError
+from app.jobs import findings, rollup
+from app.store import imports
+from app.store.engine import Engine
+from app.store.imports import Imported, Source
+from app.store.sites import Stored
+from collectors.csv_batch import ParsedBatch
+from collectors.csv_mapping import Mapping
+from collectors.csv_reader import Reject, Understanding, read, understand
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_PAUSE_S = 0.2
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+class RejectsFile:
+    """Writes refused rows to a CSV file; the file is made when the first one comes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._file: IO[str] | None = None
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, file: str, rejects: Iterable[Reject]) -> None:
+        """Add what was refused of `file`.
+
+        Raises
+        ------
+        ConfigError
+            If the rejects file cannot be written.
+        """
+        for reject in rejects:
+            self._open().writerow(
+                [file, reject.line, *map(harmless, (reject.column, reject.reason, reject.text))]
+            )
+            self.count += 1
+
+    def _open(self) -> Any:
+        if self._writer is None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("w", encoding="utf-8-sig", newline="")
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot be written: {error.strerror}; name another file", file=str(self.path)
+                ) from error
+            self._writer = csv.writer(self._file)
+            self._writer.writerow(["file", "line", "column", "reason", "text"])
+        return self._writer
+
+
+def harmless(text: str) -> str:
+    """`text` so that no spreadsheet takes it for a formula; numbers stay as they are."""
+    if not text.startswith(_FORMULA) or _is_number(text):
+        return text
+    return "'" + text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def import_file(
+    engine: Engine,
+    stored: Stored,
+    site: Site,
+    path: Path,
+    mapping: Mapping | None = None,
+    *,
+    rejects: RejectsFile | None = None,
+    on_progress: Callable[[int], None] = lambda packed_bytes: None,
+    understanding: Understanding | None = None,
+) -> Imported:
+    """Store all of a file, or nothing of it.
+
+    Parameters
+    ----------
+    engine : Engine
+    stored : Stored
+        The estate; has the site and its points.
+    site : Site
+        Whose readings they are.
+    path : Path
+    mapping : Mapping, optional
+        How the file is to be read, as far as it cannot be detected.
+    rejects : RejectsFile, optional
+        Takes what was refused.
+    on_progress : callable
+        Gets how far into the file the last batch reached. [B]
+    understanding : Understanding, optional
+        How the file is read, where that is known already.
+
+    Returns
+    -------
+    Imported
+        Counts. Energies are not computed yet, see :func:`settle`.
+
+    Raises
+    ------
+    FileNotUnderstood
+        If the file is no table of readings; nothing is stored.
+    StoreUnavailable
+        If the database is away; nothing is stored.
+    """
+    understood = understanding or understand(path, site, mapping)
+    source = Source(site.id, path.name, sha256_of(path), understood.warnings)
+
+    def on_batch(batch: Any) -> None:
+        if rejects is not None:
+            rejects.write(str(path), batch.rejects)
+        on_progress(batch.packed_bytes)
+
+    return imports.take_in(engine, stored, source, read(path, understood), on_batch)
+
+
+def dry_run(
+    path: Path, site: Site, mapping: Mapping | None = None, *, rejects: RejectsFile | None = None
+) -> tuple[Understanding, int, int]:
+    """What would become of a file: how it is understood, readings, refused rows or cells.
+
+    Raises
+    ------
+    FileNotUnderstood
+        If the file is no table of readings.
+    """
+    understood = understand(path, site, mapping)
+    accepted = refused = 0
+    for batch in read(path, understood):
+        accepted, refused = accepted + len(batch.columns), refused + len(batch.rejects)
+        _keep(rejects, path, batch)
+    return understood, accepted, refused
+
+
+def _keep(rejects: RejectsFile | None, path: Path, batch: ParsedBatch) -> None:
+    if rejects is not None:
+        rejects.write(str(path), batch.rejects)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def settle(engine: Engine) -> int:
+    """Compute all energies that changed, and look for findings; stretches that were computed.
+
+    Where another process is at it, wait for its transactions in turn.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away; the work stays queued.
+    """
+    stretches = 0
+    while (result := rollup.run(engine)).busy:
+        stretches += result.stretches
+        time.sleep(_PAUSE_S)
+    findings.run(engine)
+    return stretches + result.stretches

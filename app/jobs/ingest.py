@@ -1,0 +1,151 @@
+"""Readings from the spool into the store: acknowledged only after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from app.domain.reading import Reading, refusal
+from app.errors import StoreUnavailable
+from app.store import dropped, readings, sites
+from app.store.dropped import Drop
+from app.store.engine import Engine, begin, connect
+from app.store.readings import IngestResult
+from app.store.sites import Stored
+from collectors.spool import Spool
+
+UNKNOWN_POINT, REFUSED, STORE_REFUSED = "unknown_point", "refused", "store_refused"
+"""Reasons for which a reading ends in the drop ledger."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Stowed(NamedTuple):
+    """What became of a batch."""
+
+    by_site: Counter[str]
+    """Readings now in the store, by site."""
+    drops: list[Drop]
+
+
+class Ingest:
+    """Stores batches of readings of any origin; every method may be called from any thread.
+
+    Parameters
+    ----------
+    engine : Engine
+    collector : str
+        Name under which dropped readings are counted.
+    on_stowed : callable
+        Told after every commit, for metrics.
+    clock : callable
+        The present instant (UTC); readings far ahead of it are refused.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        collector: str,
+        *,
+        on_stowed: Callable[[Stowed], None] = lambda stowed: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._engine, self._collector = engine, collector
+        self._on_stowed, self._clock = on_stowed, clock
+        self._lock = threading.Lock()
+        self._stored: Stored | None = None
+
+    async def send(self, batch: tuple[Reading, ...]) -> None:
+        """What ``collectors.spool.drain`` calls: returns after the commit.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away; the batch may be sent again.
+        """
+        await asyncio.to_thread(self.stow, batch)
+
+    def stow(self, batch: Sequence[Reading]) -> Stowed:
+        """Store a batch; what cannot be stored is counted in the ledger, in the same transaction.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away; the batch may be sent again.
+        """
+        stored = self._estate(batch)
+        drops = [d for r in batch if (d := _refused(r, stored, self._clock())) is not None]
+        good = batch if not drops else [r for r in batch if _refused(r, stored, self._clock()) is None]
+        stowed = self._commit(stored, good, drops)
+        for drop in stowed.drops:
+            _log.warning("reading dropped", point=drop.point, reason=drop.reason, detail=drop.detail)
+        self._on_stowed(stowed)
+        return stowed
+
+    def forget_estate(self) -> None:
+        """Ask the database for the points again before the next batch."""
+        with self._lock:
+            self._stored = None
+
+    def write_ledger(self, spool: Spool) -> int:
+        """Bring the store's drop ledger up to the spool's; how many readings were new.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        totals = [Drop(d.point, d.reason, d.count) for d in spool.ledger()]
+        if not totals:
+            return 0
+        with begin(self._engine) as connection:
+            return dropped.add_totals(connection, sites.load(connection), f"spool:{spool.id}", totals)
+
+    def _estate(self, batch: Sequence[Reading]) -> Stored:
+        """The estate as last loaded; loaded anew where the batch names a point it does not know."""
+        with self._lock:
+            if self._stored is None or any(r.point not in self._stored.point_id for r in batch):
+                with connect(self._engine) as connection:
+                    self._stored = sites.load(connection)
+            return self._stored
+
+    def _commit(self, stored: Stored, good: Sequence[Reading], drops: list[Drop]) -> Stowed:
+        try:
+            self._write(stored, good, drops)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a batch that can never be stored must not block all others
+            return self._split(stored, good, drops, error)
+        return Stowed(Counter(stored.estate.point[r.point][0].id for r in good), drops)
+
+    def _write(self, stored: Stored, good: Sequence[Reading], drops: list[Drop]) -> IngestResult:
+        with begin(self._engine) as connection:
+            dropped.add(connection, stored, self._collector, drops)
+            return readings.ingest_readings(connection, good, dict(stored.point_id))
+
+    def _split(self, stored: Stored, good: Sequence[Reading], drops: list[Drop], error: Exception) -> Stowed:
+        """Halve a batch that the store refuses until the culprit stands alone."""
+        if len(good) == 1:
+            culprit = Drop(good[0].point, STORE_REFUSED, 1, f"{good[0]}: {error}")
+            self._write(stored, (), [*drops, culprit])
+            return Stowed(Counter(), [*drops, culprit])
+        if not good:
+            raise error
+        middle = len(good) // 2
+        first = self._commit(stored, good[:middle], drops)
+        second = self._commit(stored, good[middle:], [])
+        return Stowed(first.by_site + second.by_site, first.drops + second.drops)
+
+
+def _refused(reading: Reading, stored: Stored, now: datetime) -> Drop | None:
+    if reading.point not in stored.point_id:
+        return Drop(reading.point, UNKNOWN_POINT, 1)
+    quantity = stored.estate.point[reading.point][2].quantity
+    why = refusal(reading.at, reading.value, quantity, now)
+    return None if why is None else Drop(reading.point, REFUSED, 1, why)

@@ -1,0 +1,74 @@
+"""Where messages may go: checked at every connection, whoever makes it.
+
+Names are resolved anew for each connection, and libraries follow redirects by themselves; so the check
+stands where the socket connects. While :func:`guarded` is entered, the thread can connect only to public
+addresses and to the networks that the operator allows.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from app.domain.notification import refusal
+
+
+class TargetRefused(OSError):
+    """The address of a connection is not allowed; libraries treat it as any failure to connect."""
+
+
+@dataclass
+class Watch:
+    """What a guarded thread may reach, and what it was refused."""
+
+    allowed_networks: tuple[str, ...]
+    refused: list[str] = field(default_factory=list)
+
+    def check(self, address: Any) -> None:
+        """Refuse an address of ``socket.connect``.
+
+        Raises
+        ------
+        TargetRefused
+            If it is not allowed.
+        """
+        try:
+            problem = refusal(str(address[0]), self.allowed_networks)
+        except (ValueError, TypeError, IndexError):
+            problem = f"{address!r} is no internet address"
+        if problem is not None:
+            self.refused.append(problem)
+            raise TargetRefused(problem)
+
+
+_current = threading.local()
+
+
+@contextmanager
+def guarded(allowed_networks: tuple[str, ...]) -> Iterator[Watch]:
+    """Check every connection that this thread makes in the block."""
+    _install()
+    watch = _current.watch = Watch(allowed_networks)
+    try:
+        yield watch
+    finally:
+        _current.watch = None
+
+
+@cache
+def _install() -> None:
+    """Hear of every connection of the process, once; other threads' are let pass."""
+    sys.addaudithook(_on_audit)
+
+
+def _on_audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect":
+        return
+    watch: Watch | None = getattr(_current, "watch", None)
+    if watch is not None:
+        watch.check(arguments[1])

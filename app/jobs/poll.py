@@ -1,0 +1,156 @@
+"""The polling thread: an event loop of its own, so that no rollup, scrape or report delays a poll."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from app.domain.site import Estate, Meter, Site
+from app.jobs.ingest import Ingest
+from collectors import registry
+from collectors.base import Binding
+from collectors.poller import Device, DeviceState, Poller, look_for_garbage_rarely
+from collectors.spool import Spool, drain
+
+FILES = "csv_folder"
+"""Kind of collector that is not polled but watched, see ``jobs.watch``."""
+_STOP_S = 15.0
+_AGAIN_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+def devices(estate: Estate) -> list[Device]:
+    """Every meter that is polled, ready to be asked.
+
+    Raises
+    ------
+    ConfigError
+        If a ``collector:`` section is not understood.
+    """
+    return [_device(site, meter) for site, meter in polled(estate)]
+
+
+def polled(estate: Estate) -> Iterator[tuple[Site, Meter]]:
+    """Meters with a ``collector:`` section that names a protocol."""
+    for site in estate.sites:
+        for meter in site.meters:
+            if meter.collector is not None and meter.collector.get("kind") != FILES:
+                yield site, meter
+
+
+def _device(site: Site, meter: Meter) -> Device:
+    config = registry.parse(meter.collector or {})
+    return Device(registry.build(config, Binding(meter.id, meter.points)), config, site.id)
+
+
+class Polling:
+    """Polls an estate into a spool and drains the spool into the store, in a thread of its own.
+
+    Parameters
+    ----------
+    spool : Spool
+        Keeps readings until the store has them.
+    ingest : Ingest
+        Takes them into the store.
+    """
+
+    def __init__(self, spool: Spool, ingest: Ingest) -> None:
+        self._spool, self._ingest = spool, ingest
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+        self._lock = threading.Lock()
+        self._estate = Estate()
+        self._ended = threading.Event()
+        self._poller: Poller | None = None
+
+    @property
+    def states(self) -> Mapping[str, DeviceState]:
+        """State of every polled device, by meter."""
+        poller = self._poller
+        return {} if poller is None else poller.states
+
+    def start(self) -> None:
+        """Start the thread; it polls once :meth:`follow` was told what."""
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._run, name="polling", daemon=True)
+        self._thread.start()
+
+    def follow(self, estate: Estate) -> None:
+        """Poll the meters of `estate` from now on; nothing happens where they are the same as before.
+
+        Raises
+        ------
+        ConfigError
+            If a ``collector:`` section is not understood; what is polled stays as it is.
+        """
+        if list(polled(estate)) == list(polled(self._estate)):
+            self._estate = estate
+            return
+        devices(estate)
+        self._estate = estate
+        self._signal()
+
+    def stop(self) -> None:
+        """Stop polling; what was read lies in the spool then."""
+        self._ended.set()
+        self._signal()
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+
+    def _signal(self) -> None:
+        with self._lock:
+            if self._loop is not None and self._wake is not None:
+                self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    runner.run(self._main())
+            except Exception:  # noqa: BLE001 - a fault must not end polling for good
+                _log.exception("polling ended by a fault; it starts again", after_s=_AGAIN_S)
+                self._ended.wait(_AGAIN_S)
+            finally:
+                with self._lock:
+                    self._loop = None
+
+    async def _main(self) -> None:
+        with self._lock:
+            self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
+        draining = asyncio.create_task(drain(self._spool, self._ingest.send), name="drain")
+        try:
+            while not self._ended.is_set():
+                self._wake.clear()
+                await self._poll_until_changed(self._wake, draining)
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
+    async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
+        self._poller = Poller(devices(self._estate), self._spool.append)
+        look_for_garbage_rarely()
+        polling = asyncio.create_task(self._poller.run(), name="poller")
+        waiting = asyncio.create_task(wake.wait(), name="wake")
+        _log.info("polling", devices=len(self._poller.states))
+        try:
+            await asyncio.wait({polling, waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (polling, waiting):
+                task.cancel()
+            results = await asyncio.gather(polling, waiting, return_exceptions=True)
+        if isinstance(results[0], Exception):
+            raise results[0]
+        if draining.done():
+            draining.result()
+
+
+def spool_path(data_dir: Path) -> Path:
+    """Where the spool of this process lies."""
+    return data_dir / "spool" / "readings.sqlite"

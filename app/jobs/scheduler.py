@@ -1,0 +1,90 @@
+"""What runs again and again, and how often: one table.
+
+Jobs are idempotent and take their work from the database, so one that is late, missed or run twice
+does no harm: misfires coalesce, and no job runs beside itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from app.errors import StoreUnavailable
+
+MISFIRE_GRACE_S = 3600
+"""A job that could not start in time still does within this. [s]"""
+THREADS = 6
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing that is done again and again."""
+
+    name: str
+    work: Callable[[], object]
+    every_s: float = 0.0
+    """Seconds between starts; 0: once a day instead."""
+    daily_at: str = "03:17"
+    """UTC, for daily jobs."""
+
+
+class Scheduler:
+    """Runs jobs in a few threads until stopped."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(THREADS)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE_S},
+            timezone="UTC",
+        )
+        for job in jobs:
+            self._scheduler.add_job(Guarded(job), _trigger(job), id=job.name, name=job.name)
+
+    def start(self) -> None:
+        """Start the clock."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop; waits for the jobs that run."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
+
+
+def _trigger(job: Job) -> IntervalTrigger | CronTrigger:
+    if job.every_s:
+        return IntervalTrigger(seconds=job.every_s, timezone="UTC")
+    hour, minute = job.daily_at.split(":")
+    return CronTrigger(hour=hour, minute=minute, timezone="UTC")
+
+
+class Guarded:
+    """A job that says what went wrong and comes again; an absent database is said once."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._problem = ""
+
+    def __call__(self) -> None:
+        try:
+            self._job.work()
+        except StoreUnavailable as error:
+            self._say(str(error))
+        except Exception:  # noqa: BLE001 - one job's fault must not end the others
+            _log.exception("job failed; it comes again", job=self._job.name)
+        else:
+            self._say("")
+
+    def _say(self, problem: str) -> None:
+        if problem and not self._problem:
+            _log.warning("job waits for the database", job=self._job.name, problem=problem)
+        if self._problem and not problem:
+            _log.info("job works again", job=self._job.name)
+        self._problem = problem

@@ -1,0 +1,108 @@
+"""From the evidence of a period to the report document: the one place where it is put together."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from app.domain.evidence import Evidence
+from app.domain.site import Institution, Site
+from app.reports import energies, judgements, load, method, money
+from app.reports.canonical import sealed
+from app.reports.document import Change, InstitutionHead, Report, Revision, SiteHead, Span
+
+
+def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = ()) -> Report:
+    """The report of a site over a month or year, sealed with its hash.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        What the store knows of the period.
+    revision : int
+        Its number; 0 for a provisional report.
+    changes : tuple of Change
+        What differs from the revision before.
+    """
+    e = evidence
+    is_year = len(e.name) == 4
+    total = energies.energy(e)
+    cash = money.money(e)
+    year_end = judgements.year_end(e)
+    report = Report(
+        kind="year" if is_year else "month",
+        sha256="",
+        institution=institution_head(e.institution),
+        site=_site(e.site),
+        period=span(e),
+        revision=Revision(
+            number=revision, closed=revision > 0, created_at=instant(e.now), changes=list(changes)
+        ),
+        pue={window: energies.pue_figure(e.site, d) for window, d in e.pue.items()},
+        verdicts=judgements.verdicts(e),
+        energy=total,
+        days=[] if is_year else energies.days(e, total),
+        hours=energies.hours(e),
+        months=energies.months(e),
+        comparisons=judgements.comparisons(e),
+        loads=load.loads(e),
+        exhaustion=load.exhausted(e),
+        indicators=money.indicators(e),
+        money=cash,
+        savings=money.savings(e, cash),
+        breaches=judgements.breaches(e),
+        alarms=judgements.alarms(e),
+        gauges=method.gauges(e),
+        quality=method.quality(e),
+        method=method.method(e),
+        compliance=judgements.compliance(e),
+        year_end=year_end,
+        eu_annex_ii=judgements.annex_ii(e) if is_year else [],
+    )
+    return sealed(report)
+
+
+def institution_head(bank: Institution) -> InstitutionHead:
+    """The bank as the document names it."""
+    return InstitutionHead(
+        id=bank.id, name=bank.name or bank.id, institution_class=bank.institution_class.value
+    )
+
+
+def _site(site: Site) -> SiteHead:
+    design = site.design
+    return SiteHead(
+        id=site.id,
+        name=site.name or site.id,
+        time_zone=site.time_zone,
+        started_on=day_text(site.started_on),
+        currency=site.currency,
+        it_capacity_kw=design.it_capacity_kw,
+        designed_pue=design.pue,
+        racks_total=design.racks_total,
+        floor_area_m2=design.floor_area_m2,
+        computer_room_area_m2=design.computer_room_area_m2,
+        minimum_coverage_ratio=site.minimum_coverage_ratio,
+    )
+
+
+def span(e: Evidence) -> Span:
+    """The part of the period that is reported on."""
+    zone = e.site.zone
+    last = (e.known.end - timedelta(microseconds=1)).astimezone(zone).date()
+    return Span(
+        name=e.name,
+        start=e.known.start.astimezone(zone).isoformat(),
+        end=e.known.end.astimezone(zone).isoformat(),
+        whole=e.known == e.period,
+        days=(last - e.known.start.astimezone(zone).date()).days + 1,
+    )
+
+
+def instant(at: datetime) -> str:
+    """An instant in UTC, to the second."""
+    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def day_text(day: date | None) -> str | None:
+    """A day as ISO text; None stays."""
+    return None if day is None else day.isoformat()

@@ -1,0 +1,92 @@
+"""The one byte form of a document, its hash, and what differs between two revisions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from app.reports.document import Change, Document, InstitutionReport, Report, as_data, read
+
+D = TypeVar("D", Report, InstitutionReport)
+
+_NOT_FIGURES = ("schema", "sha256", "revision")
+"""Parts of a document that say which version it is, not what was measured."""
+_KEYS = ("name", "day", "of", "point", "id", "profile", "field", "against", "tag", "indicator", "first_day")
+"""Fields that tell the rows of a list apart, so that a change names its row and not a position."""
+
+
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """JSON in UTF-8 with sorted keys and no spaces, without the hash: the same bytes for the same report."""
+    content = {k: v for k, v in data.items() if k != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def sha256_of(data: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical form."""
+    return hashlib.sha256(canonical(data)).hexdigest()
+
+
+def sealed(document: D) -> D:
+    """The document with its hash, every number of the type that reading it back gives."""
+    plain = read(as_data(document))
+    assert isinstance(plain, type(document))
+    return replace(plain, sha256=sha256_of(as_data(plain)))
+
+
+def is_intact(data: Mapping[str, Any]) -> bool:
+    """Whether the document still has the hash it was sealed with."""
+    return data.get("sha256") == sha256_of(data)
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Figures that differ between two revisions of a report."""
+    old, new = dict(figures(before)), dict(figures(after))
+    return [
+        Change(figure=path, before=old.get(path), after=new.get(path))
+        for path in [*old, *(p for p in new if p not in old)]
+        if old.get(path) != new.get(path)
+    ]
+
+
+def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value of a document with its path, but those about its version and who has seen a finding."""
+    for key, value in document.items():
+        if key not in _NOT_FIGURES:
+            yield from ((path, v) for path, v in _walk(key, value) if not path.endswith("].state"))
+
+
+def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _walk(f"{path}.{key}", item)
+    elif isinstance(value, list):
+        for name, item in zip(_row_names(value), value, strict=True):
+            yield from _walk(f"{path}[{name}]", item)
+    else:
+        yield path, value
+
+
+def _row_names(rows: list[Any]) -> list[str]:
+    """A name for each row: what tells it apart where that is unique, else its position."""
+    for key in _KEYS:
+        names = [str(row[key]) for row in rows if isinstance(row, Mapping) and row.get(key)]
+        if len(names) == len(rows) == len(set(names)):
+            return names
+    return [str(i) for i in range(len(rows))]
+
+
+def same_figures(before: Document, after: Document) -> bool:
+    """Whether two documents say the same, whatever their version."""
+    return not changes(as_data(before), as_data(after))
+
+
+def revised(document: Document, revision: int, changed: Sequence[Change]) -> Document:
+    """The document as that revision, sealed."""
+    version = replace(document.revision, number=revision, closed=True, changes=list(changed))
+    if isinstance(document, Report):
+        return sealed(replace(document, revision=version))
+    return sealed(replace(document, revision=version))

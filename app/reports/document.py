@@ -1,0 +1,563 @@
+"""The report as data: what every renderer reads, and what is frozen.
+
+Numbers are rounded once, when the document is built, so that parts add up to their totals to the printed
+digit and every format shows the same figures. Texts of the document are names and codes; wording is the
+renderers' business. The JSON form is published by :func:`schema`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+SCHEMA = "wattline-report/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """Which version of the report this is."""
+
+    number: int
+    """From 1; 0 for a report that is not frozen."""
+    closed: bool
+    """False: provisional, the figures may still change."""
+    created_at: str
+    changes: list[Change] = field(default_factory=list)
+    """Figures that differ from the revision before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One figure that late or corrected data changed."""
+
+    figure: str
+    """Path in the document, e.g. ``pue.period.pue``."""
+    before: float | str | bool | None
+    after: float | str | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstitutionHead:
+    """The bank."""
+
+    id: str
+    name: str
+    institution_class: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteHead:
+    """The data centre and what it was built for."""
+
+    id: str
+    name: str
+    time_zone: str
+    started_on: str | None
+    currency: str
+    it_capacity_kw: float | None
+    designed_pue: float | None
+    racks_total: int | None
+    floor_area_m2: float | None
+    computer_room_area_m2: float | None
+    minimum_coverage_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The period reported on."""
+
+    name: str
+    start: str
+    end: str
+    """First instant after what is reported; before the period's own end while it runs."""
+    whole: bool
+    """Whether the period has ended."""
+    days: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PueFigure:
+    """PUE over one window, with what is needed to judge it."""
+
+    start: str
+    end: str
+    pue: float | None
+    reason: str | None
+    """Code of why there is none."""
+    label: str | None
+    category: int | None
+    kind: str
+    facility_kwh: float
+    it_kwh: float
+    coverage_ratio: float
+    estimated_ratio: float
+    uncertainty: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictRow:
+    """A window's PUE against one limit."""
+
+    window: str
+    profile: str
+    source: str
+    verified: bool
+    grade: str
+    reason: str
+    limit: float
+    pue: float | None
+    verdict: str
+    plain: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassEnergy:
+    """Energy of one load class or source."""
+
+    name: str
+    energy_kwh: float
+    share_of_it: float | None
+    """E_c / E_IT; 1 plus the shares of the overhead is PUE."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Energy of the period by what used it and where it came from."""
+
+    facility_kwh: float
+    classes: list[ClassEnergy]
+    """IT, the overhead classes and the unmetered rest; they sum to `facility_kwh`."""
+    sources: list[ClassEnergy]
+    """Grid, on-site renewables and generators less what is subtracted; they sum to `facility_kwh`."""
+    apart: list[ClassEnergy]
+    """Reported beside: reused heat."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayRow:
+    """One local day or month."""
+
+    day: str
+    facility_kwh: float
+    it_kwh: float
+    pue: float | None
+    coverage_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HourRow:
+    """Facility power by hour of the local day, for one day (of a month) or one month (of a year)."""
+
+    of: str
+    mean_kw: list[float | None]
+    """24 values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A load class and its part in a change of PUE."""
+
+    name: str
+    change: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What changed against an earlier period."""
+
+    against: str
+    baseline_pue: float | None
+    change: float | None
+    parts: list[Part]
+    moved: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadRow:
+    """Use of one capacity."""
+
+    name: str
+    kind: str
+    """it, room, or the stage of a feed."""
+    redundancy: str
+    capacity_kw: float | None
+    mean_kw: float | None
+    peak_kw: float | None
+    peak_at: str | None
+    mean_ratio: float | None
+    peak_ratio: float | None
+    stranded_kw: float | None
+    state: str
+    coverage_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhausted:
+    """When the IT load reaches the design capacity."""
+
+    capacity_kw: float
+    on: str | None
+    earliest: str | None
+    latest: str | None
+    reached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indicator:
+    """An indicator beside PUE; `value` None where data is missing."""
+
+    name: str
+    value: float | None
+    inputs: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """The emission factor that was used."""
+
+    region: str
+    basis: str
+    year: int
+    kg_per_kwh: float
+    source: str
+    verified: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TariffRow:
+    """A tariff that held in the period."""
+
+    valid_from: str
+    price_per_kwh: float
+    bands: list[str]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Money:
+    """Cost and emissions of the electricity bought from the grid."""
+
+    grid_kwh: float
+    cost: float | None
+    priced_kwh: float
+    unpriced_kwh: float
+    mean_price_per_kwh: float | None
+    tariffs: list[TariffRow]
+    emissions_kg: float | None
+    factor: Factor | None
+    generator_kg_per_kwh: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavingRow:
+    """Energy and money that a lower PUE would have saved."""
+
+    against: str
+    comparable_month: str | None
+    pue: float
+    energy_kwh: float
+    cost: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breach:
+    """Consecutive days on which PUE was above the governing limit."""
+
+    first_day: str
+    last_day: str
+    days: int
+    limit: float
+    pue: float
+    highest_pue: float
+    excess_kwh: float
+    """Facility energy above limit x IT energy."""
+    moved: str | None
+    """Load class that rose most against the other days of the period."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """An alarm that fired."""
+
+    rule: str
+    severity: str
+    started_at: str
+    resolved_at: str | None
+    value: float | None
+    limit: float | None
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingRow:
+    """A finding about the data."""
+
+    kind: str
+    point: str
+    start: str
+    end: str
+    severity: str
+    state: str
+    effect_kwh: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRow:
+    """A declared event, correction or estimate."""
+
+    kind: str
+    point: str
+    start: str
+    end: str
+    author: str
+    note: str
+    withdrawn: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagShare:
+    """Energy of the metering points by how it came about."""
+
+    tag: str
+    energy_kwh: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How good the data is."""
+
+    coverage_ratio: float
+    missing_h: float
+    """Time in which facility and IT were not both known."""
+    tags: list[TagShare]
+    findings: list[FindingRow]
+    ledger: list[LedgerRow]
+    conflicting_readings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointRow:
+    """A metering point."""
+
+    point: str
+    name: str
+    meter: str
+    room: str
+    stage: str
+    role: str
+    kind: str
+    counts: bool
+    """Whether its energy enters facility or IT energy, or an overhead class."""
+    weight: float
+    accuracy_class_percent: float
+    category: int | None
+    interval_s: int
+    energy_kwh: float | None
+    coverage_ratio: float | None
+    """None for water."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaugeRow:
+    """A room sensor or another gauge."""
+
+    point: str
+    name: str
+    room: str
+    role: str
+    unit: str
+    mean: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What the figures rest on."""
+
+    facility_is: str
+    it_energy_at: list[str]
+    points: list[PointRow]
+    energy_decimals: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComplianceRow:
+    """One line of the compliance matrix."""
+
+    indicator: str
+    measured: bool
+    """False: declared by the institution."""
+    value: float | None
+    at_least: float | None
+    at_most: float | None
+    standing: str
+    dated: str | None
+    evidence: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetRow:
+    """Overhead energy that a limit allows in the year."""
+
+    profile: str
+    limit: float
+    used_kwh: float
+    margin_kwh: float
+    allowed_kwh: float | None
+    left_kwh: float | None
+    crossed_in: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class YearEnd:
+    """Projection of the PUE of the calendar year."""
+
+    year: int
+    measured_days: int
+    projected_days: int
+    pue: float | None
+    low: float | None
+    high: float | None
+    level: float
+    budgets: list[BudgetRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EuField:
+    """One energy field of Annex II of regulation (EU) 2024/1364."""
+
+    field: str
+    unit: str
+    value: float | None
+    partial: bool
+    """Whether it covers less than the whole year."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The green-data-centre report of one site over one month or year."""
+
+    schema: str = SCHEMA
+    kind: str
+    """month or year"""
+    sha256: str
+    """Of the canonical JSON of everything else."""
+    institution: InstitutionHead
+    site: SiteHead
+    period: Span
+    revision: Revision
+    pue: dict[str, PueFigure]
+    verdicts: list[VerdictRow]
+    energy: Energy
+    days: list[DayRow]
+    """Days of a month; empty for a year."""
+    hours: list[HourRow]
+    months: list[DayRow]
+    """The 12 months that end with the period; for a year its own months."""
+    comparisons: list[Comparison]
+    loads: list[LoadRow]
+    exhaustion: Exhausted | None
+    indicators: list[Indicator]
+    money: Money
+    savings: list[SavingRow]
+    breaches: list[Breach]
+    alarms: list[Alarm]
+    gauges: list[GaugeRow]
+    quality: Quality
+    method: Method
+    compliance: list[ComplianceRow]
+    year_end: YearEnd
+    eu_annex_ii: list[EuField]
+    """Only in yearly reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteLine:
+    """One site of an institution's report."""
+
+    id: str
+    name: str
+    revision: int
+    sha256: str
+    """Of the site's own report; empty while that is provisional."""
+    pue: float | None
+    reason: str | None
+    label: str | None
+    kind: str
+    facility_kwh: float
+    it_kwh: float
+    coverage_ratio: float
+    it_load_ratio: float | None
+    cost: float | None
+    currency: str
+    emissions_kg: float | None
+    limit: float | None
+    verdict: str | None
+    plain: str | None
+    breach_days: int
+    findings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetFigure:
+    """All sites together, by both averages in use."""
+
+    ratio_of_sums: float | None
+    facility_weighted: float | None
+    facility_kwh: float
+    it_kwh: float
+    emissions_kg: float | None
+    counted: list[str]
+    left_out: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstitutionReport:
+    """The green-data-centre report of all sites of an institution."""
+
+    schema: str = SCHEMA
+    kind: str
+    sha256: str
+    institution: InstitutionHead
+    period: Span
+    revision: Revision
+    fleet: FleetFigure
+    sites: list[SiteLine]
+    compliance: list[ComplianceRow]
+
+
+Document = Report | InstitutionReport
+
+
+@cache
+def _adapter(of_institution: bool) -> TypeAdapter[Any]:
+    return TypeAdapter(InstitutionReport if of_institution else Report)
+
+
+def as_data(document: Document) -> dict[str, Any]:
+    """The document as JSON-ready data."""
+    return asdict(document)
+
+
+def read(data: Any) -> Document:
+    """The document of stored or received data.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If it is none.
+    """
+    document: Document = _adapter("sites" in data).validate_python(data)
+    return document
+
+
+def schema(*, of_institution: bool = False) -> dict[str, Any]:
+    """JSON schema of the report of a site, or of an institution."""
+    shape = _adapter(of_institution).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **shape}

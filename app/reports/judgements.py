@@ -1,0 +1,301 @@
+"""Verdicts, breaches, comparisons with earlier periods, compliance, projection, and the EU's fields."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pandas as pd
+
+from app.domain.attribution import EnergySplit, attribute
+from app.domain.data.indicator_targets import INDICATOR_TARGETS
+from app.domain.evidence import LAST_MONTH, LAST_YEAR, PERIOD, TRAILING, Evidence
+from app.domain.forecast import budgets, project_year
+from app.domain.limits import Outcome, governing
+from app.domain.quantity import OVERHEAD_ROLES
+from app.domain.site import Declared, Institution
+from app.domain.targets import Standing, declared_on, targets_for
+from app.reports.document import (
+    Alarm,
+    Breach,
+    BudgetRow,
+    Comparison,
+    ComplianceRow,
+    EuField,
+    Part,
+    VerdictRow,
+    YearEnd,
+)
+from app.reports.energies import KW, RATIO, local_days
+from app.reports.load import local_text, merged
+from app.reports.rounding import apportioned, energy_decimals, number, rounded
+
+
+def verdicts(e: Evidence) -> list[VerdictRow]:
+    """Every window's PUE against every limit that holds."""
+    rows = []
+    for window, d in e.pue.items():
+        for limit, v in zip(e.limits, d.verdicts, strict=False):
+            rows.append(
+                VerdictRow(
+                    window=window,
+                    profile=v.profile,
+                    source=limit.source,
+                    verified=limit.verified,
+                    grade=limit.grade,
+                    reason=limit.reason,
+                    limit=v.limit,
+                    pue=rounded(d.pue, RATIO),
+                    verdict=v.verdict.value,
+                    plain=v.plain.value,
+                )
+            )
+    return rows
+
+
+def comparisons(e: Evidence) -> list[Comparison]:
+    """The change of PUE against last month and the same month of last year, by load class."""
+    wanted = (LAST_YEAR,) if len(e.name) == 4 else (LAST_MONTH, LAST_YEAR)
+    return [_comparison(e, against) for against in wanted]
+
+
+def _comparison(e: Evidence, against: str) -> Comparison:
+    current, baseline = e.splits.get(PERIOD), e.splits.get(against)
+    if current is None or baseline is None:
+        return Comparison(against=against, baseline_pue=None, change=None, parts=[], moved=None)
+    found = attribute(baseline, current)
+    return Comparison(
+        against=against,
+        baseline_pue=rounded(found.baseline_pue, RATIO),
+        change=rounded(found.change, RATIO),
+        parts=[
+            Part(name=name, change=part)
+            for name, part in zip(
+                found.parts, apportioned(list(found.parts.values()), RATIO, found.change), strict=True
+            )
+        ],
+        moved=found.moved,
+    )
+
+
+def breaches(e: Evidence) -> list[Breach]:
+    """Runs of days above the governing limit, each with the load class that rose most."""
+    limit = governing(e.limits)
+    if limit is None or e.quarters.empty:
+        return []
+    table = _daily(e)
+    known = table[(table["coverage_ratio"] >= e.site.minimum_coverage_ratio) & (table["it_kwh"] > 0)]
+    above = known["facility_kwh"] > limit.pue * known["it_kwh"]
+    return [_breach(known, above, run, limit.pue) for run in _runs(pd.DatetimeIndex(known.index[above]))]
+
+
+def _daily(e: Evidence) -> pd.DataFrame:
+    names = ["facility_kwh", "it_kwh", *(f"{r.value}_kwh" for r in OVERHEAD_ROLES)]
+    table = e.quarters[names].copy()
+    table["covered_h"] = e.quarters["coverage_ratio"] / 4
+    days = table.groupby(local_days(e)).sum()
+    days["coverage_ratio"] = (days["covered_h"] / 24).clip(upper=1.0)
+    return days
+
+
+def _runs(days: pd.DatetimeIndex) -> list[pd.DatetimeIndex]:
+    """Consecutive days together."""
+    runs: list[list[pd.Timestamp]] = []
+    for day in days:
+        if runs and day - runs[-1][-1] == timedelta(days=1):
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return [pd.DatetimeIndex(run) for run in runs]
+
+
+def _breach(known: pd.DataFrame, above: pd.Series[bool], run: pd.DatetimeIndex, limit: float) -> Breach:
+    rows, rest = known.loc[run], known.loc[~above]
+    facility, it = float(rows["facility_kwh"].sum()), float(rows["it_kwh"].sum())
+    moved = attribute(_split(rest), _split(rows)).moved if len(rest) else None
+    return Breach(
+        first_day=run[0].date().isoformat(),
+        last_day=run[-1].date().isoformat(),
+        days=len(run),
+        limit=limit,
+        pue=number(facility / it, RATIO),
+        highest_pue=number(float((rows["facility_kwh"] / rows["it_kwh"]).max()), RATIO),
+        excess_kwh=number(facility - limit * it, energy_decimals(facility)),
+        moved=moved,
+    )
+
+
+def _split(rows: pd.DataFrame) -> EnergySplit:
+    total = rows.sum()
+    overhead = {r.value: float(total[f"{r.value}_kwh"]) for r in OVERHEAD_ROLES}
+    return EnergySplit(
+        float(total["facility_kwh"]), float(total["it_kwh"]), float(total["covered_h"]), overhead
+    )
+
+
+def alarms(e: Evidence) -> list[Alarm]:
+    """Alarms that fired in the period."""
+    zone = e.site.zone
+    return [
+        Alarm(
+            rule=a.rule,
+            severity=a.severity,
+            started_at=local_text(a.started_at, zone) or "",
+            resolved_at=local_text(a.resolved_at, zone),
+            value=rounded(a.value, RATIO),
+            limit=rounded(a.limit, RATIO),
+            cause=a.cause,
+        )
+        for a in e.alarms
+    ]
+
+
+def compliance(e: Evidence) -> list[ComplianceRow]:
+    """The guideline's matrix: measured indicators first, then what the institution declared."""
+    last_day = min(e.period.end, e.now) - timedelta(microseconds=1)
+    on = last_day.astimezone(e.site.zone).date()
+    return [*_measured(e), *declared_rows(e.site.declared, e.institution, on)]
+
+
+def _measured(e: Evidence) -> list[ComplianceRow]:
+    rows = [
+        row
+        for window, indicator in ((PERIOD, "pue"), (TRAILING, "annual_pue"))
+        if indicator == "pue" or e.pue[window].kind == "annual"
+        for row in _against_limits(e, window, indicator)
+    ]
+    rate = merged(e.loads, [p.it for p in e.loads]).mean_ratio
+    return rows if rate is None else [*rows, _without_target("it_load_ratio", rounded(rate, RATIO))]
+
+
+_MEANING = {
+    Outcome.PASS: Standing.MET,
+    Outcome.FAIL: Standing.MISSED,
+    Outcome.INDETERMINATE: Standing.UNKNOWN,
+}
+
+
+def _against_limits(e: Evidence, window: str, indicator: str) -> list[ComplianceRow]:
+    d = e.pue[window]
+    return [
+        ComplianceRow(
+            indicator=indicator,
+            measured=True,
+            value=rounded(d.pue, RATIO),
+            at_least=None,
+            at_most=v.limit,
+            standing=_MEANING[v.plain].value,
+            dated=None,
+            evidence=v.profile,
+            source=limit.source,
+        )
+        for limit, v in zip(e.limits, d.verdicts, strict=False)
+    ]
+
+
+def _without_target(indicator: str, value: float | None) -> ComplianceRow:
+    return ComplianceRow(
+        indicator=indicator,
+        measured=True,
+        value=value,
+        at_least=None,
+        at_most=None,
+        standing="no_target",
+        dated=None,
+        evidence="",
+        source="",
+    )
+
+
+def declared_rows(declared: tuple[Declared, ...], institution: Institution, on: date) -> list[ComplianceRow]:
+    """Declared indicators against the targets that hold, and targets for which nothing is declared."""
+    known, targets = declared_on(declared, on), targets_for(INDICATOR_TARGETS, institution, on)
+    rows = []
+    for name in [*targets, *(n for n in known if n not in targets)]:
+        target, own = targets.get(name), known.get(name)
+        value = None if own is None else own.value
+        rows.append(
+            ComplianceRow(
+                indicator=name,
+                measured=False,
+                value=value,
+                at_least=None if target is None else target.at_least,
+                at_most=None if target is None else target.at_most,
+                standing="no_target" if target is None else target.standing(value).value,
+                dated=None if own is None else own.date.isoformat(),
+                evidence="" if own is None else own.evidence,
+                source="" if target is None else target.source,
+            )
+        )
+    return rows
+
+
+def year_end(e: Evidence) -> YearEnd:
+    """Where the calendar year of the report will end, and what each limit still allows."""
+    year = int(e.name[:4])
+    history = _whole_days(e)
+    least = e.site.minimum_coverage_ratio
+    found = project_year(history, year, minimum_coverage_ratio=least)
+    limits = [(x.profile, x.pue) for x in e.limits]
+    allowed = budgets(history, year, [pue for _, pue in limits], minimum_coverage_ratio=least)
+    places = energy_decimals(float(history["facility_kwh"].sum()) if len(history) else 0.0)
+    return YearEnd(
+        year=year,
+        measured_days=found.measured_days,
+        projected_days=found.projected_days,
+        pue=rounded(found.pue, RATIO),
+        low=rounded(found.low, RATIO),
+        high=rounded(found.high, RATIO),
+        level=found.level,
+        budgets=[
+            BudgetRow(
+                profile=profile,
+                limit=pue,
+                used_kwh=number(b.used_kwh, places),
+                margin_kwh=number(b.margin_kwh, places),
+                allowed_kwh=rounded(b.allowed_kwh, places),
+                left_kwh=rounded(b.left_kwh, places),
+                crossed_in=None if b.crossed_in is None else f"{b.crossed_in:%Y-%m}",
+            )
+            for (profile, pue), b in zip(limits, allowed, strict=True)
+        ],
+    )
+
+
+def _whole_days(e: Evidence) -> pd.DataFrame:
+    """The history without a last day that has not ended."""
+    last = e.known.end.astimezone(e.site.zone)
+    table = e.history[["facility_kwh", "it_kwh", "coverage_ratio"]]
+    return table[pd.DatetimeIndex(table.index) < pd.Timestamp(last.date())]
+
+
+def annex_ii(e: Evidence) -> list[EuField]:
+    """Energy fields of Annex II of regulation (EU) 2024/1364; what is not measured has no value."""
+    d, design = e.pue[PERIOD], e.site.design
+    places = energy_decimals(d.facility_kwh)
+    partial = d.kind != "annual" or d.coverage_ratio < e.site.minimum_coverage_ratio
+    water = None if e.water is None else number(e.water.volume_m3, 3)
+    renewable = d.apart_kwh.get("renewable", 0.0)
+    kwh = {
+        "E_DC": d.facility_kwh,
+        "E_DC-BG": d.apart_kwh.get("generator", 0.0),
+        "E_IT": d.it_kwh,
+        "E_REUSE": d.apart_kwh.get("heat_reuse", 0.0),
+        "E_RES-OS": renewable,
+        "E_RES-TOT": renewable,
+    }
+    fixed = {"P_DIT": ("kW", design.it_capacity_kw), "S_DC": ("m2", design.floor_area_m2)}
+    fixed["S_CR"] = ("m2", design.computer_room_area_m2)
+    absent = {
+        "W_IN-POT": "m3",
+        "T_WH": "C",
+        "T_IN": "C",
+        "CDD": "K d",
+        "E_RES-GOO": "kWh",
+        "E_RES-PPA": "kWh",
+    }
+    return [
+        *(EuField(field=f, unit=u, value=rounded(v, KW), partial=False) for f, (u, v) in fixed.items()),
+        *(EuField(field=f, unit="kWh", value=number(v, places), partial=partial) for f, v in kwh.items()),
+        EuField(field="W_IN", unit="m3", value=water, partial=partial),
+        *(EuField(field=f, unit=u, value=None, partial=partial) for f, u in absent.items()),
+    ]

@@ -1,0 +1,105 @@
+"""Languages of the reports: one file each under ``locale/``; adding a language is adding one file.
+
+Numbers, days and instants are written as the language does; terms are the words for codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from app.errors import NotFound
+
+FOLDER = Path(__file__).parent / "locale"
+
+
+@dataclass(frozen=True)
+class Language:
+    """Words, and ways of writing numbers and dates."""
+
+    code: str
+    words: Mapping[str, Any]
+
+    def text(self, key: str, **values: object) -> str:
+        """A sentence, with its places filled in."""
+        return str(self.words["text"][key]).format_map({k: str(v) for k, v in values.items()})
+
+    def title(self, key: str) -> str:
+        """Title of a section, table or chart."""
+        return str(self.words["title"][key])
+
+    def column(self, key: str) -> str:
+        """Head of a column or label of a fact."""
+        return str(self.words["column"][key])
+
+    def term(self, family: str, code: str | None) -> str:
+        """Word for a code; a code that is not a word of the house (an own profile) stands for itself."""
+        if code is None or code == "":
+            return self.none
+        return str(self.words["term"].get(family, {}).get(code, code))
+
+    def known(self, family: str, code: str, otherwise: str) -> str:
+        """Word for a code of the house, else what the document says."""
+        return str(self.words["term"].get(family, {}).get(code, otherwise))
+
+    @property
+    def none(self) -> str:
+        """Sign for: there is no value."""
+        return str(self.words["none"])
+
+    def number(self, value: float | None, decimals: int) -> str:
+        """A number with exactly so many decimals."""
+        if value is None:
+            return self.none
+        plain = f"{value:,.{decimals}f}"
+        marks = {",": str(self.words["group"]), ".": str(self.words["decimal"])}
+        return "".join(marks.get(c, c) for c in plain).replace("-", "\u2212")
+
+    def percent(self, ratio: float | None, decimals: int = 2) -> str:
+        """A share as a percentage."""
+        return self.none if ratio is None else f"{self.number(ratio * 100, decimals)} %"
+
+    def day(self, iso: str | None) -> str:
+        """A day such as ``2026-10-05``, or a month such as ``2026-10``."""
+        if not iso:
+            return self.none
+        if len(iso) == 4:
+            return iso
+        whole = date.fromisoformat(iso if len(iso) > 7 else f"{iso}-01")
+        name = self.words["months"][whole.month - 1]
+        form = self.words["day" if len(iso) > 7 else "month"]
+        return str(form).format(day=whole.day, month=name, year=whole.year)
+
+    def instant(self, iso: str | None) -> str:
+        """An instant, in the zone in which it is given, to the minute."""
+        if not iso:
+            return self.none
+        at = datetime.fromisoformat(iso)
+        zone = " UTC" if iso.endswith("Z") else ""
+        return f"{self.day(at.date().isoformat())} {at:%H:%M}{zone}"
+
+
+def codes() -> list[str]:
+    """Languages there are files for."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@cache
+def language(code: str) -> Language:
+    """The language of that code.
+
+    Raises
+    ------
+    NotFound
+        If there is no file for it; the text names those there are.
+    """
+    if code not in codes():
+        raise NotFound(f"no language {code!r}; there are {', '.join(codes())}")
+    words = yaml.safe_load((FOLDER / f"{code}.yaml").read_text(encoding="utf-8"))
+    return Language(code, words)

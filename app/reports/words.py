@@ -1,0 +1,105 @@
+"""Columns and blocks that the reports of a site and of an institution share, in the words of a language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from app.reports.document import Change, ComplianceRow
+from app.reports.language import Language
+from app.reports.layout import Block, Column, Kind, Prose, Signatures, Table, Value
+
+PUE_PLACES = 6
+MOST_CHANGES = 300
+
+
+class Words:
+    """Makes columns; energies have the decimals of the document."""
+
+    def __init__(self, language: Language, energy_decimals: int) -> None:
+        self.language, self.kwh = language, energy_decimals
+        self._t, self._c = language.text, language.column
+
+    def _term(self, family: str, code: str | None) -> str:
+        return self.language.term(family, code)
+
+    def text(self, key: str, *, wide: bool = False) -> Column:
+        """A column of words."""
+        return Column(self._c(key), wide=wide)
+
+    def number(self, key: str, decimals: int, unit: str = "", kind: Kind = Kind.NUMBER) -> Column:
+        """A column of numbers."""
+        return Column(self._c(key), kind, decimals, unit)
+
+    def energy(self, key: str = "energy", kind: Kind = Kind.NUMBER) -> Column:
+        """A column of energies."""
+        return self.number(key, self.kwh, "kWh", kind)
+
+    def pue(self, key: str = "pue") -> Column:
+        """A column of PUE."""
+        return self.number(key, PUE_PLACES)
+
+    def share(self, key: str, decimals: int = 2) -> Column:
+        """A column of percentages."""
+        return Column(self._c(key), Kind.PERCENT, decimals)
+
+    def day(self, key: str) -> Column:
+        """A column of days or months."""
+        return Column(self._c(key), Kind.DAY)
+
+    def instant(self, key: str) -> Column:
+        """A column of instants."""
+        return Column(self._c(key), Kind.INSTANT)
+
+
+def compliance_table(words: Words, rows: Sequence[ComplianceRow]) -> Table:
+    """The compliance matrix."""
+    language = words.language
+    values: list[list[Value]] = [
+        [
+            language.term("indicator", r.indicator),
+            language.term("measured", "yes" if r.measured else "no"),
+            r.value,
+            _goal(language, r),
+            language.term("standing", r.standing),
+            r.dated,
+            language.term("profile", r.evidence) if r.measured and r.evidence else r.evidence,
+            language.known("source", r.evidence if r.measured else r.indicator, r.source),
+        ]
+        for r in rows
+    ]
+    columns = [
+        words.text("indicator"),
+        words.text("measured"),
+        words.number("value", PUE_PLACES, kind=Kind.PLAIN),
+    ]
+    columns += [words.text("goal"), words.text("standing"), words.day("dated")]
+    columns += [words.text("evidence", wide=True), words.text("source", wide=True)]
+    return Table("compliance", "", columns, values, marks=[r.standing for r in rows])
+
+
+def _goal(language: Language, row: ComplianceRow) -> str:
+    least = "" if row.at_least is None else f"≥ {language.number(row.at_least, 2)}"
+    most = "" if row.at_most is None else f"≤ {language.number(row.at_most, 2)}"
+    return " ".join(filter(None, [least, most]))
+
+
+def revision_blocks(words: Words, changes: Sequence[Change]) -> Iterable[Block]:
+    """Figures that the revision changed, or that there is none before it."""
+    if not changes:
+        yield Prose(words.language.text("changes_none"))
+        return
+    yield Prose(words.language.text("changes_about"))
+    columns = [words.text("figure", wide=True), words.text("before"), words.text("after")]
+    values: list[list[Value]] = [[c.figure, _plain(c.before), _plain(c.after)] for c in changes]
+    more = words.language.text("rows_more", count="{count}")
+    yield Table("changes", "", columns, values, most_rows=MOST_CHANGES, more=more)
+
+
+def _plain(value: float | str | bool | None) -> str:
+    return "" if value is None else str(value)
+
+
+def signatures(language: Language) -> Signatures:
+    """Lines to sign on."""
+    roles = [language.text(f"signature_{who}") for who in ("prepared", "checked", "approved")]
+    return Signatures(roles, language.text("signature_line"))

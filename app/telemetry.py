@@ -1,0 +1,316 @@
+"""``/metrics``: figures of the sites by our own writer, figures of the service by prometheus_client.
+
+The figures of the sites are a snapshot, taken after each evaluation; a scrape formats it and asks
+nobody. A meter or site that is no longer declared is gone with the next snapshot. What lives in this
+process (polls, spools, readings stored) is added at the scrape.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+from itertools import chain
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import Counter as ServiceCounter
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from app.store import deployment, outbox, sites, snapshot
+from app.store.engine import Engine, connect
+from app.store.outbox import Tally
+from app.store.snapshot import SiteFigures
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+JOULES_PER_KWH = 3_600_000.0
+WATTS_PER_KW = 1000.0
+
+Sample = tuple[str, float]
+"""Labels as they stand between the braces, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterState:
+    """What a poller knows about a meter."""
+
+    up: bool
+    poll_duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric: its name, its kind, what it says, and its samples for one site."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Callable[[Telemetry, SiteFigures], Iterable[Sample]]
+
+
+def escape(text: str) -> str:
+    """A label's value as the text format wants it."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def labels(**values: str) -> str:
+    """Labels as they stand between the braces."""
+    return ",".join(f'{name}="{escape(value)}"' for name, value in values.items())
+
+
+def write_family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> bytes:
+    """One family in the text exposition format; nothing where it has no samples."""
+    lines = "".join([f"{name}{{{labels}}} {value!r}\n" for labels, value in samples])
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n{lines}".encode() if lines else b""
+
+
+class Telemetry:
+    """Everything that ``/metrics`` shows; threads may share it."""
+
+    def __init__(self) -> None:
+        self.service = ServiceMetrics()
+        self.meter_states: Callable[[], Mapping[str, MeterState]] = dict
+        """Asked at each scrape; set by whoever runs the poller."""
+        self.spools: Callable[[], Mapping[str, int]] = dict
+        """Readings that wait, by collector; set by whoever runs the spool."""
+        self._figures: dict[str, SiteFigures] = {}
+        self._taken_at: datetime | None = None
+        self._deliveries: Mapping[str, Tally] = {}
+        self._stored: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+
+    # -- in ------------------------------------------------------------------------------------------
+
+    def stored(self, site: str, readings: int) -> None:
+        """Count readings of a site that this process stored."""
+        with self._lock:
+            self._stored[site] += readings
+
+    def refresh(self, engine: Engine, now: datetime) -> bool:
+        """Take a new snapshot; False where another thread is at it.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away; the old snapshot stays.
+        """
+        if not self._refreshing.acquire(blocking=False):
+            return False
+        try:
+            with connect(engine) as connection:
+                stored = sites.load(connection)
+                profiles = deployment.limit_profiles(connection)
+                self.show(snapshot.collect(connection, stored, profiles, now), now)
+                self._deliveries = outbox.tallies(connection)
+            return True
+        finally:
+            self._refreshing.release()
+
+    def show(self, figures: Iterable[SiteFigures], now: datetime) -> None:
+        """Show these figures from now on; counters never fall while the process lives."""
+        with self._lock:
+            before = self._figures
+            self._figures = {f.site: _not_below(f, before.get(f.site)) for f in figures}
+            self._taken_at = now
+
+    def figures(self) -> list[SiteFigures]:
+        """The snapshot."""
+        with self._lock:
+            return list(self._figures.values())
+
+    def age_s(self, now: datetime) -> float:
+        """Age of the snapshot; infinite before the first. [s]"""
+        taken_at = self._taken_at
+        return float("inf") if taken_at is None else (now - taken_at).total_seconds()
+
+    # -- out -----------------------------------------------------------------------------------------
+
+    def exposition(self, visible: Collection[str] | None = None) -> bytes:
+        """The page; with `visible` only these sites, and nothing about the service."""
+        with self._lock:
+            figures = [f for f in self._figures.values() if visible is None or f.site in visible]
+        parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
+        if visible is None:
+            parts += [self._spools(), *self._notifications(), self.service.exposition()]
+        return b"".join(parts)
+
+    def _samples(self, family: Family, figures: Iterable[SiteFigures]) -> Iterator[Sample]:
+        return chain.from_iterable(family.samples(self, one) for one in figures)
+
+    def stored_of(self, site: str) -> int:
+        """Readings of a site that this process stored."""
+        with self._lock:
+            return self._stored[site]
+
+    def _spools(self) -> bytes:
+        waiting = [(labels(collector=name), float(n)) for name, n in self.spools().items()]
+        return write_family("wattline_spool_readings", "gauge", "Readings that wait to be stored.", waiting)
+
+    def _notifications(self) -> list[bytes]:
+        """What became of messages about alarms, by channel."""
+        tallies = {labels(channel=name): tally for name, tally in self._deliveries.items()}
+        return [
+            write_family(name, kind, text, [(label, float(pick(t))) for label, t in tallies.items()])
+            for name, kind, text, pick in _NOTIFICATIONS
+        ]
+
+
+def _not_below(now: SiteFigures, before: SiteFigures | None) -> SiteFigures:
+    """With counters at least as high as before: a correction must not look like a restart."""
+    if before is None:
+        return now
+    floor = before.energy_kwh
+    return replace(now, energy_kwh={k: max(v, floor.get(k, v)) for k, v in now.energy_kwh.items()})
+
+
+# -- families of the sites ---------------------------------------------------------------------------
+
+
+def _by(
+    label: str, pick: Callable[[SiteFigures], Mapping[str, float]], factor: float = 1.0
+) -> Callable[[Telemetry, SiteFigures], Iterable[Sample]]:
+    def samples(_: Telemetry, one: SiteFigures) -> Iterable[Sample]:
+        start = f'{labels(site=one.site)},{label}="'
+        return [(f'{start}{escape(name)}"', value * factor) for name, value in pick(one).items()]
+
+    return samples
+
+
+def _meter_up(telemetry: Telemetry, one: SiteFigures) -> Iterable[Sample]:
+    states, start = telemetry.meter_states(), f'{labels(site=one.site)},meter="'
+    ups = {name: state.up for name, state in states.items()} if states else {}
+    return [(f'{start}{m.meter}"', 1.0 if ups.get(m.meter, m.fresh) else 0.0) for m in one.meters]
+
+
+def _last_reading(_: Telemetry, one: SiteFigures) -> Iterable[Sample]:
+    start = f'{labels(site=one.site)},meter="'
+    return [(f'{start}{m.meter}"', m.last_reading_s) for m in one.meters if m.last_reading_s is not None]
+
+
+def _poll_duration(telemetry: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    states, start = telemetry.meter_states(), f'{labels(site=one.site)},meter="'
+    for meter in one.meters if states else ():
+        state = states.get(meter.meter)
+        if state is not None and state.poll_duration_s is not None:
+            yield f'{start}{meter.meter}"', state.poll_duration_s
+
+
+def _it_load(_: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    if one.it_load_ratio is not None:
+        yield labels(site=one.site), one.it_load_ratio
+
+
+def _evaluated(_: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    if one.evaluated_at is not None:
+        yield labels(site=one.site), one.evaluated_at.timestamp()
+
+
+def _alarms(_: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    for (rule, severity), count in one.alarms.items():
+        yield labels(site=one.site, rule=rule, severity=severity), float(count)
+
+
+def _stored(telemetry: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    if one.site:
+        yield labels(site=one.site), float(telemetry.stored_of(one.site))
+
+
+FAMILIES = (
+    Family(
+        "wattline_site_pue_ratio",
+        "gauge",
+        "PUE by window, a ratio of sums; absent where it cannot be said.",
+        _by("window", lambda f: f.pue),
+    ),
+    Family(
+        "wattline_site_pue_limit_ratio",
+        "gauge",
+        "PUE limit that holds today, by profile.",
+        _by("profile", lambda f: f.limits),
+    ),
+    Family(
+        "wattline_site_power_watts",
+        "gauge",
+        "Mean power of the newest quarter-hour, by load class.",
+        _by("load_class", lambda f: f.power_kw, WATTS_PER_KW),
+    ),
+    Family(
+        "wattline_site_energy_joules_total",
+        "counter",
+        "Energy since the beginning of the record, by load class.",
+        _by("load_class", lambda f: f.energy_kwh, JOULES_PER_KWH),
+    ),
+    Family(
+        "wattline_site_coverage_ratio",
+        "gauge",
+        "Share of the window over which facility and IT energy are both known.",
+        _by("window", lambda f: f.coverage_ratio),
+    ),
+    Family("wattline_site_it_load_ratio", "gauge", "IT power by design IT capacity.", _it_load),
+    Family("wattline_site_evaluation_timestamp_seconds", "gauge", "When PUE was last evaluated.", _evaluated),
+    Family("wattline_meter_up", "gauge", "Whether the meter answers, or its readings are fresh.", _meter_up),
+    Family(
+        "wattline_meter_last_reading_timestamp_seconds",
+        "gauge",
+        "Time of the newest reading in the store.",
+        _last_reading,
+    ),
+    Family("wattline_meter_poll_duration_seconds", "gauge", "How long the last poll took.", _poll_duration),
+    Family("wattline_readings_stored_total", "counter", "Readings that this process stored.", _stored),
+    Family(
+        "wattline_readings_dropped_total",
+        "counter",
+        "Readings in the drop ledger, by reason.",
+        _by("reason", lambda f: f.dropped),
+    ),
+    Family("wattline_alarms_active", "gauge", "Alarms that fire now.", _alarms),
+)
+"""Every family of the sites, in the order of the page."""
+
+
+_NOTIFICATIONS: tuple[tuple[str, str, str, Callable[[Tally], int]], ...] = (
+    ("wattline_notifications_waiting", "gauge", "Messages that wait to be sent.", lambda t: t.waiting),
+    ("wattline_notifications_sent_total", "counter", "Deliveries that were taken.", lambda t: t.sent),
+    ("wattline_notifications_failed_total", "counter", "Deliveries that failed.", lambda t: t.failed),
+)
+
+
+# -- the service itself ------------------------------------------------------------------------------
+
+
+class ServiceMetrics:
+    """What the process says about itself."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        self._requests = ServiceCounter(
+            "wattline_http_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        self._duration = Histogram(
+            "wattline_http_request_duration_seconds",
+            "Time from a request to its answer.",
+            ["route"],
+            buckets=(0.005, 0.02, 0.1, 0.5, 2.0, 10.0),
+            registry=self._registry,
+        )
+        Gauge("wattline_build_info", "Version of the service.", ["version"], registry=self._registry).labels(
+            version("wattline")
+        ).set(1)
+
+    def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Count a request; `route` is its pattern, never the path as sent."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._duration.labels(route).observe(duration_s)
+
+    def exposition(self) -> bytes:
+        """These metrics as text."""
+        return generate_latest(self._registry)

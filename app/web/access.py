@@ -1,0 +1,178 @@
+"""Who looks at a page, and errors as pages.
+
+The caller comes from the HTTP interface, which puts a way to find it into the application's state; only
+its shape is known here.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Annotated, Any, Protocol
+from urllib.parse import quote
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from fastapi.routing import APIRoute
+
+from app.domain.access import Principal, Role
+from app.domain.site import Meter, Site
+from app.errors import Forbidden, NotAuthenticated, WattlineError
+from app.store.engine import Connection, Engine
+from app.store.sites import Stored
+from app.telemetry import Telemetry
+from app.web import render
+
+KEY_COOKIE = "wattline_key"
+"""Cookie in which the HTTP interface looks for a key."""
+
+
+class View(Protocol):
+    """The store within one transaction, as one caller may see it."""
+
+    @property
+    def connection(self) -> Connection:
+        """The open transaction."""
+
+    @property
+    def stored(self) -> Stored:
+        """The caller's part of the estate."""
+
+    @property
+    def principal(self) -> Principal:
+        """The caller."""
+
+    def site(self, site_id: str, role: Role = Role.VIEWER) -> Site:
+        """The site, if the caller may act on it as `role`."""
+
+    def meter(self, meter_id: str, role: Role = Role.VIEWER) -> tuple[Site, Meter]:
+        """The meter and its site."""
+
+    def require_everywhere(self, role: Role) -> None:
+        """Refuse callers without `role` on the whole deployment."""
+
+    def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Write down what the caller did."""
+
+
+class Context(Protocol):
+    """What the application is made of, as far as pages need it."""
+
+    @property
+    def engine(self) -> Engine:
+        """The store."""
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What is counted."""
+
+    @property
+    def scratch(self) -> Path | None:
+        """Folder for uploads."""
+
+    @property
+    def imports(self) -> BoundedSemaphore:
+        """How many imports may run at once."""
+
+
+class Caller(Protocol):
+    """Who asks, and the way to the store."""
+
+    @property
+    def principal(self) -> Principal:
+        """Name and roles."""
+
+    @property
+    def context(self) -> Context:
+        """The application."""
+
+    @property
+    def now(self) -> datetime:
+        """The time, by the application's clock."""
+
+    def read(self) -> AbstractContextManager[View]:
+        """A view for reading."""
+
+    def write(self) -> AbstractContextManager[View]:
+        """A view for writing, committed at the end of the block."""
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller of a request.
+
+    Raises
+    ------
+    NotAuthenticated
+        If who it is was not shown, or is not believed.
+    """
+    caller: Caller = request.app.state.caller_of(request)
+    return caller
+
+
+Viewer = Annotated[Caller, Depends(caller_of)]
+
+
+# -- forms ----------------------------------------------------------------------------------------------
+
+
+async def checked_form(request: Request) -> None:
+    """Refuse a form that no page of ours has made: its token must be that of the visitor's cookie.
+
+    Raises
+    ------
+    Forbidden
+        If it is not.
+    """
+    form = await request.form()
+    sent, own = str(form.get(render.FORM_FIELD, "")), request.cookies.get(render.FORM_COOKIE, "")
+    if not own or not hmac.compare_digest(sent.encode(), own.encode()):
+        raise Forbidden("the form is out of date; load the page again and repeat")
+
+
+FromOwnPage = Depends(checked_form)
+"""Dependency of every route that changes something."""
+
+
+# -- errors as pages ------------------------------------------------------------------------------------
+
+_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages, and that sends strangers to the sign-in."""
+
+    def get_route_handler(self) -> _Handler:
+        """The endpoint, with its errors turned into pages."""
+        endpoint = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except NotAuthenticated as error:
+                return _to_sign_in(request, error)
+            except WattlineError as error:
+                status: HTTPStatus = request.app.state.status_of(error)
+                return error_page(request, status, str(error))
+            except RequestValidationError:
+                return error_page(request, HTTPStatus.NOT_FOUND, "there is nothing at this address")
+
+        return handle
+
+
+def _to_sign_in(request: Request, error: NotAuthenticated) -> Response:
+    if request.url.path == "/sign-in":
+        return error_page(request, HTTPStatus.UNAUTHORIZED, str(error))
+    back = request.url.path if request.method == "GET" else "/"
+    return RedirectResponse(f"/sign-in?next={quote(back)}", HTTPStatus.SEE_OTHER)
+
+
+def error_page(request: Request, status: HTTPStatus, problem: str) -> Response:
+    """A page that says what went wrong."""
+    context = {"status": int(status), "title": status.phrase, "problem": problem, "nav": ""}
+    return render.page(request, "error.html", context, status=int(status))

@@ -1,0 +1,306 @@
+"""Light charts as inline SVG: they take their colours from the stylesheet and the width they get.
+
+Lines and areas lie in a nested drawing that is stretched; texts stand beside it in per cent, so they
+keep their size. Nothing needs inline styles, which the pages' content security policy forbids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import accumulate
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 1000.0, 100.0
+"""Size of the stretched drawing."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range of values on round numbers."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def around(cls, values: Iterable[float], *, floor: float | None = None, ticks: int = 4) -> Axis:
+        """The range of `values`, widened to round numbers; it begins at `floor` where one is given."""
+        known = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
+        low = min(known) if floor is None else floor
+        high = max([*known, low])
+        step = _round_step((high - low or abs(high) or 1.0) / ticks)
+        first, last = math.floor(low / step), math.ceil(high / step)
+        last = max(last, first + 1)
+        return cls(first * step, last * step, tuple(i * step for i in range(first, last + 1)))
+
+    def y(self, value: float) -> float:
+        """Place of a value in the drawing, from the top."""
+        return HEIGHT * (1 - (value - self.low) / (self.high - self.low))
+
+    def digits(self) -> int:
+        """Decimals that tell its ticks apart."""
+        step = self.ticks[1] - self.ticks[0]
+        return max(0, -math.floor(math.log10(step) + 1e-9))
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The time a chart covers."""
+
+    start: datetime
+    end: datetime
+
+    def ratio(self, at: datetime) -> float:
+        """Place of an instant, 0 at the start and 1 at the end."""
+        return (at - self.start) / (self.end - self.start)
+
+    def x(self, at: datetime) -> float:
+        """Place of an instant in the drawing."""
+        return WIDTH * self.ratio(at)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One step of a chart: values by series, or None where they are not known."""
+
+    start: datetime
+    end: datetime
+    values: Mapping[str, float | None]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened, shown on the time axis."""
+
+    at: datetime
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What stands around a chart."""
+
+    title: str
+    unit: str = ""
+    height: int = 150
+    label: Callable[[datetime], str] = field(default=lambda at: f"{at:%H:%M}")
+    labels: Sequence[datetime] = ()
+    """Instants with a label on the time axis."""
+
+
+def line(
+    span: Span,
+    bars: Sequence[Bar],
+    names: Sequence[str],
+    look: Look,
+    *,
+    limit: float | None = None,
+    floor: float | None = None,
+    marks: Sequence[Mark] = (),
+) -> Markup:
+    """Steps of one or more series; the line is broken where nothing is known."""
+    values = [v for b in bars for n in names if (v := b.values.get(n)) is not None]
+    axis = Axis.around([*values, *([limit] if limit is not None else [])], floor=floor)
+    paths = [f'<path class="line s-{escape(name)}" d="{_steps(span, axis, bars, name)}"/>' for name in names]
+    if limit is not None:
+        y = _n(axis.y(limit))
+        paths.append(f'<path class="limit" d="M0 {y}H{WIDTH:g}"/>')
+    return _frame(span, axis, look, "".join(paths), bars, marks)
+
+
+def stack(span: Span, bars: Sequence[Bar], names: Sequence[str], look: Look) -> Markup:
+    """Series on top of each other, from zero; where nothing is known nothing is drawn."""
+    sums = [_running(bar, names) for bar in bars]
+    axis = Axis.around([total[-1] for total in sums if total], floor=0.0, ticks=3)
+    paths = [
+        f'<path class="s-{escape(name)}" d="{_area(span, axis, bars, [s[i] if s else 0.0 for s in sums])}"/>'
+        for i, name in reversed(list(enumerate(names)))
+    ]
+    return _frame(span, axis, look, "".join(paths), (), ())
+
+
+def _running(bar: Bar, names: Sequence[str]) -> list[float]:
+    """Running sums of a bar's values; empty where none is known."""
+    if not bar.values:
+        return []
+    return list(accumulate(max(bar.values.get(name) or 0.0, 0.0) for name in names))
+
+
+def _area(span: Span, axis: Axis, bars: Sequence[Bar], tops: Sequence[float]) -> str:
+    """From zero to the tops, one outline for each stretch without a hole."""
+    parts: list[str] = []
+    end: datetime | None = None
+    for bar, top in zip(bars, tops, strict=True):
+        if end != bar.start:
+            parts.append(f"{'V100Z' if end else ''}M{_n(span.x(bar.start))} {HEIGHT:g}")
+        parts.append(f"V{_n(axis.y(top))}H{_n(span.x(bar.end))}")
+        end = bar.end
+    return "".join(parts) + ("V100Z" if end else "")
+
+
+def _steps(span: Span, axis: Axis, bars: Sequence[Bar], name: str) -> str:
+    parts: list[str] = []
+    end: datetime | None = None
+    for bar in bars:
+        value = bar.values.get(name)
+        if value is None:
+            end = None
+            continue
+        y = _n(axis.y(value))
+        parts.append(f"V{y}" if end == bar.start else f"M{_n(span.x(bar.start))} {y}")
+        parts.append(f"H{_n(span.x(bar.end))}")
+        end = bar.end
+    return "".join(parts)
+
+
+def curve(
+    span: Span,
+    points: Sequence[tuple[datetime, float]],
+    look: Look,
+    *,
+    gap: timedelta,
+    marks: Sequence[Mark] = (),
+) -> Markup:
+    """Single readings joined by straight lines, apart where `gap` passes without one."""
+    axis = Axis.around([v for _, v in points])
+    d, before = "", None
+    for at, v in points:
+        joined = before is not None and at - before <= gap
+        d, before = f"{d}{'L' if joined else 'M'}{_n(span.x(at))} {_n(axis.y(v))}", at
+    return _frame(span, axis, look, f'<path class="line s-register" d="{d}"/>', (), marks)
+
+
+def _frame(
+    span: Span, axis: Axis, look: Look, paths: str, bars: Sequence[Bar], marks: Sequence[Mark]
+) -> Markup:
+    grid = "".join(f"M0 {_n(axis.y(t))}H{WIDTH:g}" for t in axis.ticks)
+    hits = "".join(
+        f'<rect x="{_n(span.x(b.start))}" width="{_n(span.x(b.end) - span.x(b.start))}" '
+        f'height="{HEIGHT:g}"><title>{escape(b.title)}</title></rect>'
+        for b in bars
+        if b.title
+    )
+    flags = "".join(
+        f'<path class="mark m-{escape(m.kind)}" d="M{_n(span.x(m.at))} 0V{HEIGHT:g}">'
+        f"<title>{escape(m.title)}</title></path>"
+        for m in marks
+    )
+    height = look.height
+    return Markup(
+        f'<svg class="chart" width="100%" height="{height + 22}" role="img" '
+        f'aria-label="{escape(look.title)}">'
+        f'<svg x="0" y="8" width="100%" height="{height}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" '
+        f'preserveAspectRatio="none"><path class="grid" d="{grid}"/>{paths}{flags}'
+        f'<g class="hit">{hits}</g></svg>'
+        f"{_value_labels(axis, look)}{_time_labels(span, look)}</svg>"
+    )
+
+
+def _value_labels(axis: Axis, look: Look) -> str:
+    digits = axis.digits()
+    out = []
+    for i, tick in enumerate(axis.ticks):
+        y = 8 + look.height * axis.y(tick) / HEIGHT
+        unit = f" {look.unit}" if look.unit and i == len(axis.ticks) - 1 else ""
+        out.append(
+            f'<text class="tick" x="2" y="{_n(y - 2 if i else y - 3)}">{tick:,.{digits}f}{unit}</text>'
+        )
+    return "".join(out)
+
+
+def _time_labels(span: Span, look: Look) -> str:
+    out = []
+    for at in look.labels:
+        ratio = span.ratio(at)
+        if not 0 <= ratio <= 1:
+            continue
+        anchor = "start" if ratio < 0.04 else "end" if ratio > 0.96 else "middle"
+        out.append(
+            f'<text class="tick" x="{_n(ratio * 100)}%" y="{look.height + 20}" text-anchor="{anchor}">'
+            f"{escape(look.label(at))}</text>"
+        )
+    return "".join(out)
+
+
+def scale(
+    parts: Sequence[tuple[str, float]],
+    *,
+    low: float,
+    limit: float | None,
+    band: float | None,
+    title: str,
+    limit_text: str,
+) -> Markup:
+    """A figure as a bar put together of its parts, from `low`, with the limit and the band of uncertainty.
+
+    For PUE: from 1, one part for each class of overhead.
+    """
+    total = low + sum(v for _, v in parts)
+    top = max(total, limit or 0.0) + 0.12 * (max(total, limit or 0.0) - low)
+    top = top if top > low else low + 1.0
+
+    def percent(value: float) -> float:
+        return 100 * (value - low) / (top - low)
+
+    out, at = ['<rect class="bed" x="0" y="20" width="100%" height="30"/>'], low
+    for name, value in parts:
+        if value > 0:
+            out.append(
+                f'<rect class="s-{escape(name)}" x="{_n(percent(at))}%" y="20" '
+                f'width="{_n(percent(at + value) - percent(at))}%" height="30"/>'
+            )
+            at += value
+    if band:
+        out.append(
+            f'<rect class="band" x="{_n(percent(total - band))}%" y="32" '
+            f'width="{_n(percent(total + band) - percent(total - band))}%" height="6"/>'
+        )
+    if limit is not None:
+        x, anchor = percent(limit), "end" if percent(limit) > 60 else "start"
+        out.append(
+            f'<line class="limit" x1="{_n(x)}%" x2="{_n(x)}%" y1="4" y2="58"/>'
+            f'<text class="tick limit-text" x="{_n(x)}%" dx="{-6 if anchor == "end" else 6}" y="14" '
+            f'text-anchor="{anchor}">{escape(limit_text)}</text>'
+        )
+    return Markup(
+        f'<svg class="scale" width="100%" height="60" role="img" aria-label="{escape(title)}">'
+        f"{''.join(out)}</svg>"
+    )
+
+
+def meter(ratio: float, kind: str, title: str) -> Markup:
+    """A share of a whole as a small bar."""
+    width = 100 * min(max(ratio, 0.0), 1.0)
+    return Markup(
+        f'<svg class="meter" width="100%" height="10" role="img" aria-label="{escape(title)}">'
+        f'<rect class="bed" width="100%" height="10"/>'
+        f'<rect class="s-{escape(kind)}" width="{_n(width)}%" height="10"/></svg>'
+    )
+
+
+def spark(span: Span, bars: Sequence[Bar], name: str, *, limit: float | None, title: str) -> Markup:
+    """A small line without axes."""
+    values = [v for b in bars if (v := b.values.get(name)) is not None]
+    axis = Axis.around([*values, *([limit] if limit is not None else [])])
+    dashed = "" if limit is None else f'<path class="limit" d="M0 {_n(axis.y(limit))}H{WIDTH:g}"/>'
+    return Markup(
+        f'<svg class="spark" width="100%" height="44" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" '
+        f'preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
+        f'<path class="line s-{escape(name)}" d="{_steps(span, axis, bars, name)}"/>{dashed}</svg>'
+    )
+
+
+def _n(value: float) -> str:
+    """A number as short as the eye needs."""
+    return f"{value:.1f}".rstrip("0").rstrip(".")

@@ -1,0 +1,84 @@
+"""Numbers with their units, and times in the site's zone, for people."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+UNKNOWN = "–"
+_SCALES = ((1e6, "G"), (1e3, "M"))
+_UNITS = {"kwh": "kWh", "kw": "kW", "m3": "m³", "c": "°C", "percent": "%", "1": ""}
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with thousands separated; a dash where it is not known."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", "−")  # a minus sign, which screen readers say
+
+
+def energy(value_kwh: float | None) -> str:
+    """Energy in the unit that keeps it short."""
+    return _scaled(value_kwh, "Wh")
+
+
+def power(value_kw: float | None) -> str:
+    """Power in the unit that keeps it short."""
+    return _scaled(value_kw, "W")
+
+
+def _scaled(value: float | None, unit: str) -> str:
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    for factor, prefix in _SCALES:
+        if abs(value) >= factor:
+            return f"{number(value / factor, 2)} {prefix}{unit}"
+    return f"{number(value, 0 if abs(value) >= 100 else 1)} k{unit}"
+
+
+def share(ratio: float | None, digits: int = 1) -> str:
+    """A ratio as percent; not rounded up to a hundred."""
+    if ratio is None or not math.isfinite(ratio):
+        return UNKNOWN
+    percent = ratio * 100
+    if percent < 100:
+        percent = min(percent, 100 - 10**-digits)
+    return f"{number(percent, 0 if percent == 100 else digits)} %"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A change, with its sign."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return ("+" if value >= 0 else "") + number(value, digits)
+
+
+def unit(house_unit: str) -> str:
+    """The house unit as it is written."""
+    return _UNITS.get(house_unit, house_unit)
+
+
+def moment(at: datetime | None, zone: ZoneInfo, *, seconds: bool = False) -> Markup:
+    """An instant in the site's zone, with UTC on hover."""
+    if at is None:
+        return Markup(UNKNOWN)
+    pattern = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        utc.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        f"{utc:{pattern}}",
+        f"{at.astimezone(zone):{pattern}}",
+    )
+
+
+def age(span: timedelta | None) -> tuple[int, str]:
+    """A duration as a number and the name of its unit."""
+    seconds = 0 if span is None else max(int(span.total_seconds()), 0)
+    for size, name in ((86_400, "{n} d"), (3600, "{n} h"), (60, "{n} min")):
+        if seconds >= 2 * size:
+            return seconds // size, name
+    return seconds, "{n} s"

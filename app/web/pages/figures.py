@@ -1,0 +1,184 @@
+"""What several pages show about a site: its headline, its newest figures, its series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.domain.limits import Outcome
+from app.domain.period import Period, Step, floor, midnight, shift_months
+from app.domain.pue import PueBar
+from app.domain.quantity import OVERHEAD_ROLES
+from app.domain.site import Site
+from app.store import deployment, energy, pue, snapshot
+from app.store.snapshot import SiteFigures
+from app.web.access import View
+from app.web.charts import Bar, Span
+from app.web.memo import Memo
+
+CLASSES = (*(role.value for role in OVERHEAD_ROLES), "unmetered")
+"""Parts of the overhead, in the order in which they are shown."""
+SERIES = ("it", *CLASSES)
+
+_HEADLINES = ("12mo", "ytd", "mtd", "30d", "7d", "24h")
+"""Windows for the verdict at the top: the longest of which a PUE can be said."""
+_NOW = Memo(life_s=10)
+_SERIES = Memo()
+
+Document = Mapping[str, Any]
+"""A PUE document as it is stored after each evaluation."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Whether a site keeps its limit, why, and how sure that is."""
+
+    window: str
+    document: Document
+    verdict: str
+    """pass, fail, indeterminate, or unknown where there is no limit or no figure."""
+    limit: float | None
+    profile: str
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """Overhead of each class by IT energy; PUE is 1 and their sum."""
+        return shares(self.document)
+
+    @property
+    def largest(self) -> tuple[str, float] | None:
+        """The class with the largest share."""
+        return max(self.shares, key=lambda part: part[1], default=None)
+
+
+def shares(document: Document) -> list[tuple[str, float]]:
+    """Overhead of each class by IT energy; empty where there is no PUE."""
+    if document["pue"] is None:
+        return []
+    it_kwh = document["it_kwh"]
+    energies_kwh = {**document["overhead_kwh"], "unmetered": document["unmetered_kwh"]}
+    return [(name, energies_kwh.get(name, 0.0) / it_kwh) for name in CLASSES]
+
+
+def judged(document: Document) -> tuple[str, float | None, str]:
+    """Verdict, limit and profile of the strictest limit; the site's own where there is one."""
+    verdicts = document["verdicts"]
+    if not verdicts:
+        return "unknown", None, ""
+    own = [v for v in verdicts if v["profile"] == "site"]
+    chosen = own[0] if own else min(verdicts, key=lambda v: v["limit"])
+    outcome = "unknown" if document["pue"] is None else chosen["verdict"]
+    return str(outcome), chosen["limit"], chosen["profile"]
+
+
+def headline(documents: Mapping[str, Document]) -> Headline | None:
+    """The headline from the documents by window; None where nothing was evaluated yet."""
+    said = [w for w in _HEADLINES if w in documents and documents[w]["pue"] is not None]
+    window = said[0] if said else next(iter(documents), None)
+    if window is None:
+        return None
+    return Headline(window, documents[window], *judged(documents[window]))
+
+
+def evaluated(view: View) -> dict[str, dict[str, Document]]:
+    """The newest PUE documents of every site, by window."""
+    names = view.stored.site_key
+    found: dict[str, dict[str, Document]] = {name: {} for name in names.values()}
+    for number, window, _, document in energy.load_evaluations(view.connection, list(names)):
+        found[names[number]][window] = document
+    return found
+
+
+def now_figures(view: View, now: datetime) -> dict[str, SiteFigures]:
+    """Power, meters and alarms of every site as they are now."""
+
+    def collect() -> dict[str, SiteFigures]:
+        profiles = deployment.limit_profiles(view.connection)
+        return {f.site: f for f in snapshot.collect(view.connection, view.stored, profiles, now)}
+
+    key = (id(view.connection.engine), tuple(view.stored.site_key.items()))
+    return _NOW.get(key, collect)
+
+
+def is_good(document: Document) -> bool:
+    """Whether a document's figure may be believed without a second look."""
+    return bool(document["coverage_ratio"] >= 0.99 and document["estimated_ratio"] <= 0.02)
+
+
+# -- series ---------------------------------------------------------------------------------------------
+
+
+def series(view: View, site: Site, name: str, now: datetime) -> tuple[Span, list[PueBar]]:
+    """PUE bars of the last ``24h`` (by 15 min), ``7d`` (by hour) or ``13mo`` (by month)."""
+    period, step = span_of(site, name, now)
+    key = (id(view.connection.engine), view.stored.site_id[site.id], name, period.end)
+    bars = _SERIES.get(key, lambda: pue.bars(view.connection, view.stored, site.id, period, step))
+    return Span(period.start, period.end), bars
+
+
+def span_of(site: Site, name: str, now: datetime) -> tuple[Period, Step]:
+    """What a chart of that name covers, and in which steps."""
+    end = floor(now)
+    if name == "24h":
+        return Period(end - timedelta(hours=24), end), Step.QUARTER_HOUR
+    if name == "7d":
+        return Period(end - timedelta(days=7), end), Step.HOUR
+    first = shift_months(end, -12, site.zone).astimezone(site.zone).date().replace(day=1)
+    return Period(midnight(first, site.zone), end), Step.MONTH
+
+
+def pue_bars(bars: Sequence[PueBar], site: Site, unknown: str) -> list[Bar]:
+    """PUE of each bar, with what is shown when it is pointed at."""
+    return [Bar(b.start, b.end, {"pue": b.pue}, _title(b, site, unknown)) for b in bars]
+
+
+def _title(bar: PueBar, site: Site, unknown: str) -> str:
+    at = f"{bar.start.astimezone(site.zone):%m-%d %H:%M}"
+    hours = _covered_h(bar)
+    known = f"PUE {bar.pue:.3f}" if bar.pue is not None else unknown
+    powers = f", {bar.facility_kwh / hours:,.0f} kW, IT {bar.it_kwh / hours:,.0f} kW" if hours else ""
+    return f"{at}: {known}{powers}"
+
+
+def _covered_h(bar: PueBar) -> float:
+    return (bar.end - bar.start).total_seconds() / 3600 * bar.coverage_ratio
+
+
+def power_bars(bars: Sequence[PueBar]) -> list[Bar]:
+    """Mean power of IT and of each class of overhead over the covered part of each bar. [kW]"""
+    return [Bar(b.start, b.end, _powers_kw(b)) for b in bars]
+
+
+def _powers_kw(bar: PueBar) -> dict[str, float | None]:
+    hours = _covered_h(bar)
+    if hours <= 0:
+        return {}
+    rest_kwh = bar.facility_kwh - bar.it_kwh - sum(bar.overhead_kwh.values())
+    energies_kwh = {"it": bar.it_kwh, **bar.overhead_kwh, "unmetered": rest_kwh}
+    return {name: energy_kwh / hours for name, energy_kwh in energies_kwh.items()}
+
+
+def labels(name: str, span: Span, site: Site) -> tuple[list[datetime], str]:
+    """Instants with a label below a chart, and their format."""
+    if name == "24h":
+        first = span.start.astimezone(site.zone).replace(minute=0) + timedelta(hours=1)
+        hours = [first + timedelta(hours=i) for i in range(25)]
+        return [at for at in hours if at.hour % 6 == 0], "%H:%M"
+    start = span.start.astimezone(site.zone).date()
+    if name == "13mo":
+        months = [midnight(start, site.zone)]
+        while months[-1] < span.end:
+            months.append(shift_months(months[0], len(months), site.zone))
+        return [at.astimezone(site.zone) for at in months[:-1:3]], "%Y-%m"
+    days = max((span.end - span.start).days, 1)
+    every = max(days // 6, 1)
+    found = [midnight(start + timedelta(days=i), site.zone) for i in range(1, days + 1, every)]
+    return [at.astimezone(site.zone) for at in found], "%m-%d"
+
+
+def worst(outcomes: Sequence[str]) -> str:
+    """The outcome that asks for attention first."""
+    order = (Outcome.FAIL.value, Outcome.INDETERMINATE.value, "unknown", Outcome.PASS.value)
+    return min(outcomes, key=order.index, default="unknown")

@@ -1,0 +1,210 @@
+"""The meters of a site, and one meter with its register, energy and events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.domain.period import Period, Step, starts, window
+from app.domain.quantity import ENERGY_KINDS, ReadingKind
+from app.domain.site import Meter, Point, Site
+from app.store import energy, events, findings, readings
+from app.store.events import LedgerEntry
+from app.store.findings import StoredFinding
+from app.store.readings import Latest, from_us
+from app.web import charts, format, render
+from app.web.access import PageRoute, View, Viewer
+from app.web.charts import Bar, Look, Mark, Span
+from app.web.pages import figures
+from app.web.words import Words
+
+router = APIRouter(route_class=PageRoute)
+
+FRESH_INTERVALS, SILENT_INTERVALS = 3, 20
+"""A meter is late after so many of its intervals without a reading, and silent after so many."""
+SHORTEST_INTERVAL_S = 60
+_WINDOWS = ("24h", "7d", "30d")
+_STEPS = {"24h": Step.QUARTER_HOUR, "7d": Step.HOUR, "30d": Step.DAY}
+_LEAST_S = {Step.QUARTER_HOUR: 900, Step.HOUR: 3600, Step.DAY: 82_800}
+"""Length of the shortest whole bar of each step. [s]"""
+_DRAWN = 400
+"""Readings in a chart; more cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A meter and how it is doing."""
+
+    meter: Meter
+    state: str
+    """fresh, late, silent, or never where nothing was ever read."""
+    last_at: datetime | None
+    lateness: timedelta | None
+    power_kw: float | None
+    findings: int
+
+
+def row(meter: Meter, newest: Mapping[str, Latest], found: Mapping[str, int], now: datetime) -> Row:
+    """How a meter is doing at `now`."""
+    heard = [(newest[p.id].at, p.interval_s) for p in meter.points if p.id in newest]
+    powers = [newest[p.id].value for p in meter.points if p.id in newest and p.kind is ReadingKind.POWER]
+    count = sum(found.get(p.id, 0) for p in meter.points)
+    if not heard:
+        return Row(meter, "never", None, None, None, count)
+    last_at, interval_s = max(heard)
+    lateness = max(now - last_at, timedelta(0))
+    steps = lateness / timedelta(seconds=max(interval_s, SHORTEST_INTERVAL_S))
+    state = "fresh" if steps <= FRESH_INTERVALS else "late" if steps <= SILENT_INTERVALS else "silent"
+    return Row(meter, state, last_at, lateness, sum(powers) if powers else None, count)
+
+
+def rows(view: View, site: Site, now: datetime) -> list[Row]:
+    """Every meter of a site, those that need a look first."""
+    newest = {one.point: one for one in readings.latest(view.connection, site.id)}
+    open_findings = findings.listing(view.connection, view.stored.site_id[site.id])
+    found = Counter(f.point for f in open_findings if f.state == findings.OPEN)
+    order = ("silent", "never", "late", "fresh")
+    made = [row(meter, newest, found, now) for meter in site.meters]
+    return sorted(made, key=lambda one: order.index(one.state))
+
+
+@router.get("/sites/{site}/meters")
+def meters_page(request: Request, site: str, caller: Viewer) -> Response:
+    """State, last reading and lateness of every meter."""
+    with caller.read() as view:
+        found = view.site(site)
+        listed = rows(view, found, caller.now)
+    context = {
+        "nav": "site",
+        "tab": "meters",
+        "site": found,
+        "rows": listed,
+        "counts": Counter(one.state for one in listed),
+        "now": caller.now,
+    }
+    return render.page(request, "meters.html", context)
+
+
+@router.get("/meters/{meter}")
+def meter_page(request: Request, meter: str, caller: Viewer, window: str = "24h") -> Response:
+    """One meter: register, energy and events on one axis of time; its points, findings and ledger."""
+    chosen = window if window in _WINDOWS else "24h"
+    words = Words(render.language_of(request))
+    with caller.read() as view:
+        site, found = view.meter(meter)
+        newest = {one.point: one for one in readings.latest(view.connection, site.id)}
+        own = {p.id for p in found.points}
+        number = view.stored.site_id[site.id]
+        listed = [f for f in findings.listing(view.connection, number) if f.point in own]
+        ledger = _ledger(view, site, found)
+        drawn = _drawn(view, site, found, chosen, caller.now, listed, ledger, words)
+    context = {
+        "nav": "site",
+        "tab": "meters",
+        "site": site,
+        "meter": found,
+        "row": row(found, newest, Counter(f.point for f in listed), caller.now),
+        "newest": newest,
+        "findings": listed,
+        "ledger": ledger,
+        "windows": _WINDOWS,
+        "chosen": chosen,
+        "now": caller.now,
+        **drawn,
+    }
+    return render.page(request, "meter.html", context)
+
+
+def _ledger(view: View, site: Site, meter: Meter) -> list[LedgerEntry]:
+    number = view.stored.meter_id[meter.id]
+    points = {view.stored.point_id[p.id] for p in meter.points}
+    entries = events.listing(view.connection, view.stored.site_id[site.id])
+    return [e for e in entries if e.meter_id == number or e.point_id in points]
+
+
+def _drawn(
+    view: View,
+    site: Site,
+    meter: Meter,
+    chosen: str,
+    now: datetime,
+    found: Sequence[StoredFinding],
+    ledger: Sequence[LedgerEntry],
+    words: Words,
+) -> dict[str, Any]:
+    period = window(chosen, now, site.zone)
+    span = Span(period.start, period.end)
+    at, pattern = figures.labels(chosen, span, site)
+    marks = _marks(span, found, ledger, words)
+    point = _main_point(meter)
+
+    def look(title: str, unit: str) -> Look:
+        return Look(title, unit, 130, lambda t: t.strftime(pattern), at)
+
+    if point is None:
+        return {"raw": None, "energy_chart": None, "point": None}
+    raw = _raw(view, point, period)
+    unit = format.unit(point.quantity.house_unit)
+    gap = max(timedelta(seconds=SILENT_INTERVALS * point.interval_s), (period.end - period.start) / 50)
+    title = words("Readings of {point}", point=point.id)
+    bars = _energy_bars(view, site, point, period, _STEPS[chosen])
+    return {
+        "point": point,
+        "raw": charts.curve(span, raw, look(title, unit), gap=gap, marks=marks) if raw else None,
+        "energy_chart": charts.line(
+            span, bars, ["energy"], look(words("Energy"), "kWh"), floor=0.0, marks=marks
+        )
+        if bars
+        else None,
+    }
+
+
+def _main_point(meter: Meter) -> Point | None:
+    """The point to draw: the one that carries the energy, else any."""
+    ordered = sorted(meter.points, key=lambda p: ENERGY_KINDS.index(p.kind) if p.kind in ENERGY_KINDS else 99)
+    return ordered[0] if ordered else None
+
+
+def _raw(view: View, point: Point, period: Period) -> list[tuple[datetime, float]]:
+    """Readings as they came, thinned to what can be drawn; the extremes of each stretch stay."""
+    columns = readings.load(view.connection, view.stored.point_id[point.id], period.start, period.end)
+    count = len(columns)
+    if count <= _DRAWN:
+        keep = np.arange(count)
+    else:
+        parts = np.array_split(np.arange(count), _DRAWN // 2)
+        value = columns.value
+        ends = [(part[np.argmin(value[part])], part[np.argmax(value[part])]) for part in parts]
+        keep = np.unique(np.array(ends).ravel())
+    return [(from_us(int(columns.at_us[i])), float(columns.value[i])) for i in keep]
+
+
+def _energy_bars(view: View, site: Site, point: Point, period: Period, step: Step) -> list[Bar]:
+    if point.kind not in ENERGY_KINDS:
+        return []
+    number = view.stored.point_id[point.id]
+    found = energy.series_by_point(view.connection, site, [number], period, step)
+    ends = dict(starts(period, step, site.zone))
+    out = []
+    for one in found:
+        end = ends.get(one.start)
+        if end is None or (end == period.end and (end - one.start).total_seconds() < _LEAST_S[step]):
+            continue  # only part of the step lies in the period: its energy would look like a fall
+        title = f"{one.start.astimezone(site.zone):%m-%d %H:%M}: {one.energy.energy_kwh:,.1f} kWh"
+        out.append(Bar(one.start, end, {"energy": one.energy.energy_kwh}, title))
+    return out
+
+
+def _marks(
+    span: Span, found: Sequence[StoredFinding], ledger: Sequence[LedgerEntry], words: Words
+) -> list[Mark]:
+    marks = [Mark(f.start, f.severity, words(f"finding:{f.kind}")) for f in found]
+    marks += [Mark(e.start, "event", words(f"event:{e.kind.value}")) for e in ledger]
+    return [m for m in marks if span.start <= m.at < span.end]

@@ -1,0 +1,77 @@
+"""Every site against its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.domain.site import Site
+from app.store.snapshot import SiteFigures
+from app.web import render
+from app.web.access import PageRoute, View, Viewer
+from app.web.charts import Bar, Span
+from app.web.pages import figures
+from app.web.pages.figures import Document, Headline
+
+router = APIRouter(route_class=PageRoute)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the overview says about one site."""
+
+    site: Site
+    bank: str
+    headline: Headline | None
+    documents: dict[str, Document]
+    now: SiteFigures
+    span: Span
+    bars: list[Bar]
+
+    @property
+    def silent(self) -> int:
+        """Meters without a fresh reading."""
+        return sum(not m.fresh for m in self.now.meters)
+
+    @property
+    def alarms(self) -> int:
+        """Alarms that fire."""
+        return sum(self.now.alarms.values())
+
+
+@router.get("/")
+def overview(request: Request, caller: Viewer) -> Response:
+    """The first page: every site, the worst first; without any, the way to the first readings."""
+    with caller.read() as view:
+        if not view.stored.estate.sites:
+            return render.page(request, "first.html", {"nav": "overview"})
+        cards = _cards(view, caller)
+    verdicts = [c.headline.verdict if c.headline else "unknown" for c in cards]
+    context = {
+        "nav": "overview",
+        "cards": cards,
+        "counts": {v: verdicts.count(v) for v in ("fail", "indeterminate", "unknown", "pass")},
+        "now": caller.now,
+    }
+    return render.page(request, "overview.html", context)
+
+
+def _cards(view: View, caller: Viewer) -> Sequence[Card]:
+    documents, now = figures.evaluated(view), figures.now_figures(view, caller.now)
+    cards = []
+    for site in view.stored.estate.sites:
+        span, bars = figures.series(view, site, "24h", caller.now)
+        bank = view.stored.estate.institution[site.institution].name or site.institution
+        found = documents[site.id]
+        points = [Bar(b.start, b.end, {"pue": b.pue}) for b in bars]
+        cards.append(Card(site, bank, figures.headline(found), found, now[site.id], span, points))
+    return sorted(cards, key=_urgency)
+
+
+def _urgency(card: Card) -> tuple[int, int, str]:
+    verdict = card.headline.verdict if card.headline else "unknown"
+    order = ("fail", "indeterminate", "unknown", "pass")
+    return order.index(verdict), -card.alarms, card.site.id

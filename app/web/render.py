@@ -1,0 +1,114 @@
+"""Templates to pages: language, theme, form token, security headers."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app.web import charts, format, words
+
+LANGUAGE_COOKIE, THEME_COOKIE, FORM_COOKIE = "wattline_lang", "wattline_theme", "wattline_form"
+FORM_FIELD = "form_id"
+"""Hidden field of every form; its value is that of the cookie, which other origins cannot read."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_YEAR_S = 31_536_000
+_HERE = Path(__file__).parent
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        number=format.number,
+        energy=format.energy,
+        power=format.power,
+        share=format.share,
+        signed=format.signed,
+        unit=format.unit,
+        moment=format.moment,
+        charts=charts,
+        version=version("wattline"),
+        style=f"/static/style.css?v={_digest('style.css')}",
+        script=f"/static/page.js?v={_digest('page.js')}",
+        languages=words.LANGUAGES,
+    )
+    return environment
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256((_HERE / "static" / name).read_bytes()).hexdigest()[:12]
+
+
+def language_of(request: Request) -> str:
+    """The language in which the visitor reads."""
+    asked, kept = request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)
+    return words.chosen(asked, kept, request.headers.get("accept-language", ""))
+
+
+def page(request: Request, template: str, context: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
+    """A page from its template."""
+    language = language_of(request)
+    translate = words.Words(language)
+    form_token = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(24)
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            _=translate,
+            lang=language,
+            theme=_theme(request),
+            form_token=form_token,
+            url=partial(_url, language),
+            here=partial(_here, request),
+            signed_in=bool(request.cookies.get("wattline_key")),
+            age=partial(_age, translate),
+            **context,
+        )
+    )
+    answer = HTMLResponse(text, status, {"Content-Security-Policy": POLICY})
+    if request.query_params.get("lang") == language:
+        answer.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_S, samesite="lax")
+    if FORM_COOKIE not in request.cookies:
+        secure = request.url.scheme == "https"
+        answer.set_cookie(FORM_COOKIE, form_token, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+def _theme(request: Request) -> str:
+    kept = request.cookies.get(THEME_COOKIE, "")
+    return kept if kept in ("light", "dark") else ""
+
+
+def _age(translate: words.Words, span: Any) -> str:
+    count, text = format.age(span)
+    return translate(text, n=count)
+
+
+def _url(language: str, path: str, **query: object) -> str:
+    """An address within the pages that keeps the language."""
+    return f"{path}?{urlencode({**query, 'lang': language})}"
+
+
+def _here(request: Request, **query: object) -> str:
+    """The address of this page with some of its parameters changed."""
+    return f"{request.url.path}?{urlencode({**request.query_params, **query})}"

@@ -1,0 +1,24 @@
+"""All pages in one router, to be served beside the HTTP interface."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.web.pages import (
+    alarms,
+    connect,
+    findings,
+    imports,
+    meters,
+    overview,
+    reports,
+    signin,
+    site,
+    static,
+)
+
+PAGES = (static, signin, overview, site, meters, findings, alarms, reports, imports, connect)
+
+router = APIRouter(include_in_schema=False)
+for pages in PAGES:
+    router.include_router(pages.router)

@@ -1,0 +1,95 @@
+// Keeps the live parts of a page fresh, and remembers the theme. Without it every page still works.
+"use strict";
+(() => {
+  const REFRESH_S = 20;
+  const STALE_S = 90;
+  const status = document.getElementById("live-status");
+  const parts = () => document.querySelectorAll("[data-live]");
+  let timer = null;
+  let last = Date.now();
+
+  const say = (text, isStale) => {
+    if (!status) return;
+    status.textContent = text;
+    document.documentElement.toggleAttribute("data-stale", isStale);
+  };
+
+  const replace = (fresh) => {
+    for (const part of parts()) {
+      const next = fresh.getElementById(part.id);
+      if (!next || next.innerHTML === part.innerHTML || part.contains(document.activeElement)) continue;
+      const open = new Set([...part.querySelectorAll("details[open]")].map((d) => d.id));
+      part.innerHTML = next.innerHTML;
+      for (const details of part.querySelectorAll("details")) details.open ||= open.has(details.id);
+    }
+  };
+
+  const refresh = async () => {
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      last = Date.now();
+      say(status.dataset.fresh.replace("{time}", new Date().toLocaleTimeString()), false);
+    } catch {
+      const ago = Math.round((Date.now() - last) / 1000);
+      say(status.dataset.lost.replace("{n}", ago), ago > STALE_S || !navigator.onLine);
+    }
+  };
+
+  const schedule = () => {
+    clearInterval(timer);
+    timer = document.hidden || !parts().length ? null : setInterval(refresh, REFRESH_S * 1000);
+  };
+
+  const loadLate = async (part) => {
+    try {
+      const answer = await fetch(part.dataset.src, { headers: { Accept: "text/html" } });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      part.replaceChildren(...page.getElementById(part.dataset.take).childNodes);
+    } catch {
+      part.classList.add("failed");
+    }
+    part.removeAttribute("aria-busy");
+  };
+
+  const theme = document.getElementById("theme");
+  if (theme) {
+    theme.hidden = false;
+    theme.addEventListener("click", () => {
+      const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+      const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+      const next = now === "dark" ? "light" : "dark";
+      document.documentElement.dataset.theme = next;
+      document.cookie = `wattline_theme=${next}; path=/; max-age=31536000; samesite=lax`;
+    });
+  }
+
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const source = document.getElementById(button.dataset.copy);
+      await navigator.clipboard.writeText(source.value ?? source.textContent);
+      button.textContent = button.dataset.done;
+    });
+  }
+
+  for (const field of document.querySelectorAll("select[data-submit]")) {
+    field.addEventListener("change", () => field.form.requestSubmit());
+  }
+  for (const form of document.querySelectorAll("form[data-busy]")) {
+    form.addEventListener("submit", () => {
+      const button = form.querySelector("button[type=submit]:focus") || form.querySelector("button[type=submit]");
+      form.setAttribute("aria-busy", "true");
+      if (button) button.classList.add("busy");
+    });
+  }
+
+  document.querySelectorAll("[data-src]").forEach(loadLate);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && parts().length) refresh();
+    schedule();
+  });
+  schedule();
+})();

@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+FROM python:3.11.11-slim-bookworm AS build
+WORKDIR /build
+RUN python -m venv /opt/wattline
+COPY requirements.txt ./
+RUN /opt/wattline/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY pyproject.toml README.md ./
+COPY app app
+COPY collectors collectors
+COPY migrations migrations
+COPY grafana grafana
+RUN /opt/wattline/bin/pip install --no-cache-dir "setuptools>=77" \
+    && /opt/wattline/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+
+FROM python:3.11.11-slim-bookworm
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends fonts-noto-cjk \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin wattline \
+    && install -d -o wattline -g wattline /data
+COPY --from=build /opt/wattline /opt/wattline
+ENV PATH=/opt/wattline/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    WATTLINE_DATA_DIR=/data
+USER 10001
+VOLUME /data
+EXPOSE 8080
+# Everything is written under /data and /tmp: run with --read-only --tmpfs /tmp --cap-drop ALL.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
+ENTRYPOINT ["wattline"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "8080"]

@@ -1,0 +1,221 @@
+"""How much room is left: the site, its halls, UPS, PDU and racks, and when they will be full."""
+
+from __future__ import annotations
+
+from grafana.kit import Board, Cell, Column, Panel, Row
+from grafana.queries import database, prometheus
+from grafana.words import Text
+
+IT_LOAD = Panel(
+    "stat",
+    Text("IT load now", "当前 IT 负载率"),
+    Text(
+        "IT power of the newest quarter-hour over design IT capacity; red above the whole of it.",
+        "最近一刻钟 IT 功率除以设计容量;超过设计容量时显示红色。",
+    ),
+    [
+        prometheus('wattline_site_it_load_ratio{site="$site"}', "load"),
+        prometheus("vector(1)", "full", instant=True),
+    ],
+    unit="percentunit",
+    decimals=1,
+    limit="full",
+    fill=10,
+)
+_IT = "FROM v_capacity WHERE site = ${site:sqlstring} AND kind = 'it'"
+PEAK = Panel(
+    "stat",
+    Text("IT peak, 30 days", "IT 峰值,30 天"),
+    Text("Highest mean of a quarter-hour in 30 days.", "近 30 天刻钟平均功率的最大值。"),
+    [database(f"SELECT peak_kw {_IT}")],
+    unit="kwatt",
+    decimals=0,
+)
+DESIGN = Panel(
+    "stat",
+    Text("Design IT capacity", "IT 设计容量"),
+    Text("As declared for the site.", "配置中声明的设计容量。"),
+    [database("SELECT it_capacity_kw FROM v_site WHERE site = ${site:sqlstring}")],
+    unit="kwatt",
+    decimals=0,
+)
+HEADROOM = Panel(
+    "stat",
+    Text("Headroom", "余量"),
+    Text("Design IT capacity that the peak of 30 days left unused.", "设计容量减去 30 天峰值。"),
+    [database(f"SELECT greatest(capacity_kw - peak_kw, 0) AS headroom {_IT}")],
+    unit="kwatt",
+    decimals=0,
+)
+STRANDED = Panel(
+    "stat",
+    Text("Stranded", "搁浅容量"),
+    Text(
+        "Headroom of feeds further down that the feeds above them cannot supply.",
+        "下级节点的余量中上级无法供给的部分。",
+    ),
+    [database("SELECT sum(stranded_kw) AS stranded FROM v_capacity WHERE site = ${site:sqlstring}")],
+    unit="kwatt",
+    decimals=0,
+)
+TIGHT = Panel(
+    "stat",
+    Text("Feeds tight or over", "紧张或超限节点"),
+    Text(
+        "Feeds whose peak is close to, or above, what their redundancy lets them carry.",
+        "峰值接近或超过冗余允许值的供电节点数。",
+    ),
+    [
+        database(
+            """
+            SELECT count(*) FILTER (WHERE state IN ('tight', 'over')) AS feeds
+            FROM v_capacity WHERE site = ${site:sqlstring}
+            """
+        ),
+        database("SELECT 1 AS too_many", legend="too_many"),
+    ],
+    unit="none",
+    limit="too_many",
+)
+
+PEAKS = Panel(
+    "timeseries",
+    Text("IT power: daily mean and peak against capacity", "IT 功率:日均与峰值对比容量"),
+    Text("Imported years included; the dashed line is the design capacity.", "含导入的历史;虚线为设计容量。"),
+    [
+        database(
+            """
+            SELECT $__timeGroupAlias(at, '24h'),
+            avg(it_kwh / coverage_ratio) * 4 AS mean_kw, max(it_kwh / coverage_ratio) * 4 AS peak_kw,
+            max(c.capacity_kw) AS capacity_kw
+            FROM v_pue, (SELECT min(it_capacity_kw) AS capacity_kw FROM v_site
+            WHERE site = ${site:sqlstring}) c
+            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio >= 0.5 AND $__timeFilter(at)
+            GROUP BY 1 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="kwatt",
+    decimals=0,
+    columns=[
+        Column("mean_kw", Text("Mean", "均值"), color="#37872d"),
+        Column("peak_kw", Text("Peak", "峰值"), color="#e0b400"),
+        Column("capacity_kw", Text("Design capacity", "设计容量"), color="red", dashed=True),
+    ],
+    soft_min=0,
+)
+USE = Panel(
+    "bargauge",
+    Text("Peak over usable capacity", "峰值占可用容量"),
+    Text(
+        "Racks, PDU, UPS and incomers with a rating, the fullest first; redundancy leaves part of a rating "
+        "unused.",
+        "有额定值的机柜、PDU、UPS、进线,最满者在前;考虑冗余后仅部分额定值可用。",
+    ),
+    [
+        database(
+            """
+            SELECT name, peak_ratio FROM v_capacity
+            WHERE site = ${site:sqlstring} AND kind IN ('it', 'room', 'utility', 'ups', 'pdu', 'rack')
+            AND peak_ratio IS NOT NULL ORDER BY peak_ratio DESC LIMIT 14
+            """
+        )
+    ],
+    unit="percentunit",
+    decimals=0,
+    columns=[
+        Column("name", Text("Feed", "供电节点")),
+        Column("peak_ratio", Text("Peak over usable capacity", "峰值占可用容量")),
+    ],
+)
+FEEDS = Panel(
+    "table",
+    Text("Every capacity, and when it will be reached", "各级容量与预计到达日期"),
+    Text(
+        "Loads of the last 30 days. The date is where the trend of the daily peaks meets the capacity; the "
+        "two dates beside it hold it with 90 % probability. No date: not within reach of the history.",
+        "近 30 天负荷。日期为日峰值趋势到达容量之日,两侧为 90 % 区间。无日期表示在可预测范围内不会到达。",
+    ),
+    [
+        database(
+            """
+            SELECT name, kind, redundancy, rated_kw, capacity_kw, mean_kw, peak_kw, mean_ratio, peak_ratio,
+            stranded_kw, state, reached_on, earliest, latest FROM v_capacity
+            WHERE site = ${site:sqlstring} ORDER BY peak_ratio DESC NULLS LAST
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("name", Text("Feed", "供电节点")),
+        Column("kind", Text("Kind", "类型"), words=True, width=80),
+        Column("redundancy", Text("Redundancy", "冗余"), width=100),
+        Column("rated_kw", Text("Rated", "额定"), unit="kwatt", decimals=0, width=85),
+        Column("capacity_kw", Text("Usable", "可用"), unit="kwatt", decimals=0, width=85),
+        Column("mean_kw", Text("Mean", "均值"), unit="kwatt", decimals=1, width=85),
+        Column("peak_kw", Text("Peak", "峰值"), unit="kwatt", decimals=1, width=85),
+        Column("mean_ratio", Text("Mean load", "平均负载"), unit="percentunit", decimals=0, width=95),
+        Column("peak_ratio", Text("Peak load", "峰值负载"), unit="percentunit", decimals=0, bar=True),
+        Column("stranded_kw", Text("Stranded", "搁浅"), unit="kwatt", decimals=0, width=85),
+        Column("state", Text("State", "状态"), states=True, width=90),
+        Column("reached_on", Text("Full on", "到达日期"), unit="dateTimeAsIso"),
+        Column("earliest", Text("earliest", "最早"), unit="dateTimeAsIso"),
+        Column("latest", Text("latest", "最晚"), unit="dateTimeAsIso"),
+    ],
+)
+BY_ROOM = Panel(
+    "timeseries",
+    Text("IT power by room, last 60 days", "各机房 IT 功率,近 60 天"),
+    Text("Mean power of the IT meters of each room.", "各机房 IT 电表平均功率。"),
+    [
+        database(
+            """
+            SELECT $__timeGroupAlias(at, '6h'), room AS metric,
+            avg(it_kwh / coverage_ratio) * 4 AS value
+            FROM v_pue WHERE site = ${site:sqlstring} AND room <> '' AND it_kwh > 0
+            AND coverage_ratio >= 0.5 AND at <= $__timeTo()
+            AND at >= $__timeTo()::timestamptz - interval '60 days' GROUP BY 1, 2 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="kwatt",
+    decimals=0,
+    stacked=True,
+    fill=30,
+)
+RACKS = Panel(
+    "timeseries",
+    Text("Power by rack, last 3 days", "各机柜功率,近 3 天"),
+    Text("Mean power of the meters at racks.", "机柜电表平均功率。"),
+    [
+        database(
+            """
+            SELECT $__timeGroupAlias(p.at, '1h'), p.meter AS metric, avg(p.power_kw) AS value
+            FROM v_power p JOIN v_meter m ON m.site = p.site AND m.meter = p.meter
+            WHERE p.site = ${site:sqlstring} AND m.stage IN ('rack', 'pdu') AND p.load_class = 'it'
+            AND p.at >= $__timeTo()::timestamptz - interval '3 days' AND p.at <= $__timeTo()
+            GROUP BY 1, 2 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="kwatt",
+    decimals=1,
+)
+
+BOARD = Board(
+    "capacity",
+    Text("Wattline: capacity", "Wattline:容量"),
+    Text("How much room is left, and when it will be used up.", "剩余容量与预计到达日期。"),
+    [
+        Row(4, [Cell(p, 4) for p in (IT_LOAD, PEAK, DESIGN, HEADROOM, STRANDED, TIGHT)]),
+        Row(10, [Cell(PEAKS, 15), Cell(USE, 9)]),
+        Row(11, [Cell(FEEDS, 24)]),
+        Row(9, [Cell(BY_ROOM, 12), Cell(RACKS, 12)]),
+    ],
+    ["site"],
+    "now-12M",
+    "5m",
+)

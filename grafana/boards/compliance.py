@@ -1,0 +1,259 @@
+"""What goes to the regulator: month by month, verdicts by profile, revisions, declared indicators."""
+
+from __future__ import annotations
+
+from grafana.kit import Board, Cell, Column, Panel, Row
+from grafana.queries import database
+from grafana.words import Text
+
+_MONTHS = """
+    SELECT e.begins, to_char(e.begins, 'YYYY-MM') AS month, e.facility_kwh, e.it_kwh, c.covered,
+    l.limit_pue, p.pue,
+    CASE WHEN p.pue IS NULL THEN 'indeterminate' WHEN p.pue > l.limit_pue THEN 'fail' ELSE 'pass' END AS plain
+    FROM v_site s CROSS JOIN LATERAL (
+    SELECT begins, q.*
+    FROM generate_series(date_trunc('month', $__timeFrom()::timestamptz AT TIME ZONE s.time_zone),
+    $__timeTo()::timestamptz AT TIME ZONE s.time_zone, interval '1 month') AS begins
+    CROSS JOIN LATERAL (SELECT sum(facility_kwh) AS facility_kwh, sum(it_kwh) AS it_kwh,
+    sum(coverage_ratio) * 900 AS covered_s FROM v_pue WHERE site = ${site:sqlstring} AND room = ''
+    AND at >= begins AT TIME ZONE s.time_zone
+    AND at < (begins + interval '1 month') AT TIME ZONE s.time_zone) q WHERE q.it_kwh IS NOT NULL) e
+    CROSS JOIN LATERAL (SELECT least(e.covered_s / extract(epoch FROM least(now(),
+    (e.begins + interval '1 month') AT TIME ZONE s.time_zone) - e.begins AT TIME ZONE s.time_zone), 1)
+    AS covered) c
+    CROSS JOIN LATERAL (SELECT CASE WHEN c.covered >= s.minimum_coverage_ratio
+    AND e.facility_kwh >= e.it_kwh THEN e.facility_kwh / nullif(e.it_kwh, 0) END AS pue) p
+    CROSS JOIN (SELECT min(limit_pue) AS limit_pue FROM v_verdict WHERE site = ${site:sqlstring}) l
+    WHERE s.site = ${site:sqlstring}
+"""
+
+YEAR_END = Panel(
+    "stat",
+    Text("PUE, year's end", "PUE,年末预测"),
+    Text(
+        "The measured days of the year and, for the others, what the site's own history suggests; red above "
+        "the strictest limit.",
+        "已测天数加推算天数;高于最严限值时显示红色。",
+    ),
+    [
+        database("SELECT pue FROM v_outlook WHERE site = ${site:sqlstring}"),
+        database(
+            "SELECT min(limit_pue) AS limit FROM v_budget WHERE site = ${site:sqlstring}", legend="limit"
+        ),
+    ],
+    unit="none",
+    decimals=3,
+    limit="limit",
+)
+LIMIT = Panel(
+    "stat",
+    Text("Strictest limit", "最严限值"),
+    Text("The lowest of the limits that hold today.", "今日有效限值中的最低者。"),
+    [database("SELECT min(limit_pue) AS limit_pue FROM v_verdict WHERE site = ${site:sqlstring}")],
+    unit="none",
+    decimals=2,
+)
+LEFT = Panel(
+    "stat",
+    Text("Overhead energy left this year", "本年剩余非 IT 能耗额度"),
+    Text(
+        "What may still be used under the strictest limit; below zero: the year will end above it.",
+        "最严限值下仍可使用的非 IT 能耗;为负则全年将超限。",
+    ),
+    [database("SELECT min(left_kwh) AS left_kwh FROM v_budget WHERE site = ${site:sqlstring}")],
+    unit="kwatth",
+    decimals=0,
+)
+FAILED = Panel(
+    "stat",
+    Text("Months above the limit", "超限月份"),
+    Text(
+        "Months in the time range whose PUE is above the strictest limit of today.",
+        "所选时段内 PUE 高于当前最严限值的月份数。",
+    ),
+    [
+        database(f"SELECT count(*) FILTER (WHERE plain = 'fail') AS failed FROM ({_MONTHS}) m"),  # noqa: S608 - a constant
+        database("SELECT 1 AS too_many", legend="too_many"),
+    ],
+    unit="none",
+    limit="too_many",
+)
+REPORTED = Panel(
+    "stat",
+    Text("Reports closed", "已结账报告"),
+    Text("Reports of the site whose figures are frozen.", "本数据中心已冻结的报告数。"),
+    [
+        database(
+            "SELECT count(DISTINCT period) FILTER (WHERE closed) AS closed FROM v_report "
+            "WHERE site = ${site:sqlstring}"
+        )
+    ],
+    unit="none",
+)
+REVISED = Panel(
+    "stat",
+    Text("Revisions after closing", "结账后修订"),
+    Text(
+        "Revisions of closed reports that late or corrected data made.",
+        "因迟到或更正数据对已结账报告所作的修订。",
+    ),
+    [
+        database(
+            "SELECT count(*) FILTER (WHERE closed AND revision > 1) AS revisions FROM v_report "
+            "WHERE site = ${site:sqlstring}"
+        )
+    ],
+    unit="none",
+)
+
+BY_MONTH = Panel(
+    "timeseries",
+    Text("PUE by month against the strictest limit", "逐月 PUE 与最严限值"),
+    Text(
+        "Months of the site's own time zone, each a ratio of sums; the dashed line is the strictest limit of "
+        "today. The running month is not complete.",
+        "按数据中心时区的自然月,求和再相除;虚线为当前最严限值。当月未完。",
+    ),
+    [
+        database(
+            f"SELECT begins AS time, pue, limit_pue FROM ({_MONTHS}) m ORDER BY begins",  # noqa: S608
+            time_series=True,
+        )
+    ],
+    unit="none",
+    decimals=2,
+    bars=True,
+    soft_min=1.0,
+    columns=[
+        Column("pue", Text("PUE", "PUE"), color="#5794f2"),
+        Column("limit_pue", Text("Strictest limit of today", "当前最严限值"), color="red", dashed=True),
+    ],
+)
+MATRIX = Panel(
+    "table",
+    Text("Verdicts by window and profile", "各时间窗与依据的判定"),
+    Text(
+        "Verdict with uncertainty and coverage taken into account, and the plain comparison beside it.",
+        "考虑不确定度与覆盖率的判定,以及直接比较。",
+    ),
+    [
+        database(
+            """
+            SELECT "window", profile, pue, limit_pue, limit_pue - pue AS margin, verdict, plain
+            FROM v_verdict WHERE site = ${site:sqlstring}
+            AND "window" IN ('24h', '7d', '30d', 'mtd', 'ytd', '12mo')
+            ORDER BY profile, array_position(ARRAY['24h', '7d', '30d', 'mtd', 'ytd', '12mo'], "window")
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("window", Text("Window", "时间窗"), words=True, width=110),
+        Column("profile", Text("Limit profile", "限值依据")),
+        Column("pue", Text("PUE", "PUE"), decimals=3),
+        Column("limit_pue", Text("Limit", "限值"), decimals=2),
+        Column("margin", Text("Margin", "余量"), decimals=3),
+        Column("verdict", Text("Verdict", "判定"), states=True),
+        Column("plain", Text("Plain", "直接比较"), states=True),
+    ],
+)
+REPORT_URL = "${wattline}/api/v1/sites/${site}/reports/${__data.fields.month}?format=pdf&lang="
+MONTHS = Panel(
+    "table",
+    Text("Month by month", "逐月一览"),
+    Text(
+        "Energy, PUE, coverage and the state of the report; a click on the month leads to the report itself.",
+        "能耗、PUE、覆盖率与报告状态;点击月份可打开报告。",
+    ),
+    [
+        database(
+            f"""
+            SELECT m.month, m.facility_kwh, m.it_kwh, m.pue, m.limit_pue, m.plain, m.covered,
+            r.revision, CASE WHEN r.closed THEN 'closed' WHEN NOT r.closed THEN 'provisional'
+            WHEN m.month = to_char(now(), 'YYYY-MM') THEN 'running' ELSE 'not closed' END AS report,
+            r.created_at, left(r.sha256, 12) AS sha256 FROM ({_MONTHS}) m LEFT JOIN LATERAL (
+            SELECT * FROM v_report v WHERE v.site = ${{site:sqlstring}} AND v.period = m.month
+            ORDER BY revision DESC LIMIT 1) r ON true ORDER BY m.month DESC
+            """  # noqa: S608 - a constant of this file
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("month", Text("Month", "月份"), url=REPORT_URL, width=90),
+        Column("facility_kwh", Text("Facility", "总能耗"), unit="kwatth", decimals=0),
+        Column("it_kwh", Text("IT", "IT 能耗"), unit="kwatth", decimals=0),
+        Column("pue", Text("PUE", "PUE"), decimals=3, width=80),
+        Column("limit_pue", Text("Limit", "限值"), decimals=2, width=70),
+        Column("plain", Text("Plain", "直接比较"), states=True, width=110),
+        Column("covered", Text("Coverage", "覆盖率"), unit="percentunit", decimals=1, width=95),
+        Column("revision", Text("Revision", "修订号"), width=85),
+        Column("report", Text("Report", "报告"), states=True, width=100),
+        Column("created_at", Text("Frozen at", "生成时间"), unit="dateTimeAsIso", width=165),
+        Column("sha256", Text("Fingerprint", "指纹"), width=120),
+    ],
+)
+DECLARED = Panel(
+    "table",
+    Text("Declared indicators", "声明指标"),
+    Text(
+        "Indicators of the same guideline that are not measured: value, date and evidence.",
+        "同一指导意见中无法计量的指标:数值、日期与依据。",
+    ),
+    [
+        database(
+            """
+            SELECT indicator, value, declared_on, evidence FROM v_declared
+            WHERE site = ${site:sqlstring} ORDER BY indicator
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("indicator", Text("Indicator", "指标"), words=True),
+        Column("value", Text("Value", "数值"), width=80),
+        Column("declared_on", Text("Date", "日期"), unit="dateTimeAsIso", width=150),
+        Column("evidence", Text("Evidence", "依据")),
+    ],
+)
+INTERVAL = Panel(
+    "table",
+    Text("How the year will end", "全年预测"),
+    Text(
+        "Projected PUE of the calendar year with its interval, and how many days of it are measured.",
+        "全年 PUE 预测与区间,以及已测天数。",
+    ),
+    [
+        database(
+            """
+            SELECT year::text AS year, pue, low, high, level, measured_days, projected_days, reason
+            FROM v_outlook WHERE site = ${site:sqlstring}
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("year", Text("Year", "年份"), unit="string"),
+        Column("pue", Text("PUE", "PUE"), decimals=3),
+        Column("low", Text("from", "下限"), decimals=3),
+        Column("high", Text("to", "上限"), decimals=3),
+        Column("level", Text("Probability", "概率"), unit="percentunit", decimals=0),
+        Column("measured_days", Text("Days measured", "已测天数")),
+        Column("projected_days", Text("Days projected", "推算天数")),
+        Column("reason", Text("Why none", "无预测原因")),
+    ],
+)
+
+BOARD = Board(
+    "compliance",
+    Text("Wattline: compliance", "Wattline:合规"),
+    Text("Month by month, verdicts by profile, revisions.", "逐月结果、各依据判定与修订。"),
+    [
+        Row(4, [Cell(p, 4) for p in (YEAR_END, LIMIT, LEFT, FAILED, REPORTED, REVISED)]),
+        Row(9, [Cell(BY_MONTH, 12), Cell(MATRIX, 12)]),
+        Row(11, [Cell(MONTHS, 24)]),
+        Row(5, [Cell(DECLARED, 13), Cell(INTERVAL, 11)]),
+    ],
+    ["site"],
+    "now-13M",
+    "5m",
+)

@@ -1,0 +1,241 @@
+"""All sites against their limits."""
+
+from __future__ import annotations
+
+from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
+from grafana.queries import database, prometheus
+from grafana.words import Text
+
+SITE_URL = "board:site?var-site=${__data.fields.site}"
+COMPLIANCE_URL = "board:compliance?var-site=${__data.fields.site}"
+
+FLEET_PUE = Panel(
+    "stat",
+    Text("Fleet PUE, $window", "整体 PUE,$window"),
+    Text(
+        "Facility energy of all sites over their IT energy in the window: a ratio of sums, not a mean of "
+        "ratios. Sites whose coverage is too low to say a PUE do not enter.",
+        "时间窗内全部数据中心的总能耗除以 IT 能耗:先求和再相除,不是比值的平均。覆盖率不足的数据中心不计入。",
+    ),
+    [
+        database(
+            """
+            SELECT sum(facility_kwh) / sum(it_kwh) AS pue FROM v_pue_window
+            WHERE "window" = ${window:sqlstring} AND pue IS NOT NULL
+            """
+        )
+    ],
+    unit="none",
+    decimals=3,
+)
+ABOVE = Panel(
+    "stat",
+    Text("Sites above a limit", "超限数据中心"),
+    Text(
+        "Sites whose PUE in the window is above at least one of their limits.",
+        "时间窗内 PUE 高于任一限值的数据中心数。",
+    ),
+    [
+        prometheus(
+            """
+            count(wattline_site_pue_ratio{window="$window"}
+              > on (site) min by (site) (wattline_site_pue_limit_ratio)) or vector(0)
+            """,
+            "sites",
+            instant=True,
+        ),
+        prometheus("vector(1)", "too many", instant=True),
+    ],
+    unit="none",
+    limit="too many",
+)
+POWER = Panel(
+    "stat",
+    Text("Facility power", "设施总功率"),
+    Text("Mean power of the newest quarter-hour, all sites.", "最近一刻钟平均功率,全部数据中心。"),
+    [prometheus('sum(wattline_site_power_watts{load_class="facility"})', "facility")],
+    unit="watt",
+    decimals=1,
+    fill=10,
+)
+IT_POWER = Panel(
+    "stat",
+    Text("IT power", "IT 功率"),
+    Text("Mean IT power of the newest quarter-hour, all sites.", "最近一刻钟 IT 平均功率,全部数据中心。"),
+    [prometheus('sum(wattline_site_power_watts{load_class="it"})', "it")],
+    unit="watt",
+    decimals=1,
+    fill=10,
+)
+SILENT = Panel(
+    "stat",
+    Text("Silent meters", "中断电表"),
+    Text(
+        "Meters that do not answer, or whose readings are older than three intervals.",
+        "无应答或读数超过三个周期未更新的电表。",
+    ),
+    [
+        prometheus("sum(1 - wattline_meter_up)", "silent"),
+        prometheus("vector(1)", "too many", instant=True),
+    ],
+    unit="none",
+    limit="too many",
+    url="board:quality?",
+)
+ALARMS = Panel(
+    "stat",
+    Text("Alarms that fire", "当前告警"),
+    Text("Alarms of all rules and severities.", "全部规则与级别的告警数。"),
+    [
+        prometheus("sum(wattline_alarms_active) or vector(0)", "alarms"),
+        prometheus("vector(1)", "too many", instant=True),
+    ],
+    unit="none",
+    limit="too many",
+)
+
+AGAINST_LIMITS = Panel(
+    "table",
+    Text("Sites against their limits, $window", "各数据中心与限值对比,$window"),
+    Text(
+        "One row for each site and limit profile. The verdict takes the uncertainty of the meters and the "
+        "coverage into account; the plain comparison does not. The last columns say how the calendar year "
+        "will end, with a 90 % interval.",
+        "每个数据中心与限值各一行。判定考虑了电表不确定度与覆盖率;直接比较则不考虑。"
+        "末列为全年预测及 90 % 区间。",
+    ),
+    [
+        database(
+            """
+            SELECT v.site, s.name, s.institution_name, v.profile, v.pue, v.limit_pue,
+            v.limit_pue - v.pue AS margin, v.verdict, v.plain, w.coverage_ratio, o.pue AS year_end,
+            o.low, o.high, b.crossed_in, w.it_kwh
+            FROM v_verdict v JOIN v_site s USING (site)
+            JOIN v_pue_window w ON w.site = v.site AND w."window" = v."window"
+            LEFT JOIN v_outlook o ON o.site = v.site
+            LEFT JOIN v_budget b ON b.site = v.site AND b.profile = v.profile
+            WHERE v."window" = ${window:sqlstring} ORDER BY margin NULLS FIRST, v.site
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("site", Text("Site", "编号"), width=70, url=SITE_URL),
+        Column("name", Text("Name", "名称"), url=SITE_URL),
+        Column("institution_name", Text("Institution", "机构")),
+        Column("profile", Text("Limit profile", "限值依据"), url=COMPLIANCE_URL),
+        Column("pue", Text("PUE", "PUE"), decimals=3, width=75),
+        Column("limit_pue", Text("Limit", "限值"), decimals=2, width=65),
+        Column("margin", Text("Margin", "余量"), decimals=3, width=80),
+        Column("verdict", Text("Verdict", "判定"), states=True, width=105),
+        Column("plain", Text("Plain", "直接比较"), states=True, width=80),
+        Column("coverage_ratio", Text("Coverage", "覆盖率"), unit="percentunit", decimals=1, width=90),
+        Column("year_end", Text("Year's end", "年末预测"), decimals=3, width=95),
+        Column("low", Text("from", "下限"), decimals=3, width=70),
+        Column("high", Text("to", "上限"), decimals=3, width=70),
+        Column("crossed_in", Text("Budget used up in", "预算耗尽月"), unit="dateTimeAsIso", width=130),
+        Column("it_kwh", Text("IT energy", "IT 能耗"), unit="kwatth", decimals=0, width=110),
+    ],
+)
+
+HISTORY = Panel(
+    "timeseries",
+    Text("PUE by day and site", "各数据中心逐日 PUE"),
+    Text(
+        "Daily ratio of sums, imported years included. Days of the browser's time zone.",
+        "逐日能耗之比,含导入的历史数据。",
+    ),
+    [
+        database(
+            """
+            SELECT $__timeGroupAlias(at, '24h'), site AS metric, sum(facility_kwh) / sum(it_kwh) AS value
+            FROM v_pue WHERE room = '' AND coverage_ratio > 0 AND it_kwh > 0 AND $__timeFilter(at)
+            GROUP BY 1, 2 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="none",
+    decimals=3,
+    soft_min=1.0,
+)
+MARGINS = Panel(
+    "bargauge",
+    Text("Share of the overhead allowance used", "能耗预算使用率"),
+    Text(
+        "Overhead energy used this year over what the strictest limit allows for the projected IT energy of "
+        "the whole year.",
+        "本年已用的非 IT 能耗占最严限值下全年允许量的比例。",
+    ),
+    [
+        database(
+            """
+            SELECT site, max(used_kwh / allowed_kwh) AS used FROM v_budget
+            WHERE allowed_kwh > 0 GROUP BY site ORDER BY 2 DESC
+            """
+        )
+    ],
+    unit="percentunit",
+    decimals=1,
+    columns=[Column("site", Text("Site", "数据中心")), Column("used", Text("Used", "已用"))],
+)
+POWERS = Panel(
+    "timeseries",
+    Text("Facility power by site", "各数据中心总功率"),
+    Text("Live, from the metrics.", "最近一刻钟平均功率,取自实时指标。"),
+    [prometheus('wattline_site_power_watts{load_class="facility"}', "{{site}}")],
+    unit="watt",
+    stacked=True,
+    fill=30,
+    soft_min=0,
+)
+IT_LOAD = Panel(
+    "bargauge",
+    Text("IT load over design capacity", "IT 负载率"),
+    Text("IT power of the newest quarter-hour over design IT capacity.", "最近一刻钟 IT 功率除以设计容量。"),
+    [prometheus("sort_desc(wattline_site_it_load_ratio)", "{{site}}", instant=True)],
+    unit="percentunit",
+    decimals=1,
+    url="board:capacity?var-site=${__field.labels.site}",
+)
+MONTHS = Panel(
+    "barchart",
+    Text("Energy by month and load class, all sites", "全部数据中心逐月分类能耗"),
+    Text(
+        "Energy of the months of each site's own time zone; the running month is not complete.",
+        "按各数据中心时区的自然月统计;当月未完。",
+    ),
+    [
+        database(
+            """
+            SELECT to_char(date_trunc('month', p.at AT TIME ZONE s.time_zone), 'YYYY-MM') AS month,
+            sum(it_kwh) AS it, sum(cooling_kwh) AS cooling,
+            sum(power_distribution_kwh) AS power_distribution,
+            sum(lighting_kwh) AS lighting, sum(other_kwh) AS other
+            FROM v_pue p JOIN v_site s USING (site)
+            WHERE p.room = '' AND $__timeFilter(p.at) GROUP BY 1 ORDER BY 1
+            """
+        )
+    ],
+    unit="kwatth",
+    decimals=0,
+    stacked=True,
+    columns=class_columns("it", "cooling", "power_distribution", "lighting", "other"),
+)
+
+BOARD = Board(
+    "fleet",
+    Text("Wattline: fleet", "Wattline:全部数据中心"),
+    Text(
+        "All sites against their limits, the nearest to its limit first.",
+        "全部数据中心与限值,余量最小者在前。",
+    ),
+    [
+        Row(4, [Cell(p, 4) for p in (FLEET_PUE, ABOVE, POWER, IT_POWER, SILENT, ALARMS)]),
+        Row(7, [Cell(AGAINST_LIMITS, 24)]),
+        Row(9, [Cell(HISTORY, 16), Cell(MARGINS, 8)]),
+        Row(9, [Cell(POWERS, 8), Cell(IT_LOAD, 6), Cell(MONTHS, 10)]),
+    ],
+    ["window"],
+    "now-90d",
+)

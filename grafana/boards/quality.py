@@ -1,0 +1,267 @@
+"""Can the figures be trusted: silent meters, lateness, findings, coverage, and the collectors themselves."""
+
+from __future__ import annotations
+
+from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
+from grafana.queries import Query, database, prometheus
+from grafana.words import Text
+
+
+def _too_many() -> Query:
+    return prometheus("vector(1)", "too many", instant=True)
+
+
+UP = Panel(
+    "stat",
+    Text("Meters that answer", "在线电表"),
+    Text("Meters that answer, or whose readings are fresh.", "有应答或读数未过期的电表。"),
+    [prometheus('sum(wattline_meter_up{site="$site"})', "up")],
+    unit="none",
+)
+SILENT = Panel(
+    "stat",
+    Text("Silent meters", "中断电表"),
+    Text("Meters that do not answer, or whose readings are stale.", "无应答或读数过期的电表。"),
+    [prometheus('sum(1 - wattline_meter_up{site="$site"})', "silent"), _too_many()],
+    unit="none",
+    limit="too many",
+)
+COVERAGE = Panel(
+    "stat",
+    Text("Coverage, 24 hours", "覆盖率,24 小时"),
+    Text(
+        "Share of the time over which facility and IT energy are both known.",
+        "总能耗与 IT 能耗均已知的时间占比。",
+    ),
+    [prometheus('wattline_site_coverage_ratio{site="$site",window="24h"}', "coverage")],
+    unit="percentunit",
+    decimals=1,
+    fill=10,
+)
+FINDINGS = Panel(
+    "stat",
+    Text("Open findings", "未处理异常"),
+    Text("What is doubtful in the data and not yet cleared.", "尚未消除的数据疑点。"),
+    [database("SELECT count(*) AS open FROM v_findings WHERE site = ${site:sqlstring} AND state = 'open'")],
+    unit="none",
+)
+DROPPED = Panel(
+    "stat",
+    Text("Readings dropped", "丢弃读数"),
+    Text(
+        "Readings that were received and not stored, all of them listed in the drop ledger.",
+        "收到而未入库的读数,均登记在册。",
+    ),
+    [
+        prometheus('sum(wattline_readings_dropped_total{site="$site"}) or vector(0)', "dropped"),
+        _too_many(),
+    ],
+    unit="none",
+    limit="too many",
+)
+SPOOL = Panel(
+    "stat",
+    Text("Readings that wait", "待入库读数"),
+    Text(
+        "Readings that collectors keep on disk until the database takes them.",
+        "采集端暂存磁盘、等待入库的读数。",
+    ),
+    [prometheus("sum(wattline_spool_readings)", "waiting")],
+    unit="none",
+    fill=10,
+)
+
+HEALTH = Panel(
+    "table",
+    Text("Meters", "电表"),
+    Text(
+        "When each meter was last heard. Late: older than three intervals; silent: older than ten, or never.",
+        "各电表最近读数。延迟:超过 3 个周期;中断:超过 10 个周期或从无读数。",
+    ),
+    [
+        database(
+            """
+            SELECT meter, room, CASE WHEN silent_s IS NULL OR silent_s > 10 * coalesce(interval_s, 900)
+            THEN 'silent' WHEN silent_s > 3 * coalesce(interval_s, 900) THEN 'late' ELSE 'heard' END AS state,
+            silent_s, coalesce(interval_s, 900) AS interval_s, last_reading_at, points_alive, points,
+            open_findings FROM v_meter_health WHERE site = ${site:sqlstring}
+            AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring})
+            ORDER BY silent_s / coalesce(interval_s, 900) DESC NULLS FIRST
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("meter", Text("Meter", "电表")),
+        Column("room", Text("Room", "机房"), width=110),
+        Column("state", Text("State", "状态"), states=True, width=80),
+        Column("silent_s", Text("Silent for", "静默时长"), unit="s", width=100),
+        Column("interval_s", Text("Interval", "周期"), unit="s", width=85),
+        Column("last_reading_at", Text("Last reading", "最近读数"), unit="dateTimeAsIso", width=160),
+        Column("points_alive", Text("Points alive", "有效测点"), width=100),
+        Column("points", Text("Points", "测点"), width=75),
+        Column("open_findings", Text("Findings", "异常"), width=85),
+    ],
+)
+LATENESS = Panel(
+    "timeseries",
+    Text("Age of the newest reading, the ten oldest", "最近读数年龄,最久的十块表"),
+    Text("A line that climbs is a meter that fell silent.", "持续上升的曲线即为中断的电表。"),
+    [
+        prometheus(
+            'topk(10, time() - wattline_meter_last_reading_timestamp_seconds{site="$site"})', "{{meter}}"
+        )
+    ],
+    unit="s",
+    soft_min=0,
+)
+MAP = Panel(
+    "status-history",
+    Text("Coverage by meter and day", "逐表逐日覆盖率"),
+    Text(
+        "Share of each day of which a meter's energy is known: red none, green all of it.",
+        "电表每日能耗已知的时间占比:红为无,绿为完整。",
+    ),
+    [
+        database(
+            """
+            SELECT day::timestamptz AS time, meter AS metric, least(max(covered_s) / 86400, 1) AS value
+            FROM v_energy_day WHERE site = ${site:sqlstring}
+            AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring})
+            AND day >= $__timeFrom()::timestamptz::date AND day < $__timeTo()::timestamptz::date
+            GROUP BY 1, 2 ORDER BY 1, 2
+            """,
+            time_series=True,
+        )
+    ],
+    unit="percentunit",
+    decimals=0,
+)
+LIST = Panel(
+    "table",
+    Text("Findings", "数据异常"),
+    Text(
+        "Resets, rollovers, gaps, spikes, stuck and swapped meters, with the energy that is in doubt.",
+        "重置、翻转、缺口、尖峰、卡死、接反等,附存疑能量。",
+    ),
+    [
+        database(
+            """
+            SELECT kind, severity, state, point, start_at, end_at, effect_kwh, last_seen_at
+            FROM v_findings WHERE site = ${site:sqlstring}
+            ORDER BY state = 'open' DESC, start_at DESC LIMIT 200
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("kind", Text("Kind", "类型"), words=True),
+        Column("severity", Text("Severity", "级别"), states=True, width=90),
+        Column("state", Text("State", "状态"), states=True, width=90),
+        Column("point", Text("Point", "测点")),
+        Column("start_at", Text("From", "开始"), unit="dateTimeAsIso", width=160),
+        Column("end_at", Text("To", "结束"), unit="dateTimeAsIso", width=160),
+        Column("effect_kwh", Text("Energy in doubt", "存疑能量"), unit="kwatth", decimals=1, width=120),
+        Column("last_seen_at", Text("Last seen", "最近确认"), unit="dateTimeAsIso", width=160),
+    ],
+)
+KINDS = Panel(
+    "barchart",
+    Text("Findings by kind", "异常类型分布"),
+    Text("All findings about the site, open and cleared.", "全部异常,含已消除。"),
+    [
+        database(
+            """
+            SELECT kind, count(*) FILTER (WHERE state = 'open') AS open,
+            count(*) FILTER (WHERE state <> 'open') AS cleared
+            FROM v_findings WHERE site = ${site:sqlstring} GROUP BY kind ORDER BY count(*) DESC
+            """
+        )
+    ],
+    unit="none",
+    sideways=True,
+    stacked=True,
+    columns=[
+        Column("open", Text("open", "未处理"), color="orange"),
+        Column("cleared", Text("cleared", "已消除"), color="green"),
+    ],
+)
+ESTIMATED = Panel(
+    "timeseries",
+    Text("Estimated share by load class", "各类能耗的估算占比"),
+    Text(
+        "Share of the covered time of each day whose energy was estimated, not measured.",
+        "每日有数据时段中由估算(而非实测)得出的占比。",
+    ),
+    [
+        database(
+            """
+            SELECT day::timestamptz AS time, load_class AS metric,
+            sum(estimated_s) / nullif(sum(covered_s), 0) AS value
+            FROM v_energy_day WHERE site = ${site:sqlstring}
+            AND load_class IN ('facility', 'it', 'cooling', 'power_distribution', 'lighting', 'other')
+            AND day >= $__timeFrom()::timestamptz::date AND day < $__timeTo()::timestamptz::date
+            GROUP BY 1, 2 ORDER BY 1, 2
+            """,
+            time_series=True,
+        )
+    ],
+    unit="percentunit",
+    decimals=1,
+    soft_min=0,
+    columns=class_columns("facility", "it", "cooling", "power_distribution", "lighting", "other"),
+)
+STORED = Panel(
+    "timeseries",
+    Text("Readings stored per second", "每秒入库读数"),
+    Text("By site, of this process.", "本进程,按数据中心。"),
+    [prometheus("sum by (site) (rate(wattline_readings_stored_total[$__rate_interval]))", "{{site}}")],
+    unit="short",
+    decimals=1,
+    soft_min=0,
+    fill=10,
+)
+POLLS = Panel(
+    "bargauge",
+    Text("Slowest polls", "最慢轮询"),
+    Text(
+        "How long the last poll of each meter took, the ten slowest.",
+        "各电表最近一次轮询耗时,取最慢十块。",
+    ),
+    [prometheus('topk(10, wattline_meter_poll_duration_seconds{site="$site"})', "{{meter}}", instant=True)],
+    unit="s",
+    decimals=3,
+)
+REQUESTS = Panel(
+    "timeseries",
+    Text("Requests by status", "请求数"),
+    Text("HTTP requests per second that the service answered.", "服务每秒应答的 HTTP 请求。"),
+    [prometheus("sum by (status) (rate(wattline_http_requests_total[$__rate_interval]))", "{{status}}")],
+    unit="reqps",
+    soft_min=0,
+    fill=10,
+)
+AGE = Panel(
+    "timeseries",
+    Text("Age of the evaluation", "评估结果年龄"),
+    Text("Time since PUE was last worked out, by site.", "距最近一次 PUE 计算的时间。"),
+    [prometheus("time() - wattline_site_evaluation_timestamp_seconds", "{{site}}")],
+    unit="s",
+    soft_min=0,
+)
+
+BOARD = Board(
+    "quality",
+    Text("Wattline: data quality and collectors", "Wattline:数据质量与采集"),
+    Text("Whether the figures can be trusted, and what to mend.", "数据是否可信,哪里需要处理。"),
+    [
+        Row(4, [Cell(p, 4) for p in (UP, SILENT, COVERAGE, FINDINGS, DROPPED, SPOOL)]),
+        Row(10, [Cell(HEALTH, 14), Cell(LATENESS, 10)]),
+        Row(13, [Cell(MAP, 24)]),
+        Row(10, [Cell(LIST, 15), Cell(KINDS, 9)]),
+        Row(8, [Cell(ESTIMATED, 12), Cell(STORED, 12)]),
+        Row(8, [Cell(POLLS, 8), Cell(REQUESTS, 8), Cell(AGE, 8)]),
+    ],
+    ["site", "room"],
+    "now-14d",
+)

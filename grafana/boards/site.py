@@ -1,0 +1,308 @@
+"""One site: how good it is, where the overhead is, what changed."""
+
+from __future__ import annotations
+
+from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
+from grafana.queries import Query, database, prometheus
+from grafana.words import Text
+
+
+def _limit() -> Query:
+    return prometheus('min(wattline_site_pue_limit_ratio{site="$site"})', "limit")
+
+
+def _pue(window: str, title: Text, *, fill: int = 0) -> Panel:
+    return Panel(
+        "stat",
+        title,
+        Text(
+            "Facility over IT energy of the time that both are covered; red above the strictest limit.",
+            "在两者均有数据的时段内,总能耗除以 IT 能耗;高于最严限值时显示红色。",
+        ),
+        [prometheus(f'wattline_site_pue_ratio{{site="$site",window="{window}"}}', "PUE"), _limit()],
+        unit="none",
+        decimals=3,
+        limit="limit",
+        fill=fill,
+        url="board:compliance?var-site=${site}",
+    )
+
+
+NOW = _pue("1h", Text("PUE, last hour", "PUE,近 1 小时"), fill=10)
+DAY = _pue("24h", Text("PUE, 24 hours", "PUE,24 小时"), fill=10)
+MONTH = _pue("mtd", Text("PUE, this month", "PUE,本月"))
+YEAR = _pue("ytd", Text("PUE, this year", "PUE,本年"))
+YEAR_END = Panel(
+    "stat",
+    Text("PUE, year's end", "PUE,年末预测"),
+    Text(
+        "The measured days of the calendar year and, for the others, what the site's own history suggests.",
+        "已测天数加上按本数据中心历史推算的其余天数。",
+    ),
+    [
+        database("SELECT pue FROM v_outlook WHERE site = ${site:sqlstring}"),
+        database(
+            "SELECT min(limit_pue) AS limit FROM v_budget WHERE site = ${site:sqlstring}", legend="limit"
+        ),
+    ],
+    unit="none",
+    decimals=3,
+    limit="limit",
+)
+UNCOVERED = Panel(
+    "stat",
+    Text("Not covered, 24 hours", "未覆盖,24 小时"),
+    Text(
+        "Share of the time over which facility or IT energy is not known; red where it is so much that no "
+        "PUE is said.",
+        "总能耗或 IT 能耗未知的时间占比;多到无法给出 PUE 时显示红色。",
+    ),
+    [
+        database(
+            """
+            SELECT 1 - coverage_ratio AS missing FROM v_pue_window
+            WHERE site = ${site:sqlstring} AND "window" = '24h'
+            """
+        ),
+        database(
+            "SELECT 1 - minimum_coverage_ratio AS most FROM v_site WHERE site = ${site:sqlstring}",
+            legend="most",
+        ),
+    ],
+    unit="percentunit",
+    decimals=1,
+    limit="most",
+    url="board:quality?var-site=${site}",
+)
+
+PUE_HISTORY = Panel(
+    "timeseries",
+    Text("PUE against limit and design", "PUE 与限值、设计值"),
+    Text(
+        "Ratio of sums per step of the chart; the dashed lines are the strictest limit and the designed PUE.",
+        "按图表步长求和再相除;虚线为最严限值与设计 PUE。",
+    ),
+    [
+        database(
+            """
+            SELECT $__timeGroupAlias(at, $__interval), sum(facility_kwh) / sum(it_kwh) AS pue,
+            max(l.limit_pue) AS limit_pue, max(l.designed_pue) AS designed_pue
+            FROM v_pue, (SELECT min(v.limit_pue) AS limit_pue, min(s.designed_pue) AS designed_pue
+            FROM v_verdict v JOIN v_site s USING (site) WHERE site = ${site:sqlstring}) l
+            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0 AND it_kwh > 0
+            AND $__timeFilter(at) GROUP BY 1 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="none",
+    decimals=3,
+    columns=[
+        Column("pue", Text("PUE", "PUE"), color="#5794f2"),
+        Column("limit_pue", Text("Limit", "限值"), color="red", dashed=True),
+        Column("designed_pue", Text("Design", "设计值"), color="#8e8e8e", dashed=True),
+    ],
+)
+WHERE = Panel(
+    "barchart",
+    Text("Where the overhead is", "非 IT 能耗构成"),
+    Text(
+        "Energy of each class over IT energy in the time range: 1 plus these shares is the PUE.",
+        "所选时段各类能耗与 IT 能耗之比;1 加各项即为 PUE。",
+    ),
+    [
+        database(
+            """
+            SELECT c.load_class, c.kwh / nullif(it_kwh, 0) AS share FROM (
+            SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS facility_kwh, sum(cooling_kwh) AS cooling,
+            sum(power_distribution_kwh) AS power, sum(lighting_kwh) AS lighting, sum(other_kwh) AS other
+            FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
+            AND $__timeFilter(at)) e CROSS JOIN LATERAL (VALUES
+            ('@cooling@', cooling), ('@power_distribution@', power), ('@lighting@', lighting),
+            ('@other@', other),
+            ('@unmetered@', facility_kwh - it_kwh - cooling - power - lighting - other)
+            ) AS c(load_class, kwh) ORDER BY 2 DESC
+            """
+        )
+    ],
+    unit="none",
+    decimals=3,
+    sideways=True,
+    columns=[Column("share", Text("share of IT energy", "与 IT 能耗之比"), color="#3fb5c9")],
+)
+CHANGED = Panel(
+    "table",
+    Text("What changed against the time before", "与上一时段相比的变化"),
+    Text(
+        "Share of each class of the IT energy in the time range, in the equally long time before it, and "
+        "what the difference adds to PUE. Energy stands beside it: idle servers that are switched off save "
+        "energy and raise PUE.",
+        "各类能耗与 IT 能耗之比:所选时段、之前等长时段,以及差值对 PUE 的贡献。"
+        "并列能耗:关停闲置服务器节能,却会抬高 PUE。",
+    ),
+    [
+        database(
+            """
+            SELECT c.load_class, c.kwh AS energy_kwh, c.kwh / now.it_kwh AS share,
+            c.before / nullif(past.it_kwh, 0) AS share_before,
+            c.kwh / now.it_kwh - c.before / nullif(past.it_kwh, 0) AS change
+            FROM (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, sum(cooling_kwh) AS c,
+            sum(power_distribution_kwh) AS p, sum(lighting_kwh) AS l, sum(other_kwh) AS o FROM v_pue
+            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0 AND $__timeFilter(at)) now,
+            (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, sum(cooling_kwh) AS c,
+            sum(power_distribution_kwh) AS p, sum(lighting_kwh) AS l, sum(other_kwh) AS o FROM v_pue
+            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
+            AND at >= $__timeFrom()::timestamptz - ($__timeTo()::timestamptz - $__timeFrom()::timestamptz)
+            AND at < $__timeFrom()::timestamptz) past
+            CROSS JOIN LATERAL (VALUES ('@cooling@', now.c, past.c),
+            ('@power_distribution@', now.p, past.p), ('@lighting@', now.l, past.l),
+            ('@other@', now.o, past.o),
+            ('@unmetered@', now.f - now.it_kwh - now.c - now.p - now.l - now.o,
+            past.f - past.it_kwh - past.c - past.p - past.l - past.o),
+            ('PUE', now.f, past.f)) AS c(load_class, kwh, before)
+            ORDER BY c.load_class = 'PUE' DESC, abs(c.kwh / now.it_kwh
+            - coalesce(c.before / nullif(past.it_kwh, 0), 0)) DESC
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("load_class", Text("Load class", "类别")),
+        Column("energy_kwh", Text("Energy", "能耗"), unit="kwatth", decimals=0),
+        Column("share", Text("Now", "现在"), decimals=3),
+        Column("share_before", Text("Before", "之前"), decimals=3),
+        Column("change", Text("Change of PUE", "PUE 变化"), decimals=3),
+    ],
+)
+POWER = Panel(
+    "timeseries",
+    Text("Power by load class", "分类功率"),
+    Text("Mean power of each newest quarter-hour, live.", "逐刻钟平均功率,实时。"),
+    [
+        prometheus(
+            'wattline_site_power_watts{site="$site",load_class=~"it|cooling|power_distribution|lighting|other"}',
+            "{{load_class}}",
+        )
+    ],
+    unit="watt",
+    stacked=True,
+    fill=40,
+    soft_min=0,
+    columns=class_columns("it", "cooling", "power_distribution", "lighting", "other"),
+)
+ENERGY = Panel(
+    "timeseries",
+    Text("Energy by day and load class", "逐日分类能耗"),
+    Text("From the stored figures, imported years included.", "取自已存数据,含导入的历史。"),
+    [
+        database(
+            """
+            SELECT $__timeGroupAlias(at, '24h'), sum(it_kwh) AS it, sum(cooling_kwh) AS cooling,
+            sum(power_distribution_kwh) AS power_distribution, sum(lighting_kwh) AS lighting,
+            sum(other_kwh) AS other
+            FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND $__timeFilter(at)
+            GROUP BY 1 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="kwatth",
+    decimals=0,
+    stacked=True,
+    bars=True,
+    soft_min=0,
+    columns=class_columns("it", "cooling", "power_distribution", "lighting", "other"),
+)
+BUDGET = Panel(
+    "table",
+    Text("Overhead budget of the year", "全年非 IT 能耗预算"),
+    Text(
+        "What each limit allows in the calendar year, how much is used, and the month in which it runs out.",
+        "各限值下全年允许量、已用量与耗尽月份。",
+    ),
+    [
+        database(
+            """
+            SELECT profile, limit_pue, used_kwh / nullif(allowed_kwh, 0) AS used, used_kwh, allowed_kwh,
+            left_kwh, crossed_in FROM v_budget WHERE site = ${site:sqlstring} ORDER BY limit_pue
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("profile", Text("Limit profile", "限值依据")),
+        Column("limit_pue", Text("Limit", "限值"), decimals=2, width=70),
+        Column("used", Text("Used", "使用率"), unit="percentunit", decimals=1, bar=True),
+        Column("used_kwh", Text("Used so far", "已用"), unit="kwatth", decimals=0),
+        Column("allowed_kwh", Text("Allowed in the year", "全年允许"), unit="kwatth", decimals=0),
+        Column("left_kwh", Text("Left", "剩余"), unit="kwatth", decimals=0),
+        Column("crossed_in", Text("Used up in", "耗尽月"), unit="dateTimeAsIso"),
+    ],
+)
+AIR = Panel(
+    "timeseries",
+    Text("Room temperature", "机房温度"),
+    Text(
+        "Mean of each step by point, of the rooms that are chosen above.",
+        "所选机房各测点的平均温度。",
+    ),
+    [
+        database(
+            """
+            SELECT $__timeGroupAlias(at, $__interval), point AS metric, avg(mean) AS value
+            FROM v_gauge WHERE site = ${site:sqlstring} AND role = 'temperature'
+            AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring}) AND $__timeFilter(at)
+            GROUP BY 1, 2 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="celsius",
+    decimals=1,
+)
+EVENTS = Panel(
+    "table",
+    Text("Alarms and findings", "告警与数据异常"),
+    Text(
+        "What was noticed about the site, newest first: limits that were crossed, and doubts about its data.",
+        "本数据中心的告警与数据疑点,最新在前。",
+    ),
+    [
+        database(
+            """
+            SELECT at, severity, state, what, thing FROM (
+            SELECT started_at AS at, severity, state, rule AS what, site AS thing FROM v_alarms
+            WHERE site = ${site:sqlstring}
+            UNION ALL
+            SELECT start_at, severity, state, kind, coalesce(point, site) FROM v_findings
+            WHERE site = ${site:sqlstring}) e ORDER BY at DESC LIMIT 100
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("at", Text("Since", "开始"), unit="dateTimeAsIso", width=170),
+        Column("severity", Text("Severity", "级别"), states=True, width=90),
+        Column("state", Text("State", "状态"), states=True, width=90),
+        Column("what", Text("What", "内容"), words=True),
+        Column("thing", Text("Where", "位置")),
+    ],
+)
+
+BOARD = Board(
+    "site",
+    Text("Wattline: site", "Wattline:数据中心"),
+    Text(
+        "One site: PUE against its limit, where the overhead is, what changed.",
+        "单个数据中心:PUE 与限值、能耗构成、变化原因。",
+    ),
+    [
+        Row(4, [Cell(p, 4) for p in (NOW, DAY, MONTH, YEAR, YEAR_END, UNCOVERED)]),
+        Row(9, [Cell(PUE_HISTORY, 16), Cell(WHERE, 8)]),
+        Row(7, [Cell(CHANGED, 12), Cell(BUDGET, 12)]),
+        Row(9, [Cell(POWER, 12), Cell(ENERGY, 12)]),
+        Row(9, [Cell(AIR, 12), Cell(EVENTS, 12)]),
+    ],
+    ["site", "room"],
+    "now-7d",
+)

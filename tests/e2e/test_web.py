@@ -1,0 +1,301 @@
+"""The pages over HTTP: what they show, who may see and change what, and in which language."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from app.api.auth import KeyAuthenticator
+from app.domain.access import Grant
+from app.domain.findings import Finding, FindingKind, Severity
+from app.jobs import evaluate
+from app.store import findings, identity, readings, sites
+from app.web import router as pages
+from tests.integration.api_helpers import NOW, START, a_day, client, own_database
+
+PATHS = (
+    "/",
+    "/sites/sh1",
+    "/sites/sh1?window=7d",
+    "/sites/sh1/outlook",
+    "/sites/sh1/meters",
+    "/sites/sh1/findings",
+    "/sites/sh1/findings?state=all",
+    "/sites/sh1/reports",
+    "/sites/sh1/imports",
+    "/meters/main",
+    "/meters/chiller?window=7d",
+    "/alarms",
+    "/alarms?state=all",
+    "/reports",
+    "/imports",
+    "/connect",
+    "/sign-in",
+)
+
+
+@pytest.fixture(scope="module")
+def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
+    """A database for this module, with the estate, a day of readings and its figures."""
+    with own_database(server_url, _template) as engine:
+        a_day(engine)
+        evaluate.run(engine, NOW)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def open_pages(database: sa.Engine) -> Iterator[httpx.Client]:
+    """The pages as the only visitor of this machine sees them."""
+    with client(database, extra=(pages.router,)) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def locked(database: sa.Engine) -> Iterator[httpx.Client]:
+    """The pages where keys are asked."""
+    authenticator = KeyAuthenticator(database, clock=lambda: NOW)
+    with client(database, authenticator=authenticator, extra=(pages.router,)) as http:
+        yield http
+
+
+def form_id(page: httpx.Response) -> str:
+    found = re.search(r'name="form_id" value="([^"]+)"', page.text)
+    assert found is not None, page.text
+    return found[1]
+
+
+@contextmanager
+def signed_in(http: httpx.Client, engine: sa.Engine, *grants: str) -> Iterator[httpx.Client]:
+    """A visitor of their own, signed in with a new key."""
+    with engine.begin() as connection:
+        made = identity.create(connection, "ann", [Grant.parse(g) for g in grants], created_by="test")
+    with httpx.Client(base_url=http.base_url, timeout=30) as visitor:
+        page = visitor.get("/sign-in")
+        sent = {"form_id": form_id(page), "secret": made, "next": "/"}
+        answer = visitor.post("/sign-in", data=sent)
+        assert answer.status_code == 303, answer.text
+        yield visitor
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_page_is_whole_small_and_strict(open_pages: httpx.Client, path: str, language: str) -> None:
+    mark = "&" if "?" in path else "?"
+    page = open_pages.get(f"{path}{mark}lang={language}", follow_redirects=True)
+    assert page.status_code == 200, page.text
+    assert len(page.content) < 100_000
+    assert f'<html lang="{"zh-CN" if language == "zh" else "en"}"' in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"\bstyle=|\bon[a-z]+=\"|javascript:", page.text)
+    assert not re.search(r"(src|href|action)=\"(https?:)?//", page.text)
+    assert not re.search(r">(class|window|state|kind|stage|severity|finding):\w+<", page.text)
+
+
+def test_the_overview_says_verdict_reason_and_belief(open_pages: httpx.Client) -> None:
+    page = open_pages.get("/?lang=en").text
+    assert "within the limit" in page
+    assert "Limit 1.50." in page
+    assert "Largest overhead: Cooling" in page
+    assert "of the time measured" in page
+
+
+def test_a_page_without_a_site_leads_to_the_first_steps(engine: sa.Engine) -> None:
+    with client(engine, extra=(pages.router,)) as http:
+        page = http.get("/?lang=en").text
+    assert "Nothing is measured yet" in page
+    assert 'href="/connect' in page
+
+
+def test_what_is_not_there_is_a_page_too(open_pages: httpx.Client) -> None:
+    for path in ("/sites/none", "/meters/none", "/alarms/999", "/alarms/x", "/static/none.css"):
+        page = open_pages.get(path)
+        assert page.status_code == 404
+        assert "text/html" in page.headers["content-type"]
+
+
+def test_links_keep_the_language_and_the_choice_is_remembered(open_pages: httpx.Client) -> None:
+    with httpx.Client(base_url=open_pages.base_url) as visitor:
+        assert 'href="/sites/sh1?lang=zh"' in visitor.get("/?lang=zh").text
+        assert '<html lang="zh-CN"' in visitor.get("/").text
+
+
+def test_a_form_of_another_page_changes_nothing(open_pages: httpx.Client) -> None:
+    with httpx.Client(base_url=open_pages.base_url) as visitor:
+        visitor.get("/alarms")
+        wrong = {"form_id": "guessed", "site": "sh1", "rule": "", "hours": "1"}
+        assert visitor.post("/silences", data=wrong).status_code == 403
+        right = {**wrong, "form_id": visitor.cookies["wattline_form"]}
+        foreign = visitor.post("/silences", data=right, headers={"Origin": "https://evil.example"})
+        assert foreign.status_code == 403
+        assert visitor.post("/silences", data=right).status_code == 303
+
+
+def test_a_silence_is_listed_and_can_be_ended(open_pages: httpx.Client) -> None:
+    with httpx.Client(base_url=open_pages.base_url) as visitor:
+        token = form_id(visitor.get("/alarms"))
+        made = {"form_id": token, "site": "sh1", "rule": "", "hours": "4", "comment": "chiller service"}
+        assert visitor.post("/silences", data=made).status_code == 303
+        page = visitor.get("/alarms").text
+        assert "chiller service" in page
+        number = re.findall(r"/silences/(\d+)/end", page)[-1]
+        assert visitor.post(f"/silences/{number}/end", data={"form_id": token}).status_code == 303
+        assert f"/silences/{number}/end" not in visitor.get("/alarms").text
+
+
+def test_a_finding_is_marked_as_seen(database: sa.Engine, open_pages: httpx.Client) -> None:
+    found = Finding(FindingKind.GAP, "main.kwh", START, NOW, Severity.WARNING, 12.0, {"hours": 3.5})
+    with database.begin() as connection:
+        stored = sites.load(connection)
+        scope = findings.Scope(
+            stored.site_id["sh1"], [stored.point_id["main.kwh"]], list(FindingKind), START, NOW
+        )
+        findings.replace(connection, scope, [found], dict(stored.point_id))
+    with httpx.Client(base_url=open_pages.base_url) as visitor:
+        page = visitor.get("/sites/sh1/findings?lang=en")
+        assert ">gap<" in page.text
+        action = re.search(r'action="(/sites/sh1/findings/\d+/acknowledge)"', page.text)
+        assert action is not None
+        assert visitor.post(action[1], data={"form_id": form_id(page)}).status_code == 303
+        assert action[1] not in visitor.get("/sites/sh1/findings").text
+
+
+# -- import ---------------------------------------------------------------------------------------------
+
+FILE = b"time,main kWh\n2026-02-01 00:00,10\n2026-02-01 00:15,12\n2026-02-01 00:30,abc\n"
+
+
+def uploaded(visitor: httpx.Client) -> tuple[httpx.Response, str, str]:
+    token = form_id(visitor.get("/sites/sh1/imports"))
+    page = visitor.post(
+        "/sites/sh1/imports?lang=en", data={"form_id": token}, files={"file": ("old.csv", FILE)}
+    )
+    assert page.status_code == 200, page.text
+    ticket = re.search(r'action="(/sites/sh1/imports/[\w-]+)"', page.text)
+    assert ticket is not None
+    return page, ticket[1], token
+
+
+def stored_rows(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        number = sites.load(connection).point_id["main.kwh"]
+        return len(readings.load(connection, number, START.replace(month=1), START))
+
+
+def test_an_upload_is_looked_at_corrected_and_confirmed(
+    database: sa.Engine, open_pages: httpx.Client
+) -> None:
+    with httpx.Client(base_url=open_pages.base_url, timeout=30) as visitor:
+        page, address, token = uploaded(visitor)
+        assert 'name="column.1" value="main kWh"' in page.text
+        chosen = {
+            "form_id": token,
+            "mapping": "",
+            "column.1": "main kWh",
+            "before.1": "?",
+            "point.1": "main.kwh",
+            "action": "look",
+        }
+        look = visitor.post(address, data=chosen)
+        assert "2 readings would be stored, 1 rows or cells refused" in look.text
+        assert "abc" in look.text
+        assert stored_rows(database) == 0
+        done = visitor.post(address, data={**chosen, "action": "import"})
+        assert done.status_code == 200, done.text
+        assert "is imported" in done.text
+        assert stored_rows(database) == 2
+        assert visitor.post(address, data=chosen).status_code == 404
+
+
+def test_a_mapping_that_is_no_yaml_is_answered_with_the_reason(open_pages: httpx.Client) -> None:
+    with httpx.Client(base_url=open_pages.base_url, timeout=30) as visitor:
+        _, address, token = uploaded(visitor)
+        look = visitor.post(address, data={"form_id": token, "mapping": "columns: [", "action": "look"})
+        assert "not YAML" in look.text
+        assert visitor.post(address, data={"form_id": token, "action": "drop"}).status_code == 303
+
+
+def test_a_file_of_nothing_is_answered_with_the_reason(open_pages: httpx.Client) -> None:
+    with httpx.Client(base_url=open_pages.base_url, timeout=30) as visitor:
+        token = form_id(visitor.get("/sites/sh1/imports"))
+        page = visitor.post("/sites/sh1/imports", data={"form_id": token}, files={"file": ("x.csv", b"")})
+        assert page.status_code == 200
+        assert "x.csv" in page.text
+        assert visitor.post("/sites/sh1/imports", data={"form_id": token}).status_code == 422
+
+
+# -- connect --------------------------------------------------------------------------------------------
+
+
+def test_an_address_where_nothing_answers_says_so(open_pages: httpx.Client, free_port: int) -> None:
+    with httpx.Client(base_url=open_pages.base_url, timeout=60) as visitor:
+        token = form_id(visitor.get("/connect"))
+        asked = {"form_id": token, "host": "127.0.0.1", "protocol": "modbus", "port": str(free_port)}
+        page = visitor.post("/connect?lang=en", data=asked)
+    assert page.status_code == 200
+    assert "Nothing was recognised" in page.text
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+# -- who ------------------------------------------------------------------------------------------------
+
+
+def test_strangers_are_sent_to_the_sign_in_and_back(locked: httpx.Client) -> None:
+    answer = locked.get("/sites/sh1")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/sign-in?next=/sites/sh1"
+    assert locked.get("/sign-in?next=/sites/sh1").status_code == 200
+
+
+def test_a_wrong_key_is_told_and_gives_no_cookie(locked: httpx.Client) -> None:
+    with httpx.Client(base_url=locked.base_url) as visitor:
+        token = form_id(visitor.get("/sign-in"))
+        for secret in ("wl_wrong_key", "nonsense", "wl_a; b", ""):
+            answer = visitor.post("/sign-in", data={"form_id": token, "secret": secret})
+            assert answer.status_code == 401
+            assert "wattline_key" not in visitor.cookies
+
+
+def test_a_key_signs_in_with_a_cookie_that_scripts_and_other_sites_do_not_get(
+    database: sa.Engine, locked: httpx.Client
+) -> None:
+    with signed_in(locked, database, "viewer") as visitor:
+        cookie = next(c for c in visitor.cookies.jar if c.name == "wattline_key")
+        assert cookie.has_nonstandard_attr("HttpOnly")
+        assert cookie.get_nonstandard_attr("SameSite") == "strict"
+        page = visitor.get("/sites/sh1?lang=en")
+        assert page.status_code == 200
+        assert "Sign out" in page.text
+        assert visitor.post("/sign-out", data={"form_id": form_id(page)}).status_code == 303
+        assert visitor.get("/").status_code == 303
+
+
+def test_other_sites_do_not_exist_and_viewers_change_nothing(
+    database: sa.Engine, locked: httpx.Client
+) -> None:
+    with signed_in(locked, database, "viewer:site/sh1") as visitor:
+        assert visitor.get("/sites/bj1").status_code == 404
+        assert visitor.get("/meters/bj.main").status_code == 404
+        assert "bj1" not in visitor.get("/").text
+        token = visitor.cookies["wattline_form"]
+        silence = {"form_id": token, "site": "sh1", "hours": "1"}
+        assert visitor.post("/silences", data=silence).status_code == 403
+        assert visitor.post("/connect", data={"form_id": token, "host": "127.0.0.1"}).status_code == 403
+        file = {"file": ("old.csv", FILE)}
+        assert visitor.post("/sites/sh1/imports", data={"form_id": token}, files=file).status_code == 403
+        assert 'type="file"' not in visitor.get("/sites/sh1/imports").text
+        assert 'action="/silences"' not in visitor.get("/alarms").text

@@ -1,0 +1,183 @@
+"""The pages of the demo in a real browser: live, accessible, silent on the console, no other host asked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.processes import Running, running
+from tests.waiting import until
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="install the development packages: make install")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent; install the package chromium"),
+]
+
+PATHS = (
+    "/",
+    "/sites/sh1",
+    "/sites/sh1/outlook",
+    "/sites/sh1/meters",
+    "/meters/sh1-utility-a",
+    "/sites/sh1/findings",
+    "/sites/sh1/reports",
+    "/sites/sh1/imports",
+    "/alarms",
+    "/connect",
+    "/sign-in",
+    "/sites/none",
+)
+VISITORS = {
+    "light, English, desktop": {"color_scheme": "light", "locale": "en", "width": 1360},
+    "dark, Chinese, phone": {"color_scheme": "dark", "locale": "zh-CN", "width": 390},
+}
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Running]:
+    """The demo with two days of history, once its figures are there."""
+    with tempfile.TemporaryDirectory(prefix="wattline-web-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        environment = {"WATTLINE_DATA_DIR": str(folder / "data"), "WATTLINE_DEMO_DAYS": "2"}
+        with running(["demo", "--no-browser", "--port", "0"], environment, folder) as process:
+            until(lambda: "history is loaded" in process.log.read_text(), 120, "the history")
+            until(lambda: ">1." in process.get("/").text, 120, "a PUE on the first page")
+            yield process
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser."""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visit(chromium: Any, base: str, look: dict[str, Any]) -> Iterator[tuple[Any, list[str]]]:
+    """A page, and what was said on its console or asked of other hosts."""
+    context = chromium.new_context(
+        color_scheme=look["color_scheme"],
+        locale=look["locale"],
+        viewport={"width": look["width"], "height": 820},
+    )
+    page, complaints = context.new_page(), []
+    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(base) else complaints.append(f"asked {r.url}"))
+    yield page, complaints
+    context.close()
+
+
+@pytest.mark.parametrize("look", VISITORS.values(), ids=VISITORS.keys())
+def test_every_page_is_accessible_quiet_and_fits(demo: Running, chromium: Any, look: dict[str, Any]) -> None:
+    with visit(chromium, demo.base, look) as (page, complaints):
+        for path in PATHS:
+            page.goto(demo.base + path)
+            page.wait_for_load_state("networkidle")
+            found = axe.Axe().run(page).response["violations"]
+            grave = [v for v in found if v["impact"] in ("serious", "critical")]
+            assert not [(v["id"], v["nodes"][0]["html"]) for v in grave], path
+            too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert too_wide <= 0, path
+        assert all("404" in text for text in complaints), complaints  # the page that is not there
+
+
+def test_live_parts_follow_and_rest_while_the_tab_is_hidden(demo: Running, chromium: Any) -> None:
+    with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, _):
+        page.goto(demo.base + "/sites/sh1/meters")
+        page.evaluate("document.querySelector('#meters h2').textContent = 'old'")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        sync_api.expect(page.locator("#meters h2")).not_to_have_text("old")
+        sync_api.expect(page.locator("#live-status")).to_contain_text("live")
+        page.route("**/meters*", lambda route: route.abort())
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        sync_api.expect(page.locator("#live-status")).to_contain_text("figures are old")
+        page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
+        asked: list[str] = []
+        page.on("request", lambda r: asked.append(r.url))
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert not asked
+
+
+def test_theme_language_and_period_are_kept(demo: Running, chromium: Any) -> None:
+    with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, complaints):
+        page.goto(demo.base + "/sites/sh1?window=7d")
+        page.click("#theme")
+        page.click("text=中文")
+        page.wait_for_load_state("networkidle")
+        assert page.get_attribute("html", "data-theme") == "dark"
+        assert page.get_attribute("html", "lang") == "zh-CN"
+        assert "window=7d" in page.url
+        assert page.locator(".tile[aria-current]").inner_text().startswith("7 天")
+        assert not complaints
+
+
+def test_a_meter_is_recognised_and_its_configuration_follows_the_picks(demo: Running, chromium: Any) -> None:
+    with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, complaints):
+        page.goto(demo.base + "/connect")
+        page.fill("[name=host]", "127.0.0.1")
+        page.fill("[name=port]", str(_modbus_port(demo)))
+        page.select_option("[name=protocol]", "modbus")
+        page.click("form[action='/connect'] button[type=submit]")
+        page.wait_for_selector("pre", timeout=120_000)
+        assert "collector: {kind: modbus" in page.inner_text("pre")
+        page.uncheck("[name=pick][value=power_kw]")
+        page.select_option("[name='role.energy_import_kwh']", "cooling")
+        page.click("text=Write the configuration again")
+        page.wait_for_load_state("networkidle")
+        assert "role: cooling" in page.inner_text("pre")
+        assert "channel: power_kw" not in page.inner_text("pre")
+        assert not complaints
+
+
+def _modbus_port(demo: Running) -> int:
+    """Port of a simulated Modbus meter, as the demo's own polling names it."""
+    meters = demo.json_of("/api/v1/sites/sh1/meters")["meters"]
+    assert any(m["collector"] == "modbus" for m in meters)
+    return next(port for port in _listening(demo) if _is_modbus(port))
+
+
+def _listening(demo: Running) -> list[int]:
+    """Ports on which the demo listens, by the kernel's table."""
+    own = {
+        found[1]
+        for link in Path(f"/proc/{demo.process.pid}/fd").iterdir()
+        if (found := re.match(r"socket:\[(\d+)\]", _target(link)))
+    }
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in own]
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except FileNotFoundError:  # closed meanwhile
+        return ""
+
+
+def _is_modbus(port: int) -> bool:
+    """Whether unit 1 there answers to a read of its vendor name as a Modbus device does."""
+    asked = bytes([0, 1, 0, 0, 0, 5, 1, 0x2B, 0x0E, 1, 0])
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as link:
+        link.sendall(asked)
+        link.settimeout(2)
+        try:
+            answer = link.recv(64)
+        except TimeoutError:
+            return False
+    return answer[:4] == asked[:4] and b"Schneider" in answer

@@ -1,0 +1,162 @@
+"""Configuration files, checked by the programs that read them and against each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana.demo import free_port, program, wait
+from tests.programs import need_program
+
+ROOT = Path(__file__).parents[2]
+GRAFANA = ROOT / "grafana"
+RULES = sorted((GRAFANA / "prometheus" / "rules").glob("*.yml"))
+PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*")
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def run(*command: Path | str) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    groups = [group for path in RULES for group in read(path)["groups"]]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_promtool_takes_the_rules_and_their_unit_tests() -> None:
+    promtool = need_program("promtool", "prometheus")
+    run(promtool, "check", "rules", *RULES)
+    run(promtool, "test", "rules", GRAFANA / "prometheus" / "tests" / "alerts.yml")
+
+
+def test_promtool_takes_the_configuration() -> None:
+    run(need_program("promtool", "prometheus"), "check", "config", "--syntax-only", _prometheus())
+
+
+def _prometheus() -> Path:
+    return GRAFANA / "prometheus" / "prometheus.yml"
+
+
+def test_every_alert_has_a_unit_test_and_a_runbook_entry() -> None:
+    tested = (GRAFANA / "prometheus" / "tests" / "alerts.yml").read_text("utf-8")
+    headings = re.findall(r"^## (\w+)$", (GRAFANA / "RUNBOOK.md").read_text("utf-8"), re.MULTILINE)
+    assert set(headings) == set(alerts())
+    for name, rule in alerts().items():
+        assert f"alertname: {name}" in tested
+        assert rule["annotations"]["runbook"] == f"grafana/RUNBOOK.md#{name.lower()}"
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert re.search(r"[\u4e00-\u9fff]", rule["annotations"]["summary_zh"])
+
+
+def test_grafana_has_the_same_alerts_with_no_data_and_errors_decided() -> None:
+    groups = read(GRAFANA / "provisioning" / "alerting" / "rules.yaml")["groups"]
+    rules = {rule["title"]: rule for group in groups for rule in group["rules"]}
+    assert set(rules) == set(alerts())
+    assert len({rule["uid"] for rule in rules.values()}) == len(rules)
+    for name, rule in rules.items():
+        assert rule["noDataState"] == "OK"
+        assert rule["execErrState"] == "Error"
+        assert rule["for"] == alerts()[name].get("for", "0s")
+        assert rule["condition"] in {step["refId"] for step in rule["data"]}
+        assert "$" not in str(rule["data"]), "a dollar sign would be taken for a variable of the environment"
+        assert not re.search(r"site\w*:wattline", rule["data"][0]["model"]["expr"]), "needs a recording rule"
+
+
+def test_data_sources_are_those_that_rules_and_boards_use() -> None:
+    sources = read(GRAFANA / "provisioning" / "datasources" / "wattline.yaml")["datasources"]
+    by_type = {source["type"]: source for source in sources}
+    assert by_type["grafana-postgresql-datasource"]["jsonData"]["timescaledb"] is True
+    assert by_type["grafana-postgresql-datasource"]["user"] == "wattline_reader"
+    assert by_type["prometheus"]["uid"] == "wattline-prometheus"
+
+
+def test_amtool_takes_the_configuration_and_alertmanager_runs_with_it(tmp_path: Path) -> None:
+    config = GRAFANA / "alertmanager" / "alertmanager.yml"
+    run(need_program("amtool", "prometheus-alertmanager"), "check-config", config)
+    port = free_port()
+    command = [
+        str(need_program("prometheus-alertmanager")),
+        f"--config.file={config}",
+        f"--storage.path={tmp_path}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    log = tmp_path / "alertmanager.log"
+    with program(command, log):
+        wait(lambda: "Listening on" in log.read_text() or "address=127" in log.read_text(), "Alertmanager")
+        status = run(
+            need_program("amtool", "prometheus-alertmanager"),
+            f"--alertmanager.url=http://127.0.0.1:{port}",
+            "config",
+            "show",
+        )
+    assert "receiver: operators" in status
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = read(ROOT / "compose.yaml")
+    return found
+
+
+def test_images_are_pinned_and_containers_are_hardened(compose: dict[str, Any]) -> None:
+    assert {"timescaledb", "wattline-api", "wattline-worker", "prometheus", "alertmanager", "grafana"} <= set(
+        compose["services"]
+    )
+    for name, service in compose["services"].items():
+        assert PINNED.fullmatch(service["image"]), name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert not service["user"].startswith("0"), name
+        assert "/tmp" in service["tmpfs"], name
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:"), "published to the machine only"
+
+
+def test_secrets_come_from_files_and_every_service_says_whether_it_is_well(compose: dict[str, Any]) -> None:
+    assert all(set(secret) == {"file"} for secret in compose["secrets"].values())
+    for name, service in compose["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            is_secret = re.search("PASSWORD|TOKEN|URL", variable)
+            assert not is_secret or value.startswith("/run/secrets/"), variable
+        assert set(service.get("secrets", ())) <= set(compose["secrets"]), name
+        checked = service.get("healthcheck") or service["image"].startswith("wattline")
+        assert checked, name
+        for condition in service.get("depends_on", {}):
+            assert condition in compose["services"]
+
+
+def test_what_the_containers_mount_is_there(compose: dict[str, Any]) -> None:
+    yours = {"./site.yaml"}
+    for service in compose["services"].values():
+        for mount in service.get("volumes", ()):
+            source = mount.split(":")[0]
+            assert source in yours or source in compose["volumes"] or (ROOT / source).exists(), mount
+
+
+def test_secrets_that_files_name_are_given_to_their_service(compose: dict[str, Any]) -> None:
+    for service, paths in {
+        "prometheus": [_prometheus()],
+        "alertmanager": [GRAFANA / "alertmanager" / "alertmanager.yml"],
+        "grafana": sorted((GRAFANA / "provisioning").rglob("*.yaml")),
+    }.items():
+        for path in paths:
+            used = set(re.findall(r"/run/secrets/(\w+)", path.read_text("utf-8")))
+            assert used <= set(compose["services"][service]["secrets"]), path.name
+
+
+def test_scrape_targets_are_services(compose: dict[str, Any]) -> None:
+    targets = re.findall(r"\[([\w-]+):\d+\]", _prometheus().read_text("utf-8"))
+    assert set(targets) - {"localhost"} <= set(compose["services"])

@@ -1,0 +1,151 @@
+"""``/metrics``: the names that boards and rules rely on, in a form that Prometheus accepts."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import config
+from app.jobs import evaluate
+from app.store import sites, tables
+from app.store.engine import make_engine
+from app.telemetry import MeterState, Telemetry
+from tests.integration.api_helpers import ESTATE, NOW, a_day, client, own_database, sent
+from tests.programs import need_program
+
+Samples = dict[tuple[str, ...], float]
+
+
+@pytest.fixture(scope="module")
+def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
+    """A database for this module, with the estate, a day of readings and its evaluation."""
+    with own_database(server_url, _template) as engine:
+        a_day(engine)
+        evaluate.run(engine, NOW)
+        yield engine
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry()
+
+
+@pytest.fixture
+def http(database: sa.Engine, telemetry: Telemetry) -> Iterator[httpx.Client]:
+    with client(database, telemetry=telemetry) as http:
+        yield http
+
+
+def scrape(http: httpx.Client) -> dict[str, Samples]:
+    """Samples by name, then by label values in the order of the label names."""
+    answer = http.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found: dict[str, Samples] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            values = tuple(value for _, value in sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[values] = sample.value
+    return found
+
+
+def test_figures_are_in_base_units(http: httpx.Client) -> None:
+    page = scrape(http)
+    assert page["wattline_site_pue_ratio"]["sh1", "24h"] == pytest.approx(1.4)
+    assert page["wattline_site_pue_limit_ratio"]["cbrc_13fyp", "sh1"] == 1.5
+    assert page["wattline_site_pue_limit_ratio"]["cbrc_13fyp", "bj1"] == 2.0
+    assert page["wattline_site_power_watts"]["it", "sh1"] == pytest.approx(500_000)
+    assert page["wattline_site_energy_joules_total"]["facility", "sh1"] == pytest.approx(16_800 * 3.6e6)
+    assert page["wattline_site_coverage_ratio"]["sh1", "24h"] == 1.0
+    assert page["wattline_site_it_load_ratio"]["sh1",] == pytest.approx(0.5)
+    assert page["wattline_meter_up"]["main", "sh1"] == 1.0
+    last = page["wattline_meter_last_reading_timestamp_seconds"]["main", "sh1"]
+    assert last == (NOW - timedelta(minutes=3)).timestamp()
+    assert "wattline_build_info" in page
+
+
+def test_a_pue_that_cannot_be_said_is_absent(http: httpx.Client) -> None:
+    page = scrape(http)
+    assert ("sh1", "12mo") not in page["wattline_site_pue_ratio"]
+    assert page["wattline_site_coverage_ratio"]["sh1", "12mo"] < 0.01
+
+
+def test_what_lives_in_the_process_is_added_at_the_scrape(http: httpx.Client, telemetry: Telemetry) -> None:
+    scrape(http)
+    telemetry.meter_states = lambda: {"main": MeterState(up=False, poll_duration_s=0.25)}
+    telemetry.spools = lambda: {"poller": 7}
+    http.post("/api/v1/readings", json=sent([24 * 60 + 1], start_kwh=16_800))
+    page = scrape(http)
+    assert page["wattline_meter_up"]["main", "sh1"] == 0.0
+    assert page["wattline_meter_poll_duration_seconds"]["main", "sh1"] == 0.25
+    assert page["wattline_spool_readings"]["poller",] == 7
+    assert page["wattline_readings_stored_total"]["sh1",] == 1
+    assert page["wattline_http_requests_total"]["POST", "/readings", "200"] == 1
+
+
+def test_alarms_and_drops_are_counted(engine: sa.Engine) -> None:
+    a_day(engine)
+    with engine.begin() as connection:
+        for site, fired, resolved in ((1, NOW, None), (1, NOW, NOW), (1, None, None), (0, NOW, None)):
+            alarm = {
+                "site_id": site,
+                "rule": "limit",
+                "severity": "critical",
+                "state": "firing",
+                "fingerprint": f"{site} {fired} {resolved}",
+                "started_at": NOW,
+                "fired_at": fired,
+                "resolved_at": resolved,
+            }
+            connection.execute(sa.insert(tables.alarms).values(alarm))
+        for site_id in (1, None):
+            drop = {"site_id": site_id, "collector": "poller", "reason": "full", "readings": 5}
+            connection.execute(sa.insert(tables.dropped_readings).values(drop))
+    with client(engine) as http:
+        page = scrape(http)
+    assert page["wattline_alarms_active"] == {("limit", "critical", "sh1"): 1, ("limit", "critical", ""): 1}
+    assert page["wattline_readings_dropped_total"] == {("full", "sh1"): 5, ("full", ""): 5}
+
+
+def test_counters_do_not_fall_when_the_past_is_corrected(http: httpx.Client, telemetry: Telemetry) -> None:
+    before = scrape(http)["wattline_site_energy_joules_total"]["facility", "sh1"]
+    lower = [replace(f, energy_kwh={"facility": 1.0}) for f in telemetry.figures()]
+    telemetry.show(lower, NOW)
+    assert scrape(http)["wattline_site_energy_joules_total"]["facility", "sh1"] == before
+
+
+def test_gone_meters_disappear(engine: sa.Engine, telemetry: Telemetry) -> None:
+    a_day(engine)
+    with client(engine, telemetry=telemetry) as http:
+        assert ("chiller", "sh1") in scrape(http)["wattline_meter_up"]
+        shorter = ESTATE[: ESTATE.index("      - id: chiller")] + ESTATE[ESTATE.index("  - id: bj1") :]
+        with engine.begin() as connection:
+            sites.sync(connection, config.parse(shorter).estate)
+        telemetry.refresh(engine, NOW)
+        assert ("chiller", "sh1") not in scrape(http)["wattline_meter_up"]
+
+
+def test_promtool_finds_nothing_to_say(http: httpx.Client) -> None:
+    promtool = str(need_program("promtool", "prometheus"))
+    page = http.get("/metrics").content
+    done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_last_figures_stay_while_the_database_is_away(
+    http: httpx.Client, database: sa.Engine, telemetry: Telemetry
+) -> None:
+    before = scrape(http)["wattline_site_pue_ratio"]
+    away = make_engine("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+    with client(away, telemetry=telemetry) as broken:
+        assert scrape(broken)["wattline_site_pue_ratio"] == before
+    with client(away, telemetry=telemetry, clock=lambda: NOW + timedelta(hours=1)) as broken:
+        assert scrape(broken)["wattline_site_pue_ratio"] == before
+    away.dispose()

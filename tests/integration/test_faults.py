@@ -1,0 +1,229 @@
+"""What must not break the store: poison, silence, kill -9, failover. What was acknowledged is there once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.errors import StoreUnavailable
+from app.store import engine as stores
+from app.store import migrate, readings
+from app.store.embedded import EmbeddedServer
+from app.store.place import find_place
+from app.store.quarantine import ingest_safely
+from collectors.simulated.fault_proxy import FaultProxy
+from tests.integration.test_engine import address, through
+from tests.integration.test_readings import batch, everything, ingest, queue
+
+MakeEngine = Callable[..., sa.Engine]
+KILLS = int(os.environ.get("WATTLINE_TEST_KILLS", "8"))
+
+
+# -- any order, any repetition -----------------------------------------------------------------------
+
+ROWS = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 6).map(lambda d: d * 5 * 1440), st.sampled_from([1.0, 2.0])),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(ROWS, max_size=5))
+def test_any_interleaving_keeps_the_first_value_of_every_key(
+    engine: sa.Engine, batches: list[list[tuple[int, int, float]]]
+) -> None:
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("TRUNCATE readings, rollup_queue, reading_conflicts"))
+    expected: dict[tuple[int, float], float] = {}
+    for rows in batches:
+        new = len({(p, m) for p, m, _ in rows} - set(expected))
+        for point, minute, value in rows:
+            expected.setdefault((point, minute), value)
+        differing = sum(expected[p, m] != v for p, m, v in rows)
+        assert ingest(engine, batch(*rows)) == (new, len(rows) - new - differing, differing)
+    assert everything(engine) == [(p, m, v) for (p, m), v in sorted(expected.items())]
+    spans = queue(engine)
+    assert all(any(p == q and start <= m <= end for q, start, end in spans) for p, m in expected)
+
+
+# -- poison ------------------------------------------------------------------------------------------
+
+
+def test_a_reading_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.Engine) -> None:
+    rows = batch(*((1, m, float(m)) for m in range(100)))
+    rows.at_us[[17, 60]] = 10**18
+
+    done = ingest_safely(engine, rows, "modbus", site_id=None)
+    assert (done.stored.accepted, done.quarantined) == (98, 2)
+    with stores.connect(engine) as connection:
+        ledger = connection.execute(
+            sa.text("SELECT collector, reason, readings, detail FROM dropped_readings ORDER BY id")
+        ).all()
+    assert [(r.collector, r.readings, r.detail["value"]) for r in ledger] == [
+        ("modbus", 1, "17.0"),
+        ("modbus", 1, "60.0"),
+    ]
+    assert all(r.reason for r in ledger)
+
+
+def test_a_fault_of_the_server_is_not_blamed_on_readings(engine: sa.Engine) -> None:
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("DROP TABLE rollup_queue"))
+    with pytest.raises(sa.exc.ProgrammingError, match="rollup_queue"):
+        ingest_safely(engine, batch((1, 0, 1.0), (1, 1, 1.0)), "modbus")
+    assert everything(engine) == []
+
+
+# -- silence -----------------------------------------------------------------------------------------
+
+
+async def test_a_socket_that_goes_silent_within_a_batch_ends_in_an_error_and_nothing_is_doubled(
+    database_url: str, engine: sa.Engine, make_test_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "PATIENCE_MARGIN_S", 0.2)
+    rows = batch(*((1, m, 1.0) for m in range(50)))
+    async with FaultProxy(*address(database_url)) as proxy:
+        shaky = make_test_engine(through(database_url, proxy.port), statement_timeout_s=0.5)
+        await asyncio.to_thread(ingest, shaky, batch((9, 0, 1.0)))
+
+        @sa.event.listens_for(shaky, "commit")
+        def _lose_the_answer(_: sa.Connection) -> None:
+            proxy.faults.drop = True
+
+        with pytest.raises(StoreUnavailable, match="no answer"):
+            await asyncio.to_thread(ingest, shaky, rows)
+    again = ingest(engine, rows)
+
+    assert again in [(0, 50, 0), (50, 0, 0)]
+    assert len(everything(engine)) == 51
+
+
+# -- kill -9 -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lasting_server(data_dir: Path) -> Iterator[EmbeddedServer]:
+    """A server of the test's own, as durable as the real one."""
+    with EmbeddedServer(data_dir) as server:
+        yield server
+
+
+def until_stored(engine: sa.Engine, rows: readings.ReadingColumns) -> None:
+    """Send a batch as the service does: again after every outage."""
+    while True:
+        try:
+            ingest(engine, rows)
+        except StoreUnavailable:
+            stores.wait_until_up(engine, 60, pause_s=0.05)
+        else:
+            return
+
+
+@pytest.mark.timeout(60 + 5 * KILLS)
+def test_postgres_is_killed_again_and_again_during_ingest(
+    lasting_server: EmbeddedServer, make_test_engine: MakeEngine
+) -> None:
+    """The kill comes before another statement of the batch each time, the commit included."""
+    engine = make_test_engine(lambda: lasting_server.url)
+    stores.wait_until_up(engine)
+    migrate.upgrade(engine)
+    countdown = [-1]
+
+    def kill_in_time(*_: object) -> None:
+        countdown[0] -= 1
+        if countdown[0] == 0 and lasting_server.pid:
+            os.kill(lasting_server.pid, signal.SIGKILL)
+
+    for event in ("before_cursor_execute", "commit"):
+        sa.event.listen(engine, event, kill_in_time)
+    for number in range(KILLS):
+        countdown[0] = 1 + number % 5
+        until_stored(engine, batch(*((p, number * 10 + m, float(m)) for p in (1, 2) for m in range(10))))
+        assert countdown[0] <= 0
+
+    until_stored(engine, batch((3, 0, 0.0)))  # the last kill may still be on its way
+    expected = [(p, 10.0 * n + m, float(m)) for p in (1, 2) for n in range(KILLS) for m in range(10)]
+    assert everything(engine) == [*expected, (3, 0.0, 0.0)]
+    covered = {(p, minute) for p, start, end in queue(engine) for minute in np.arange(start, end + 1)}
+    assert covered >= {(p, minute) for p, minute, _ in expected}
+
+
+# -- failover ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(data_dir: Path) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
+    """A primary and its synchronous standby, by streaming replication."""
+    first, second = data_dir / "a", data_dir / "b"
+    with EmbeddedServer(first) as primary:
+        _copy_cluster(primary, first, second)
+        admin = primary.url.replace("//wattline:", "//postgres:")
+        with EmbeddedServer(second, settings={"primary_conninfo": admin}) as standby:
+            with psycopg.connect(admin, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                connection.execute("SELECT pg_reload_conf()")
+            yield primary, standby
+
+
+def _copy_cluster(primary: EmbeddedServer, first: Path, second: Path) -> None:
+    place = find_place(first)
+    target = find_place(second).cluster
+    admin = primary.url.replace("//wattline:", "//postgres:")
+    command = [str(place.bin_dir / "pg_basebackup"), "-D", str(target), "-d", admin, "--checkpoint=fast"]
+    subprocess.run(command, check=True, capture_output=True)
+    (target / "standby.signal").touch()
+    for path in (target, *target.rglob("*")):
+        os.chown(path, place.user.uid, place.user.gid)
+    shutil.copy(first / "postgres.password", second / "postgres.password")
+
+
+def both(primary: EmbeddedServer, standby: EmbeddedServer) -> str:
+    (host, port), (_, other) = address(primary.url), address(standby.url)
+    return primary.url.replace(f"@{host}:{port}", f"@{host}:{port},{host}:{other}")
+
+
+def test_a_failover_in_the_middle_of_a_batch_loses_nothing(
+    pair: tuple[EmbeddedServer, EmbeddedServer], make_test_engine: MakeEngine
+) -> None:
+    primary, standby = pair
+    engine = make_test_engine(both(primary, standby))
+    migrate.upgrade(engine)
+    ingest(engine, batch((1, 0, 1.0)))
+    with stores.connect(engine) as connection:
+        readings.ingest(connection, batch((1, 1, 2.0)))
+        primary.stop()
+        with pytest.raises(StoreUnavailable):
+            connection.commit()
+    with pytest.raises(StoreUnavailable, match=r"read-only|standby|writable"):
+        stores.wait_until_up(engine, 0.1, pause_s=0.05)
+    with psycopg.connect(standby.url.replace("//wattline:", "//postgres:"), autocommit=True) as admin:
+        admin.execute("SELECT pg_promote()")
+        admin.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+        admin.execute("SELECT pg_reload_conf()")
+    until_stored(engine, batch((1, 1, 2.0)))
+    until_stored(engine, batch((1, 0, 1.0), (1, 2, 3.0)))
+
+    assert everything(engine) == [(1, 0, 1.0), (1, 1, 2.0), (1, 2, 3.0)]
+
+
+def test_the_ledger_keeps_what_json_cannot_say(engine: sa.Engine) -> None:
+    rows = batch((1, 0, float("nan")))
+    rows.at_us[0] = 10**18
+    ingest_safely(engine, rows, "api")
+    with stores.connect(engine) as connection:
+        detail = connection.execute(sa.text("SELECT detail::text FROM dropped_readings")).scalar_one()
+    assert json.loads(detail)["value"] == "nan"

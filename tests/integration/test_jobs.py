@@ -1,0 +1,249 @@
+"""The jobs on a real database: ingest with its ledger, watched folders, evaluation, the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from app import config
+from app.domain.reading import Reading
+from app.domain.site import Estate
+from app.errors import StoreUnavailable
+from app.jobs import evaluate, rollup
+from app.jobs.ingest import Ingest
+from app.jobs.poll import Polling
+from app.jobs.scheduler import Guarded, Job, Scheduler
+from app.jobs.watch import Folders
+from app.jobs.worker import Worker
+from app.store import energy, readings, sites
+from collectors.profile import load_profile
+from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
+from collectors.spool import Limits, Spool
+from tests.waiting import until
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+SITE = """
+institutions: [{id: bank, institution_class: joint_stock}]
+sites:
+  - id: sh1
+    institution: bank
+    time_zone: Asia/Shanghai
+    meters:
+      - id: main
+        points: [{id: main.kwh, role: facility, kind: register}]
+      - id: ups
+        points: [{id: ups.kwh, role: it_pdu_output, kind: register}]
+"""
+
+
+@pytest.fixture
+def estate(engine: sa.Engine) -> Estate:
+    """The site, declared."""
+    declared = config.parse(SITE).estate
+    with engine.begin() as connection:
+        sites.sync(connection, declared)
+    return declared
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "spool.sqlite", Limits(readings=100))
+    yield spool
+    spool.close()
+
+
+def scalar(engine: sa.Engine, query: str) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(sa.text(query)).scalar_one() or 0)
+
+
+def register(point: str, count: int, kw: float = 100.0) -> list[Reading]:
+    return [Reading(point, START + timedelta(minutes=15 * i), kw / 4 * i) for i in range(count)]
+
+
+# -- ingest ------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_stored_is_counted_and_the_rest_is_stored(engine: sa.Engine, estate: Estate) -> None:
+    told: list[int] = []
+    ingest = Ingest(engine, "poller", on_stowed=lambda s: told.append(s.by_site["sh1"]))
+    bad = [
+        Reading("main.kwh", START + timedelta(days=1), math.nan),
+        Reading("main.kwh", datetime(1970, 1, 1, tzinfo=UTC), 1.0),
+        Reading("gone.kwh", START, 1.0),
+    ]
+    stowed = ingest.stow([*bad, *register("main.kwh", 10)])
+    assert told == [10]
+    assert [d.reason for d in stowed.drops] == ["refused", "refused", "unknown_point"]
+    assert scalar(engine, "SELECT count(*) FROM readings") == 10
+    assert scalar(engine, "SELECT sum(readings) FROM dropped_readings") == 3
+    assert scalar(engine, "SELECT count(*) FROM dropped_readings WHERE site_id IS NULL") == 1
+
+
+def test_a_batch_sent_again_changes_nothing(engine: sa.Engine, estate: Estate) -> None:
+    ingest = Ingest(engine, "poller")
+    ingest.stow(register("main.kwh", 10))
+    ingest.stow(register("main.kwh", 10))
+    assert scalar(engine, "SELECT count(*) FROM readings") == 10
+
+
+def test_a_point_declared_later_is_found(engine: sa.Engine, estate: Estate) -> None:
+    ingest = Ingest(engine, "poller")
+    ingest.stow(register("main.kwh", 1))
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(SITE.replace("ups.kwh", "ups.energy")).estate)
+    ingest.stow(register("ups.energy", 3))
+    assert scalar(engine, "SELECT count(*) FROM readings") == 4
+
+
+def test_the_ledger_of_the_spool_reaches_the_store_once(
+    engine: sa.Engine, estate: Estate, spool: Spool
+) -> None:
+    ingest = Ingest(engine, "poller")
+    assert ingest.write_ledger(spool) == 0
+    spool.append(register("main.kwh", 130))
+    assert ingest.write_ledger(spool) == 30
+    assert ingest.write_ledger(spool) == 0
+    spool.append(register("ups.kwh", 5))
+    assert ingest.write_ledger(spool) == 5
+    assert scalar(engine, "SELECT sum(readings) FROM dropped_readings WHERE reason = 'full'") == 35
+
+
+# -- watched folders ---------------------------------------------------------------------------------
+
+
+def test_a_file_is_done_after_the_commit_and_a_bad_one_is_set_aside(
+    engine: sa.Engine, tmp_path: Path
+) -> None:
+    section = f"collector: {{kind: csv_folder, folder: {tmp_path}, settle_s: 5}}\n        points: [{{id: main"
+    declared = config.parse(SITE.replace("points: [{id: main", section)).estate
+    with engine.begin() as connection:
+        sites.sync(connection, declared)
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text("time,main.kwh\n2026-03-01 00:00,1\n2026-03-01 00:15,2\n2026-03-01 00:30,3\n")
+    bad.write_text("no table\n")
+    folders = Folders()
+    folders.follow(declared)
+    assert folders.run(engine, START) == 0
+    assert good.exists()
+    assert folders.run(engine, START + timedelta(seconds=6)) == 1
+    assert sorted(os.listdir(tmp_path)) == ["done", "refused"]
+    assert (tmp_path / "done" / "good.csv").exists()
+    assert (tmp_path / "refused" / "bad.csv.reason.txt").read_text().startswith(str(bad))
+    assert scalar(engine, "SELECT count(*) FROM readings") == 3
+
+
+def test_a_folder_that_is_away_stops_nothing(engine: sa.Engine, tmp_path: Path) -> None:
+    section = f"collector: {{kind: csv_folder, folder: {tmp_path / 'no'}}}\n        points: [{{id: main"
+    folders = Folders()
+    folders.follow(config.parse(SITE.replace("points: [{id: main", section)).estate)
+    assert folders.run(engine, START) == 0
+
+
+# -- scheduler ---------------------------------------------------------------------------------------
+
+
+def test_a_job_that_fails_comes_again() -> None:
+    outcomes = iter([StoreUnavailable("away"), ValueError("a fault"), None])
+    done: list[str] = []
+
+    def work() -> None:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+        done.append("done")
+
+    guarded = Guarded(Job("test", work, 1.0))
+    for _ in range(3):
+        guarded()
+    assert done == ["done"]
+
+
+def test_the_scheduler_runs_and_stops() -> None:
+    ran: list[int] = []
+    scheduler = Scheduler([Job("often", lambda: ran.append(1), 0.05), Job("daily", lambda: ran.append(2))])
+    scheduler.start()
+    until(lambda: 1 in ran)
+    scheduler.stop()
+    assert 2 not in ran
+
+
+# -- evaluation and the worker -----------------------------------------------------------------------
+
+
+def test_all_windows_are_evaluated(engine: sa.Engine, estate: Estate) -> None:
+    now = START + timedelta(hours=25)
+    with engine.begin() as connection:
+        numbers = dict(sites.load(connection).point_id)
+        rows = [*register("main.kwh", 101, 144.0), *register("ups.kwh", 101)]
+        readings.ingest_readings(connection, rows, numbers)
+    rollup.run(engine)
+    assert evaluate.run(engine, now) == 1
+    with engine.connect() as connection:
+        found = {name: doc for _, name, _, doc in energy.load_evaluations(connection, [1])}
+    assert set(found) == {"15m", "1h", "24h", "7d", "30d", "mtd", "ytd", "12mo"}
+    assert found["24h"]["pue"] == pytest.approx(1.44)
+    assert found["30d"]["pue"] is None
+
+
+METERED = """
+      - id: {meter}
+        collector: {{kind: modbus, host: 127.0.0.1, port: {port}, device_id: 1, profile: schneider_iem3000,
+                     interval_s: 0.2}}
+        points: [{{id: {meter}.kwh, role: facility, kind: register, interval_s: 1}}]
+"""
+
+
+def polled(port: int, *meters: str) -> Estate:
+    head = SITE[: SITE.index("      - id: main")]
+    return config.parse(head + "".join(METERED.format(meter=m, port=port) for m in meters)).estate
+
+
+async def test_a_meter_is_polled_into_the_store_and_a_new_one_is_followed(
+    engine: sa.Engine, spool: Spool
+) -> None:
+    unit = SimulatedUnit(load_profile("schneider_iem3000"), lambda channel, at: 1234.0)
+    server = await SimulatedModbus({1: unit}).start()
+    ingest = Ingest(engine, "poller")
+    polling = Polling(spool, ingest)
+    try:
+        for meters in (("one",), ("one", "two")):
+            estate = polled(server.port, *meters)
+            with engine.begin() as connection:
+                sites.sync(connection, estate)
+            polling.follow(estate)
+            if len(meters) == 1:
+                polling.start()
+            await asyncio.to_thread(until, lambda n=len(meters): _points_read(engine) == n)
+        assert {name for name, state in polling.states.items() if state.up} <= {"one", "two"}
+    finally:
+        await asyncio.to_thread(polling.stop)
+        await server.close()
+
+
+def _points_read(engine: sa.Engine) -> int:
+    return scalar(engine, "SELECT count(DISTINCT point_id) FROM readings")
+
+
+def test_the_worker_computes_by_itself(engine: sa.Engine, estate: Estate, tmp_path: Path) -> None:
+    evaluated: list[int] = []
+    worker = Worker(engine, tmp_path, on_evaluated=lambda: evaluated.append(1))
+    worker.poll(estate)
+    worker.work()
+    try:
+        with engine.begin() as connection:
+            numbers = dict(sites.load(connection).point_id)
+            readings.ingest_readings(connection, [*register("main.kwh", 9), *register("ups.kwh", 9)], numbers)
+        until(lambda: scalar(engine, "SELECT count(*) FROM site_15m") == 8)
+        until(lambda: evaluated)
+        until(lambda: scalar(engine, "SELECT count(*) FROM evaluations") == 8)
+    finally:
+        worker.stop()

@@ -1,0 +1,202 @@
+"""Migrations: from nothing, one at a time, without a loss, and in agreement with the code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from app.errors import ConfigError
+from app.store import engine as stores
+from app.store import migrate, reader
+from app.store.tables import metadata
+from tests.integration.test_readings import batch, everything, ingest
+
+MakeEngine = Callable[..., sa.Engine]
+
+
+def test_the_tables_are_those_the_code_knows(engine: sa.Engine) -> None:
+    with stores.connect(engine) as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_type": True,
+                "include_object": lambda thing, name, kind, found, there: (
+                    kind != "index" and not (kind == "table" and str(name).startswith("readings_2"))
+                ),
+            },
+        )
+        differences = [d for d in compare_metadata(context, metadata) if "comment" not in str(d)]
+    assert differences == []
+
+
+def test_no_key_column_may_be_null(engine: sa.Engine) -> None:
+    query = """
+        SELECT c.relname || '.' || a.attname FROM pg_index i
+        JOIN pg_class c ON c.oid = i.indrelid
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
+        WHERE i.indisunique AND NOT a.attnotnull AND c.relnamespace = 'public'::regnamespace
+    """
+    with stores.connect(engine) as connection:
+        assert connection.execute(sa.text(query)).scalars().all() == []
+
+
+def test_every_instant_has_a_zone(engine: sa.Engine) -> None:
+    query = """
+        SELECT table_name || '.' || column_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND data_type = 'timestamp without time zone'
+    """
+    with stores.connect(engine) as connection:
+        assert connection.execute(sa.text(query)).scalars().all() == []
+
+
+def test_the_chain_has_one_head() -> None:
+    script = ScriptDirectory(str(migrate._SCRIPTS))
+    assert len(script.get_heads()) == 1
+
+
+def test_an_empty_database_is_brought_up_once(empty_database_url: str, make_test_engine: MakeEngine) -> None:
+    engine = make_test_engine(empty_database_url)
+    assert migrate.status(engine) == migrate.Status(None, migrate.status(engine).head, True)
+    assert migrate.upgrade(engine).up_to_date
+    assert migrate.upgrade(engine).up_to_date
+
+
+def test_two_processes_upgrade_at_the_same_time(
+    empty_database_url: str, make_test_engine: MakeEngine
+) -> None:
+    ends: list[bool] = []
+    threads = [
+        threading.Thread(
+            target=lambda e=make_test_engine(empty_database_url): ends.append(migrate.upgrade(e).up_to_date)
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == [True, True, True]
+
+
+def test_a_newer_database_is_refused(engine: sa.Engine) -> None:
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="9999, made by a newer version"):
+        migrate.upgrade(engine)
+
+
+def test_history_survives_every_later_migration(
+    empty_database_url: str, make_test_engine: MakeEngine
+) -> None:
+    """A database that stopped at the first migration, with readings, is brought up to date."""
+    engine = make_test_engine(empty_database_url)
+    migrate.upgrade(engine, "0001")
+    ingest(engine, batch((1, 0, 1.0), (1, 15, 2.0), (2, 0, 3.0)))
+    before = everything(engine)
+    assert not migrate.status(engine).up_to_date
+
+    assert migrate.upgrade(engine).up_to_date
+    assert everything(engine) == before
+
+
+def test_a_failing_migration_changes_nothing(
+    empty_database_url: str, make_test_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_test_engine(empty_database_url)
+    migrate.upgrade(engine, "0001")
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("CREATE TABLE alarms (id int)"))
+    with pytest.raises(sa.exc.ProgrammingError, match="already exists"):
+        migrate.upgrade(engine)
+
+    assert migrate.status(engine).current == "0001"
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("DROP TABLE alarms"))
+    assert migrate.upgrade(engine).up_to_date
+
+
+# -- views and their reader --------------------------------------------------------------------------
+
+PROMISED = {"v_pue", "v_energy_15m", "v_energy_day", "v_power", "v_meter_health", "v_findings", "v_alarms"}
+
+
+def test_every_promised_view_answers_and_is_described(engine: sa.Engine) -> None:
+    with stores.connect(engine) as connection:
+        found = reader.views(connection)
+        for view in found:
+            connection.execute(sa.text(f"SELECT * FROM {view}"))
+            comment = f"SELECT obj_description('{view}'::regclass)"
+            assert connection.execute(sa.text(comment)).scalar()
+    assert set(found) >= PROMISED
+
+
+def test_every_number_of_a_view_says_its_unit(engine: sa.Engine) -> None:
+    query = """
+        SELECT c.relname || '.' || a.attname, col_description(c.oid, a.attnum) FROM pg_class c
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relkind = 'v' AND c.relname LIKE 'v\\_%' AND a.atttypid = 'double precision'::regtype
+          AND a.attname !~ '_(kwh|kw|m3|s|c|ratio|percent)$'
+    """
+    with stores.connect(engine) as connection:
+        unnamed = connection.execute(sa.text(query)).all()
+    assert [name for name, comment in unnamed if not comment] == []
+
+
+def test_the_reader_reads_the_views_and_nothing_else(
+    engine: sa.Engine, database_url: str, make_test_engine: MakeEngine
+) -> None:
+    role = f"reader_{database_url.rsplit('_', 1)[1]}"
+    reader.ensure_reader(engine, "a b'c", role)
+    reader.ensure_reader(engine, "secret-word", role)
+    mine = sa.make_url(database_url).set(drivername="postgresql", username=role, password="secret-word")
+    theirs = make_test_engine(mine.render_as_string(hide_password=False), statement_timeout_s=0)
+    forbidden = [
+        "SELECT * FROM readings",
+        "SELECT * FROM sites",
+        "DROP VIEW v_pue",
+        "DELETE FROM energy_15m",
+        "UPDATE sites SET name = ''",
+        "CREATE TABLE mine (n int)",
+        "COPY v_pue TO PROGRAM 'id'",
+        "SELECT pg_read_file('/etc/passwd')",
+    ]
+    try:
+        with stores.connect(theirs) as connection:
+            assert connection.execute(sa.text("SELECT count(*) FROM v_pue")).scalar() == 0
+            assert connection.execute(sa.text("SELECT count(*) FROM v_meter_health")).scalar() == 0
+            setting = "SELECT rolconfig::text FROM pg_roles WHERE rolname = current_user"
+            assert "statement_timeout=30s" in str(connection.execute(sa.text(setting)).scalar())
+        for statement in forbidden:
+            with stores.connect(theirs) as connection:
+                connection.execute(sa.text("SET TRANSACTION READ WRITE"))
+                with pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be owner"):
+                    connection.execute(sa.text(statement))
+    finally:
+        theirs.dispose()
+        with stores.begin(engine) as connection:
+            connection.execute(sa.text(f"GRANT {role} TO CURRENT_USER"))
+            connection.execute(sa.text(f"DROP OWNED BY {role}"))
+            connection.execute(sa.text(f"DROP ROLE {role}"))
+
+
+def test_events_are_withdrawn_never_changed(engine: sa.Engine) -> None:
+    insert = """
+        INSERT INTO events (site_id, kind, start_at, end_at, author, note)
+        VALUES (1, 'test', now(), now(), 'a', 'n')
+    """
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text(insert))
+    for change in ("SET note = 'x'", "SET withdrawn_at = now(), note = 'x'"):
+        with pytest.raises(sa.exc.DBAPIError, match="never changed"), engine.begin() as connection:
+            connection.execute(sa.text(f"UPDATE events {change}"))
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("UPDATE events SET withdrawn_at = now(), withdrawn_by = 'b'"))
+    for change in ("UPDATE events SET withdrawn_at = NULL", "DELETE FROM events"):
+        with pytest.raises(sa.exc.DBAPIError, match="never changed"), engine.begin() as connection:
+            connection.execute(sa.text(change))

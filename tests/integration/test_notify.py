@@ -1,0 +1,445 @@
+"""Delivery to real receivers: mail, signed webhook, robots, Alertmanager; nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import config
+from app.domain.alarm import Alarms
+from app.domain.notification import (
+    Channel,
+    ChannelKind,
+    Language,
+    MailSecurity,
+    Message,
+    Notifications,
+    QuietHours,
+    Silence,
+    Watchdog,
+    What,
+)
+from app.domain.reading import Reading
+from app.errors import DeliveryFailed, NotFound
+from app.jobs import alarms, evaluate, notify
+from app.jobs.channels import signature
+from app.store import alarms as stored_alarms
+from app.store import outbox, readings, sites
+from app.store.engine import Engine, begin
+from tests.integration.receivers import Mailbox, Receiver, active_alerts, alertmanager, mailbox, receiver
+from tests.waiting import until
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+LOOPBACK = ("127.0.0.0/8",)
+SITE = """
+institutions: [{id: bank, institution_class: joint_stock}]
+sites:
+  - id: sh1
+    institution: bank
+    time_zone: Asia/Shanghai
+    meters:
+"""
+METER = """
+      - id: m{n}
+        collector: {{kind: modbus, host: 127.0.0.1, profile: eastron_sdm630, interval_s: 60}}
+        points: [{{id: m{n}.kwh, role: cooling, kind: register, channel: energy_import_kwh}}]
+"""
+ALARM = {
+    "rule": "pue_1h",
+    "indicator": "pue",
+    "site": "sh1",
+    "subject": "",
+    "severity": "critical",
+    "value": 1.62,
+    "threshold": 1.5,
+    "limit": 1.5,
+    "profile": "cbrc_13fyp",
+    "window": "1h",
+    "since": "2026-03-02T07:45:00Z",
+    "moved": "cooling",
+    "parts": {"cooling": 0.31},
+    "meters": ["chiller-1"],
+    "time_zone": "Asia/Shanghai",
+    "links": {"runbook": "runbook.md#pue_1h"},
+}
+
+
+@pytest.fixture
+def box() -> Iterator[Mailbox]:
+    with mailbox() as made:
+        yield made
+
+
+@pytest.fixture
+def hook() -> Iterator[Receiver]:
+    with receiver() as made:
+        yield made
+
+
+def mail_channel(box: Mailbox, **more: Any) -> Channel:
+    return Channel(
+        id="mail",
+        kind=ChannelKind.MAIL,
+        host="127.0.0.1",
+        port=box.port,
+        security=MailSecurity.NONE,
+        sender="wattline@bank.example",
+        to=("duty@bank.example",),
+        **more,
+    )
+
+
+def hook_channel(hook: Receiver, kind: ChannelKind = ChannelKind.WEBHOOK, **more: Any) -> Channel:
+    return Channel(id="hook", kind=kind, url=hook.url, **more)
+
+
+def configure(engine: Engine, *channels: Channel, **more: Any) -> None:
+    settings = Notifications(channels=channels, **{"allowed_networks": LOOPBACK, "group_wait_s": 0.0, **more})
+    with begin(engine) as connection:
+        stored_alarms.save_sections(connection, Alarms(), settings)
+
+
+def leave(engine: Engine, channel: str, what: What = What.FIRE, *, key: str = "k1", **more: Any) -> None:
+    message = Message(channel, what, key, NOW, None, {**ALARM, **more})
+    with begin(engine) as connection:
+        outbox.put(connection, [message], NOW)
+
+
+def log(engine: Engine) -> list[tuple[str, str]]:
+    with begin(engine) as connection:
+        return [(d.outcome, d.detail) for d in outbox.log(connection)]
+
+
+# -- channels ----------------------------------------------------------------------------------------
+
+
+def test_a_mail_says_what_moved_in_both_languages(engine: Engine, box: Mailbox) -> None:
+    english = mail_channel(box, lang=Language.EN)
+    configure(engine, english)
+    leave(engine, "mail")
+    assert notify.run(engine, NOW) == notify.Delivered(1, 0)
+    assert box.subjects == ["[Wattline] ALARM critical: sh1 PUE 1h 1.620 (cooling)"]
+    for fact in (
+        "limit: 1.5 (cbrc_13fyp)",
+        "cooling +0.310",
+        "2026-03-02 15:45 +0800",
+        "chiller-1",
+        "runbook.md#pue_1h",
+    ):
+        assert fact in box.texts[0]
+    configure(engine, mail_channel(box))
+    leave(engine, "mail", What.RESOLVE, key="k2")
+    notify.run(engine, NOW)
+    assert box.subjects[1] == "[Wattline] 已恢复 严重: sh1 PUE 1h 1.620 (制冷)"
+    assert "变化来源: 制冷" in box.texts[1]
+
+
+def test_a_webhook_is_signed_and_names_its_messages(engine: Engine, hook: Receiver, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    configure(engine, hook_channel(hook, secret_file=str(secret)))
+    leave(engine, "hook")
+    leave(engine, "hook", key="k1")
+    notify.run(engine, NOW)
+    (request,) = hook.requests
+    stamp = request.headers["X-Wattline-Timestamp"]
+    assert request.headers["X-Wattline-Signature"] == "sha256=" + signature("s3cret", stamp, request.body)
+    (message,) = request.document["messages"]
+    assert (message["id"], message["what"], message["alarm"]["moved"]) == ("k1", "fire", "cooling")
+    notify.run(engine, NOW + timedelta(hours=1))
+    assert len(hook.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (ChannelKind.DINGTALK, {"errcode": 0}, {"errcode": 310000, "errmsg": "sign not match"}),
+        (ChannelKind.WECOM, {"errcode": 0}, {"errcode": 93000, "errmsg": "invalid webhook url"}),
+        (ChannelKind.FEISHU, {"code": 0}, {"code": 19021, "msg": "sign match fail"}),
+    ],
+)
+def test_what_a_robot_says_in_its_body_counts(
+    engine: Engine,
+    hook: Receiver,
+    tmp_path: Path,
+    kind: ChannelKind,
+    good: dict[str, int],
+    bad: dict[str, Any],
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("abc")
+    configure(engine, hook_channel(hook, kind, secret_file=str(secret)))
+    hook.answer = bad
+    leave(engine, "hook")
+    assert notify.run(engine, NOW) == notify.Delivered(0, 1)
+    assert str(next(iter(bad.values()))) in log(engine)[0][1]
+    hook.answer = good
+    assert notify.run(engine, NOW + timedelta(seconds=11)) == notify.Delivered(1, 0)
+    assert "sh1" in str(hook.requests[-1].document)
+
+
+def test_feishu_is_signed_as_it_wants_it(engine: Engine, hook: Receiver, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("abc")
+    configure(engine, hook_channel(hook, ChannelKind.FEISHU, secret_file=str(secret)))
+    hook.answer = {"code": 0}
+    leave(engine, "hook")
+    notify.run(engine, NOW)
+    document = hook.requests[0].document
+    digest = hmac.new(f"{document['timestamp']}\nabc".encode(), b"", hashlib.sha256).digest()
+    assert document["sign"] == base64.b64encode(digest).decode()
+
+
+def test_alertmanager_holds_what_fires_and_forgets_what_is_over(engine: Engine) -> None:
+    with alertmanager() as base:
+        configure(engine, Channel(id="am", kind=ChannelKind.ALERTMANAGER, url=base, lang=Language.EN))
+        leave(engine, "am", severity="warning")
+        notify.run(engine, NOW)
+        (alert,) = active_alerts(base)
+        assert alert["labels"] == {
+            "alertname": "pue_1h",
+            "severity": "warning",
+            "site": "sh1",
+            "window": "1h",
+        }
+        assert alert["annotations"]["moved"] == "cooling"
+        leave(engine, "am", What.ESCALATE, key="k2")
+        notify.run(engine, NOW)
+        assert [a["labels"]["severity"] for a in active_alerts(base)] == ["critical"]
+        leave(engine, "am", What.RESOLVE, key="k3", until="2026-03-02T09:00:00Z")
+        notify.run(engine, NOW)
+        assert active_alerts(base) == []
+
+
+def test_a_channel_is_tested_by_name(engine: Engine, box: Mailbox) -> None:
+    configure(engine, mail_channel(box, lang=Language.EN))
+    notify.test(engine, "mail", NOW)
+    assert box.subjects == ["[Wattline] TEST"]
+    assert log(engine) == [("sent", "")]
+    with pytest.raises(NotFound, match="known are mail"):
+        notify.test(engine, "post", NOW)
+
+
+# -- targets -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+def test_a_target_inside_is_refused_when_connecting(engine: Engine, hook: Receiver, host: str) -> None:
+    url = hook.url.replace("127.0.0.1", host)
+    configure(engine, Channel(id="hook", kind=ChannelKind.WEBHOOK, url=url), allowed_networks=())
+    with pytest.raises(DeliveryFailed, match="allowed_networks"):
+        notify.test(engine, "hook", NOW)
+    assert hook.requests == []
+    assert "allowed_networks" in log(engine)[0][1]
+
+
+def test_a_mail_server_inside_is_refused_unless_allowed(engine: Engine, box: Mailbox) -> None:
+    configure(engine, mail_channel(box), allowed_networks=())
+    with pytest.raises(DeliveryFailed, match="allowed_networks"):
+        notify.test(engine, "mail", NOW)
+    assert box.mails == []
+
+
+def test_a_redirect_is_not_followed(engine: Engine, hook: Receiver) -> None:
+    hook.status, hook.location = 302, hook.url.replace("hook", "inside")
+    configure(engine, hook_channel(hook))
+    with pytest.raises(DeliveryFailed, match="302"):
+        notify.test(engine, "hook", NOW)
+    assert [r.path for r in hook.requests] == ["/hook"]
+
+
+# -- outbox ------------------------------------------------------------------------------------------
+
+
+def test_a_failed_message_comes_again_later_and_in_order(engine: Engine, hook: Receiver) -> None:
+    configure(engine, hook_channel(hook))
+    hook.status = 503
+    leave(engine, "hook", key="a")
+    assert notify.run(engine, NOW).failed == 1
+    leave(engine, "hook", key="b")
+    assert notify.run(engine, NOW + timedelta(seconds=5)) == notify.Delivered()
+    hook.status = 200
+    assert notify.run(engine, NOW + timedelta(seconds=11)).sent == 2
+    assert [m["id"] for m in hook.requests[-1].document["messages"]] == ["a", "b"]
+    assert [outcome for outcome, _ in log(engine)] == ["sent", "failed"]
+
+
+def test_messages_wait_for_the_end_of_quiet_hours_and_for_the_rate_limit(
+    engine: Engine, hook: Receiver
+) -> None:
+    quiet = QuietHours(start="15:00", end="17:00", time_zone="Asia/Shanghai")
+    assert quiet.until(NOW) == NOW + timedelta(hours=1)
+    configure(engine, hook_channel(hook, most_per_hour=1))
+    leave(engine, "hook", key="a")
+    assert notify.run(engine, NOW).sent == 1
+    leave(engine, "hook", key="b")
+    assert notify.run(engine, NOW + timedelta(minutes=1)).sent == 0
+    assert notify.run(engine, NOW + timedelta(minutes=61)).sent == 1
+
+
+def test_the_watchdog_is_silent_when_evaluations_stand_still(engine: Engine, hook: Receiver) -> None:
+    configure(engine, hook_channel(hook), watchdog=Watchdog(channels=("hook",), every_s=600))
+    declare(engine, 1)
+    assert notify.run(engine, NOW).sent == 0
+    evaluate.run(engine, NOW)
+    assert notify.run(engine, NOW).sent == 1
+    assert notify.run(engine, NOW + timedelta(minutes=1)).sent == 0
+    assert notify.run(engine, NOW + timedelta(minutes=11)).sent == 1
+    assert notify.run(engine, NOW + timedelta(hours=2)).sent == 0
+
+
+# -- from alarms to messages -------------------------------------------------------------------------
+
+
+def declare(engine: Engine, meters: int) -> None:
+    """A site whose meters all spoke once, an hour ago."""
+    text = SITE + "".join(METER.format(n=n) for n in range(meters))
+    with begin(engine) as connection:
+        sites.sync(connection, config.parse(text).estate)
+        stored = sites.load(connection)
+        said = [Reading(p, NOW - timedelta(hours=1), 1.0) for p in stored.point_id]
+        readings.ingest_readings(connection, said, stored.point_id)
+
+
+def judge(engine: Engine, seconds: float) -> alarms.Judged:
+    done = alarms.run(engine, NOW + timedelta(seconds=seconds))
+    assert done is not None
+    return done
+
+
+def test_a_thousand_alarms_are_grouped_in_order_and_none_is_lost(
+    engine: Engine, box: Mailbox, hook: Receiver
+) -> None:
+    configure(engine, mail_channel(box), hook_channel(hook))
+    declare(engine, 1000)
+    judge(engine, 0)
+    assert judge(engine, 61).messages == 2000
+    assert notify.run(engine, NOW + timedelta(seconds=70)).sent == 2000
+    heard = [m["alarm"]["subject"] for r in hook.requests for m in r.document["messages"]]
+    assert heard == [f"m{n}" for n in range(1000)]
+    assert len(hook.requests) == len(box.mails) == 2
+    assert sum(text.count(" m999 ") for text in box.texts) == 1
+
+
+def test_a_message_survives_the_death_of_the_process_and_comes_once(
+    engine: Engine, database_url: str, hook: Receiver
+) -> None:
+    configure(engine, hook_channel(hook))
+    declare(engine, 1)
+    killed_after(
+        database_url, "alarms.run(engine, NOW); alarms.run(engine, NOW + timedelta(seconds=61)); ready()"
+    )
+    assert hook.requests == []
+    assert notify.run(engine, NOW + timedelta(seconds=70)).sent == 1
+    assert notify.run(engine, NOW + timedelta(seconds=3000)).sent == 0
+    assert len(hook.requests) == 1
+
+
+def test_a_delivery_in_doubt_is_not_repeated_within_the_dedup_window(
+    engine: Engine, database_url: str, hook: Receiver
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        configure(engine, Channel(id="hook", kind=ChannelKind.WEBHOOK, url=url))
+        leave(engine, "hook")
+        killed_after(database_url, "started(); notify.run(engine, NOW)", lambda: heard(silent))
+    configure(engine, hook_channel(hook))
+    assert [outcome for outcome, _ in log(engine)] == ["started"]
+    assert notify.run(engine, NOW + timedelta(seconds=299)).sent == 0
+    assert notify.run(engine, NOW + timedelta(seconds=301)).sent == 1
+
+
+CHILD = """
+import sys
+from datetime import UTC, datetime, timedelta
+from app.jobs import alarms, notify
+from app.store.engine import make_engine
+engine = make_engine(sys.argv[1])
+NOW = datetime.fromisoformat(sys.argv[2])
+def started():
+    print("started", flush=True)
+def ready():
+    started()
+    sys.stdin.read()
+"""
+
+
+def heard(silent: socket.socket) -> None:
+    """Wait until somebody sends something, and answer nothing."""
+    connection, _ = silent.accept()
+    with connection:
+        connection.recv(1)
+
+
+def killed_after(database_url: str, work: str, meanwhile: Any = lambda: None) -> None:
+    """Do some work in a process of its own, and kill it there."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD + work, database_url, NOW.isoformat()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child.stdin, child.stdout:
+        assert child.stdout.readline() == b"started\n"
+        meanwhile()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+
+def test_what_fires_is_said_again_until_somebody_is_on_it_and_its_end_is_said_once(
+    engine: Engine, hook: Receiver
+) -> None:
+    configure(engine, hook_channel(hook, repeat_s=3600.0))
+    declare(engine, 1)
+    judge(engine, 0)
+    assert [judge(engine, s).messages for s in (61, 120, 3600, 3662, 3700)] == [1, 0, 0, 1, 0]
+    with begin(engine) as connection:
+        (alarm,) = stored_alarms.listing(connection, [*sites.load(connection).site_key])
+        stored_alarms.acknowledge(connection, alarm.id, "li", NOW, "on my way")
+        assert [c.text for c in stored_alarms.comments(connection, alarm.id)] == ["on my way"]
+    assert judge(engine, 9000).messages == 0
+    with begin(engine) as connection:
+        stored = sites.load(connection)
+        fresh = [Reading("m0.kwh", NOW + timedelta(seconds=9050), 2.0)]
+        readings.ingest_readings(connection, fresh, stored.point_id)
+    assert [judge(engine, s).messages for s in (9060, 9121, 9200)] == [0, 1, 0]
+    notify.run(engine, NOW + timedelta(seconds=9300))
+    whats = [m["what"] for r in hook.requests for m in r.document["messages"]]
+    assert whats == ["fire", "repeat", "resolve"]
+
+
+def test_a_silenced_alarm_is_recorded_and_nobody_is_told(engine: Engine, hook: Receiver) -> None:
+    configure(engine, hook_channel(hook))
+    declare(engine, 1)
+    with begin(engine) as connection:
+        silence = Silence(NOW, NOW + timedelta(hours=1), rule="meter_silent", comment="works on the bus")
+        stored_alarms.add_silence(connection, silence, 0, "li")
+    judge(engine, 0)
+    assert judge(engine, 61).messages == 0
+    with begin(engine) as connection:
+        assert len(stored_alarms.listing(connection, [*sites.load(connection).site_key])) == 1
+    assert judge(engine, 3700).messages == 1
+
+
+def test_the_end_of_a_rule_or_meter_ends_its_alarm(engine: Engine, hook: Receiver) -> None:
+    configure(engine, hook_channel(hook))
+    declare(engine, 2)
+    judge(engine, 0)
+    judge(engine, 61)
+    with begin(engine) as connection:
+        sites.sync(connection, config.parse(SITE + METER.format(n=0)).estate)
+    assert judge(engine, 70).messages == 1
+    until(lambda: notify.run(engine, NOW + timedelta(seconds=80)).sent == 3)

@@ -1,0 +1,207 @@
+"""Reports over the real store: frozen once, revised with a list of changes, never altered."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import sqlalchemy.exc
+
+from app import config
+from app.domain.reading import Reading
+from app.jobs import close_month, imports, rollup
+from app.jobs.close_month import Closed
+from app.reports import canonical, output
+from app.reports.build import build
+from app.reports.document import Report, as_data, read
+from app.reports.language import language
+from app.reports.pages import layout_of
+from app.reports.render import csv as as_csv
+from app.reports.render import json as as_json
+from app.reports.render import strings
+from app.store import readings, reports, sites
+from app.store.reports import Shelf
+from app.store.sites import Stored
+
+START = datetime(2026, 1, 31, 16, tzinfo=UTC)
+"""First of February in Shanghai."""
+NOW = datetime(2026, 3, 9, tzinfo=UTC)
+SITE = """
+institutions: [{id: bank, name: "=cmd", institution_class: joint_stock}]
+sites:
+  - id: sh1
+    institution: bank
+    time_zone: Asia/Shanghai
+    design: {it_capacity_kw: 800, pue: 1.3}
+    tariffs: [{valid_from: 2020-01-01, price_per_kwh: 0.5}]
+    meters:
+      - id: main
+        rated_power_kw: 1000
+        points: [{id: main.kwh, role: facility, kind: register}]
+      - id: ups
+        name: "@ups\\r\\nx"
+        room: hall-1
+        rated_power_kw: 800
+        points: [{id: ups.kwh, role: it_ups_output, kind: register}]
+      - id: chiller
+        rated_power_kw: 400
+        points: [{id: chiller.kwh, role: cooling, kind: register}]
+"""
+LOAD_KW = {"main.kwh": 700.0, "ups.kwh": 500.0, "chiller.kwh": 150.0}
+
+
+@pytest.fixture
+def stored(engine: sa.Engine) -> Stored:
+    """The site with its February, rolled up; the first day of March, too."""
+    known = declared(engine)
+    put(engine, known, [r for point, kw in LOAD_KW.items() for r in register(point, kw, 29)])
+    return known
+
+
+def declared(engine: sa.Engine) -> Stored:
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(SITE).estate)
+        return sites.load(connection)
+
+
+def register(point: str, power_kw: float, days: float, start: datetime = START) -> list[Reading]:
+    hours = int(days * 24)
+    return [Reading(point, start + timedelta(hours=h), 1000 + power_kw * h) for h in range(hours + 1)]
+
+
+def put(engine: sa.Engine, stored: Stored, rows: list[Reading]) -> None:
+    with engine.begin() as connection:
+        readings.ingest_readings(connection, rows, dict(stored.point_id))
+    rollup.run(engine)
+
+
+def report(engine: sa.Engine, stored: Stored, name: str = "2026-02", now: datetime = NOW) -> Report:
+    with engine.connect() as connection:
+        return build(reports.gather(connection, stored, stored.estate.site["sh1"], name, now))
+
+
+def test_the_figures_of_a_month(engine: sa.Engine, stored: Stored) -> None:
+    found = report(engine, stored)
+    figure = found.pue["period"]
+    assert (figure.pue, figure.label, figure.facility_kwh) == (1.4, "PUE1", 470_400.0)
+    assert {c.name: c.energy_kwh for c in found.energy.classes} == {
+        "it": 336_000.0,
+        "cooling": 100_800.0,
+        "power_distribution": 0.0,
+        "lighting": 0.0,
+        "other": 0.0,
+        "unmetered": 33_600.0,
+    }
+    assert (len(found.days), sum(d.facility_kwh for d in found.days)) == (28, pytest.approx(470_400))
+    assert found.money.cost == pytest.approx(235_200)
+    assert [s.energy_kwh for s in found.savings] == [0.0, pytest.approx(33_600)]
+    assert found.loads[0].mean_ratio == pytest.approx(500 / 800)
+    assert not found.revision.closed
+
+
+def test_a_month_is_frozen_some_days_after_its_end(engine: sa.Engine, stored: Stored) -> None:
+    assert close_month.run(engine, datetime(2026, 3, 5, 15, tzinfo=UTC)) == []
+    assert close_month.run(engine, datetime(2026, 3, 5, 17, tzinfo=UTC)) == [
+        Closed("sh1", "2026-02", 1, 0),
+        Closed("bank", "2026-02", 1, 0),
+    ]
+    assert close_month.run(engine, NOW) == []
+    with engine.connect() as connection:
+        frozen = Shelf.of_site(stored, "sh1").newest(connection, "2026-02")
+        whole = Shelf.of_institution(connection, "bank").newest(connection, "2026-02")
+    assert frozen is not None
+    assert whole is not None
+    assert canonical.is_intact(frozen.document)
+    assert canonical.is_intact(whole.document)
+    assert frozen.sha256 == frozen.document["sha256"] == whole.document["sites"][0]["sha256"]
+
+
+def test_late_data_makes_a_revision_that_lists_what_changed(engine: sa.Engine) -> None:
+    stored = declared(engine)
+    whole = {point: register(point, kw, 29) for point, kw in LOAD_KW.items()}
+    late = whole["main.kwh"][26 * 24 + 1 :]
+    put(engine, stored, [r for rows in whole.values() for r in rows if r not in late])
+    close_month.run(engine, NOW)
+    put(engine, stored, late)
+    done = {(c.of, c.revision): c.changes for c in close_month.run(engine, NOW)}
+    assert set(done) == {("sh1", 2), ("bank", 2)}
+    with engine.connect() as connection:
+        shelf = Shelf.of_site(stored, "sh1")
+        first, second = (shelf.newest(connection, "2026-02", n) for n in (1, 2))
+    assert first is not None
+    assert second is not None
+    changed = {c["figure"]: (c["before"], c["after"]) for c in second.document["revision"]["changes"]}
+    assert changed["energy.facility_kwh"] == (436_800.0, 470_400.0)
+    assert changed["days[2026-02-28].facility_kwh"] == (0.0, 16_800.0)
+    assert "pue.period.pue" not in changed
+    assert len(changed) == done["sh1", 2]
+    assert canonical.is_intact(second.document)
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE reports SET sha256 = ''", "DELETE FROM reports", "TRUNCATE reports"]
+)
+def test_a_frozen_report_cannot_be_changed(engine: sa.Engine, stored: Stored, change: str) -> None:
+    close_month.run(engine, NOW)
+    with (
+        pytest.raises(sqlalchemy.exc.DBAPIError, match="a frozen report is never changed"),
+        engine.begin() as c,
+    ):
+        c.execute(sa.text(change))
+
+
+def test_the_json_reads_back_and_the_csv_says_the_same(engine: sa.Engine, stored: Stored) -> None:
+    found = report(engine, stored)
+    data = json.loads(as_json.render(found))
+    assert read(data) == found
+    assert canonical.is_intact(data)
+    text = as_csv.render(found).decode("utf-8-sig")
+    assert "pue,,period.pue,1.4,1" in text
+    assert "institution,,name,'=cmd," in text
+    assert as_data(found)["pue"]["period"]["pue"] == 1.4
+
+
+ESIF = """
+institutions: [{id: lab, institution_class: other}]
+sites:
+  - id: esif
+    institution: lab
+    time_zone: America/Denver
+    facility_is: sum_of_classes
+    minimum_coverage_ratio: 0.1
+    meters:
+      - id: export
+        points:
+          - {id: it_kw, role: it_ups_output, kind: interval_mean_power, stamp: start, interval_s: 86400}
+          - {id: cooling_kw, role: cooling, kind: interval_mean_power, stamp: start, interval_s: 86400}
+          - {id: hvac_kw, role: cooling, kind: interval_mean_power, stamp: start, interval_s: 86400}
+          - {id: pump_kw, role: cooling, kind: interval_mean_power, stamp: start, interval_s: 86400}
+          - {id: plug_kw, role: other, kind: interval_mean_power, stamp: start, interval_s: 86400}
+"""
+
+
+def test_a_published_year_has_its_figure_in_every_form(engine: sa.Engine, shared_data: Path) -> None:
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(ESIF).estate)
+        stored = sites.load(connection)
+    site = stored.estate.site["esif"]
+    path = shared_data / "timeseries/esif/esif_daily_2016-06-12_2016-08-28.csv"
+    imports.import_file(engine, stored, site, path)
+    imports.settle(engine)
+    with engine.connect() as connection:
+        found = build(reports.gather(connection, stored, site, "2016", NOW))
+    assert found.pue["period"].pue == 1.035333
+    assert found.pue["period"].it_kwh == pytest.approx(1_399_800, abs=100)
+    for form in ("json", "csv", "html"):
+        assert b"1.035333" in output.render(found, form, "zh")
+    with zipfile.ZipFile(io.BytesIO(output.render(found, "xlsx", "zh"))) as book:
+        sheets = [book.read(n).decode() for n in book.namelist() if n.startswith("xl/worksheets/")]
+    assert any("<v>1.035333</v>" in sheet for sheet in sheets)
+    assert output.render(found, "pdf", "zh").startswith(b"%PDF")
+    pages = strings.of(layout_of(found, language("zh")))
+    assert "1.035333" in pages["headline"]

@@ -1,0 +1,168 @@
+"""Old readings go when everything has been computed from them, and are counted; figures stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from app.errors import ConfigError
+from app.store import engine as stores
+from app.store import partitions, readings, timescale
+from app.store.retention import Retention, maintain, raw_horizon
+from app.store.status import full_on, status
+from tests.integration.test_readings import START, batch, everything, ingest
+
+NOW = START + timedelta(days=200)
+FORTNIGHT_MINUTES = 14 * 24 * 60
+
+
+def roll_up(engine: sa.Engine) -> None:
+    """Pretend that the rollup has read everything."""
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("DELETE FROM rollup_queue"))
+
+
+def fill(engine: sa.Engine) -> None:
+    """One reading a fortnight, for 200 days."""
+    ingest(engine, batch(*((1, m * FORTNIGHT_MINUTES, float(m)) for m in range(15))))
+
+
+def test_readings_are_dropped_and_counted_once_they_are_old_and_rolled_up(engine: sa.Engine) -> None:
+    fill(engine)
+    roll_up(engine)
+    done = maintain(engine, Retention(readings_days=90), NOW)
+
+    assert done.dropped_readings == 8
+    assert everything(engine)[0] == (1, 8.0 * FORTNIGHT_MINUTES, 8.0)
+    with stores.connect(engine) as connection:
+        ledger = connection.execute(
+            sa.text("SELECT sum(readings), min(collector) FROM dropped_readings")
+        ).one()
+        assert tuple(ledger) == (8, "retention")
+        assert raw_horizon(connection) == START + timedelta(weeks=15)
+    assert maintain(engine, Retention(readings_days=90), NOW).dropped == ()
+
+
+def test_readings_that_a_rollup_has_to_read_stay(engine: sa.Engine) -> None:
+    fill(engine)
+    done = maintain(engine, Retention(readings_days=90), NOW)
+
+    assert done.dropped == ()
+    assert len(done.postponed) == 8
+    assert len(everything(engine)) == 15
+
+
+def test_readings_in_use_stay_until_the_next_run(engine: sa.Engine) -> None:
+    fill(engine)
+    roll_up(engine)
+    with stores.begin(engine) as user:
+        user.execute(
+            sa.text("SELECT count(*) FROM readings WHERE at < :at"), {"at": START + timedelta(days=1)}
+        )
+        done = maintain(engine, Retention(readings_days=90), NOW)
+    assert (done.dropped, len(done.postponed)) == ((), 8)
+
+    assert len(maintain(engine, Retention(readings_days=90), NOW).dropped) == 8
+
+
+def test_a_dropped_week_takes_late_readings_again(engine: sa.Engine) -> None:
+    fill(engine)
+    roll_up(engine)
+    maintain(engine, Retention(readings_days=90), NOW)
+
+    assert ingest(engine, batch((2, 0, 1.0))) == (1, 0, 0)
+
+
+def test_the_coming_weeks_are_made_ahead(engine: sa.Engine) -> None:
+    done = maintain(engine, Retention(), datetime(2031, 1, 1, tzinfo=UTC))
+
+    assert done.made == ("readings_20301230", "readings_20310106", "readings_20310113", "readings_20310120")
+
+
+def test_figures_older_than_ten_years_go(engine: sa.Engine) -> None:
+    with stores.begin(engine) as connection:
+        connection.execute(
+            sa.text("INSERT INTO energy_15m VALUES (1, :at, 1, 1, 0, 60, 1)"),
+            [{"at": NOW - timedelta(days=days)} for days in (1, 3652, 3654, 5000)],
+        )
+    assert maintain(engine, Retention(), NOW).dropped_rows == 2
+    assert maintain(engine, Retention(), NOW).dropped_rows == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"intervals_days": 3000}, {"readings_days": 7}, {"late_days": 0}, {"readings_days": 0}]
+)
+def test_a_retention_that_breaks_the_rules_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"retention\."):
+        Retention(**wrong)
+
+
+def test_plain_postgresql_keeps_90_days_and_timescale_13_months() -> None:
+    assert (Retention().kept_readings_days(False), Retention().kept_readings_days(True)) == (90, 395)
+
+
+def test_partitions_are_weeks_from_monday() -> None:
+    sunday, monday = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC)
+    starts = partitions.week_starts(batch((1, 0, 0)).at_us[[0, 0]] + [-1, 0])
+    assert [partitions.partition_name(s) for s in starts] == ["readings_20260223", "readings_20260302"]
+    assert starts == [monday - timedelta(weeks=1), monday]
+    assert sunday.weekday() == 6
+
+
+# -- status ------------------------------------------------------------------------------------------
+
+
+def test_status_of_a_store(engine: sa.Engine) -> None:
+    now = datetime.now(UTC)
+    minutes = (now - START) / timedelta(minutes=1)
+    ingest(engine, batch((1, 0, 1.0), (1, minutes - 5, 2.0), (2, minutes - 1, 2.0)))
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("ANALYZE readings"))
+    found = status(engine, disk_free_bytes=10**9)
+
+    assert found.server.startswith("PostgreSQL 1")
+    assert found.kind == "native partitions"
+    assert found.up_to_date
+    assert (found.readings, found.queued_rollups, found.conflicting_readings) == (3, 2, 0)
+    assert found.size_bytes > found.readings_bytes > 0
+    assert found.growth_bytes_per_day == 2 * 120 + 2 * 96 * 150
+    assert found.disk_full_on == now.date() + timedelta(days=10**9 // found.growth_bytes_per_day)
+    assert found.document()["disk_full_on"] == found.disk_full_on.isoformat()
+
+
+def test_status_of_an_empty_store(engine: sa.Engine) -> None:
+    found = status(engine)
+    assert (found.growth_bytes_per_day, found.disk_full_on, found.raw_horizon) == (0, None, None)
+
+
+def test_status_of_a_database_that_was_never_migrated(
+    empty_database_url: str, make_test_engine: Callable[..., sa.Engine]
+) -> None:
+    with pytest.raises(stores.StoreUnavailable, match="wattline db upgrade"):
+        status(make_test_engine(empty_database_url))
+
+
+def test_a_server_that_forbids_the_extension_is_used_without_it_and_says_so(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(
+        timescale, "EXTENSION", "amcheck"
+    )  # the server has it, and only a superuser may create it
+    with stores.begin(engine) as connection:
+        assert not timescale.ensure_extension(connection)
+    assert "let a superuser run CREATE EXTENSION" in caplog.text
+    assert "let a superuser run CREATE EXTENSION" in status(engine).timescale_note
+
+
+def test_the_day_on_which_the_disk_is_full() -> None:
+    today = date(2026, 1, 1)
+    assert full_on(today, 1000, 100) == date(2026, 1, 11)
+    assert full_on(today, 10**15, 1) is None
+    assert full_on(today, None, 5) is None
+
+
+def test_latest_instant_round_trip() -> None:
+    assert readings.from_us(readings.to_us(NOW)) == NOW

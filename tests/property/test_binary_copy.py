@@ -1,0 +1,44 @@
+"""Readings survive the way into PostgreSQL's binary format and back, bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from app.domain.reading import ReadingColumns
+from app.errors import SeriesError
+from app.store import binary_copy
+
+LENGTHS = st.integers(0, 40)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> ReadingColumns:
+    n = draw(LENGTHS)
+    instants = st.integers(-(2**60), 2**60)
+    return ReadingColumns(
+        draw(arrays(np.int32, n)),
+        draw(arrays(np.int64, n, elements=instants)),
+        draw(arrays(np.float64, n)),
+        draw(arrays(np.int32, n)),
+        draw(arrays(np.int32, n)),
+    )
+
+
+@given(rows=batches())
+def test_there_and_back(rows: ReadingColumns) -> None:
+    back = binary_copy.unpack(binary_copy.pack(rows))
+    for name in ("point_id", "at_us", "interval_s", "valid_s"):
+        assert np.array_equal(getattr(back, name), getattr(rows, name))
+    assert back.value.tobytes() == rows.value.tobytes()
+
+
+@given(rows=batches(), cut=st.integers(1, 49))
+def test_a_stream_that_is_cut_within_a_row_is_refused(rows: ReadingColumns, cut: int) -> None:
+    body = binary_copy.pack(rows)[19:-2]
+    if body:
+        with pytest.raises(SeriesError, match="whole readings"):
+            binary_copy.unpack(body[:-cut])

@@ -1,0 +1,52 @@
+"""What holds for any fleet and any tariff."""
+
+from __future__ import annotations
+
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.indicators import cost, fleet_pue, saving
+from app.domain.site import Tariff, TariffBand
+
+_sites = st.lists(st.tuples(st.floats(1, 1e6), st.floats(1.0, 3.0)), min_size=1, max_size=8)
+_clock = st.integers(0, 95).map(lambda q: f"{q // 4:02}:{q % 4 * 15:02}")
+
+
+@given(_sites)
+def test_a_fleet_lies_between_its_sites_and_the_weighted_mean_is_never_lower(
+    sites: list[tuple[float, float]],
+) -> None:
+    frame = pd.DataFrame({"it_kwh": [it for it, _ in sites], "facility_kwh": [it * pue for it, pue in sites]})
+    found = fleet_pue(frame)
+    pues = frame["facility_kwh"] / frame["it_kwh"]
+    assert found.ratio_of_sums is not None
+    assert found.facility_weighted is not None
+    assert pues.min() - 1e-9 <= found.ratio_of_sums <= pues.max() + 1e-9
+    assert found.facility_weighted >= found.ratio_of_sums - 1e-9
+
+
+@given(_clock, _clock, st.floats(0, 5), st.floats(0, 5))
+def test_two_bands_that_make_a_day_cost_what_the_parts_cost(
+    a: str, b: str, first: float, second: float
+) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    tariff = Tariff(
+        valid_from=date(2026, 1, 1),
+        price_per_kwh=second,
+        bands=(TariffBand(name="x", start=a, end=b, price_per_kwh=first),),
+    )
+    index = pd.date_range("2026-03-01", periods=96, freq="15min", tz=zone).tz_convert("UTC")
+    quarters = (int(b[:2]) * 4 + int(b[3:]) // 15 - int(a[:2]) * 4 - int(a[3:]) // 15) % 96 or 96
+    found = cost(pd.Series(1.0, index), [tariff], zone)
+    assert found.amount == pytest.approx(quarters * first + (96 - quarters) * second)
+
+
+@given(st.floats(1, 1e6), st.floats(1, 3), st.floats(1, 3))
+def test_saving_brings_the_pue_to_the_target(it_kwh: float, pue: float, target: float) -> None:
+    found = saving("x", target, pue * it_kwh, it_kwh, 1.0)
+    assert (pue * it_kwh - found.energy_kwh) / it_kwh == pytest.approx(min(pue, target))

@@ -1,0 +1,201 @@
+"""Projection of the year, overhead budgets, exhaustion of capacities."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app.domain.forecast import Projection, budgets, exhaustion, overhead_budget, project_year
+from app.errors import SeriesError
+
+
+def course(
+    first: str,
+    last: str,
+    *,
+    base_pue: float = 1.42,
+    summer: float = 0.1,
+    growth: float = 0.05,
+    noise: float = 0.02,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """Days of a site whose overhead follows the season and whose IT load grows."""
+    days = pd.date_range(first, last)
+    rng = np.random.default_rng(seed)
+    years = np.asarray((days - pd.Timestamp("2025-01-01")).days) / 365.25
+    weekend = np.asarray(days.day_of_week >= 5)
+    it = (
+        24_000
+        * (1 + growth * years)
+        * np.where(weekend, 0.95, 1.0)
+        * (1 + noise * rng.normal(size=len(days)))
+    )
+    weather = np.convolve(rng.normal(size=len(days) + 6), np.ones(7) / np.sqrt(7), "valid")
+    share = base_pue - 1 - summer * np.cos(2 * np.pi * (years - 0.05)) + 0.01 * weather
+    return pd.DataFrame({"facility_kwh": it * (1 + share), "it_kwh": it, "coverage_ratio": 1.0}, index=days)
+
+
+def true_pue(days: pd.DataFrame, year: int) -> float:
+    of_year = days[pd.DatetimeIndex(days.index).year == year]
+    return float(of_year["facility_kwh"].sum() / of_year["it_kwh"].sum())
+
+
+def test_a_year_of_history_projects_the_season_that_is_still_to_come() -> None:
+    whole = course("2025-01-01", "2026-12-31")
+    found = project_year(whole[:"2026-04-30"], 2026)
+    so_far = true_pue(whole[:"2026-04-30"], 2026)
+    assert found.pue is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert so_far < 1.38
+    assert found.pue == pytest.approx(true_pue(whole, 2026), abs=0.01)
+    assert found.low < true_pue(whole, 2026) < found.high
+    assert (found.seasonal, found.measured_days, found.projected_days) == (True, 120, 245)
+
+
+def test_the_interval_holds_what_it_promises() -> None:
+    inside, widths = 0, []
+    for seed in range(60):
+        whole = course("2025-01-01", "2026-12-31", seed=seed)
+        found = project_year(whole[:"2026-06-30"], 2026)
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= true_pue(whole, 2026) <= found.high
+        widths.append(found.high - found.low)
+    assert 48 <= inside <= 60
+    assert max(widths) < 0.05
+
+
+def test_the_interval_narrows_as_the_year_goes_on() -> None:
+    whole = course("2025-01-01", "2026-12-31")
+    widths = []
+    for end in ("2026-03-31", "2026-08-31", "2026-11-30"):
+        found = project_year(whole[:end], 2026)
+        assert found.low is not None
+        assert found.high is not None
+        widths.append(found.high - found.low)
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_too_little_history_gives_no_figure_and_says_why() -> None:
+    found = project_year(course("2026-03-01", "2026-05-31"), 2026)
+    assert found.pue is None
+    assert found.reason == ("92 days of history do not show the season; 330 are needed to project 273 days")
+    assert (
+        project_year(course("2026-03-01", "2026-03-10"), 2026).reason == "10 days of history; 28 are needed"
+    )
+    assert found.chance_above(1.5) is None
+
+
+def test_near_the_end_of_the_year_a_short_history_is_enough() -> None:
+    whole = course("2026-01-01", "2026-12-31")
+    found = project_year(whole[:"2026-10-31"], 2026)
+    assert found.pue == pytest.approx(true_pue(whole, 2026), abs=0.02)
+    assert not found.seasonal
+
+
+def test_a_whole_measured_year_needs_no_projection() -> None:
+    whole = course("2026-01-01", "2026-12-31")
+    found = project_year(whole, 2026)
+    assert found.pue == pytest.approx(true_pue(whole, 2026))
+    assert found.low == found.high == found.pue
+    assert (found.chance_above(1.0), found.chance_above(2.0)) == (1.0, 0.0)
+
+
+def test_days_that_are_hardly_covered_are_projected() -> None:
+    whole = course("2025-01-01", "2026-12-31")
+    holed = whole.copy()
+    holed.loc["2026-07-01":"2026-07-31", "coverage_ratio"] = 0.2
+    holed.loc["2026-07-01":"2026-07-31", ["facility_kwh", "it_kwh"]] *= 0.2
+    found = project_year(holed, 2026)
+    assert found.projected_days == 31
+    assert found.pue == pytest.approx(true_pue(whole, 2026), abs=0.005)
+
+
+def test_partly_covered_days_are_scaled_to_the_whole_day() -> None:
+    whole = course("2026-01-01", "2026-12-31")
+    part = whole.copy()
+    part["coverage_ratio"] = 0.95
+    part[["facility_kwh", "it_kwh"]] *= 0.95
+    assert project_year(part, 2026).it_kwh == pytest.approx(float(whole["it_kwh"].sum()))
+
+
+def test_the_chance_of_ending_above_a_limit() -> None:
+    found = Projection(2026, 200, 165, 1.5, 1.45, 1.55)
+    assert found.chance_above(1.5) == pytest.approx(0.5)
+    assert found.chance_above(1.55) == pytest.approx(0.05)
+    assert found.chance_above(1.45) == pytest.approx(0.95)
+
+
+def test_a_budget_that_lasts_and_one_that_does_not() -> None:
+    whole = course("2025-01-01", "2026-12-31")
+    wide, tight = budgets(whole[:"2026-04-30"], 2026, (1.5, 1.38))
+    assert wide.crossed_in is None
+    assert wide.left_kwh is not None
+    assert wide.allowed_kwh is not None
+    assert wide.left_kwh == pytest.approx(wide.allowed_kwh - wide.used_kwh)
+    assert tight.crossed_in is not None
+    of_year = whole.loc["2026-01-01":"2026-12-31"]
+    overhead = (of_year["facility_kwh"] - of_year["it_kwh"]).cumsum()
+    truth = overhead[overhead > 0.38 * of_year["it_kwh"].sum()].index[0]
+    assert abs((pd.Timestamp(tight.crossed_in) - truth).days) <= 31
+
+
+def test_a_budget_without_a_projection_still_tells_the_margin() -> None:
+    days = course("2026-03-01", "2026-04-30")
+    found = overhead_budget(days, 2026, 1.5)
+    assert (found.allowed_kwh, found.left_kwh, found.crossed_in) == (None, None, None)
+    assert found.margin_kwh == pytest.approx(float((1.5 * days["it_kwh"] - days["facility_kwh"]).sum()))
+
+
+def test_a_budget_crossed_in_the_past_names_that_month() -> None:
+    whole = course("2026-01-01", "2026-12-31", base_pue=1.8, summer=0)
+    found = overhead_budget(whole, 2026, 1.5)
+    assert found.crossed_in == date(2026, 8, 1)
+    assert found.left_kwh is not None
+    assert found.left_kwh < 0
+
+
+def peaks(days: int, start_kw: float, per_year_kw: float, noise_kw: float = 2.0, seed: int = 3) -> pd.Series:
+    index = pd.date_range("2025-01-01", periods=days)
+    noise = np.random.default_rng(seed).normal(0, noise_kw, days)
+    return pd.Series(start_kw + per_year_kw * np.arange(days) / 365.25 + noise, index)
+
+
+def test_a_growing_load_reaches_its_capacity() -> None:
+    found = exhaustion(peaks(400, 500, 50), 600)
+    assert found.on is not None
+    assert found.earliest is not None
+    assert found.latest is not None
+    assert found.earliest <= found.on <= found.latest
+    assert abs((found.on - date(2027, 1, 1)).days) < 40
+    assert found.earliest <= date(2027, 1, 1) <= found.latest
+
+
+def test_a_flat_load_does_not_reach_it() -> None:
+    found = exhaustion(peaks(400, 500, 0), 900)
+    assert (found.on, found.reason) == (None, "not within 2000 days at the growth seen so far")
+
+
+def test_a_capacity_that_was_reached_says_when() -> None:
+    found = exhaustion(peaks(400, 500, 50, noise_kw=0), 525)
+    assert (found.on, found.reason) == (date(2025, 7, 3), "reached already")
+
+
+def test_a_short_history_says_nothing_about_capacity() -> None:
+    assert exhaustion(peaks(60, 500, 50), 900).reason == "60 days of history; 90 are needed"
+
+
+def test_days_must_be_naive_midnights_in_order() -> None:
+    good = course("2026-01-01", "2026-03-31")
+    for bad in (good[::-1], good.tz_localize("UTC"), good.set_index(good.index + pd.Timedelta(hours=8))):
+        with pytest.raises(SeriesError, match="days must"):
+            project_year(bad, 2026)
+
+
+def test_no_history_at_all() -> None:
+    empty = course("2026-01-01", "2026-01-02")[:0]
+    assert project_year(empty, 2026).reason == "0 days of history; 28 are needed"

@@ -1,0 +1,401 @@
+"""Each detector finds what it is for, and only that."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from app.domain.energy import Event, EventKind, Series
+from app.domain.findings import Finding, FindingKind, Severity, at
+from app.domain.quality import meter_findings, negative_remainders, point_findings, site_findings
+from app.domain.quality_clock import clock_drift, interval_too_long
+from app.domain.quality_pairs import dead_register, unit_suspected
+from app.domain.quality_registers import cross_talk, register_findings
+from app.domain.quality_values import (
+    bad_minutes,
+    conflicting_duplicates,
+    gaps,
+    negative_power,
+    power_spikes,
+    stuck,
+)
+from app.domain.quantity import ReadingKind, Role
+from app.domain.site import Falls, Meter, Point, Site, Stage
+from app.domain.tree import Feed, FeedBalance, Remainder
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+START_US = int(START.timestamp()) * 1_000_000
+REGISTER = Point(id="r", role=Role.COOLING, kind=ReadingKind.REGISTER, max_power_kw=200, modulus_kwh=1e6)
+POWER = Point(id="p", role=Role.COOLING, kind=ReadingKind.POWER, max_power_kw=200)
+
+
+def series(
+    values: list[float] | np.ndarray,
+    *,
+    step_s: float = 900,
+    minutes: list[float] | None = None,
+    interval_s: int = 0,
+) -> Series:
+    offsets_s = np.arange(len(values)) * step_s if minutes is None else np.array(minutes) * 60
+    interval = np.full(len(values), interval_s, np.int32)
+    return Series(
+        START_US + np.rint(offsets_s * 1e6).astype(np.int64), np.array(values, np.float64), interval, interval
+    )
+
+
+def instant(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def only(found: list[Finding]) -> Finding:
+    assert len(found) == 1, found
+    return found[0]
+
+
+def busy(n: int, mean_kw: float = 100.0, seed: int = 1) -> np.ndarray:
+    """Power that changes with every reading."""
+    return mean_kw + np.random.default_rng(seed).normal(0, mean_kw / 20, n).cumsum() % (mean_kw / 4)
+
+
+def counted(power_kw: np.ndarray, first: float = 1000.0) -> np.ndarray:
+    """Register of such a power, read at the same instants."""
+    return np.concatenate([[first], first + np.cumsum((power_kw[:-1] + power_kw[1:]) / 8)])
+
+
+def test_a_rollover_is_explained() -> None:
+    found = only(register_findings(REGISTER, series([999_980, 999_990, 15, 30])))
+    assert (found.kind, found.severity, found.effect_kwh) == (FindingKind.ROLLOVER, Severity.INFO, 25)
+    assert (found.start, found.end) == (instant(15), instant(30))
+
+
+def test_the_multiplier_scales_the_effect() -> None:
+    tens = Point(id="r", role=Role.COOLING, kind=ReadingKind.REGISTER, multiplier=10, modulus_kwh=1e6)
+    assert only(register_findings(tens, series([999_980, 999_990, 15, 30]))).effect_kwh == 250
+
+
+def test_an_undeclared_restart_near_zero_is_a_reset() -> None:
+    found = only(register_findings(REGISTER, series([5000, 5010, 5020, 2, 12, 22, 32, 42])))
+    assert (found.kind, found.effect_kwh) == (FindingKind.RESET, None)
+    assert found.evidence == {"before": 5020, "after": 2}
+
+
+@pytest.mark.parametrize("after", [3000.0, 9000.0])
+def test_another_level_is_a_suspected_replacement(after: float) -> None:
+    found = only(register_findings(REGISTER, series([5000, 5010, 5020, *(after + 10 * i for i in range(8))])))
+    assert found.kind is FindingKind.REPLACEMENT_SUSPECTED
+    assert found.severity is Severity.WARNING
+
+
+def test_a_clock_set_back_is_no_replacement() -> None:
+    ahead = [m + 10 if 100 <= m < 200 else m for m in range(400)]
+    stamped = dict(reversed(list(zip(ahead, 1000 + 40 / 60 * np.arange(400), strict=True))))
+    minutes = sorted(stamped)
+    rated = Point(id="r", role=Role.COOLING, kind=ReadingKind.REGISTER, max_power_kw=100, interval_s=60)
+    found = only(register_findings(rated, series([stamped[m] for m in minutes], minutes=minutes)))
+    assert found.kind is FindingKind.CLOCK_DRIFT
+    assert found.effect_kwh == pytest.approx(11 * 40 / 60)
+
+
+def test_a_declared_replacement_is_told_as_such() -> None:
+    event = Event(
+        EventKind.REPLACED, int(instant(40).timestamp() * 1e6), int(instant(40).timestamp() * 1e6), 5025, 7
+    )
+    found = only(register_findings(REGISTER, series([5000, 5010, 5020, 10, 20, 30]), [event]))
+    assert (found.kind, found.severity, found.effect_kwh) == (FindingKind.REPLACED, Severity.INFO, 0)
+
+
+def test_a_declared_reset_without_values_leaves_energy_unknown() -> None:
+    event = Event(EventKind.RESET, int(instant(40).timestamp() * 1e6), int(instant(40).timestamp() * 1e6))
+    found = only(register_findings(REGISTER, series([5000, 5010, 5020, 10, 20, 30]), [event]))
+    assert (found.kind, found.severity, found.effect_kwh) == (FindingKind.RESET, Severity.WARNING, None)
+
+
+def test_a_transient_zero_says_what_it_would_have_invented() -> None:
+    found = only(register_findings(REGISTER, series([3700, 3710, 0, 3720, 3730, 3740])))
+    assert (found.kind, found.effect_kwh) == (FindingKind.TRANSIENT_ZERO, 3710)
+    assert found.start == found.end == instant(30)
+
+
+def test_a_register_spike_says_what_it_would_have_invented() -> None:
+    found = only(register_findings(REGISTER, series([3700, 3710, 69_246, 3720, 3730, 3740])))
+    assert (found.kind, found.effect_kwh) == (FindingKind.SPIKE, 65_536)
+
+
+def test_a_declared_correction_takes_the_finding_away() -> None:
+    bad_us = START_US + 2 * 900_000_000
+    void = Event(EventKind.CORRECTION, bad_us, bad_us)
+    assert register_findings(REGISTER, series([3700, 3710, 0, 3720, 3730, 3740]), [void]) == []
+
+
+def test_a_daily_restart_that_is_declared_is_no_finding() -> None:
+    daily = Point(id="r", role=Role.COOLING, kind=ReadingKind.REGISTER, falls=Falls.RESET_TO_ZERO)
+    assert register_findings(daily, series([10, 20, 5, 15, 3, 13, 2, 12])) == []
+
+
+MIXED = [4.0, 53, 791, 4989, 4, 53, 791, 4990, 5, 54, 792, 4990, 5, 54, 792, 4991]
+
+
+def test_interleaved_registers_are_cross_talk_and_nothing_else() -> None:
+    found = only(register_findings(REGISTER, series(MIXED)))
+    assert (found.kind, found.severity) == (FindingKind.CROSS_TALK, Severity.ERROR)
+    assert found.evidence["tracks"] == 4
+    assert found.evidence["levels"] == "4.5, 53.5, 791.5, 4990"
+
+
+def test_a_few_foreign_values_in_a_sound_column_name_their_donor() -> None:
+    own = 10_000 + 2.0 * np.arange(60)
+    donor = 52_000 + 3.0 * np.arange(60)
+    mixed = own.copy()
+    mixed[[20, 23, 24, 29]] = donor[[20, 23, 24, 29]]
+    others = {"d": series(donor), "x": series(own / 7)}
+    found = only(cross_talk(REGISTER, series(mixed), others))
+    assert found.evidence["donors"] == "d"
+    assert instant(15 * 18) <= found.start <= instant(15 * 20)
+    assert instant(15 * 29) <= found.end <= instant(15 * 31)
+
+
+def test_the_site_names_the_donor_of_cross_talk() -> None:
+    own = 10_000 + 2.0 * np.arange(60)
+    donor = 52_000 + 3.0 * np.arange(60)
+    mixed = own.copy()
+    mixed[[20, 23, 24, 29]] = donor[[20, 23, 24, 29]]
+    points = [Point(id=i, role=Role.COOLING, kind=ReadingKind.REGISTER) for i in ("a", "b")]
+    site = Site(
+        id="s",
+        institution="i",
+        time_zone="UTC",
+        meters=tuple(Meter(id=f"m{p.id}", points=(p,)) for p in points),
+    )
+    found = only(site_findings(site, {"a": series(mixed), "b": series(donor)}))
+    assert (found.kind, found.point, found.evidence["donors"]) == (FindingKind.CROSS_TALK, "a", "b")
+
+
+def test_two_lone_transients_are_no_cross_talk() -> None:
+    values = 5000 + 10.0 * np.arange(60)
+    values[[20, 40, 50]] = 0
+    kinds = [f.kind for f in register_findings(REGISTER, series(values))]
+    assert kinds == [FindingKind.TRANSIENT_ZERO] * 3
+
+
+def test_a_gap_of_a_register_has_its_energy() -> None:
+    found = only(gaps(REGISTER, series([0, 10, 90, 100], minutes=[0, 15, 135, 150])))
+    assert (found.kind, found.severity, found.effect_kwh) == (FindingKind.GAP, Severity.INFO, 80)
+    assert (found.start, found.end) == (instant(15), instant(135))
+
+
+def test_a_gap_of_a_power_point_leaves_energy_unknown() -> None:
+    found = only(gaps(POWER, series([40, 40, 60, 60], minutes=[0, 15, 135, 150])))
+    assert (found.severity, found.effect_kwh, found.evidence["suggested_kwh"]) == (
+        Severity.WARNING,
+        None,
+        100,
+    )
+
+
+def test_a_gap_of_intervals_ends_where_the_next_one_starts() -> None:
+    stated = Point(id="i", role=Role.COOLING, kind=ReadingKind.INTERVAL_ENERGY)
+    found = only(gaps(stated, series([1, 1, 1], minutes=[15, 30, 120], interval_s=900)))
+    assert (found.start, found.end) == (instant(30), instant(105))
+
+
+def test_one_missing_reading_is_listed_where_its_energy_is_lost() -> None:
+    assert len(gaps(POWER, series([1, 2, 3], minutes=[0, 15, 45]))) == 1
+    assert gaps(POWER, series([1, 2, 3], minutes=[0, 1, 3], step_s=60)) == []
+    assert gaps(REGISTER, series([1, 2, 3], minutes=[0, 15, 45])) == []
+    daily = Point(id="d", role=Role.COOLING, kind=ReadingKind.INTERVAL_MEAN_POWER, interval_s=86_400)
+    assert len(gaps(daily, series([1, 2, 3], minutes=[0, 1440, 4320], interval_s=86_400))) == 1
+
+
+def test_rare_but_regular_readings_are_no_gaps() -> None:
+    assert gaps(REGISTER, series([0, 10, 20, 30, 40], minutes=[0, 60, 120, 180, 240])) == []
+
+
+def test_readings_that_are_no_numbers_are_missing() -> None:
+    assert len(gaps(POWER, series([1, 2, math.nan, math.nan, 3]))) == 1
+
+
+def test_a_value_that_stands_still_is_stuck() -> None:
+    power = busy(2000)
+    power[500:570] = power[500]
+    found = only(stuck(POWER, series(power)))
+    assert (found.start, found.end) == (instant(500 * 15), instant(569 * 15))
+    assert found.evidence["readings"] == 70
+    assert found.effect_kwh == pytest.approx(power[500] * 69 / 4)
+
+
+def test_two_stuck_times_do_not_excuse_each_other() -> None:
+    power = busy(4000)
+    power[500:570], power[3000:3080] = power[500], power[3000]
+    assert len(stuck(POWER, series(power))) == 2
+
+
+def test_what_is_usual_for_the_series_is_not_stuck() -> None:
+    lighting = np.tile(np.repeat([12.0, 3.0], 48), 60)
+    off = busy(3000)
+    off[1000:1500] = 0
+    coarse = np.repeat(np.round(busy(400)), 10)
+    for values in (lighting, lighting[:140], off, coarse):
+        assert stuck(POWER, series(values)) == []
+
+
+def test_a_register_of_a_load_that_rests_is_not_stuck() -> None:
+    generator = counted(np.where(np.arange(9000) % 2880 < 4, 500.0, 0.0))
+    assert stuck(REGISTER, series(generator)) == []
+
+
+def test_a_register_that_never_rests_is_stuck_when_it_does() -> None:
+    values = counted(busy(2000))
+    values[1000:] -= values[1099] - values[1000]
+    values[1000:1100] = values[1099]
+    assert only(stuck(REGISTER, series(values))).evidence["readings"] >= 100
+
+
+def test_a_register_that_catches_up_was_stuck() -> None:
+    resting = counted(np.where(np.arange(3000) % 96 < 60, busy(3000), 0.0))
+    resting[1000:1200] = resting[1000]
+    found = only(stuck(REGISTER, series(resting)))
+    assert float(found.evidence["caught_up_kwh"]) > 1000
+
+
+def test_power_that_flows_proves_a_register_dead() -> None:
+    power = np.where(np.arange(3000) % 96 < 60, busy(3000), 0.0)
+    values = counted(power)
+    values[1056:] -= values[1100] - values[1056]
+    values[1056:1101] = values[1100]
+    found = only(dead_register((REGISTER, series(values)), (POWER, series(power))))
+    assert found.severity is Severity.ERROR
+    assert found.effect_kwh == pytest.approx(power[1056:1101].mean() * 44 / 4, rel=0.05)
+
+
+def test_power_beyond_the_rating_is_a_spike() -> None:
+    power = busy(100)
+    power[40:42] = [900, 1200]
+    found = only(power_spikes(POWER, series(power)))
+    assert (found.evidence["highest_kw"], found.evidence["readings"]) == (1200, 2)
+    assert found.effect_kwh == pytest.approx(600)
+
+
+def test_interval_energy_is_judged_by_its_mean_power() -> None:
+    stated = Point(id="i", role=Role.COOLING, kind=ReadingKind.INTERVAL_ENERGY, max_power_kw=200)
+    assert len(power_spikes(stated, series([40, 51, 49], interval_s=900))) == 1
+
+
+def test_an_offset_during_an_outage_is_explained_by_a_still_register() -> None:
+    power, register = busy(200), counted(busy(200))
+    power[100:104] = -26
+    register[100:] -= register[103] - register[100]
+    register[100:104] = register[103]
+    meter = Meter(id="m", points=(REGISTER, POWER))
+    found = only(meter_findings(meter, {"r": series(register), "p": series(power)}))
+    assert (found.kind, found.severity, found.point) == (FindingKind.NEGATIVE_POWER, Severity.INFO, "p")
+    assert found.evidence["register_kwh"] == 0
+    assert found.effect_kwh == pytest.approx(-26)
+
+
+def test_negative_power_while_the_register_counts_points_at_the_wiring() -> None:
+    power, register = busy(200), counted(busy(200))
+    power[100:120] *= -1
+    found = only(negative_power(POWER, series(power), (REGISTER, series(register))))
+    assert found.severity is Severity.ERROR
+
+
+def test_noise_around_zero_is_no_finding() -> None:
+    power = busy(200)
+    power[100:110] = -0.05
+    assert negative_power(POWER, series(power)) == []
+
+
+def test_a_second_value_for_one_instant_is_a_conflict() -> None:
+    stored, offered = np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 2.5, 3.1, 4, 9])
+    at_us = START_US + np.array([0, 15, 30, 45, 600], np.int64) * 60_000_000
+    first, second = conflicting_duplicates(POWER, at_us, stored, offered)
+    assert (first.start, first.end, first.evidence["readings"]) == (instant(15), instant(30), 2)
+    assert (first.evidence["stored"], first.evidence["offered"]) == (2, 2.5)
+    assert second.start == instant(600)
+
+
+def test_bad_minutes_inside_a_good_bucket() -> None:
+    at_us = START_US + np.arange(3) * 300_000_000
+    found = bad_minutes("pue", at_us, np.array([1.0, -31, 1.05]), np.array([1.1, 1.1, 117]), least=1, most=5)
+    assert [f.start for f in found] == [instant(5), instant(10)]
+
+
+@pytest.mark.parametrize(
+    ("true_kwh_per_count", "named"), [(10.0, "10"), (0.001, "0.001"), (1 / 3.6, "1/3.6 (MJ)")]
+)
+def test_a_register_in_another_unit(true_kwh_per_count: float, named: str) -> None:
+    power = busy(960)
+    values = counted(power) / true_kwh_per_count
+    wide = Point(id="r", role=Role.COOLING, kind=ReadingKind.REGISTER)
+    found = only(unit_suspected((wide, series(values)), (POWER, series(power))))
+    assert found.evidence["factor"] == pytest.approx(true_kwh_per_count, rel=0.01, abs=1e-4)
+    assert found.evidence["likely_factor"] == named
+
+
+def test_register_and_power_that_agree_are_no_finding() -> None:
+    power = busy(960)
+    assert unit_suspected((REGISTER, series(counted(power))), (POWER, series(power))) == []
+
+
+def test_a_clock_that_gains_ten_seconds_a_day() -> None:
+    late_s = np.where(np.arange(9600) // 96 < 30, 0, (np.arange(9600) / 96 - 30) * 10)
+    late_s[6000:] = 0
+    minutes = (np.arange(9600) * 900 + late_s) / 60
+    found = only(clock_drift(POWER, series(busy(9600), minutes=list(minutes))))
+    assert float(found.evidence["per_day_s"]) == pytest.approx(10, abs=0.5)
+    assert float(found.evidence["largest_s"]) == pytest.approx(315, abs=15)
+    assert abs(found.start - (START + timedelta(days=31))) <= timedelta(days=1)
+    assert abs(found.end - (START + timedelta(days=62.5))) <= timedelta(days=1)
+
+
+def test_a_clock_that_drifts_all_the_time() -> None:
+    minutes = np.arange(4800) * (900 + 5 / 96) / 60
+    assert float(
+        only(clock_drift(POWER, series(busy(4800), minutes=list(minutes)))).evidence["per_day_s"]
+    ) == (pytest.approx(5, abs=0.3))
+
+
+def test_a_poller_that_jitters_and_a_source_that_is_always_late_do_not_drift() -> None:
+    jitter = np.arange(4800) * 15 + np.random.default_rng(2).uniform(0, 2, 4800)
+    late = np.arange(4800) * 15 + 7
+    for minutes in (jitter, late):
+        assert clock_drift(POWER, series(busy(4800), minutes=list(minutes))) == []
+
+
+def test_an_it_point_read_too_rarely_for_its_place() -> None:
+    outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
+    found = only(interval_too_long(outlet, series(np.arange(100.0), step_s=3600)))
+    assert (found.evidence["category_by_place"], found.evidence["category_reached"]) == (3, 2)
+    pdu = Point(id="o", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER)
+    assert interval_too_long(pdu, series(np.arange(100.0), step_s=3600)) == []
+    assert (
+        only(interval_too_long(pdu, series(np.arange(20.0), step_s=7 * 86_400))).evidence["category_reached"]
+        == 1
+    )
+
+
+def test_a_gap_does_not_make_the_interval_long() -> None:
+    outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
+    minutes = [*range(0, 1500, 15), *range(6000, 7500, 15)]
+    assert interval_too_long(outlet, series(np.arange(200.0), minutes=minutes)) == []
+
+
+def test_a_negative_remainder_of_the_tree() -> None:
+    feed = Feed(("ups",), ("pdu-1", "pdu-2"), Stage.UPS)
+    sound, wrong = Remainder(100, 99, 2), Remainder(100, 110, 2)
+    balances = [FeedBalance(feed, sound, 1.0), FeedBalance(feed, wrong, 1.0)]
+    found = only(negative_remainders(balances, START, instant(60)))
+    assert (found.effect_kwh, found.evidence["meters"], found.point) == (-10, "ups", "")
+
+
+@pytest.mark.parametrize("point", [REGISTER, POWER])
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_hardly_any_readings_are_no_finding(point: Point, n: int) -> None:
+    assert point_findings(point, series(list(range(n)))) == []
+
+
+def test_instants_survive_the_way_through_microseconds() -> None:
+    assert at(START_US + 1) == START + timedelta(microseconds=1)

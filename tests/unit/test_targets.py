@@ -1,0 +1,53 @@
+"""Targets of the indicators beside PUE."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from app.domain.data.indicator_targets import INDICATOR_TARGETS
+from app.domain.site import Declared, Institution, InstitutionClass
+from app.domain.targets import Standing, Target, declared_on, targets_for
+
+TODAY = date(2026, 10, 31)
+
+
+def bank(kind: str) -> Institution:
+    return Institution(id="b", institution_class=InstitutionClass(kind))
+
+
+@pytest.mark.parametrize(("kind", "level"), [("state_owned", 3), ("joint_stock", 3), ("other", 2)])
+def test_the_class_of_the_institution_sets_the_maturity_level(kind: str, level: int) -> None:
+    targets = targets_for(INDICATOR_TARGETS, bank(kind), TODAY)
+    assert targets["maturity_level"].at_least == level
+    assert targets["automation_share_percent"].at_least == 75
+
+
+def test_standing_against_both_ends() -> None:
+    band = Target(indicator="x", at_least=30, at_most=60, valid_from=TODAY, source="s")
+    standings = [band.standing(v) for v in (29.9, 30, 60, 60.1, None)]
+    assert standings == [Standing.MISSED, Standing.MET, Standing.MET, Standing.MISSED, Standing.UNKNOWN]
+
+
+def test_a_later_target_replaces_the_earlier_one_from_its_first_day() -> None:
+    old = Target(indicator="x", at_least=1, valid_from=date(2020, 1, 1), source="s")
+    new = Target(indicator="x", at_least=2, valid_from=TODAY, valid_to=date(2030, 1, 1), source="s")
+    assert targets_for([new, old], bank("other"), TODAY)["x"] is new
+    assert targets_for([new, old], bank("other"), date(2026, 10, 30))["x"] is old
+    assert targets_for([new, old], bank("other"), date(2030, 1, 1))["x"] is old
+
+
+def test_the_latest_declaration_up_to_the_day_counts() -> None:
+    first, second = (
+        Declared(indicator="x", value=v, date=d, evidence="e")
+        for v, d in ((1.0, date(2025, 1, 1)), (2.0, TODAY))
+    )
+    assert declared_on([second, first], TODAY)["x"].value == 2
+    assert declared_on([second, first], date(2026, 1, 1))["x"].value == 1
+    assert declared_on([second], date(2026, 1, 1)) == {}
+
+
+def test_a_target_without_a_bound_is_refused() -> None:
+    with pytest.raises(ValueError, match="at_least or at_most"):
+        Target(indicator="x", valid_from=TODAY, source="s")

@@ -1,0 +1,192 @@
+"""Parts of the pages that need no server: texts, numbers, charts, uploads that wait."""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+import app.web
+from app.domain.alarm import State
+from app.domain.data.alarm_rules import ALARM_RULES
+from app.domain.energy import EventKind
+from app.domain.findings import FindingKind, Severity
+from app.domain.period import WINDOWS
+from app.domain.quantity import ReadingKind, Role
+from app.domain.site import Stage
+from app.errors import NotFound
+from app.web import charts, format, words
+from app.web.charts import Axis, Bar, Look, Span
+from app.web.held import LIFE_S, MOST_PER_OWNER, Held
+from app.web.memo import Memo
+from app.web.pages import signin
+from app.web.pages.connect import composed
+from app.web.pages.imports import _choose
+
+HERE = Path(app.web.__file__).parent
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def used_texts() -> set[str]:
+    found: set[str] = set()
+    for file in (HERE / "templates").glob("*.html"):
+        text = file.read_text(encoding="utf-8")
+        found |= set(re.findall(r'\b_\(\s*"([^"]*)"\s*[,)]', text))
+        found |= set(re.findall(r"\b_\(\s*'([^']*)'\s*[,)]", text))
+    for file in (HERE / "pages").glob("*.py"):
+        found |= set(re.findall(r'\bwords\(\s*"([^"]*)"', file.read_text(encoding="utf-8")))
+    return found
+
+
+def test_every_text_has_a_chinese_one_with_the_same_values() -> None:
+    chinese = words.texts("zh")
+    assert not {text for text in used_texts() if text not in chinese}
+    for english, text in chinese.items():
+        if not re.match(r"[a-z]+:", english):
+            assert set(re.findall(r"{\w+}", english)) == set(re.findall(r"{\w+}", text)), english
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_value_of_an_enumeration_has_a_name(language: str) -> None:
+    named = words.texts(language)
+    wanted = [f"class:{r.value}" for r in Role] + [f"kind:{k.value}" for k in ReadingKind]
+    wanted += [f"finding:{k.value}" for k in FindingKind] + [f"event:{k.value}" for k in EventKind]
+    wanted += [f"window:{w}" for w in WINDOWS] + [f"stage:{s.value}" for s in Stage]
+    wanted += [f"severity:{s.value}" for s in Severity]
+    wanted += [f"rule:{rule.id}" for rule in ALARM_RULES] + [f"alarm:{s.value}" for s in State]
+    assert not [key for key in wanted if key not in named]
+
+
+def test_codes_without_a_name_are_shown_as_they_are() -> None:
+    assert words.Words("zh")("rule:my_own") == "my_own"
+    assert words.Words("zh")("Something new") == "Something new"
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "accepted", "expected"),
+    [
+        ("zh", "en", "en", "zh"),
+        (None, "zh", "en", "zh"),
+        (None, None, "zh-CN,zh;q=0.9", "zh"),
+        ("xx", None, "de", "en"),
+    ],
+)
+def test_the_language_is_the_asked_then_the_kept_then_the_accepted(
+    asked: str | None, kept: str | None, accepted: str, expected: str
+) -> None:
+    assert words.chosen(asked, kept, accepted) == expected
+
+
+def test_numbers_carry_their_unit_and_unknown_ones_a_dash() -> None:
+    assert format.energy(2_310_000.0) == "2.31 GWh"
+    assert format.energy(850.4) == "850 kWh"
+    assert format.power(12.34) == "12.3 kW"
+    assert format.energy(None) == format.number(float("nan")) == format.UNKNOWN
+    assert format.signed(-0.0123) == "−0.012"
+
+
+def test_a_share_just_below_the_whole_is_not_shown_as_the_whole() -> None:
+    assert format.share(0.99999) == "99.9 %"
+    assert format.share(1.0) == "100 %"
+
+
+def test_times_are_the_sites_own_with_utc_beside() -> None:
+    shown = format.moment(START, ZoneInfo("Asia/Shanghai"))
+    assert ">2026-03-01 08:00</time>" in shown
+    assert 'title="2026-03-01 00:00 UTC"' in shown
+
+
+def bars(values: list[float | None]) -> list[Bar]:
+    hour = timedelta(hours=1)
+    return [Bar(START + i * hour, START + (i + 1) * hour, {"pue": v}, "<b>") for i, v in enumerate(values)]
+
+
+def test_a_line_breaks_where_nothing_is_known_and_titles_are_escaped() -> None:
+    span = Span(START, START + timedelta(hours=4))
+    drawn = charts.line(span, bars([1.4, None, 1.5, 1.5]), ["pue"], Look("PUE"), limit=1.5)
+    ET.fromstring(drawn)
+    path = re.search(r'class="line s-pue" d="([^"]*)"', drawn)
+    assert path is not None
+    assert path[1].count("M") == 2
+    assert "<b>" not in drawn
+
+
+def test_a_curve_is_not_drawn_across_a_gap() -> None:
+    span, hour = Span(START, START + timedelta(hours=9)), timedelta(hours=1)
+    points = [(START + i * hour, float(i)) for i in (0, 1, 2, 7, 8)]
+    drawn = charts.curve(span, points, Look("kWh"), gap=2 * hour)
+    path = re.search(r'class="line s-register" d="([^"]*)"', drawn)
+    assert path is not None
+    assert path[1].count("M") == 2
+
+
+def test_a_stack_draws_nothing_where_nothing_is_known() -> None:
+    span = Span(START, START + timedelta(hours=2))
+    hour = timedelta(hours=1)
+    known = [Bar(START, START + hour, {"it": 5.0, "cooling": 2.0}), Bar(START + hour, START + 2 * hour, {})]
+    drawn = charts.stack(span, known, ["it", "cooling"], Look("kW"))
+    ET.fromstring(drawn)
+    assert 'class="s-cooling" d="M0 100V' in drawn
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.43, 1.44], [0.0, 5e6], [-3.0, 4.0]])
+def test_an_axis_spans_its_values_on_round_numbers(values: list[float]) -> None:
+    axis = Axis.around(values)
+    assert axis.low < axis.high
+    assert all(axis.low <= v <= axis.high for v in values)
+    assert 2 <= len(axis.ticks) <= 7
+
+
+def test_an_upload_is_given_back_to_its_owner_only_and_forgotten_after_an_hour(tmp_path: Path) -> None:
+    now_s = [0.0]
+    held = Held(monotonic_s=lambda: now_s[0])
+    upload = held.keep(io.BytesIO(b"a,b\n"), "../x.csv", "ann", "sh1", tmp_path)
+    assert held.get(upload.ticket, "ann", "sh1").path.read_bytes() == b"a,b\n"
+    assert upload.name == "x.csv"
+    for owner, site in (("bob", "sh1"), ("ann", "bj1")):
+        with pytest.raises(NotFound):
+            held.get(upload.ticket, owner, site)
+    now_s[0] = LIFE_S + 1
+    held.keep(io.BytesIO(b""), "y.csv", "ann", "sh1", tmp_path)
+    assert not upload.path.exists()
+
+
+def test_one_owner_holds_only_so_many_uploads(tmp_path: Path) -> None:
+    held = Held()
+    names = [f"{i}.csv" for i in range(MOST_PER_OWNER + 1)]
+    uploads = [held.keep(io.BytesIO(b""), name, "ann", "sh1", tmp_path) for name in names]
+    other = held.keep(io.BytesIO(b""), "x.csv", "bob", "sh1", tmp_path)
+    assert [u.path.exists() for u in (*uploads, other)] == [False, *[True] * (MOST_PER_OWNER + 1)]
+
+
+def test_a_memo_computes_again_when_its_life_is_over() -> None:
+    now_s = [0.0]
+    memo = Memo(10, lambda: now_s[0])
+    assert [memo.get("k", lambda: 1), memo.get("k", lambda: 2)] == [1, 1]
+    now_s[0] = 11
+    assert memo.get("k", lambda: 2) == 2
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example", "https://evil.example", "/a\nb"])
+def test_the_way_back_after_the_sign_in_stays_here(path: str) -> None:
+    assert signin._own_path(path) == "/"
+    assert signin._own_path("/sites/sh1") == "/sites/sh1"
+
+
+def test_a_choice_goes_under_its_key_of_the_mapping() -> None:
+    data: dict[str, object] = {}
+    assert _choose(data, "time: format", "'%d/%m/%Y'")
+    assert data == {"time": {"format": "%d/%m/%Y"}}
+
+
+def test_picked_channels_become_points_with_their_role() -> None:
+    proposed = "- id: m1\n  points:\n  - {id: m1-energy, role: other, kind: register, channel: energy_kwh}\n"
+    text = composed(proposed, {"energy_kwh": "cooling", "frequency_hz": "none"})
+    assert "m1-energy, role: cooling, kind: register" in text
+    assert "m1-frequency_hz, role: none, kind: gauge" in text
+    assert composed(proposed, {}) == proposed

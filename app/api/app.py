@@ -81,6 +81,7 @@ def create_app(
     telemetry: Telemetry | None = None,
     limits: ApiLimits | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    is_prepared: Callable[[], bool] = lambda: True,
     scratch: Path | None = None,
     extra: tuple[APIRouter, ...] = (),
 ) -> FastAPI:
@@ -98,6 +99,8 @@ def create_app(
         How much may be asked or sent at once.
     clock : callable
         The time; tests set it.
+    is_prepared : callable
+        Whether the database has this process's shape and site file; until then it is not ready.
     scratch : Path, optional
         Folder for uploads and exports in the making.
     extra : tuple of APIRouter
@@ -120,6 +123,7 @@ def create_app(
         telemetry=telemetry,
         limits=bounds,
         clock=clock,
+        is_prepared=is_prepared,
         scratch=scratch,
         imports=BoundedSemaphore(bounds.imports_at_once),
         exports=BoundedSemaphore(bounds.exports_at_once),

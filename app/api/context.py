@@ -79,6 +79,8 @@ class Context:
     telemetry: Telemetry
     limits: ApiLimits = field(default_factory=ApiLimits)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    is_prepared: Callable[[], bool] = lambda: True
+    """Whether the database has this process's shape and site file."""
     scratch: Path | None = None
     """Folder for uploads and exports in the making; None: the system's."""
     estate: EstateCache = field(default_factory=EstateCache)

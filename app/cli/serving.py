@@ -183,6 +183,7 @@ class Service:
         self._engines, self._file, self._on_ready = _Engines.on(url), file, on_ready
         self._authenticator = authenticate(self._engines.api)
         self.telemetry = Telemetry()
+        self._prepared = threading.Event()
         self.worker = None if role == API else self._worker(environment)
         self._app = None if role == WORKER else self._make_app()
         self._server: uvicorn.Server | None = None
@@ -200,6 +201,7 @@ class Service:
             self._engines.api,
             telemetry=self.telemetry,
             authenticator=self._authenticator,
+            is_prepared=self._prepared.is_set,
             extra=(pages.router,),
         )
 
@@ -266,6 +268,7 @@ class Service:
         stored = synchronised(self._engines.work, self._file)
         if self.asks_keys:
             _say_first_key(self._engines.work)
+        self._prepared.set()
         if self.worker is not None and self._file is None:
             self.worker.poll(stored.estate)
 

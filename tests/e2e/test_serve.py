@@ -46,7 +46,6 @@ def test_it_starts_serves_and_stops(
     environment["WATTLINE_DATABASE_URL"] = database_url
     with running(["serve", "--port", "0"], environment, tmp_path) as service:
         service.until_status("/readyz", 200)
-        until(lambda: service.json_of("/api/v1/sites")["sites"], name="the site of the file")
         assert service.json_of("/api/v1/sites")["sites"][0]["id"] == "sh1"
         meter = 'wattline_meter_up{site="sh1",meter="main"} 0'
         until(lambda: meter in service.get("/metrics").text, name="the silent meter in /metrics")

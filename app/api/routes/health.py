@@ -28,7 +28,7 @@ async def healthz() -> schemas.HealthOut:
 
 @router.get("/readyz", response_model=schemas.ReadyOut)
 async def readyz(request: Request) -> JSONResponse:
-    """Ready: the database answers and has the shape this version needs; otherwise 503 with the reason."""
+    """Ready: the database has the shape and the sites this process needs; otherwise 503 with the reason."""
     context = context_of(request)
     try:
         with anyio.fail_after(_ANSWER_S):
@@ -41,4 +41,6 @@ async def readyz(request: Request) -> JSONResponse:
         return problems.of_error(request, error)
     if found.problem:
         return problems.of_error(request, StoreUnavailable(found.problem))
+    if not context.is_prepared():
+        return problems.of_error(request, StoreUnavailable("the site file is being stored; ask again"))
     return JSONResponse({"status": "ready", "database": {"engine": found.engine, "revision": found.revision}})

@@ -23,9 +23,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.domain.alarm import Alarms
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.data.limit_profiles import LIMIT_PROFILES
-from app.domain.limits import LimitProfile, limit_problems, merged_profiles
+from app.domain.indicators import EmissionFactor
+from app.domain.limits import LimitProfile, ScoringBand, limit_problems, merged_profiles
 from app.domain.notification import Notifications
+from app.domain.reference import Reference
 from app.domain.site import Estate, Institution, Meter, Site
+from app.domain.targets import Target
 from app.errors import ConfigError
 from collectors import registry
 from collectors.base import Binding
@@ -83,6 +86,12 @@ class SiteFile:
     sites: tuple[Site, ...] = ()
     limit_profiles: tuple[LimitProfile, ...] = ()
     """PUE limits beside, or instead of, the built-in ones."""
+    emission_factors: tuple[EmissionFactor, ...] = ()
+    """Emission factors beside, or instead of, the built-in ones of the same region, basis and year."""
+    indicator_targets: tuple[Target, ...] = ()
+    """Targets of other indicators; the latest that holds counts."""
+    scoring_bands: tuple[ScoringBand, ...] = ()
+    """Ranges in which indicators earn points; the latest that holds counts."""
     alarms: Alarms = field(default_factory=Alarms)
     """Alarm rules beside, or instead of, the built-in ones."""
     notifications: Notifications = field(default_factory=Notifications)
@@ -92,6 +101,15 @@ class SiteFile:
     def estate(self) -> Estate:
         """Everything that is measured."""
         return Estate(institutions=self.institutions, sites=self.sites)
+
+    @property
+    def reference(self) -> Reference:
+        """The operator's own dated data beside the limits."""
+        return Reference(
+            emission_factors=self.emission_factors,
+            indicator_targets=self.indicator_targets,
+            scoring_bands=self.scoring_bands,
+        )
 
 
 @cache

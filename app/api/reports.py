@@ -11,7 +11,7 @@ from app.domain.site import Institution, Site
 from app.errors import NotFound
 from app.reports import build, institution
 from app.reports.document import Document, InstitutionReport, Report, SiteLine, Span, read
-from app.store import reports
+from app.store import deployment, reports
 from app.store.engine import Connection
 from app.store.reports import Shelf
 from app.store.sites import Stored
@@ -69,7 +69,8 @@ def _together(
     if not found:
         raise NotFound(f"institution {bank.id} has no site; declare one in the site file")
     declared = [d for site in sites_of(stored, bank) for d in site.declared]
-    return institution.build(bank, spans[0], found, floor(now), declared=declared)
+    targets = deployment.reference(connection).indicator_targets
+    return institution.build(bank, spans[0], found, floor(now), targets=targets, declared=declared)
 
 
 def sites_of(stored: Stored, bank: Institution) -> Sequence[Site]:

@@ -126,6 +126,7 @@ def synchronised(engine: Engine, file: SiteFile | None) -> Stored:
         with begin(engine) as connection:
             sites.sync(connection, file.estate)
             deployment.save_limit_profiles(connection, file.limit_profiles)
+            deployment.save_reference(connection, file.reference)
             alarms.save_sections(connection, file.alarms, file.notifications)
     with connect(engine) as connection:
         return sites.load(connection)

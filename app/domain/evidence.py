@@ -17,6 +17,7 @@ from app.domain.capacity import FeedLoad, Load
 from app.domain.limits import Limit, LimitProfile
 from app.domain.period import Period
 from app.domain.pue import PueDocument
+from app.domain.reference import BUILT_IN, Reference
 from app.domain.site import Institution, Site
 
 PERIOD, YEAR_TO_DATE, TRAILING = "period", "year_to_date", "trailing_12_months"
@@ -132,6 +133,8 @@ class Evidence:
     """By period: ``period``, ``last_month``, ``last_year``; those with too little coverage are absent."""
     loads: tuple[Loads, ...]
     """Month by month."""
+    reference: Reference = BUILT_IN
+    """Emission factors, targets and scoring bands."""
     points: Mapping[str, PointFigures] = field(default_factory=dict)
     tags_kwh: Mapping[str, float] = field(default_factory=dict)
     """Energy of all points that count, by how it came about. [kWh]"""

@@ -35,6 +35,12 @@ class EmissionFactor:
     source: str
     verified: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.kg_per_kwh < np.inf:
+            raise ValueError(f"kg_per_kwh {self.kg_per_kwh}; allowed is a number from 0")
+        if not 1990 <= self.year <= 2199:
+            raise ValueError(f"year {self.year}; allowed are 1990 to 2199, the year of the data")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:

@@ -134,7 +134,20 @@ class ScoringBand:
     indicator: str
     none_at: float
     full_at: float
+    valid_from: date
+    """First day on which it holds."""
+    valid_to: date | None = None
+    """First day on which it no longer holds."""
+    source: str
     verified: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.none_at) and math.isfinite(self.full_at)):
+            raise ValueError("none_at and full_at must be numbers")
+        if self.none_at == self.full_at:
+            raise ValueError("none_at and full_at must differ")
+        if self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise ValueError("valid_to must be after valid_from")
 
     def score(self, value: float) -> float:
         """Share of the points earned, 0 to 1, linear between the ends."""
@@ -159,6 +172,12 @@ class Verdict:
     verdict: Outcome
     plain: Outcome
     """The bare comparison that regulators use; indeterminate only where there is no PUE."""
+
+
+def bands_on(bands: Iterable[ScoringBand], on: date) -> dict[str, ScoringBand]:
+    """Bands that hold on a day, by indicator; of several for one indicator the latest counts."""
+    holding = [b for b in bands if b.valid_from <= on and (b.valid_to is None or on < b.valid_to)]
+    return {b.indicator: b for b in sorted(holding, key=lambda b: b.valid_from)}
 
 
 def merged_profiles(*layers: Iterable[LimitProfile]) -> dict[str, LimitProfile]:

@@ -41,6 +41,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.at_least is None and self.at_most is None:
             raise ValueError(f"target of {self.indicator} needs at_least or at_most")
+        if self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise ValueError("valid_to must be after valid_from")
 
     def holds(self, institution: Institution, on: date) -> bool:
         """Whether it holds for the institution on the day."""

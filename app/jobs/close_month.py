@@ -19,7 +19,7 @@ from app.domain.period import month_or_year
 from app.domain.site import Institution, Site
 from app.reports import build, canonical, institution
 from app.reports.document import Document, InstitutionReport, Report, as_data, read
-from app.store import reports, sites
+from app.store import deployment, reports, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.reports import Shelf
 from app.store.sites import Stored
@@ -191,4 +191,5 @@ def together(
             span = span or document.period
     assert span is not None, "called for periods that a site has closed"
     declared = [d for site in own for d in site.declared]
-    return institution.build(bank, span, lines, now, declared=declared, revision=1)
+    targets = deployment.reference(connection).indicator_targets
+    return institution.build(bank, span, lines, now, targets=targets, declared=declared, revision=1)

@@ -10,6 +10,7 @@ import pandas as pd
 from app.domain.evidence import PERIOD
 from app.domain.indicators import fleet_pue
 from app.domain.site import Declared, Institution
+from app.domain.targets import Target
 from app.reports.build import instant, institution_head
 from app.reports.canonical import sealed
 from app.reports.document import (
@@ -61,6 +62,7 @@ def build(
     lines: Iterable[SiteLine],
     now: datetime,
     *,
+    targets: Sequence[Target],
     declared: Sequence[Declared] = (),
     revision: int = 0,
     changes: Sequence[Change] = (),
@@ -73,6 +75,8 @@ def build(
         The period, in the zone of the first site.
     lines : iterable of SiteLine
         One per site, see :func:`line`.
+    targets : sequence of Target
+        What its declared indicators are judged against.
     declared : sequence of Declared
         Declarations of all its sites; of each indicator the latest counts.
     """
@@ -87,7 +91,7 @@ def build(
         ),
         fleet=_fleet(sites),
         sites=sites,
-        compliance=declared_rows(tuple(declared), institution, date.fromisoformat(span.end[:10])),
+        compliance=declared_rows(tuple(declared), institution, date.fromisoformat(span.end[:10]), targets),
     )
     return sealed(report)
 

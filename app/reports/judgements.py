@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 
 import pandas as pd
 
 from app.domain.attribution import EnergySplit, attribute
-from app.domain.data.indicator_targets import INDICATOR_TARGETS
 from app.domain.evidence import LAST_MONTH, LAST_YEAR, PERIOD, TRAILING, Evidence
 from app.domain.forecast import budgets, project_year
 from app.domain.limits import Outcome, governing
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Declared, Institution
-from app.domain.targets import Standing, declared_on, targets_for
+from app.domain.targets import Standing, Target, declared_on, targets_for
 from app.reports.document import (
     Alarm,
     Breach,
@@ -153,7 +153,7 @@ def compliance(e: Evidence) -> list[ComplianceRow]:
     """The guideline's matrix: measured indicators first, then what the institution declared."""
     last_day = min(e.period.end, e.now) - timedelta(microseconds=1)
     on = last_day.astimezone(e.site.zone).date()
-    return [*_measured(e), *declared_rows(e.site.declared, e.institution, on)]
+    return [*_measured(e), *declared_rows(e.site.declared, e.institution, on, e.reference.indicator_targets)]
 
 
 def _measured(e: Evidence) -> list[ComplianceRow]:
@@ -206,12 +206,14 @@ def _without_target(indicator: str, value: float | None) -> ComplianceRow:
     )
 
 
-def declared_rows(declared: tuple[Declared, ...], institution: Institution, on: date) -> list[ComplianceRow]:
+def declared_rows(
+    declared: tuple[Declared, ...], institution: Institution, on: date, targets: Iterable[Target]
+) -> list[ComplianceRow]:
     """Declared indicators against the targets that hold, and targets for which nothing is declared."""
-    known, targets = declared_on(declared, on), targets_for(INDICATOR_TARGETS, institution, on)
+    known, wanted = declared_on(declared, on), targets_for(targets, institution, on)
     rows = []
-    for name in [*targets, *(n for n in known if n not in targets)]:
-        target, own = targets.get(name), known.get(name)
+    for name in [*wanted, *(n for n in known if n not in wanted)]:
+        target, own = wanted.get(name), known.get(name)
         value = None if own is None else own.value
         rows.append(
             ComplianceRow(

@@ -7,7 +7,6 @@ from datetime import date
 import pandas as pd
 
 from app.domain import indicators as domain
-from app.domain.data.emission_factors import EMISSION_FACTORS
 from app.domain.evidence import PERIOD, Evidence
 from app.domain.indicators import EmissionFactor
 from app.domain.quantity import Role
@@ -66,7 +65,7 @@ def _tariff(tariff: Tariff) -> TariffRow:
 def _factor(e: Evidence) -> EmissionFactor | None:
     year = e.known.start.astimezone(e.site.zone).year
     try:
-        return domain.emission_factor(EMISSION_FACTORS, e.site.emissions, year)
+        return domain.emission_factor(e.reference.emission_factors, e.site.emissions, year)
     except NotFound:  # another region or basis: the report says that there is none
         return None
 

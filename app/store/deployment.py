@@ -11,10 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.limits import LimitProfile, merged_profiles
+from app.domain.reference import BUILT_IN, Reference
 from app.store import tables
 from app.store.engine import store_errors
 
 _PROFILES = TypeAdapter(tuple[LimitProfile, ...])
+_REFERENCE = TypeAdapter(Reference)
 
 
 def save(connection: sa.Connection, key: str, value: Any) -> None:
@@ -69,3 +71,26 @@ def limit_profiles(connection: sa.Connection) -> dict[str, LimitProfile]:
     """
     own = load(connection, "limit_profiles") or []
     return merged_profiles(LIMIT_PROFILES, _PROFILES.validate_python(own))
+
+
+def save_reference(connection: sa.Connection, own: Reference) -> None:
+    """Keep the operator's own emission factors, targets and scoring bands.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    save(connection, "reference", _REFERENCE.dump_python(own, mode="json", exclude_defaults=True))
+
+
+def reference(connection: sa.Connection) -> Reference:
+    """Emission factors, targets and scoring bands: the built-in ones with the operator's own.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    own = load(connection, "reference") or {}
+    return BUILT_IN.with_own(_REFERENCE.validate_python(own))

@@ -106,6 +106,7 @@ def _gathered(
         peak_kw=_peaks(connection, number, site, known.end),
         splits=_splits(connection, stored, site, name, known),
         loads=tuple(_loads(connection, stored, site, known)),
+        reference=deployment.reference(connection),
         points=_points(connection, stored, site, known),
         tags_kwh=_tags(connection, stored, site, known),
         water=_water(connection, stored, site, known),
@@ -327,13 +328,15 @@ SELECT to_char(day, 'YYYY-MM'),
 FROM energy_day WHERE point_id = ANY(:points) GROUP BY 1 ORDER BY 1
 """
 _DEFINITION = """
-SELECT md5(s.definition::text || string_agg(p.definition::text || p.role || p.weight, ' ' ORDER BY p.id))
+SELECT md5(s.definition::text || string_agg(p.definition::text || p.role || p.weight, ' ' ORDER BY p.id)
+           || (SELECT coalesce(string_agg(value::text, ' ' ORDER BY key), '')
+               FROM deployment WHERE key IN ('limit_profiles', 'reference')))
 FROM sites s JOIN points p ON p.site_id = s.id AND p.retired_at IS NULL WHERE s.id = :site GROUP BY s.id
 """
 
 
 def marks(connection: sa.Connection, stored: Stored, site: Site) -> dict[str, str]:
-    """For every month with energy a mark that changes when the energy or the site's definition does.
+    """For every month with energy a mark that changes when the energy, the site or its dated data do.
 
     Raises
     ------

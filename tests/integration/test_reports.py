@@ -24,7 +24,7 @@ from app.reports.pages import layout_of
 from app.reports.render import csv as as_csv
 from app.reports.render import json as as_json
 from app.reports.render import strings
-from app.store import readings, reports, sites
+from app.store import deployment, readings, reports, sites
 from app.store.reports import Shelf
 from app.store.sites import Stored
 
@@ -51,6 +51,10 @@ sites:
       - id: chiller
         rated_power_kw: 400
         points: [{id: chiller.kwh, role: cooling, kind: register}]
+"""
+FACTOR = """
+emission_factors: [{region: CN, year: 2026, basis: grid_average, kg_per_kwh: 0.5, source: announcement}]
+indicator_targets: [{indicator: wue, at_most: 1.6, valid_from: 2026-01-01, source: group rule}]
 """
 LOAD_KW = {"main.kwh": 700.0, "ups.kwh": 500.0, "chiller.kwh": 150.0}
 
@@ -141,6 +145,24 @@ def test_late_data_makes_a_revision_that_lists_what_changed(engine: sa.Engine) -
     assert "pue.period.pue" not in changed
     assert len(changed) == done["sh1", 2]
     assert canonical.is_intact(second.document)
+
+
+def test_a_factor_that_the_operator_adds_revises_the_frozen_report(engine: sa.Engine, stored: Stored) -> None:
+    close_month.run(engine, NOW)
+    own = config.parse(SITE + FACTOR).reference
+    with engine.begin() as connection:
+        deployment.save_reference(connection, own)
+    assert {(c.of, c.revision) for c in close_month.run(engine, NOW)} == {("sh1", 2), ("bank", 2)}
+    with engine.connect() as connection:
+        second = Shelf.of_site(stored, "sh1").newest(connection, "2026-02")
+    assert second is not None
+    document = read(second.document)
+    assert isinstance(document, Report)
+    assert document.money.emissions_kg == pytest.approx(470_400 * 0.5)
+    assert "money.factor.source" in {c.figure for c in document.revision.changes}
+    declared_row = next(row for row in document.compliance if row.indicator == "wue")
+    assert (declared_row.at_most, declared_row.source) == (1.6, "group rule")
+    assert close_month.run(engine, NOW) == []
 
 
 @pytest.mark.parametrize(

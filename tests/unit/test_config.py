@@ -77,3 +77,19 @@ def test_what_the_file_says_itself_stays() -> None:
 def test_a_nest_of_aliases_is_refused() -> None:
     levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 9))
     assert "more than" in refused(f"l0: &l0 [x, x, x, x, x, x, x, x, x]\n{levels}\n")
+
+
+def test_dated_data_of_the_operator_needs_a_source() -> None:
+    text = HEAD + "    time_zone: UTC\nemission_factors:\n  - {region: CN, year: 2024, basis: grid_average"
+    file = config.parse(text + ", kg_per_kwh: 0.52, source: announcement}\n")
+    assert file.reference.emission_factors[0].kg_per_kwh == 0.52
+    assert "site.yaml:7: emission_factors[0].source: is missing" in refused(text + ", kg_per_kwh: 0.52}\n")
+    assert "allowed is a number from 0" in refused(text + ", kg_per_kwh: -1, source: x}\n")
+
+
+def test_targets_and_bands_of_the_operator() -> None:
+    text = HEAD + "    time_zone: UTC\n"
+    target = "indicator_targets:\n  - {indicator: wue, at_most: 1.6, valid_from: 2026-01-01, source: group}\n"
+    band = "scoring_bands:\n  - {indicator: pue, none_at: 1, full_at: 1, valid_from: 2026-01-01, source: x}\n"
+    assert config.parse(text + target).reference.indicator_targets[0].at_most == 1.6
+    assert "none_at and full_at must differ" in refused(text + band)

@@ -7,7 +7,10 @@ from datetime import date
 import pytest
 
 from app.domain.data.indicator_targets import INDICATOR_TARGETS
-from app.domain.site import Declared, Institution, InstitutionClass
+from app.domain.indicators import EmissionFactor, emission_factor
+from app.domain.limits import ScoringBand, bands_on
+from app.domain.reference import BUILT_IN, Reference
+from app.domain.site import Declared, EmissionChoice, Institution, InstitutionClass
 from app.domain.targets import Standing, Target, declared_on, targets_for
 
 TODAY = date(2026, 10, 31)
@@ -51,3 +54,26 @@ def test_the_latest_declaration_up_to_the_day_counts() -> None:
 def test_a_target_without_a_bound_is_refused() -> None:
     with pytest.raises(ValueError, match="at_least or at_most"):
         Target(indicator="x", valid_from=TODAY, source="s")
+
+
+def test_an_operators_rows_take_the_place_of_the_built_in_ones() -> None:
+    of_2023 = EmissionFactor(region="CN", year=2023, basis="grid_average", kg_per_kwh=0.5, source="corrected")
+    of_2024 = EmissionFactor(region="CN", year=2024, basis="grid_average", kg_per_kwh=0.4, source="new")
+    more = Target(indicator="automation_share_percent", at_least=80, valid_from=TODAY, source="own")
+    own = BUILT_IN.with_own(Reference(emission_factors=(of_2023, of_2024), indicator_targets=(more,)))
+    used = [
+        emission_factor(own.emission_factors, EmissionChoice(), year) for year in (2022, 2023, 2024, 2026)
+    ]
+    assert [f.kg_per_kwh for f in used] == [0.5366, 0.5, 0.4, 0.4]
+    assert targets_for(own.indicator_targets, bank("other"), TODAY)["automation_share_percent"] is more
+    before = targets_for(own.indicator_targets, bank("other"), date(2026, 10, 30))
+    assert before["automation_share_percent"].at_least == 75
+    assert own.scoring_bands == BUILT_IN.scoring_bands
+
+
+def test_scoring_bands_are_dated() -> None:
+    own = ScoringBand(indicator="pue", none_at=1.4, full_at=1.2, valid_from=TODAY, source="own")
+    bands = BUILT_IN.with_own(Reference(scoring_bands=(own,))).scoring_bands
+    assert bands_on(bands, TODAY)["pue"] is own
+    assert bands_on(bands, date(2026, 10, 30))["pue"].none_at == 1.30
+    assert bands_on(bands, date(2024, 1, 1)) == {}

@@ -95,9 +95,19 @@ LIMIT_PROFILES: tuple[LimitProfile, ...] = (
 )
 """Every profile that is shipped."""
 
-SCORING_BANDS: tuple[ScoringBand, ...] = (
-    ScoringBand(indicator="pue", none_at=1.30, full_at=1.10, verified=False),
-    ScoringBand(indicator="it_load_ratio", none_at=0.30, full_at=0.60, verified=False),
-    ScoringBand(indicator="racks_used_ratio", none_at=0.60, full_at=0.80, verified=False),
+SCORING_BANDS: tuple[ScoringBand, ...] = tuple(
+    ScoringBand(
+        indicator=indicator,
+        none_at=none_at,
+        full_at=full_at,
+        valid_from=date(2025, 1, 1),
+        source="National green data centre programme, second-hand",
+        verified=False,
+    )
+    for indicator, none_at, full_at in (
+        ("pue", 1.30, 1.10),
+        ("it_load_ratio", 0.30, 0.60),
+        ("racks_used_ratio", 0.60, 0.80),
+    )
 )
-"""Bands of the national green data centre programme, second-hand."""
+"""Bands of the national green data centre programme; neither they nor their day were compared with it."""

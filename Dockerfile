@@ -2,15 +2,14 @@
 FROM python:3.11.11-slim-bookworm AS build
 WORKDIR /build
 RUN python -m venv /opt/wattline
-COPY requirements.txt ./
-RUN /opt/wattline/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY requirements.txt requirements-build.txt ./
+RUN /opt/wattline/bin/pip install --no-cache-dir --require-hashes -r requirements.txt -r requirements-build.txt
 COPY pyproject.toml README.md ./
 COPY app app
 COPY collectors collectors
 COPY migrations migrations
 COPY grafana grafana
-RUN /opt/wattline/bin/pip install --no-cache-dir "setuptools>=77" \
-    && /opt/wattline/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /opt/wattline/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation .
 
 FROM python:3.11.11-slim-bookworm
 RUN apt-get update \

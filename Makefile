@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit lint format bench boards lock clean
+.PHONY: help install demo test unit lint format bench boards sbom audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +45,16 @@ boards: $(STAMP) ## Grafana boards written anew, and drawn from a running demo: 
 	@$(BIN)/python -m grafana
 	@$(BIN)/python -m grafana.sheet -o build/boards.html
 
+sbom: $(STAMP) ## what is inside, as CycloneDX: build/sbom.json
+	@$(BIN)/python -m tools.sbom
+
+audit: $(STAMP) ## known flaws of pinned packages; fails where the database cannot be asked
+	@$(BIN)/python -m tools.audit
+
 lock: ## pin every package with its hashes
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group dev pyproject.toml -o requirements-dev.txt
+	@$(PIN) pyproject.toml -o requirements.txt
+	@$(PIN) --group build -o requirements-build.txt
+	@$(PIN) --group dev pyproject.toml -o requirements-dev.txt
 
 clean: ## remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,232 @@
+"""What is installed is what was pinned; the bill of materials says so; the search for flaws can fail."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from tools import audit, sbom
+from tools.locked import DEVELOPMENT, ROOT, RUNTIME, locked
+
+LOCKS = [RUNTIME, DEVELOPMENT, ROOT / "requirements-build.txt"]
+
+
+# -- lock files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_every_pin_has_hashes_and_no_place_it_came_from(lock: Path) -> None:
+    text = lock.read_text("utf-8")
+    assert len(locked(lock)) == len(re.findall(r"^[a-z0-9].*==", text, re.MULTILINE))
+    assert "://" not in text
+    assert not re.search(r"--(extra-)?index|--find-links|--trusted-host|@ ", text)
+
+
+def test_what_is_developed_against_is_what_is_shipped() -> None:
+    shipped = {(p.name, p.version) for p in locked(RUNTIME)}
+    assert shipped <= {(p.name, p.version) for p in locked(DEVELOPMENT)}
+
+
+def test_a_pin_without_a_hash_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text("some-package==1.0\n    # via wattline\n")
+    with pytest.raises(ValueError, match="make lock"):
+        locked(tmp_path / "lock.txt")
+
+
+def test_everything_is_installed_with_its_hash() -> None:
+    for name in ("Makefile", "Dockerfile"):
+        for command in re.findall(r"pip install[^&\n]*", (ROOT / name).read_text("utf-8")):
+            assert "--require-hashes" in command or "--no-deps" in command, f"{name}: {command}"
+
+
+# -- an altered wheel --------------------------------------------------------------------------------
+
+
+def _wheel(folder: Path, code: str) -> Path:
+    """A wheel of one module, as pip wants it."""
+    about = "wattline_probe-1.0.dist-info"
+    files = {
+        "wattline_probe.py": code,
+        f"{about}/METADATA": "Metadata-Version: 2.1\nName: wattline-probe\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    digests = {
+        name: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        for name, text in files.items()
+    }
+    record = "".join(f"{name},sha256={digests[name]},{len(text)}\n" for name, text in files.items())
+    path = folder / "wattline_probe-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in (*files.items(), (f"{about}/RECORD", record)):
+            wheel.writestr(name, text)
+    return path
+
+
+def _install(folder: Path, lock: Path) -> subprocess.CompletedProcess[str]:
+    """As the Makefile does it, but from a folder and into one."""
+    command = [sys.executable, "-m", "pip", "--isolated", "install", "--disable-pip-version-check"]
+    command += ["--require-hashes", "--no-index", "--find-links", str(folder), "--no-cache-dir"]
+    command += ["--target", str(folder / "installed"), "--requirement", str(lock)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_an_altered_wheel_is_not_installed(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path, "VALUE = 1\n")
+    lock = tmp_path / "lock.txt"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock.write_text(f"wattline-probe==1.0 \\\n    --hash=sha256:{digest}\n")
+    _wheel(tmp_path, "VALUE = 2\n")
+    refused = _install(tmp_path, lock)
+    assert refused.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in refused.stderr
+    assert not (tmp_path / "installed" / "wattline_probe.py").exists()
+    _wheel(tmp_path, "VALUE = 1\n")
+    lock.write_text(f"wattline-probe==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    assert _install(tmp_path, lock).returncode == 0, "the wheel itself is a good one"
+    assert (tmp_path / "installed" / "wattline_probe.py").exists()
+
+
+# -- bill of materials -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bom() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(sbom.document(locked(RUNTIME)))
+    return found
+
+
+def test_the_bill_lists_every_locked_package_with_version_and_hashes(bom: dict[str, Any]) -> None:
+    text = RUNTIME.read_text("utf-8")
+    named = re.findall(r"^([a-z0-9][\w.-]*)==([^\s;]+)", text, re.MULTILINE)
+    assert sorted((c["name"], c["version"]) for c in bom["components"]) == sorted(named)
+    hashes = [one["content"] for c in bom["components"] for one in c["hashes"]]
+    assert sorted(hashes) == sorted(re.findall(r"--hash=sha256:([0-9a-f]{64})", text))
+    assert all(c["purl"] == f"pkg:pypi/{c['name']}@{c['version']}" for c in bom["components"])
+
+
+def test_the_bill_says_what_needs_what(bom: dict[str, Any]) -> None:
+    needs = {d["ref"]: d.get("dependsOn", []) for d in bom["dependencies"]}
+    assert any(ref.startswith("pkg:pypi/fastapi@") for ref in needs["wattline"])
+    fastapi = next(ref for ref in needs if ref.startswith("pkg:pypi/fastapi@"))
+    assert any(ref.startswith("pkg:pypi/starlette@") for ref in needs[fastapi])
+    wanted = {ref for refs in needs.values() for ref in refs}
+    assert wanted == {c["bom-ref"] for c in bom["components"]}, "nothing is there for no reason"
+
+
+def test_the_bill_is_valid_and_names_neither_host_nor_path(bom: dict[str, Any]) -> None:
+    text = sbom.document(locked(RUNTIME))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bom = {key: value for key, value in bom.items() if key != "$schema"}
+    plain = json.dumps(bom)
+    assert "://" not in plain
+    assert str(ROOT) not in plain
+    assert str(Path.home()) not in plain
+
+
+# -- known flaws -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _database(known: dict[str, str]) -> Iterator[str]:
+    """Answers as OSV does: `known` flaws by package."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            name = asked["package"]["name"]
+            affected = [{"package": {"name": name, "ecosystem": "PyPI"}}]
+            flaw = {"id": known.get(name), "summary": "a flaw", "affected": affected}
+            body = json.dumps({"vulns": [flaw]} if name in known else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1/query"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _audit(
+    tmp_path: Path, database: str, *pins: str, digest: str = "0" * 64
+) -> subprocess.CompletedProcess[str]:
+    lock = tmp_path / "lock.txt"
+    lock.write_text("".join(f"{pin} --hash=sha256:{digest}\n" for pin in pins))
+    command = [sys.executable, "-m", "tools.audit", "--lock", str(lock), "--database", database]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_a_known_flaw_fails_the_audit_and_is_named(tmp_path: Path) -> None:
+    with _database({"jinja2": "CVE-2014-1402", "numpy": "CVE-2099-1"}) as url:
+        elsewhere = "numpy==2.5.5 ; python_full_version >= '3.99'"
+        done = _audit(tmp_path, url, "numpy==2.4.6", elsewhere, "httpx==0.28.1")
+    assert done.returncode == audit.FLAWS, done.stdout + done.stderr
+    assert "numpy 2.4.6: CVE-2099-1" in done.stdout
+    assert "numpy 2.5.5: CVE-2099-1" in done.stdout, "pins for other Pythons are asked for too"
+    assert "pins checked: 3, known flaws: 2" in done.stdout
+
+
+def test_without_known_flaws_the_audit_passes(tmp_path: Path) -> None:
+    with _database({"jinja2": "CVE-2014-1402"}) as url:
+        done = _audit(tmp_path, url, "httpx==0.28.1")
+    assert done.returncode == audit.CLEAN, done.stdout + done.stderr
+    assert "pins checked: 1, known flaws: 0" in done.stdout
+
+
+def test_a_database_that_knows_nothing_is_not_believed(tmp_path: Path) -> None:
+    with _database({}) as url:
+        done = _audit(tmp_path, url, "httpx==0.28.1")
+    assert done.returncode == audit.NOT_CHECKED
+    assert done.stdout.startswith("NOT CHECKED: ")
+    assert "jinja2 2.4.1" in done.stdout
+
+
+def test_a_database_that_is_away_is_not_a_pass(tmp_path: Path) -> None:
+    with _database({}) as url:
+        pass
+    done = _audit(tmp_path, url, "httpx==0.28.1")
+    assert done.returncode == audit.NOT_CHECKED
+    assert done.stdout.startswith("NOT CHECKED: ")
+
+
+# -- container ---------------------------------------------------------------------------------------
+
+
+def test_the_image_runs_as_nobody_special_and_writes_nowhere_of_its_own() -> None:
+    """Read-only roots, dropped capabilities and pinned images of all services: see tests/grafana."""
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    stages = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert all(re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+[\w.-]*", stage) for stage in stages), "tags are pinned"
+    last = dockerfile.rpartition("\nFROM ")[2]
+    users = re.findall(r"^USER (\S+)", last, re.MULTILINE)
+    assert users
+    assert all(int(user) > 0 for user in users), "by number, so that the host can tell it is not root"
+    after = last.partition("\nUSER ")[2]
+    assert "\nRUN " not in after, "nothing of the program belongs to the user that runs it"
+    assert re.findall(r"^VOLUME (\S+)", last, re.MULTILINE) == ["/data"]
+    assert "PYTHONDONTWRITEBYTECODE=1" in last
+    assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)\w*=", dockerfile)

@@ -1,0 +1,70 @@
+"""``make sbom``: what is inside, as a CycloneDX document, from the lock file alone.
+
+No address of an index and no path of the machine is in it: it says the same wherever it is made, but for
+its time and serial number. The hashes of a package are those of all its published files, one of which is
+installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+from tools.locked import ROOT, RUNTIME, Locked, locked
+
+
+def document(packages: Sequence[Locked]) -> str:
+    """The bill of materials, as CycloneDX 1.6 JSON."""
+    root = _project()
+    parts = {package: _component(package) for package in packages}
+    bom = Bom(components=parts.values())
+    bom.metadata.component = root
+    for wanting, component in (("wattline", root), *((p.name, c) for p, c in parts.items())):
+        bom.register_dependency(component, [c for p, c in parts.items() if wanting in p.wanted_by])
+    return JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
+
+
+def _project() -> Component:
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return Component(
+        name=about["name"],
+        version=about["version"],
+        description=about["description"],
+        type=ComponentType.APPLICATION,
+        bom_ref=about["name"],
+    )
+
+
+def _component(package: Locked) -> Component:
+    address = PackageURL("pypi", name=package.name, version=package.version)
+    return Component(
+        name=package.name,
+        version=package.version,
+        purl=address,
+        bom_ref=address.to_string(),
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=one) for one in package.hashes],
+    )
+
+
+def main() -> None:
+    """Write the document."""
+    parser = argparse.ArgumentParser(prog="python -m tools.sbom", description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "build" / "sbom.json")
+    parser.add_argument("--lock", type=Path, default=RUNTIME, help="lock file; default: what is installed")
+    asked = parser.parse_args()
+    packages = locked(asked.lock)
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(document(packages), encoding="utf-8")
+    print(f"{asked.output}: {len(packages)} packages")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.domain.period import WINDOWS
@@ -204,6 +205,7 @@ class Subject(NamedTuple):
     name: str = ""
 
 
+@lru_cache(maxsize=16_384)
 def fingerprint(rule: str, subject: Subject) -> str:
     """Same for every occurrence of the same rule on the same thing."""
     return hashlib.sha256("\x1f".join((rule, *subject)).encode()).hexdigest()[:16]

@@ -99,11 +99,11 @@ class Scene:
     known_from: datetime | None
     """Beginning of the site's record."""
     doubts: Sequence[Doubt] = ()
+    """About points that enter the site's ratio."""
 
     def explanation(self, period: Period) -> str:
         """The finding that explains what a figure over the period says; empty where none does."""
-        gating = boundary(self.site).gating
-        near = [d for d in self.doubts if d.point in gating and overlap_s(d, period) > 0]
+        near = [d for d in self.doubts if overlap_s(d, period) > 0]
         if timedelta(seconds=period.duration_s) > SHORT:
             covered_s = sum(overlap_s(d, period) for d in near)
             near = near if covered_s >= LONG_SHARE * period.duration_s else []
@@ -117,10 +117,12 @@ def overlap_s(doubt: Doubt, period: Period) -> float:
     return max((min(doubt.end, period.end) - max(doubt.start, period.start)).total_seconds(), 1.0)
 
 
-def doubts(findings: Iterable[Any]) -> tuple[Doubt, ...]:
-    """Those of some findings that explain figures."""
-    kinds = {kind.value for kind in EXPLAINING}
-    return tuple(Doubt(f.kind, f.point, f.start, f.end) for f in findings if f.kind in kinds)
+def doubts(site: Site, findings: Iterable[Any]) -> tuple[Doubt, ...]:
+    """Those of some findings that explain figures: about points that enter the site's ratio."""
+    kinds, gating = {kind.value for kind in EXPLAINING}, boundary(site).gating
+    return tuple(
+        Doubt(f.kind, f.point, f.start, f.end) for f in findings if f.kind in kinds and f.point in gating
+    )
 
 
 def of_windows(rules: Iterable[Rule], scene: Scene) -> Iterator[Seen]:

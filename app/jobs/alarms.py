@@ -259,7 +259,7 @@ def _of_site(
         {name: figures for name, (_, figures) in found.items()},
         limit_of(ground.stored, ground.profiles, site, ground.now),
         alarms.known_from(ground.connection, number),
-        observing.doubts(listed),
+        observing.doubts(site, listed),
     )
     rest: dict[Indicator, Callable[[Rule], Iterator[Seen]]] = {
         Indicator.SERIOUS_FINDINGS: lambda rule: iter(

@@ -59,7 +59,7 @@ def replay(
     number = stored.site_id[site.id]
     past = _Past.load(connection, site, number, period)
     listed = findings.listing(connection, number, start=past.start, end=period.end)
-    found = observing.doubts(listed)
+    found = observing.doubts(site, listed)
     known_from = alarms.known_from(connection, number)
     rules = [r for r in alarms.rules(connection) if not r.sites or site.id in r.sites]
     names = sorted({r.window for r in rules if r.window} | {"15m", "24h"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from app.reports.document import Change, ComplianceRow
+from app.reports.document import Change, ComplianceRow, Report
 from app.reports.language import Language
 from app.reports.layout import Block, Column, Kind, Prose, Signatures, Table, Value
 
@@ -13,22 +13,22 @@ MOST_CHANGES = 300
 
 
 class Words:
-    """Makes columns; energies have the decimals of the document."""
+    """Makes columns; energies have the decimals of the document.
+
+    ``t``, ``c`` and ``term`` are the language's sentences, heads of columns, and words for codes.
+    """
 
     def __init__(self, language: Language, energy_decimals: int) -> None:
         self.language, self.kwh = language, energy_decimals
-        self._t, self._c = language.text, language.column
-
-    def _term(self, family: str, code: str | None) -> str:
-        return self.language.term(family, code)
+        self.t, self.c, self.term = language.text, language.column, language.term
 
     def text(self, key: str, *, wide: bool = False) -> Column:
         """A column of words."""
-        return Column(self._c(key), wide=wide)
+        return Column(self.c(key), wide=wide)
 
     def number(self, key: str, decimals: int, unit: str = "", kind: Kind = Kind.NUMBER) -> Column:
         """A column of numbers."""
-        return Column(self._c(key), kind, decimals, unit)
+        return Column(self.c(key), kind, decimals, unit)
 
     def energy(self, key: str = "energy", kind: Kind = Kind.NUMBER) -> Column:
         """A column of energies."""
@@ -40,15 +40,23 @@ class Words:
 
     def share(self, key: str, decimals: int = 2) -> Column:
         """A column of percentages."""
-        return Column(self._c(key), Kind.PERCENT, decimals)
+        return Column(self.c(key), Kind.PERCENT, decimals)
 
     def day(self, key: str) -> Column:
         """A column of days or months."""
-        return Column(self._c(key), Kind.DAY)
+        return Column(self.c(key), Kind.DAY)
 
     def instant(self, key: str) -> Column:
         """A column of instants."""
-        return Column(self._c(key), Kind.INSTANT)
+        return Column(self.c(key), Kind.INSTANT)
+
+
+class SiteWords(Words):
+    """The words of the report of a site, beside the report."""
+
+    def __init__(self, report: Report, language: Language) -> None:
+        super().__init__(language, report.method.energy_decimals)
+        self.report = report
 
 
 def compliance_table(words: Words, rows: Sequence[ComplianceRow]) -> Table:

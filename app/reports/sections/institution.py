@@ -59,36 +59,36 @@ class InstitutionPage(Words):
             (self.text("institution"), r.institution.name),
             (
                 self.text("institution_class"),
-                self._term("institution_class", r.institution.institution_class),
+                self.term("institution_class", r.institution.institution_class),
             ),
             (self.instant("from"), r.period.start),
             (self.instant("to"), r.period.end),
-            (self.text("revision"), str(r.revision.number) if r.revision.closed else self._t("provisional")),
+            (self.text("revision"), str(r.revision.number) if r.revision.closed else self.t("provisional")),
             (self.instant("created"), r.revision.created_at),
         ]
         failing = [s for s in r.sites if s.verdict is not None]
         return Cover(
-            title=self._t(f"report_{r.kind}"),
+            title=self.t(f"report_{r.kind}"),
             subject=line(r.institution.name),
             period=self.language.day(r.period.name),
-            headline=self._t("no_pue") if pue is None else f"PUE = {self.language.number(pue, PUE_PLACES)}",
-            headline_note=self._term("average", "ratio_of_sums"),
+            headline=self.t("no_pue") if pue is None else f"PUE = {self.language.number(pue, PUE_PLACES)}",
+            headline_note=self.term("average", "ratio_of_sums"),
             badges=[
-                Badge(code, self._term("verdict", code), str(sum(s.verdict == code for s in failing)))
+                Badge(code, self.term("verdict", code), str(sum(s.verdict == code for s in failing)))
                 for code in ("pass", "fail", "indeterminate")
                 if any(s.verdict == code for s in failing)
             ],
             facts=Facts("cover", rows),
-            hash_about=self._t("hash_about"),
+            hash_about=self.t("hash_about"),
             sha256=r.sha256,
-            status=self._t("frozen_long") if r.revision.closed else self._t("provisional_long"),
+            status=self.t("frozen_long") if r.revision.closed else self.t("provisional_long"),
         )
 
     def _fleet(self) -> Iterable[Block]:
         fleet = self.report.fleet
         rows: list[list[Value]] = [
-            [self._term("average", "ratio_of_sums"), fleet.ratio_of_sums],
-            [self._term("average", "facility_weighted"), fleet.facility_weighted],
+            [self.term("average", "ratio_of_sums"), fleet.ratio_of_sums],
+            [self.term("average", "facility_weighted"), fleet.facility_weighted],
         ]
         yield Table("averages", "", [self.text("averages"), self.pue()], rows)
         facts: list[tuple[Column, Value]] = [
@@ -97,9 +97,9 @@ class InstitutionPage(Words):
             (self.number("emissions", 1, "kgCO2e"), fleet.emissions_kg),
         ]
         yield Facts("fleet", facts)
-        yield Prose(self._t("institution_about"), small=True)
+        yield Prose(self.t("institution_about"), small=True)
         if fleet.left_out:
-            yield Prose(self._t("left_out", names=", ".join(fleet.left_out)))
+            yield Prose(self.t("left_out", names=", ".join(fleet.left_out)))
 
     def _sites(self) -> Iterable[Block]:
         known = [s for s in self.report.sites if s.pue is not None]
@@ -117,10 +117,10 @@ class InstitutionPage(Words):
         return [
             f"{s.name} ({s.id})",
             s.pue,
-            s.label or self._term("reason", s.reason),
+            s.label or self.term("reason", s.reason),
             s.limit,
-            self._term("verdict", s.verdict),
-            self._term("verdict", s.plain),
+            self.term("verdict", s.verdict),
+            self.term("verdict", s.plain),
             s.facility_kwh,
             s.it_kwh,
             s.coverage_ratio,
@@ -133,4 +133,4 @@ class InstitutionPage(Words):
 
     def _compliance(self) -> Iterable[Block]:
         yield compliance_table(self, self.report.compliance)
-        yield Prose(self._t("compliance_about"), small=True)
+        yield Prose(self.t("compliance_about"), small=True)

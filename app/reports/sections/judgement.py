@@ -1,0 +1,105 @@
+"""Breaches and alarms, the outlook on the year, the compliance matrix, the fields of the EU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from app.reports.layout import Block, Prose, Table, Value
+from app.reports.words import PUE_PLACES, SiteWords, compliance_table
+
+
+def breaches(w: SiteWords) -> Iterable[Block]:
+    """Days above the limit, and alarms."""
+    r = w.report
+    rows: list[list[Value]] = [
+        [
+            b.first_day,
+            b.last_day,
+            b.days,
+            b.limit,
+            b.pue,
+            b.highest_pue,
+            b.excess_kwh,
+            w.term("class", b.moved),
+        ]
+        for b in r.breaches
+    ]
+    columns = [w.day("first"), w.day("last"), w.number("days", 0), w.number("limit", 2)]
+    columns += [w.pue(), w.pue("highest"), w.energy("excess"), w.text("cause")]
+    title = w.language.title("breach_days")
+    yield Prose(f"{w.t('breaches_about')}{'' if rows else ' ' + w.t('nothing_found')}", small=True)
+    if rows:
+        yield Table("breach_days", title, columns, rows)
+    if r.alarms:
+        yield _alarms(w)
+
+
+def _alarms(w: SiteWords) -> Table:
+    rows: list[list[Value]] = [
+        [
+            a.rule,
+            w.term("severity", a.severity),
+            a.started_at,
+            a.resolved_at,
+            a.value,
+            a.limit,
+            w.term("class", a.cause),
+        ]
+        for a in w.report.alarms
+    ]
+    columns = [w.text("rule", wide=True), w.text("severity"), w.instant("from")]
+    columns += [w.instant("resolved"), w.pue("value"), w.pue("limit"), w.text("cause")]
+    return Table("alarms", w.language.title("alarms"), columns, rows)
+
+
+def year_end(w: SiteWords) -> Iterable[Block]:
+    """Projection of the year, and what the limits still allow."""
+    y = w.report.year_end
+    if y.pue is None:
+        yield Prose(w.t("no_projection", year=y.year))
+    else:
+        pue, low, high = (w.language.number(v, PUE_PLACES) for v in (y.pue, y.low, y.high))
+        level = w.language.percent(y.level, 0)
+        days = {"measured": y.measured_days, "projected": y.projected_days}
+        yield Prose(w.t("projection", year=y.year, pue=pue, low=low, high=high, level=level, **days))
+    rows: list[list[Value]] = [
+        [
+            w.term("profile", b.profile),
+            b.limit,
+            b.used_kwh,
+            b.margin_kwh,
+            b.allowed_kwh,
+            b.left_kwh,
+            b.crossed_in,
+        ]
+        for b in y.budgets
+    ]
+    columns = [w.text("profile"), w.number("limit", 2)]
+    columns += [w.energy(k) for k in ("used", "margin", "allowed", "left")]
+    if rows:
+        columns.append(w.day("crossed"))
+        yield Table("budgets", w.language.title("budgets"), columns, rows)
+
+
+def compliance(w: SiteWords) -> Iterable[Block]:
+    """The compliance matrix."""
+    yield compliance_table(w, w.report.compliance)
+    yield Prose(w.t("compliance_about"), small=True)
+
+
+def eu(w: SiteWords) -> Iterable[Block]:
+    """Fields of Annex II, of yearly reports."""
+    fields = w.report.eu_annex_ii
+    if fields:
+        rows: list[list[Value]] = [
+            [f.field, f.value, f.unit, w.t("eu_partial") if f.partial and f.value is not None else ""]
+            for f in fields
+        ]
+        columns = [
+            w.text("field"),
+            w.number("value", 3),
+            w.text("unit"),
+            w.text("remark", wide=True),
+        ]
+        yield Table("eu", "", columns, rows)
+        yield Prose(w.t("eu_about"), small=True)

@@ -86,7 +86,7 @@ async def probe(
     silent: list[DeviceUnreachable] = []
     with borrowed(Endpoint(transport, host, port)) as link:
         for device_id in device_ids:
-            asker = Asker(f"{host}:{port} unit {device_id}", device_id, timeout_s, retries=0)
+            asker = Asker(f"{host}:{port} unit {device_id}", device_id, timeout_s)
             config = _config(host, port, device_id, transport, timeout_s)
             try:
                 found += await _probe_unit(link, asker, config)

@@ -41,6 +41,8 @@ class Faults:
     """Every answer comes this much late. [s]"""
     silent: bool = False
     """No answers."""
+    silent_times: int = 0
+    """So many requests get no answer before the next is served."""
     silent_at: frozenset[int] = frozenset()
     """No answer to reads that begin at these registers."""
     refuse: int = 0
@@ -302,7 +304,8 @@ async def _answer(unit: SimulatedUnit, pdu: bytes) -> bytes:
     """The unit's answer; empty where it stays silent."""
     if unit.faults.slow_s:
         await asyncio.sleep(unit.faults.slow_s)
-    if unit.faults.silent:
+    if unit.faults.silent or unit.faults.silent_times:
+        unit.faults.silent_times = max(unit.faults.silent_times - 1, 0)
         return b""
     if pdu[0] == READ_DEVICE_ID:
         return pdu[:1] + unit.device_id()

@@ -17,7 +17,7 @@ import httpx
 from tests.waiting import until
 
 PROGRAM = Path(sys.executable).with_name("wattline")
-_STOP_S = 60.0
+_START_S, _STOP_S = 180.0, 60.0
 
 
 @dataclass
@@ -71,7 +71,7 @@ def running(
             text=True,
         )
     try:
-        base = until(lambda: _base(log), 60, "an address in the log") if waits_for_address else ""
+        base = until(lambda: _base(process, log), _START_S, "an address in the log") if waits_for_address else ""
         yield Running(process, base, log)
     finally:
         if process.poll() is None:
@@ -79,5 +79,7 @@ def running(
             process.wait(_STOP_S)
 
 
-def _base(log: Path) -> str:
+def _base(process: subprocess.Popen[str], log: Path) -> str:
+    ended = process.poll()
+    assert ended is None, f"it ended with code {ended} and said: {log.read_text()}"
     return next((word for word in log.read_text().split() if word.startswith("http://")), "")

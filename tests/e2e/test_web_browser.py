@@ -21,7 +21,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent; install the package chromium"),
 ]
 
@@ -53,8 +53,8 @@ def demo() -> Iterator[Running]:
         folder.chmod(0o711)
         environment = {"WATTLINE_DATA_DIR": str(folder / "data"), "WATTLINE_DEMO_DAYS": "2"}
         with running(["demo", "--no-browser", "--port", "0"], environment, folder) as process:
-            until(lambda: "history is loaded" in process.log.read_text(), 120, "the history")
-            until(lambda: ">1." in process.get("/").text, 120, "a PUE on the first page")
+            until(lambda: "history is loaded" in process.log.read_text(), 240, "the history")
+            until(lambda: ">1." in process.get("/").text, 240, "a PUE on the first page")
             yield process
 
 
@@ -133,22 +133,21 @@ def test_a_meter_is_recognised_and_its_configuration_follows_the_picks(demo: Run
         page.fill("[name=host]", "127.0.0.1")
         page.fill("[name=port]", str(_modbus_port(demo)))
         page.select_option("[name=protocol]", "modbus")
-        page.click("form[action='/connect'] button[type=submit]")
-        page.wait_for_selector("pre", timeout=120_000)
+        with page.expect_navigation(timeout=120_000):
+            page.click("form[action='/connect'] button[type=submit]")
+        assert page.locator("pre").count() == 1, page.inner_text("main")
         assert "collector: {kind: modbus" in page.inner_text("pre")
         page.uncheck("[name=pick][value=power_kw]")
         page.select_option("[name='role.energy_import_kwh']", "cooling")
-        page.click("text=Write the configuration again")
-        page.wait_for_load_state("networkidle")
+        with page.expect_navigation(timeout=120_000):
+            page.click("text=Write the configuration again")
         assert "role: cooling" in page.inner_text("pre")
         assert "channel: power_kw" not in page.inner_text("pre")
         assert not complaints
 
 
 def _modbus_port(demo: Running) -> int:
-    """Port of a simulated Modbus meter, as the demo's own polling names it."""
-    meters = demo.json_of("/api/v1/sites/sh1/meters")["meters"]
-    assert any(m["collector"] == "modbus" for m in meters)
+    """Port of a simulated Modbus meter."""
     return next(port for port in _listening(demo) if _is_modbus(port))
 
 
@@ -173,11 +172,7 @@ def _target(link: Path) -> str:
 def _is_modbus(port: int) -> bool:
     """Whether unit 1 there answers to a read of its vendor name as a Modbus device does."""
     asked = bytes([0, 1, 0, 0, 0, 5, 1, 0x2B, 0x0E, 1, 0])
-    with socket.create_connection(("127.0.0.1", port), timeout=2) as link:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
         link.sendall(asked)
-        link.settimeout(2)
-        try:
-            answer = link.recv(64)
-        except TimeoutError:
-            return False
+        answer = link.recv(64)
     return answer[:4] == asked[:4] and b"Schneider" in answer

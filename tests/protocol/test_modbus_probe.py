@@ -33,6 +33,7 @@ def simulated(name: str, identity: str = "") -> SimulatedUnit:
     [
         ("schneider_pm5xxx", "METSEPM5560", {}),
         ("schneider_iem3000", "iEM3155", {}),
+        ("schneider_iem3000", "A9MEM3155", {}),
         ("siemens_pac", "SENTRON PAC3200", {}),
         ("siemens_7kt1665", "7KT1665", {}),
         ("socomec_countis_e", "COUNTIS E44", {}),
@@ -84,6 +85,14 @@ async def test_a_silent_address_is_unreachable() -> None:
     async with SimulatedModbus({1: served}) as server:
         with pytest.raises(DeviceUnreachable):
             await probe("127.0.0.1", server.port, timeout_s=0.05)
+
+
+async def test_a_meter_that_is_silent_once_is_still_recognised() -> None:
+    served = simulated("schneider_pm5xxx", "METSEPM5560")
+    served.faults.silent_times = 1
+    async with SimulatedModbus({1: served}) as server:
+        found = await probe("127.0.0.1", server.port)
+    assert [one.profile for one in found] == ["schneider_pm5xxx"]
 
 
 async def test_probing_reads_only_by_harmless_functions() -> None:

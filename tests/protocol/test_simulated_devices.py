@@ -18,6 +18,7 @@ from app.domain.site import Estate, Meter, Point
 from app.errors import NotFound
 from collectors import registry
 from collectors.base import Binding, Poll
+from collectors.modbus_probe import probe
 from collectors.simulated.devices import SimulatedDevices, accelerated
 from collectors.simulated.history import Simulation
 from collectors.simulated.meters import channel_of
@@ -71,6 +72,15 @@ async def test_every_polled_point_reads_what_the_model_says(
         said = simulation.meter(site.id, meter).value(channel_of(point), NOW)
         assert value == pytest.approx(said, rel=1e-3, abs=ROUNDED[point.kind]), point_id
         assert point.kind is not ReadingKind.REGISTER or value == said, point_id
+
+
+async def test_every_modbus_meter_of_the_demo_is_recognised_by_a_probe(
+    estate: Estate, devices: SimulatedDevices
+) -> None:
+    meters = [m.collector for m in polled(devices, estate) if m.collector and m.collector["kind"] == "modbus"]
+    for meter in meters:
+        found = await probe(meter["host"], meter["port"], [meter["device_id"]], timeout_s=30)
+        assert [one.profile for one in found] == [meter["profile"]]
 
 
 async def test_polls_continue_the_history_without_a_step(estate: Estate, simulation: Simulation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import yaml
@@ -17,12 +18,12 @@ from app.domain.quantity import ReadingKind, Role
 from app.errors import CollectError
 from app.web import render
 from app.web.access import Caller, FromOwnPage, PageRoute, Viewer
-from collectors import modbus_probe, snmp_probe
+from collectors import modbus_probe, network, snmp_probe
 
 router = APIRouter(route_class=PageRoute)
 
 MODBUS_PORT, SNMP_PORT = 502, 161
-_PATIENCE_S = 20.0
+_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ async def probe(request: Request, caller: Viewer) -> Response:
     if not target.host:
         return _page(request, target, problems=["give an address, such as 10.0.0.17"])
     await run_in_threadpool(_require_operator, caller, target.host)
-    found, problems = await _probe(target)
+    with network.on_behalf_of_others() if request.app.state.asks_keys else nullcontext():
+        found, problems = await _probe(target)
     picks = _picks(form)
     shown = [(one, composed(one.yaml, picks)) for one in found]
     return _page(request, target, found=shown, problems=problems, picks=picks)

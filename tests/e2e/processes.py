@@ -71,7 +71,9 @@ def running(
             text=True,
         )
     try:
-        base = until(lambda: _base(process, log), _START_S, "an address in the log") if waits_for_address else ""
+        base = (
+            until(lambda: _base(process, log), _START_S, "an address in the log") if waits_for_address else ""
+        )
         yield Running(process, base, log)
     finally:
         if process.poll() is None:

@@ -26,10 +26,9 @@ from typing import Any
 import uvloop
 
 from app.domain.quantity import ReadingKind, Role
-from app.domain.reading import Reading
 from app.domain.site import Point
 from bench.table import Row
-from collectors.base import Binding
+from collectors.base import Binding, Poll
 from collectors.modbus import Config as ModbusConfig
 from collectors.poller import Device, Poller, look_for_garbage_rarely
 from collectors.profile import ModbusChannel, ModbusProfile
@@ -242,7 +241,7 @@ async def _ours(meter: _Meter, port: int, more: Callable[[], bool], count: Calla
     async def loop(device: Device) -> None:
         while more():
             poll = await poller.poll_once(device, at)
-            assert len(poll.readings) == meter.points
+            assert len(poll.values) == meter.points
             count()
 
     await asyncio.gather(*map(loop, devices))
@@ -250,7 +249,7 @@ async def _ours(meter: _Meter, port: int, more: Callable[[], bool], count: Calla
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def _forget(readings: Sequence[Reading]) -> None:
+async def _forget(polls: Sequence[Poll]) -> None:
     """The end of the queue; the spool has a bench of its own."""
 
 

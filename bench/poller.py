@@ -21,7 +21,6 @@ import structlog
 import uvloop
 
 from app.domain.quantity import ReadingKind, Role
-from app.domain.reading import Reading
 from app.domain.site import Point
 from bench.table import Row
 from collectors.base import Binding, Poll
@@ -66,7 +65,7 @@ class _Watched:
     async def poll(self, at: datetime) -> Poll:
         """The collector's poll; its lateness is kept if it read anything."""
         poll = await self._collector.poll(at)
-        if self._seen is not None and poll.readings:
+        if self._seen is not None and poll.points:
             self._seen.keep((datetime.now(UTC) - at - self._offset).total_seconds())
         return poll
 
@@ -153,5 +152,5 @@ def _device(number: int, port: int, seen: _Seen) -> Device:
     return Device(_Watched(device, seen if number % 10 else None), config)
 
 
-async def _forget(readings: Sequence[Reading]) -> None:
+async def _forget(polls: Sequence[Poll]) -> None:
     """The end of the queue; the spool has a bench of its own."""

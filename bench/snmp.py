@@ -124,7 +124,7 @@ async def _loop(meter: Collector, at: datetime, end: float) -> int:
     count = 0
     while time.perf_counter() < end:
         poll = await meter.poll(at)
-        if len(poll.readings) != len(OIDS):
+        if len(poll.values) != len(OIDS):
             raise RuntimeError(f"a poll failed: {poll.failures}")
         count += 1
     return count

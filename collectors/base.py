@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.domain.reading import Reading
 from app.domain.site import Point
 from app.errors import CollectError
 
 
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """Outcome of one poll of one device: what was read, and what was not and why."""
+class Poll(NamedTuple):
+    """Outcome of one poll of one device: what was read, and what was not and why.
 
-    readings: tuple[Reading, ...] = ()
+    What was read travels as columns, from the decoder to the spool: devices deliver hundreds of thousands
+    of values a second at best, and an object for each would cost more than all the rest.
+    """
+
+    at: datetime
+    """Instant of all readings."""
+    points: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    """One per point, in house units."""
     failures: tuple[CollectError, ...] = ()
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The columns as readings."""
+        return tuple(Reading(p, self.at, value) for p, value in zip(self.points, self.values, strict=True))
 
 
 class Collector(Protocol):
@@ -25,8 +37,8 @@ class Collector(Protocol):
 
     ``poll`` stamps every reading with `at` (the wall-clock slot it was asked for), in house units. It
     never raises for a device's sake: a device that is silent, refuses or talks nonsense shows up in
-    ``failures``; whatever else could be read stands in ``readings``. It may be cancelled at any await
-    and must leave nothing behind. ``close`` is idempotent.
+    ``failures``; whatever else could be read stands in ``points`` and ``values``. It may be cancelled at
+    any await and must leave nothing behind. ``close`` is idempotent.
     """
 
     device: str
@@ -37,6 +49,18 @@ class Collector(Protocol):
 
     async def close(self) -> None:
         """Release sockets and tasks."""
+
+
+def joined(at: datetime, polls: Iterable[Poll]) -> Poll:
+    """What several requests to one device brought, as one poll."""
+    points: list[str] = []
+    values: list[float] = []
+    failures: list[CollectError] = []
+    for poll in polls:
+        points += poll.points
+        values += poll.values
+        failures += poll.failures
+    return Poll(at, tuple(points), tuple(values), tuple(failures))
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class CsvFolder:
     async def poll(self, at: datetime) -> Poll:
         """No readings of its own; says if the folder cannot be read."""
         problem = self._problem()
-        return Poll(failures=(CollectError(self.device, problem),) if problem else ())
+        return Poll(at, failures=(CollectError(self.device, problem),) if problem else ())
 
     async def close(self) -> None:
         """Nothing is held open."""

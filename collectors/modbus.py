@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
@@ -10,11 +11,10 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from app.domain.reading import Reading
 from app.errors import CollectError, ConfigError, DeviceRefused, DeviceUnreachable
-from collectors.base import Binding, Poll
+from collectors.base import Binding, Poll, joined
 from collectors.config import CollectorConfig, Port
-from collectors.modbus_decode import BlockDecoder, item
+from collectors.modbus_decode import BlockDecoder, Item, item
 from collectors.modbus_link import (
     Asker,
     Endpoint,
@@ -129,14 +129,13 @@ class _Round:
         "_limit_s",
         "_link",
         "_silences",
-        "failed",
-        "good",
+        "polls",
         "refused_everything",
     )
 
     def __init__(self, link: Link, asker: Asker, limit_s: float, at: datetime) -> None:
-        self.good: list[Reading] = []
-        self.failed: list[CollectError] = []
+        self.polls: list[Poll] = []
+        """What every request brought."""
         # True where the device answers, but has nothing at these addresses.
         self.refused_everything = True
         self._link, self._asker, self._limit_s, self._at = link, asker, limit_s, at
@@ -162,13 +161,11 @@ class _Round:
         else:
             self.refused_everything = False
             self._silences = 0
-            poll = decoder.poll(data, self._at)
-            self.good += poll.readings
-            self.failed += poll.failures
+            self.polls.append(decoder.poll(data, self._at))
         return [block]
 
     def _fail(self, decoder: BlockDecoder, error: CollectError) -> None:
-        self.failed += [_said_of(one.point, error) for one in decoder.items]
+        self.polls.append(_nothing(decoder.items, error, self._at))
 
     def _check_limits(self) -> None:
         """Raise where this poll is not to ask for any more."""
@@ -236,7 +233,7 @@ class ModbusCollector:
         except CollectError as error:
             if isinstance(error, ModbusRefused) and self._learn_from(error, block):
                 return await self._poll_in_steps(link, at)
-            return self._nothing(error)
+            return _nothing(self._items, error, at)
         return decoder.poll(data, at)
 
     def _linked(self) -> Link:
@@ -247,14 +244,10 @@ class ModbusCollector:
         try:
             await self._find_steps(link)
         except CollectError as error:
-            return self._nothing(error)
+            return _nothing(self._items, error, at)
         reading = _Round(link, self._asker, self._limit_s, at)
         await self._read_all(reading)
-        return Poll(tuple(reading.good), tuple(reading.failed))
-
-    def _nothing(self, error: CollectError) -> Poll:
-        """The same failure of every point."""
-        return Poll((), tuple(_said_of(one.point, error) for one in self._items))
+        return joined(at, reading.polls)
 
     def _learn_from(self, refusal: ModbusRefused, block: Block) -> bool:
         """Plan anew after the only request was refused; True where its parts are worth trying now."""
@@ -292,6 +285,11 @@ class ModbusCollector:
         if self._link is not None:
             release(self._link)
             self._link = None
+
+
+def _nothing(items: Iterable[Item], error: CollectError, at: datetime) -> Poll:
+    """The same failure of every point."""
+    return Poll(at, failures=tuple(_said_of(one.point, error) for one in items))
 
 
 def _said_of(point: str, error: CollectError) -> CollectError:

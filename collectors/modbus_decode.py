@@ -1,4 +1,4 @@
-"""From the registers of one answer to readings: compiled once per request, run at every poll."""
+"""From the registers of one answer to values: compiled once per request, run at every poll."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from functools import lru_cache
 from operator import ge, le, mul
 
 from app.domain.quantity import NUMBER, Quantity
-from app.domain.reading import Reading
 from app.errors import CollectError, DecodeError
-from collectors.base import Poll
+from collectors.base import Poll, joined
 from collectors.modbus_codec import NoValue, decoder, linear, scale_factor
 from collectors.modbus_plan import Block, Field
 from collectors.profile import ModbusChannel
@@ -29,8 +28,6 @@ _CODES = {
     "float32": "f",
     "float64": "d",
 }
-_NEW = tuple.__new__
-"""Makes a named tuple without a call into Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ class _Layout:
 
 
 class BlockDecoder:
-    """Turns one request's registers into readings.
+    """Turns one request's registers into values.
 
     Plain big-endian numbers are unpacked, scaled and checked all at once, without a Python loop. Where the
     check finds anything (NaN, a sentinel, an impossible value), and for numbers that are not plain, every
@@ -125,25 +122,21 @@ class BlockDecoder:
         sound = all(map(le, layout.lowest, values)) and all(map(ge, layout.highest, values))
         if not sound or (layout.sentinels and not layout.sentinels.isdisjoint(raws)):
             return self._one_by_one(self.items, data, at)
-        pairs = zip(self._points, values, strict=True)
-        good = tuple([_NEW(Reading, (point, at, value, 0, 0)) for point, value in pairs])
         if self._other:
             others = self._one_by_one(self._other, data, at)
-            return Poll(good + others.readings, others.failures)
-        return Poll(good)
+            return joined(at, (Poll(at, self._points, values), others))
+        return Poll(at, self._points, values)
 
     def _one_by_one(self, items: Iterable[Item], data: bytes, at: datetime) -> Poll:
-        good: list[Reading] = []
+        read: dict[str, float] = {}
         failed: list[CollectError] = []
         for one in items:
             start = 2 * (one.field.address - self._block.address)
             try:
-                value = one.value_of(data[start : start + 2 * one.field.length])
+                read[one.point] = one.value_of(data[start : start + 2 * one.field.length])
             except NoValue as error:
                 failed.append(DecodeError(self._device, str(error), point=one.point))
-            else:
-                good.append(Reading(one.point, at, value))
-        return Poll(tuple(good), tuple(failed))
+        return Poll(at, tuple(read), tuple(read.values()), tuple(failed))
 
 
 @lru_cache(maxsize=1024)

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol, cast
@@ -30,6 +32,7 @@ from pymodbus.pdu.mei_message import ReadDeviceInformationResponse
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachable
+from collectors import network
 from collectors.deadline import Deadlines
 from collectors.modbus_serial import Line, SerialPort
 from collectors.turnstile import Turnstile
@@ -92,14 +95,15 @@ class _Transport(Protocol):
     def abort(self) -> None: ...
 
 
-class _Wire(asyncio.Protocol):
+class _Wire(asyncio.Protocol, ABC):
     """What both framings share: one transport, a buffer, and a future per request in flight."""
 
-    __slots__ = ("buffer", "transport", "usable")
+    __slots__ = ("buffer", "loop", "transport", "usable")
 
     transport: _Transport
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.buffer = b""
         self.usable = False
         """False once closed from either side."""
@@ -117,17 +121,17 @@ class _Wire(asyncio.Protocol):
             if not answer.done():
                 answer.set_exception(ConnectionResetError(str(exc or "closed by the device")))
 
+    @abstractmethod
     def waiting(self) -> list[asyncio.Future[bytes]]:
         """Futures of the requests in flight."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, unit: int, pdu: bytes, answer: asyncio.Future[bytes]) -> None:
         """Send a request; its PDU comes as the result of `answer`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self, answer: asyncio.Future[bytes]) -> None:
         """Nobody waits for that answer any more; should it still come, it is nobody's."""
-        raise NotImplementedError
 
     def drop(self) -> None:
         """Close at once."""
@@ -140,8 +144,8 @@ class _TcpWire(_Wire):
 
     __slots__ = ("_numbers", "_pending")
 
-    def __init__(self, numbers: Iterator[int]) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop, numbers: Iterator[int]) -> None:
+        super().__init__(loop)
         self._numbers = numbers
         self._pending: dict[int, tuple[int, int, asyncio.Future[bytes]]] = {}
 
@@ -188,8 +192,8 @@ class _RtuWire(_Wire):
 
     __slots__ = ("_asked",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self._asked: tuple[int, int, asyncio.Future[bytes]] | None = None
 
     def waiting(self) -> list[asyncio.Future[bytes]]:
@@ -329,7 +333,7 @@ class Link:
         tries_left = asker.retries
         while True:
             wire = self._wire_at_once() or await self._wire_in_turn(asker)
-            loop = asyncio.get_running_loop()
+            loop = wire.loop
             answer: asyncio.Future[bytes] = loop.create_future()
             said, problem = b"", ""
             try:
@@ -439,12 +443,22 @@ class Link:
             raise DeviceUnreachable(asker.device, text) from None
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Wire:
-        wire: _Wire = _TcpWire(self._numbers) if self.endpoint.transport == "tcp" else _RtuWire()
+        wire = _TcpWire(loop, self._numbers) if self.endpoint.transport == "tcp" else _RtuWire(loop)
         if self.endpoint.line:
             wire.connection_made(SerialPort(self.endpoint.line, wire, loop))
         else:
-            await loop.create_connection(lambda: wire, self.endpoint.host, self.endpoint.port)
+            await self._reach(wire, loop)
         return wire
+
+    async def _reach(self, wire: _Wire, loop: asyncio.AbstractEventLoop) -> None:
+        """Connect to the first address that answers, of those that collectors may reach."""
+        host, port = self.endpoint.host, self.endpoint.port
+        *others, last = await network.addresses(host, port, socket.SOCK_STREAM)
+        for address in others:
+            with suppress(OSError):
+                await loop.create_connection(lambda: wire, address, port)
+                return
+        await loop.create_connection(lambda: wire, last, port)
 
     def close(self) -> None:
         """Close the line; a later read opens it again."""

@@ -24,7 +24,6 @@ from typing import Any
 
 import structlog
 
-from app.domain.reading import Reading
 from app.errors import CollectError, DeviceUnreachable
 from collectors.base import Collector, Poll
 from collectors.config import CollectorConfig
@@ -41,8 +40,8 @@ GARBAGE_OBJECTS = 50_000
 
 _log = structlog.get_logger(__name__)
 
-Sink = Callable[[Sequence[Reading]], Awaitable[None] | None]
-"""Takes a round's readings; a plain function runs in a thread, so that a slow disk delays no poll."""
+Sink = Callable[[Sequence[Poll]], Awaitable[None] | None]
+"""Takes the polls of a round; a plain function runs in a thread, so that a slow disk delays no poll."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,7 @@ class Poller:
     devices : iterable of Device
         Names must differ.
     sink : callable
-        Takes the readings of a round, e.g. ``spool.append``; where it raises, the round is kept and
+        Takes the polls of a round, e.g. ``spool.append_polls``; where it raises, the round is kept and
         handed over again.
     clock : callable
         The wall clock (UTC).
@@ -264,7 +263,7 @@ class Poller:
                 line.leave()
         if self._rounds.full:
             await self._rounds.room.wait()
-        self._rounds.put(poll.readings)
+        self._rounds.put(poll)
         return poll
 
     async def _ask(self, known: _Known, slot: datetime) -> Poll:
@@ -279,9 +278,11 @@ class Poller:
         except asyncio.CancelledError:
             if task not in self._given_up or task.uncancel() > 0:
                 raise
-            poll = _nothing(DeviceUnreachable, known, f"the poll was given up after {known.give_up_s:g} s")
+            problem = f"the poll was given up after {known.give_up_s:g} s"
+            poll = Poll(slot, failures=(DeviceUnreachable(known.state.device, problem),))
         except Exception as error:  # noqa: BLE001 - one collector's bug must not stop the others
-            poll = _nothing(CollectError, known, f"fault in the collector: {error!r}")
+            problem = f"fault in the collector: {error!r}"
+            poll = Poll(slot, failures=(CollectError(known.state.device, problem),))
         finally:
             self._deadlines.stop(task)
             if self._given_up:
@@ -307,16 +308,12 @@ class _Known:
     give_up_s: float
 
 
-def _nothing(kind: type[CollectError], known: _Known, problem: str) -> Poll:
-    return Poll((), (kind(known.state.device, problem),))
-
-
 def _note(state: DeviceState, poll: Poll, slot: datetime) -> None:
     """Keep how a poll went, and say so where somebody should know."""
     before = state.problem
     state.polls += 1
     state.points_failed = len(poll.failures)
-    if poll.readings:
+    if poll.points:
         state.last_reading_at = slot
     if not poll.failures:
         state.up, state.problem = True, ""
@@ -329,7 +326,7 @@ def _note(state: DeviceState, poll: Poll, slot: datetime) -> None:
 
 def _note_failures(state: DeviceState, poll: Poll) -> None:
     state.problem = poll.failures[0].problem
-    state.up = bool(poll.readings)
+    state.up = bool(poll.points)
     silent = not state.up and any(isinstance(f, DeviceUnreachable) for f in poll.failures)
     state.unanswered_in_a_row = state.unanswered_in_a_row + 1 if silent else 0
     state.failures_in_a_row = 0 if state.up else state.failures_in_a_row + 1
@@ -371,11 +368,12 @@ def _worth_saying(times: int) -> bool:
 
 
 class _Rounds:
-    """Readings on their way to the sink, gathered into rounds; at most so many wait."""
+    """Polls on their way to the sink, gathered into rounds; at most so many readings wait."""
 
     def __init__(self, sink: Sink, settings: Settings) -> None:
         self._sink, self._settings = sink, settings
-        self._waiting: list[Reading] = []
+        self._waiting: list[Poll] = []
+        self._readings = 0
         self._threshold = min(settings.round_readings, settings.waiting_readings)
         self._refusals = 0
         self._handing = asyncio.Lock()
@@ -387,16 +385,19 @@ class _Rounds:
         self.room.set()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._readings
 
-    def put(self, readings: Sequence[Reading]) -> None:
-        """Put readings into the present round."""
-        self._waiting.extend(readings)
-        if not self._some.is_set() or len(self._waiting) >= self._threshold:
+    def put(self, poll: Poll) -> None:
+        """Put a poll into the present round, if anything was read."""
+        if not poll.points:
+            return
+        self._waiting.append(poll)
+        self._readings += len(poll.points)
+        if self._readings >= self._threshold or not self._some.is_set():
             self._signal()
 
     def _signal(self) -> None:
-        waiting = len(self._waiting)
+        waiting = self._readings
         _switch(self._some, waiting > 0)
         _switch(self._enough, waiting >= self._settings.round_readings)
         self.full = waiting >= self._settings.waiting_readings
@@ -416,10 +417,12 @@ class _Rounds:
         """Give what waits to the sink; False if the sink failed and it waits still."""
         async with self._handing:
             batch, self._waiting = self._waiting, []
+            count, self._readings = self._readings, 0
             try:
                 await self._give(batch)
             except BaseException as error:
                 self._waiting[:0] = batch
+                self._readings += count
                 if not isinstance(error, Exception):
                     raise
                 self._refused(error)
@@ -439,7 +442,7 @@ class _Rounds:
                 problem=repr(error),
             )
 
-    async def _give(self, batch: list[Reading]) -> None:
+    async def _give(self, batch: list[Poll]) -> None:
         if not batch:
             return
         if inspect.iscoroutinefunction(self._sink):

@@ -12,7 +12,6 @@ from datetime import datetime
 
 from pydantic import Field
 
-from app.domain.reading import Reading
 from app.errors import CollectError, ConfigError, DecodeError, DeviceRefused
 from collectors.base import Binding, Poll
 from collectors.profile import SnmpProfile, channel_for, channel_name, load_profile
@@ -62,8 +61,8 @@ class SnmpCollector:
         try:
             await self._read(values)
         except CollectError as failure:
-            partial = self._poll(values, at) if values else Poll()
-            return Poll(partial.readings, (failure,))
+            partial = self._poll(values, at) if values else Poll(at)
+            return partial._replace(failures=(failure,))
         poll = self._poll(values, at)
         if self._missing(values):
             self._sources, self._oids = {}, []
@@ -92,7 +91,7 @@ class SnmpCollector:
         return [oid for oid in self._oids if oid not in values] if values else self._oids
 
     def _poll(self, values: Mapping[str, Value], at: datetime) -> Poll:
-        readings: list[Reading] = []
+        read: dict[str, float] = {}
         failures: list[CollectError] = []
         for point, name in self._points.items():
             source = self._sources.get(name)
@@ -101,12 +100,12 @@ class SnmpCollector:
                 failures.append(DeviceRefused(self.device, text, point=point.id))
                 continue
             try:
-                readings.append(Reading(point.id, at, source.value(values)))
+                read[point.id] = source.value(values)
             except NoValue as error:
                 failures.append(DecodeError(self.device, f"{name}: {error}", point=point.id))
             except Gone as error:
                 failures.append(DeviceRefused(self.device, f"{name}: {error}", point=point.id))
-        return Poll(tuple(readings), tuple(failures))
+        return Poll(at, tuple(read), tuple(read.values()), tuple(failures))
 
 
 def snmp_profile(name: str) -> SnmpProfile:

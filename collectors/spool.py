@@ -34,6 +34,7 @@ import structlog
 
 from app.domain.reading import Reading
 from app.errors import ConfigError, StoreUnavailable
+from collectors.base import Poll
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -191,7 +192,14 @@ class Spool:
         Where the disk is full they are kept in memory instead (see `disk_full`).
         """
         now_us = _to_us(self._clock())
-        rows = [(r.point, _to_us(r.at), r.value, r.interval_s, r.valid_s, now_us) for r in readings]
+        self._keep([(r.point, _to_us(r.at), r.value, r.interval_s, r.valid_s, now_us) for r in readings])
+
+    def append_polls(self, polls: Iterable[Poll]) -> None:
+        """The same for polls, without a `Reading` for every value."""
+        now_us = _to_us(self._clock())
+        self._keep([row for poll in polls for row in _rows(poll, now_us)])
+
+    def _keep(self, rows: list[_Row]) -> None:
         with self._lock:
             self._memory.rows.extend(rows)
             self._write()
@@ -460,6 +468,11 @@ def _readable(path: Path, query: str, *parameters: int) -> Iterator[Any]:
 
 def _range(rows: Sequence[tuple[int, ...]]) -> tuple[int, int]:
     return (rows[0][0], rows[-1][0]) if rows else _NOTHING
+
+
+def _rows(poll: Poll, now_us: int) -> Iterator[_Row]:
+    at_us, zero, now = map(itertools.repeat, (_to_us(poll.at), 0, now_us))
+    return zip(poll.points, at_us, poll.values, zero, zero, now, strict=False)
 
 
 def _reading(row: Sequence[Any]) -> Reading:

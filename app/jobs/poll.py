@@ -134,7 +134,7 @@ class Polling:
             await asyncio.gather(draining, return_exceptions=True)
 
     async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
-        self._poller = Poller(devices(self._estate), self._spool.append)
+        self._poller = Poller(devices(self._estate), self._spool.append_polls)
         look_for_garbage_rarely()
         polling = asyncio.create_task(self._poller.run(), name="poller")
         waiting = asyncio.create_task(wake.wait(), name="wake")

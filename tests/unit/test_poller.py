@@ -81,10 +81,10 @@ class Meter:
         finally:
             self.running -= 1
         if isinstance(self.says, DeviceUnreachable | DecodeError):
-            return Poll((), (self.says,))
+            return Poll(at, failures=(self.says,))
         if isinstance(self.says, Exception):
             raise self.says
-        return Poll((Reading(f"{self.device}-p", at, 1.0),))
+        return Poll(at, (f"{self.device}-p",), (1.0,))
 
     async def close(self) -> None:
         self.closed += 1
@@ -115,8 +115,8 @@ async def polled(devices: Sequence[Device], for_s: float, **keys: object) -> tup
     """Run a poller for so long (in leaping time)."""
     taken: list[Reading] = []
 
-    async def sink(readings: Sequence[Reading]) -> None:
-        taken.extend(readings)
+    async def sink(polls: Sequence[Poll]) -> None:
+        taken.extend(r for poll in polls for r in poll.readings)
 
     settings = keys.pop("settings", QUICK)
     poller = Poller(devices, keys.pop("sink", sink), settings, clock=keys.pop("clock", World()))  # type: ignore[arg-type]
@@ -275,10 +275,10 @@ def test_a_round_is_handed_over_together_and_kept_while_the_sink_fails() -> None
     rounds: list[int] = []
     broken = iter([True, True])
 
-    async def sink(readings: Sequence[Reading]) -> None:
+    async def sink(polls: Sequence[Poll]) -> None:
         if next(broken, False):
             raise OSError("disk on fire")
-        rounds.append(len(readings))
+        rounds.append(sum(len(poll.readings) for poll in polls))
 
     async def scenario() -> None:
         settings = Settings(longest_jitter_s=0.2, round_s=0.5)
@@ -294,7 +294,7 @@ def test_a_stuck_sink_stops_polling_instead_of_filling_the_memory() -> None:
     """Failure story 10: the cap holds."""
     meters = [Meter(f"m{i}") for i in range(10)]
 
-    async def stuck(readings: Sequence[Reading]) -> None:
+    async def stuck(polls: Sequence[Poll]) -> None:
         raise OSError("no space")
 
     async def scenario() -> None:
@@ -309,14 +309,14 @@ def test_a_plain_function_as_sink_runs_in_a_thread_and_gets_the_last_round_on_st
     threads: set[int] = set()
     taken: list[Reading] = []
 
-    def sink(readings: Sequence[Reading]) -> None:
+    def sink(polls: Sequence[Poll]) -> None:
         threads.add(threading.get_ident())
-        taken.extend(readings)
+        taken.extend(r for poll in polls for r in poll.readings)
 
     async def scenario() -> None:
         poller = Poller([], sink, Settings(round_s=1000))
         running = asyncio.create_task(poller.run())
-        poller._rounds.put([Reading("p", START, 1.0)])
+        poller._rounds.put(Poll(START, ("p",), (1.0,)))
         await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -333,7 +333,7 @@ def test_neither_tasks_nor_memory_grow() -> None:
     meters = [Meter(f"m{i}", says=silent(f"m{i}") if i % 10 == 0 else None) for i in range(100)]
 
     async def scenario() -> None:
-        async def forget(readings: Sequence[Reading]) -> None:
+        async def forget(polls: Sequence[Poll]) -> None:
             for meter in meters:
                 meter.asked.clear()
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from app.domain.reading import Reading
 from app.errors import ConfigError, StoreUnavailable
+from collectors.base import Poll
 from collectors.spool import Limits, Pace, Spool, drain
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
@@ -56,6 +57,19 @@ def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
     assert list(spool.take().readings) == round_of(0, 5)
     assert len(spool) == 5
     spool.close()
+    spool.close()
+
+
+def test_polls_come_back_as_their_readings(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    polls = [
+        Poll(START, ("a", "b"), (1.5, 2.5)),
+        Poll(START),
+        Poll(START + timedelta(minutes=1), ("a",), (3.5,)),
+    ]
+    spool.append_polls(polls)
+    assert spool.take().readings == tuple(reading for poll in polls for reading in poll.readings)
+    assert len(spool) == 3
     spool.close()
 
 

@@ -1,7 +1,7 @@
 """Spool: readings a second that survive a power cut, and how fast they leave it again.
 
-Every append is one commit that is synced to the disk, 2 000 readings each: the whole way from `Reading`
-objects, and back to them.
+Every append is one commit that is synced to the disk, 2 000 readings each: the whole way from polls of ten
+points, as the poller hands them over, to `Reading` objects, as the store takes them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.domain.reading import Reading
 from bench.table import Row
+from collectors.base import Poll
 from collectors.spool import Spool
 
 TITLE = "Spool: readings a second, full sync, 2 000 a commit"
 BATCH = 2000
+POINTS = 10
+"""Of one poll."""
 COMMITS = 100
 ROUNDS = 3
 START = datetime(2026, 11, 23, tzinfo=UTC)
@@ -54,16 +56,21 @@ def _on_disk() -> str:
     return os.environ.get("WATTLINE_BENCH_DIR", str(Path(__file__).parents[1]))
 
 
-def _round_of(number: int) -> list[Reading]:
+def _round_of(number: int) -> list[Poll]:
     at = START + timedelta(minutes=number)
-    return [Reading(f"site-a-meter-{i:04}-energy", at, 1e6 + number * 0.25 + i) for i in range(BATCH)]
+    return [_poll(at, meter, 1e6 + number * 0.25) for meter in range(BATCH // POINTS)]
 
 
-def _spool(path: Path, rounds: list[list[Reading]]) -> tuple[float, float]:
+def _poll(at: datetime, meter: int, value: float) -> Poll:
+    points = tuple(f"site-a-meter-{meter:03}-energy-{n}" for n in range(POINTS))
+    return Poll(at, points, tuple(value + n for n in range(POINTS)))
+
+
+def _spool(path: Path, rounds: list[list[Poll]]) -> tuple[float, float]:
     spool = Spool(path)
     start = time.perf_counter()
-    for readings in rounds:
-        spool.append(readings)
+    for polls in rounds:
+        spool.append_polls(polls)
     written = time.perf_counter()
     taken = 0
     while (batch := spool.take(BATCH)).readings:
@@ -75,8 +82,11 @@ def _spool(path: Path, rounds: list[list[Reading]]) -> tuple[float, float]:
     return written - start, done - written
 
 
-def _bare(path: Path, rounds: list[list[Reading]]) -> float:
-    rows = [[(r.point, int(r.at.timestamp() * 1e6), r.value, 0, 0, 0) for r in one] for one in rounds]
+def _bare(path: Path, rounds: list[list[Poll]]) -> float:
+    rows = [
+        [(r.point, int(r.at.timestamp() * 1e6), r.value, 0, 0, 0) for poll in one for r in poll.readings]
+        for one in rounds
+    ]
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL").fetchall()
     db.execute("PRAGMA synchronous=FULL")

@@ -1,19 +1,24 @@
-"""``wattline budget``, ``balance``, ``capacity`` and ``attribution``: the documents of the HTTP interface."""
+"""``wattline budget``, ``balance``, ``capacity``, ``attribution``, ``indicators``, ``fleet``."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from app.api import schemas
 from app.api.routes.attribution import attribution_out
 from app.api.routes.outlook import balance_out, budget_out, exhaustions_out
+from app.api.routes.pue import fleet_out
 from app.api.routes.usage import capacity_out
 from app.cli.console import kwh, percent, show, show_json, show_table
 from app.cli.opening import opened
 from app.cli.periods import Wanted, spoken
 from app.domain.attribution import attribute
-from app.store import deployment, outlook, usage
+from app.reports import document as documents
+from app.reports.indicators import build
+from app.store import deployment, outlook, reports, usage
+from app.store import fleet as store_fleet
 from app.store.engine import connect
 
 
@@ -172,3 +177,122 @@ def attribution(
     show_table(
         ["part", ">change of PUE"], ([name, f"{value:+.5f}"] for name, value in document.parts.items())
     )
+
+
+def indicators(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json: bool) -> None:
+    """Print the indicators beside PUE.
+
+    Raises
+    ------
+    SeriesError
+        If the period is not understood, or has not begun.
+    NotFound
+        If there is no such site.
+    """
+    with opened(config_path) as here, connect(here.engine) as connection:
+        site, now = here.site(site_id), datetime.now(UTC)
+        period = wanted.period(site.zone, now)
+        basis = reports.basis(connection, here.stored, site, period, now)
+    found = build(basis)
+    if as_json:
+        show_json(asdict(found))
+        return
+    show(f"{site_id}: {spoken(basis.known, site.zone)}")
+    measured = ([_named(i.name), _number(i.value), _inputs(i)] for i in found.indicators)
+    show_table(
+        ["indicator", ">value", "from"], [*measured, ["it_load_ratio", _number(found.it_load_ratio), ""]]
+    )
+    _show_money(found)
+    _show_judged(found)
+
+
+_UNITS = {"wue": "m3/MWh", "cue": "kgCO2e/kWh"}
+
+
+def _named(indicator: str) -> str:
+    unit = _UNITS.get(indicator)
+    return f"{indicator} [{unit}]" if unit else indicator
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4f}"
+
+
+def _inputs(one: documents.Indicator) -> str:
+    if one.value is None:
+        return "not measured"
+    return ", ".join(f"{name} {value:,.12g}" for name, value in one.inputs.items())
+
+
+def _show_money(found: documents.Indicators) -> None:
+    cash, currency = found.money, found.currency
+    mean = "" if cash.mean_price_per_kwh is None else f", {cash.mean_price_per_kwh:.4f} {currency}/kWh"
+    show(f"grid electricity {kwh(cash.grid_kwh)} kWh: {_amount(cash.cost, currency)}{mean}")
+    if cash.unpriced_kwh:
+        show(f"  {kwh(cash.unpriced_kwh)} kWh at times without a tariff are not in it")
+    factor = cash.factor
+    if factor is not None and cash.emissions_kg is not None:
+        of = f"{factor.kg_per_kwh} kg/kWh ({factor.region} {factor.basis} {factor.year}, {factor.source})"
+        show(f"emissions {cash.emissions_kg:,.1f} kgCO2e by {of}")
+    rows = (
+        [s.comparable_month or s.against, f"{s.pue:.4f}", kwh(s.energy_kwh), _amount(s.cost, currency)]
+        for s in found.savings
+    )
+    show_table(["saving potential against", ">PUE", ">kWh", ">money"], rows)
+
+
+def _amount(money: float | None, currency: str) -> str:
+    return "no price" if money is None else f"{money:,.2f} {currency}"
+
+
+def _show_judged(found: documents.Indicators) -> None:
+    rows = (
+        [t.indicator, _number(t.value), _target(t), t.standing, t.dated or "measured", t.evidence or t.source]
+        for t in found.targets
+    )
+    show_table(["indicator", ">value", "target", "standing", "dated", "evidence"], rows)
+    points = (
+        [s.indicator, _number(s.value), f"{s.none_at:g} .. {s.full_at:g}", _share(s.score_ratio), s.source]
+        for s in found.scores
+    )
+    show_table(["scored", ">value", "none .. all points", ">points", "source"], points)
+
+
+def _target(row: documents.ComplianceRow) -> str:
+    ends = [("at least", row.at_least), ("at most", row.at_most)]
+    return ", ".join(f"{word} {value:g}" for word, value in ends if value is not None) or "-"
+
+
+def fleet(window: str, *, config_path: Path | None, as_json: bool) -> None:
+    """Print the PUE of every site, and of all together by both averages.
+
+    Raises
+    ------
+    SeriesError
+        If the window is not understood.
+    """
+    with opened(config_path) as here, connect(here.engine) as connection:
+        now = datetime.now(UTC)
+        spans = {s.id: Wanted(window).period(s.zone, now) for s in here.stored.estate.sites}
+        profiles = deployment.limit_profiles(connection)
+        found, figure = store_fleet.pue(connection, here.stored, spans, profiles)
+    document = fleet_out(window, found, figure)
+    if as_json:
+        show_json(document)
+        return
+    rows = (
+        [
+            d.site,
+            "-" if d.pue is None else f"{d.label} = {d.pue:.4f}",
+            kwh(d.facility_kwh),
+            kwh(d.it_kwh),
+            percent(d.coverage_ratio),
+            d.reason or "",
+        ]
+        for d in found
+    )
+    show_table(["site", "PUE", ">facility kWh", ">IT kWh", ">coverage", ""], rows)
+    show(f"ratio of sums            {_number(figure.ratio_of_sums)}")
+    show(f"weighted by facility kWh {_number(figure.facility_weighted)}")
+    if figure.left_out:
+        show(f"left out: {', '.join(figure.left_out)}")

@@ -275,6 +275,35 @@ def budget(
 
 
 @app.command(rich_help_panel=_FIGURES)
+def indicators(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """WUE, CUE, REF, ERF, CER, ITEUsv, cost, saving potential, and the targets and points they reach."""
+    from app.cli.analysis import indicators as work
+    from app.cli.periods import Wanted
+
+    work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
+def fleet(
+    window: Annotated[str, typer.Option(metavar="W", help="The same for every site.")] = "24h",
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """PUE of every site, and of all together: the ratio of sums, and weighted by facility energy."""
+    from app.cli.analysis import fleet as work
+
+    work(window, config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
 def capacity(
     site: _SiteId,
     window: _Window = None,

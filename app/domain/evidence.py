@@ -1,4 +1,4 @@
-"""What a report is built from: the stored figures of one site over one month or year.
+"""What indicators and reports are built from: the stored figures of one site over a period.
 
 The store gathers it, ``app/reports`` builds the document from it. Nothing here is rounded or worded.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -41,6 +41,16 @@ class Water:
     """Water input of a period, by the points with the role water, with their weights."""
 
     volume_m3: float
+    covered_s: float
+    """Time that the worst covered of them covers. [s]"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeatRemoved:
+    """Heat that the cooling carried out of the rooms, by the points with that role, with their weights."""
+
+    energy_kwh: float
+    """Thermal. [kWh]"""
     covered_s: float
     """Time that the worst covered of them covers. [s]"""
 
@@ -106,40 +116,54 @@ class Loads:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Everything that is known about the period of a report."""
+class Basis:
+    """What the indicators of a period rest on."""
 
     site: Site
     institution: Institution
     profiles: Mapping[str, LimitProfile]
     limits: tuple[Limit, ...]
     """Those that hold on the last day."""
-    name: str
-    """``2026-10`` or ``2026``."""
-    period: Period
-    """The whole month or year."""
     known: Period
-    """The part of it that has passed."""
-    now: datetime
+    """What has passed of the period."""
+    month: date | None
+    """First day of the local month in which all of it lies; None: it is longer."""
     pue: Mapping[str, PueDocument]
-    """By window: period, year_to_date, trailing_12_months."""
+    """By window: period, and in reports year_to_date and trailing_12_months."""
     quarters: pd.DataFrame
     """Sums of the site per 15-minute interval, indexed by its start in UTC. [kWh], shares [0..1]"""
     history: pd.DataFrame
     """Sums of the site per local day, all its history up to the end of the period, indexed by naive day."""
+    loads: tuple[Loads, ...]
+    """Month by month; rooms and feeds only in reports."""
+    reference: Reference = BUILT_IN
+    """Emission factors, targets and scoring bands."""
+    water: Water | None = None
+    heat_removed: HeatRemoved | None = None
+    gauges: Mapping[str, Gauge] = field(default_factory=dict)
+
+    @property
+    def last_day(self) -> date:
+        """Local day on which the known part ends."""
+        return (self.known.end - timedelta(microseconds=1)).astimezone(self.site.zone).date()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence(Basis):
+    """Everything that is known about the period of a report."""
+
+    name: str
+    """``2026-10`` or ``2026``."""
+    period: Period
+    """The whole month or year."""
+    now: datetime
     peak_kw: pd.Series[float]
     """Highest IT power of each local day of the history, indexed alike. [kW]"""
     splits: Mapping[str, EnergySplit]
     """By period: ``period``, ``last_month``, ``last_year``; those with too little coverage are absent."""
-    loads: tuple[Loads, ...]
-    """Month by month."""
-    reference: Reference = BUILT_IN
-    """Emission factors, targets and scoring bands."""
     points: Mapping[str, PointFigures] = field(default_factory=dict)
     tags_kwh: Mapping[str, float] = field(default_factory=dict)
     """Energy of all points that count, by how it came about. [kWh]"""
-    water: Water | None = None
-    gauges: Mapping[str, Gauge] = field(default_factory=dict)
     findings: tuple[FoundRow, ...] = ()
     ledger: tuple[DeclaredRow, ...] = ()
     alarms: tuple[AlarmRow, ...] = ()

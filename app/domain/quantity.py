@@ -41,6 +41,8 @@ class Role(StrEnum):
     OTHER = "other"
     WATER = "water"
     HEAT_REUSE = "heat_reuse"
+    HEAT_REMOVED = "heat_removed"
+    """Heat that the cooling carries out of the rooms; no electricity. Thermal energy [kWh]."""
     TEMPERATURE = "temperature"
     HUMIDITY = "humidity"
     UTILISATION = "utilisation"
@@ -67,6 +69,7 @@ ENERGY_ROLES = (
     *IT_ROLES,
     *OVERHEAD_ROLES,
     Role.HEAT_REUSE,
+    Role.HEAT_REMOVED,
     Role.NONE,
 )
 

@@ -24,7 +24,7 @@ COVERAGE_FACTOR = 2.0
 
 LEAST_EFFICIENCY = 0.5
 
-NOT_A_FLOW = (Role.WATER, Role.HEAT_REUSE)
+NOT_A_FLOW = (Role.WATER, Role.HEAT_REUSE, Role.HEAT_REMOVED)
 
 
 class BalanceState(StrEnum):

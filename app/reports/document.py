@@ -518,6 +518,43 @@ class FleetFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """An indicator within the range in which a programme gives points."""
+
+    indicator: str
+    value: float | None
+    none_at: float
+    full_at: float
+    score_ratio: float | None
+    """Share of the points, linear between the ends."""
+    valid_from: str
+    source: str
+    verified: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indicators:
+    """The indicators beside PUE of a site over any period, by the formulas of its reports."""
+
+    site: str
+    start: str
+    end: str
+    """First instant after what is known of the period."""
+    currency: str
+    pue: float | None
+    facility_kwh: float
+    it_kwh: float
+    coverage_ratio: float
+    it_load_ratio: float | None
+    indicators: list[Indicator]
+    money: Money
+    savings: list[SavingRow]
+    targets: list[ComplianceRow]
+    """Targets of measured indicators, and declared indicators with date and evidence."""
+    scores: list[Score]
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstitutionReport:
     """The green-data-centre report of all sites of an institution."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from app.domain.attribution import UNMETERED
-from app.domain.evidence import PERIOD, Evidence
+from app.domain.evidence import PERIOD, Basis, Evidence
 from app.domain.period import midnight
 from app.domain.pue import PueDocument, boundary
 from app.domain.quantity import IT_LOAD_CLASS, OVERHEAD_ROLES
@@ -136,7 +136,7 @@ def _day_rows(e: Evidence, table: pd.DataFrame, places: int) -> list[DayRow]:
     return rows
 
 
-def _length_s(e: Evidence, first: date, after: date) -> float:
+def _length_s(e: Basis, first: date, after: date) -> float:
     """Length of some local days, as far as they have passed. [s]"""
     end = min(midnight(after, e.site.zone), e.known.end)
     return (end - midnight(first, e.site.zone)).total_seconds()
@@ -179,7 +179,7 @@ def _months_before(day: date, months: int) -> date:
     return date(at // 12, at % 12 + 1, 1)
 
 
-def month_table(e: Evidence) -> pd.DataFrame:
+def month_table(e: Basis) -> pd.DataFrame:
     """Sums per local month of the whole history, indexed by the first day: energies and coverage."""
     columns = ["facility_kwh", "it_kwh", "coverage_ratio"]
     if e.history.empty:

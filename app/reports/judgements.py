@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
 import pandas as pd
 
 from app.domain.attribution import EnergySplit, attribute
-from app.domain.evidence import LAST_MONTH, LAST_YEAR, PERIOD, TRAILING, Evidence
+from app.domain.evidence import LAST_MONTH, LAST_YEAR, PERIOD, TRAILING, Basis, Evidence
 from app.domain.forecast import budgets, project_year
 from app.domain.limits import Outcome, governing
 from app.domain.quantity import OVERHEAD_ROLES
@@ -27,7 +27,10 @@ from app.reports.document import (
 )
 from app.reports.energies import KW, RATIO, local_days
 from app.reports.load import local_text, merged
+from app.reports.money import indicators
 from app.reports.rounding import apportioned, energy_decimals, number, rounded
+
+IT_LOAD = "it_load_ratio"
 
 
 def verdicts(e: Evidence) -> list[VerdictRow]:
@@ -153,18 +156,27 @@ def compliance(e: Evidence) -> list[ComplianceRow]:
     """The guideline's matrix: measured indicators first, then what the institution declared."""
     last_day = min(e.period.end, e.now) - timedelta(microseconds=1)
     on = last_day.astimezone(e.site.zone).date()
-    return [*_measured(e), *declared_rows(e.site.declared, e.institution, on, e.reference.indicator_targets)]
-
-
-def _measured(e: Evidence) -> list[ComplianceRow]:
     rows = [
         row
         for window, indicator in ((PERIOD, "pue"), (TRAILING, "annual_pue"))
         if indicator == "pue" or e.pue[window].kind == "annual"
         for row in _against_limits(e, window, indicator)
     ]
-    rate = merged(e.loads, [p.it for p in e.loads]).mean_ratio
-    return rows if rate is None else [*rows, _without_target("it_load_ratio", rounded(rate, RATIO))]
+    return [*rows, *targeted(e, on)]
+
+
+def targeted(e: Basis, on: date) -> list[ComplianceRow]:
+    """IT load rate, targets of measured indicators, and what the institution declared."""
+    rate = it_load_ratio(e)
+    measured = {i.name: i.value for i in indicators(e)} | {IT_LOAD: rate}
+    rows = declared_rows(e.site.declared, e.institution, on, e.reference.indicator_targets, measured)
+    is_targeted = any(row.indicator == IT_LOAD for row in rows)
+    return rows if rate is None or is_targeted else [_without_target(IT_LOAD, rate), *rows]
+
+
+def it_load_ratio(e: Basis) -> float | None:
+    """Mean IT power over the period by design capacity."""
+    return rounded(merged(e.loads, [p.it for p in e.loads]).mean_ratio, RATIO)
 
 
 _MEANING = {
@@ -207,18 +219,26 @@ def _without_target(indicator: str, value: float | None) -> ComplianceRow:
 
 
 def declared_rows(
-    declared: tuple[Declared, ...], institution: Institution, on: date, targets: Iterable[Target]
+    declared: tuple[Declared, ...],
+    institution: Institution,
+    on: date,
+    targets: Iterable[Target],
+    measured: Mapping[str, float | None] | None = None,
 ) -> list[ComplianceRow]:
-    """Declared indicators against the targets that hold, and targets for which nothing is declared."""
+    """Declared indicators against the targets that hold, and targets for which nothing is declared.
+
+    A target of a `measured` indicator is held against its value.
+    """
+    found = measured or {}
     known, wanted = declared_on(declared, on), targets_for(targets, institution, on)
     rows = []
     for name in [*wanted, *(n for n in known if n not in wanted)]:
         target, own = wanted.get(name), known.get(name)
-        value = None if own is None else own.value
+        value = found.get(name) if own is None else own.value
         rows.append(
             ComplianceRow(
                 indicator=name,
-                measured=False,
+                measured=own is None and name in found,
                 value=value,
                 at_least=None if target is None else target.at_least,
                 at_most=None if target is None else target.at_most,

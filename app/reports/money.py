@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 
 from app.domain import indicators as domain
-from app.domain.evidence import PERIOD, Evidence
+from app.domain.evidence import PERIOD, Basis
 from app.domain.indicators import EmissionFactor
 from app.domain.quantity import Role
 from app.domain.site import Tariff
@@ -20,7 +20,7 @@ MONEY = 2
 KG = 1
 
 
-def money(e: Evidence) -> Money:
+def money(e: Basis) -> Money:
     """Cost and emissions of the grid electricity, with the tariffs and the factor that were used."""
     grid = grid_kwh(e)
     priced = domain.cost(grid, e.site.tariffs, e.site.zone)
@@ -40,13 +40,13 @@ def money(e: Evidence) -> Money:
     )
 
 
-def grid_kwh(e: Evidence) -> pd.Series[float]:
+def grid_kwh(e: Basis) -> pd.Series[float]:
     """Grid electricity that counts for the data centre, per quarter-hour. [kWh]"""
     q = e.quarters
     return q["facility_kwh"] - q["renewable_kwh"] - q["generator_kwh"]
 
 
-def _holds(e: Evidence, tariff: Tariff) -> bool:
+def _holds(e: Basis, tariff: Tariff) -> bool:
     zone = e.site.zone
     first, last = e.known.start.astimezone(zone).date(), e.known.end.astimezone(zone).date()
     return tariff.valid_from <= last and (tariff.valid_to is None or tariff.valid_to > first)
@@ -62,7 +62,7 @@ def _tariff(tariff: Tariff) -> TariffRow:
     )
 
 
-def _factor(e: Evidence) -> EmissionFactor | None:
+def _factor(e: Basis) -> EmissionFactor | None:
     year = e.known.start.astimezone(e.site.zone).year
     try:
         return domain.emission_factor(e.reference.emission_factors, e.site.emissions, year)
@@ -81,7 +81,7 @@ def _as_factor(f: EmissionFactor) -> Factor:
     )
 
 
-def _emissions(e: Evidence, factor: EmissionFactor) -> float | None:
+def _emissions(e: Basis, factor: EmissionFactor) -> float | None:
     d = e.pue[PERIOD]
     if d.coverage_ratio <= 0:
         return None
@@ -94,8 +94,8 @@ def _emissions(e: Evidence, factor: EmissionFactor) -> float | None:
     )
 
 
-def indicators(e: Evidence) -> list[Indicator]:
-    """WUE, CUE, REF, ERF, ITEUsv and IT load rate; those without data have no value."""
+def indicators(e: Basis) -> list[Indicator]:
+    """WUE, CUE, REF, ERF, CER and ITEUsv; those without data have no value."""
     d, factor = e.pue[PERIOD], _factor(e)
     places = energy_decimals(d.facility_kwh)
     renewable, reused = d.apart_kwh.get("renewable", 0.0), d.apart_kwh.get("heat_reuse", 0.0)
@@ -122,11 +122,12 @@ def indicators(e: Evidence) -> list[Indicator]:
             value=rounded(domain.erf(reused, d.facility_kwh), RATIO) if has_reuse else None,
             inputs={"reused_kwh": number(reused, places), "facility_kwh": facility} if has_reuse else {},
         ),
+        _cer(e),
         Indicator(name="iteu_sv_percent", value=rounded(utilisation, MONEY), inputs={}),
     ]
 
 
-def _wue(e: Evidence, it_kwh: float) -> Indicator:
+def _wue(e: Basis, it_kwh: float) -> Indicator:
     """WUE where the water meters cover the period as well as PUE must be covered."""
     water = e.water
     covered = 0.0 if water is None else water.covered_s / e.known.duration_s
@@ -141,13 +142,30 @@ def _wue(e: Evidence, it_kwh: float) -> Indicator:
     return Indicator(name="wue", value=value, inputs=inputs)
 
 
-def _servers(e: Evidence) -> float | None:
+def _cer(e: Basis) -> Indicator:
+    """CER where the heat meters and the facility cover the period well enough."""
+    heat, d = e.heat_removed, e.pue[PERIOD]
+    covered = 0.0 if heat is None else heat.covered_s / e.known.duration_s
+    if heat is None or min(covered, d.coverage_ratio) < e.site.minimum_coverage_ratio:
+        return Indicator(name="cer", value=None, inputs={})
+    cooling_kwh = d.overhead_kwh.get(Role.COOLING.value, 0.0)
+    places = energy_decimals(d.facility_kwh)
+    inputs = {
+        "heat_removed_kwh": number(heat.energy_kwh, places),
+        "cooling_kwh": number(cooling_kwh, places),
+        "coverage_ratio": number(covered, RATIO),
+    }
+    value = rounded(domain.cer(heat.energy_kwh, cooling_kwh), RATIO)
+    return Indicator(name="cer", value=value, inputs=inputs if value is not None else {})
+
+
+def _servers(e: Basis) -> float | None:
     roles = {p.id: p.role for p in e.site.points()}
     means = {p: g.mean for p, g in e.gauges.items() if roles[p] is Role.UTILISATION}
     return domain.itee_sv_utilisation(pd.DataFrame([means], dtype=float)) if means else None
 
 
-def savings(e: Evidence, cash: Money) -> list[SavingRow]:
+def savings(e: Basis, cash: Money) -> list[SavingRow]:
     """Saving potential against every limit, the designed PUE, and the site's own best comparable month."""
     targets: list[tuple[str, str | None, float]] = [(x.profile, None, x.pue) for x in e.limits]
     if e.site.design.pue is not None:
@@ -174,10 +192,10 @@ def savings(e: Evidence, cash: Money) -> list[SavingRow]:
     return rows
 
 
-def _best_month(e: Evidence) -> tuple[date, float] | None:
-    if len(e.name) == 4:
+def _best_month(e: Basis) -> tuple[date, float] | None:
+    if e.month is None:
         return None
-    table, month = month_table(e), date.fromisoformat(f"{e.name}-01")
+    table, month = month_table(e), e.month
     if pd.Timestamp(month) not in table.index or not table["it_kwh"].get(pd.Timestamp(month)):
         return None
     least = e.site.minimum_coverage_ratio

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,13 @@ from app.domain.evidence import (
     TRAILING,
     YEAR_TO_DATE,
     AlarmRow,
+    Basis,
     DeclaredRow,
     Evidence,
     FoundRow,
     Frozen,
     Gauge,
+    HeatRemoved,
     Loads,
     PointFigures,
     Water,
@@ -75,6 +77,63 @@ def gather(connection: sa.Connection, stored: Stored, site: Site, name: str, now
         return _gathered(connection, stored, site, name, period, known, now)
 
 
+def basis(connection: sa.Connection, stored: Stored, site: Site, period: Period, now: datetime) -> Basis:
+    """What the indicators of a site rest on, over any period; of one that has not ended, what has passed.
+
+    Raises
+    ------
+    SeriesError
+        If the period has not begun.
+    StoreUnavailable
+        If the database is away.
+    """
+    if floor(now) <= period.start:
+        raise SeriesError(f"{period.start.isoformat()} is not over yet; ask for a period that has begun")
+    known = Period(period.start, min(period.end, floor(now)))
+    with unhurried(connection):
+        loads = tuple(_it_loads(connection, stored, site, known))
+        return Basis(**_basis(connection, stored, site, period, known, {PERIOD: known}), loads=loads)
+
+
+def _basis(
+    connection: sa.Connection,
+    stored: Stored,
+    site: Site,
+    period: Period,
+    known: Period,
+    spans: Mapping[str, Period],
+) -> dict[str, Any]:
+    """The fields of a basis but the loads."""
+    profiles = deployment.limit_profiles(connection)
+    institution = stored.estate.institution[site.institution]
+    last_day = (period.end - timedelta(microseconds=1)).astimezone(site.zone).date()
+    number = stored.site_id[site.id]
+    return {
+        "site": site,
+        "institution": institution,
+        "profiles": profiles,
+        "limits": limits_for(site, institution, dict(profiles), last_day),
+        "known": known,
+        "month": _month(period, site),
+        "pue": {
+            window: pue.document(connection, stored, site.id, span, profiles)
+            for window, span in spans.items()
+        },
+        "quarters": _quarters(connection, number, known),
+        "history": _history(connection, number, site, known.end),
+        "reference": deployment.reference(connection),
+        "water": _water(connection, stored, site, known),
+        "heat_removed": _heat_removed(connection, stored, site, known),
+        "gauges": _gauges(connection, stored, site, known),
+    }
+
+
+def _month(period: Period, site: Site) -> date | None:
+    first = period.start.astimezone(site.zone).date().replace(day=1)
+    last = (period.end - timedelta(microseconds=1)).astimezone(site.zone).date()
+    return first if last.replace(day=1) == first else None
+
+
 def _gathered(
     connection: sa.Connection,
     stored: Stored,
@@ -84,33 +143,17 @@ def _gathered(
     known: Period,
     now: datetime,
 ) -> Evidence:
-    profiles = deployment.limit_profiles(connection)
-    institution = stored.estate.institution[site.institution]
-    last_day = (period.end - timedelta(microseconds=1)).astimezone(site.zone).date()
     number = stored.site_id[site.id]
     return Evidence(
-        site=site,
-        institution=institution,
-        profiles=profiles,
-        limits=limits_for(site, institution, dict(profiles), last_day),
+        **_basis(connection, stored, site, period, known, windows(site, known)),
         name=name,
         period=period,
-        known=known,
         now=now,
-        pue={
-            window: pue.document(connection, stored, site.id, span, profiles)
-            for window, span in windows(site, known).items()
-        },
-        quarters=_quarters(connection, number, known),
-        history=_history(connection, number, site, known.end),
         peak_kw=_peaks(connection, number, site, known.end),
         splits=_splits(connection, stored, site, name, known),
         loads=tuple(_loads(connection, stored, site, known)),
-        reference=deployment.reference(connection),
         points=_points(connection, stored, site, known),
         tags_kwh=_tags(connection, stored, site, known),
-        water=_water(connection, stored, site, known),
-        gauges=_gauges(connection, stored, site, known),
         findings=_findings(connection, number, known),
         ledger=_ledger(connection, stored, number, known),
         alarms=_alarms(connection, number, known),
@@ -210,6 +253,13 @@ def _loads(connection: sa.Connection, stored: Stored, site: Site, known: Period)
         )
 
 
+def _it_loads(connection: sa.Connection, stored: Stored, site: Site, known: Period) -> Iterator[Loads]:
+    for start, end in starts(known, Step.MONTH, site.zone):
+        span = Period(start, end)
+        table = _frame(connection, stored, site.it_carriers(), span)
+        yield Loads(span, capacity.it_load(usage.it_energy(site, table), site), {}, ())
+
+
 def _frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], span: Period) -> pd.DataFrame:
     """The energies of all points, fetched some at a time: the rows take more room than the table."""
     parts = [
@@ -249,6 +299,15 @@ def _water(connection: sa.Connection, stored: Stored, site: Site, span: Period) 
     rows = _rows(connection, _WATER, points=list(weights), start=span.start, end=span.end)
     covered_s = min((s for *_, s in rows), default=0.0) if len(rows) == len(weights) else 0.0
     return Water(sum(weights[n] * volume for n, volume, _ in rows), covered_s)
+
+
+def _heat_removed(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> HeatRemoved | None:
+    weights = {stored.point_id[p.id]: p.weight for p in site.carriers(Role.HEAT_REMOVED)}
+    if not weights:
+        return None
+    found = energy.by_point(connection, site, list(weights), span)
+    covered_s = min((e.covered_s for e in found.values()), default=0.0) if len(found) == len(weights) else 0.0
+    return HeatRemoved(sum(weights[n] * e.energy_kwh for n, e in found.items()), covered_s)
 
 
 _GAUGES = """

@@ -325,7 +325,7 @@ def _house_loads(scene: Scene, dry_bulb: Floats) -> Signals:
 
 
 def _chilled_water(scene: Scene, signals: Signals, wet_bulb: Floats) -> Signals:
-    """Chillers, room fans, pumps with towers [kW], water of the towers [m3/h], heat reused [kW]."""
+    """Chillers, room fans, pumps with towers [kW], their water [m3/h], heat removed and reused [kW]."""
     it_kw = _it_kw(signals)
     failing = scene.active(Upset.COOLING_FAILURE, 420.0, 540.0)
     fans = [0.067 * hall * (0.9 + 0.1 * (hall / level) ** 2) for hall, level in _hall_loads(signals)]
@@ -341,6 +341,7 @@ def _chilled_water(scene: Scene, signals: Signals, wet_bulb: Floats) -> Signals:
         "crah_2": fans[1] + 0.04 * it_kw * failing,
         "pumps": 0.044 * heat + (0.008 + 0.0004 * np.clip(wet_bulb, 0, None)) * rejected,
         "water": 0.00135 * rejected * (0.8 + 0.012 * np.clip(wet_bulb, 0, None)),
+        "chilled_water": heat,
         "heat": 7.0 + scene.noise(33, 5000) + 0.08 * it_kw * np.clip((15 - dry_bulb_c(scene)) / 12, 0, 1),
     }
 

@@ -91,6 +91,30 @@ def test_utilisation_and_capacity(http: httpx.Client) -> None:
     assert feeds[("main",)]["load"]["peak_kw"] == pytest.approx(700)
 
 
+def test_indicators(http: httpx.Client) -> None:
+    found = get(http, "/sites/sh1/indicators", window="24h")
+    values = {i["name"]: i["value"] for i in found["indicators"]}
+    assert values["cue"] == pytest.approx(16_800 * 0.5306 / 12_000)
+    assert [name for name, value in values.items() if value is None] == [
+        "wue",
+        "ref",
+        "erf",
+        "cer",
+        "iteu_sv_percent",
+    ]
+    assert found["money"]["factor"]["year"] == 2023
+    assert found["savings"][0] == {
+        "against": "cbrc_13fyp",
+        "comparable_month": None,
+        "pue": 1.5,
+        "energy_kwh": 0.0,
+        "cost": None,
+    }
+    standings = {row["indicator"]: row["standing"] for row in found["targets"]}
+    assert standings["maturity_level"] == "unknown"
+    assert found["it_load_ratio"] == pytest.approx(0.5)
+
+
 def test_too_short_a_history_gives_no_projection_but_a_reason(http: httpx.Client) -> None:
     dates = get(http, "/sites/sh1/exhaustion")
     assert "90 are needed" in dates["it"]["reason"]

@@ -109,6 +109,19 @@ def test_partial_pue_of_a_room(filled: Wattline) -> None:
     assert filled("pue", "sh1", "--room", "hall-9").code == 1
 
 
+def test_indicators_and_fleet(filled: Wattline) -> None:
+    document = filled("indicators", "sh1", *DAY, "--json").document
+    assert document["money"]["emissions_kg"] == pytest.approx(3840 * 0.5306, abs=0.1)
+    text = filled("indicators", "sh1", *DAY).out
+    assert "cue [kgCO2e/kWh]" in text
+    assert "at least 75" in text
+    together = filled("fleet", "--window", "12mo", "--json").document
+    assert [s["site"] for s in together["sites"]] == ["sh1"]
+    assert "ratio of sums" in filled("fleet").out
+    assert filled("fleet", "--window", "soon").code == 2
+    assert filled("indicators", "sh1", "--month", "2198-01").code == 2
+
+
 def test_report_in_both_forms(filled: Wattline, tmp_path: Path) -> None:
     for form in ("json", "csv"):
         done = filled("report", "sh1", "2026-03", "--format", form, "-o", tmp_path / f"r.{form}")

@@ -13,10 +13,12 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from app import config
+from app.domain.period import Period
 from app.domain.reading import Reading
+from app.errors import SeriesError
 from app.jobs import close_month, imports, rollup
 from app.jobs.close_month import Closed
-from app.reports import canonical, output
+from app.reports import canonical, indicators, output
 from app.reports.build import build
 from app.reports.document import Report, as_data, read
 from app.reports.language import language
@@ -56,6 +58,7 @@ FACTOR = """
 emission_factors: [{region: CN, year: 2026, basis: grid_average, kg_per_kwh: 0.5, source: announcement}]
 indicator_targets: [{indicator: wue, at_most: 1.6, valid_from: 2026-01-01, source: group rule}]
 """
+HEAT = "{id: heat.kwh, role: heat_removed, kind: register}]"
 LOAD_KW = {"main.kwh": 700.0, "ups.kwh": 500.0, "chiller.kwh": 150.0}
 
 
@@ -163,6 +166,33 @@ def test_a_factor_that_the_operator_adds_revises_the_frozen_report(engine: sa.En
     declared_row = next(row for row in document.compliance if row.indicator == "wue")
     assert (declared_row.at_most, declared_row.source) == (1.6, "group rule")
     assert close_month.run(engine, NOW) == []
+
+
+def test_indicators_of_a_month_are_those_of_its_report(engine: sa.Engine) -> None:
+    text = SITE.replace("role: cooling, kind: register}]", "role: cooling, kind: register}, " + HEAT)
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(text).estate)
+        stored = sites.load(connection)
+    loads_kw = {**LOAD_KW, "heat.kwh": 450.0}
+    put(engine, stored, [r for point, kw in loads_kw.items() for r in register(point, kw, 29)])
+    site = stored.estate.site["sh1"]
+    month = Period(START, START + timedelta(days=28))
+    with engine.connect() as connection:
+        found = indicators.build(reports.basis(connection, stored, site, month, NOW))
+        day = indicators.build(
+            reports.basis(connection, stored, site, Period(START, START + timedelta(days=1)), NOW)
+        )
+    whole = report(engine, stored)
+    assert (found.indicators, found.money, found.savings) == (whole.indicators, whole.money, whole.savings)
+    assert found.it_load_ratio == pytest.approx(500 / 800)
+    values = {i.name: i.value for i in found.indicators}
+    assert values["cer"] == pytest.approx(450 / 150)
+    assert values["wue"] is None
+    assert day.facility_kwh == pytest.approx(700 * 24)
+    assert {i.name: i.value for i in day.indicators}["cer"] == pytest.approx(3.0)
+    assert {s.indicator: s.score_ratio for s in day.scores}["it_load_ratio"] == 1.0
+    with engine.connect() as connection, pytest.raises(SeriesError, match="has begun"):
+        reports.basis(connection, stored, site, Period(NOW, NOW + timedelta(days=1)), NOW)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -11,7 +12,9 @@ from app.api import schemas
 from app.api.context import Caller, SiteId
 from app.api.periods import Last24h, Window, check_bars
 from app.domain import period as periods
+from app.domain.indicators import FleetPue
 from app.domain.period import Step
+from app.domain.pue import PueDocument
 from app.store import deployment, fleet, pue
 
 router = APIRouter(tags=["pue"])
@@ -58,6 +61,11 @@ def get_fleet_pue(
         profiles = deployment.limit_profiles(view.connection)
         spans = {s.id: periods.window(window, caller.now, s.zone) for s in view.stored.estate.sites}
         documents, figure = fleet.pue(view.connection, view.stored, spans, profiles)
+    return fleet_out(window, documents, figure)
+
+
+def fleet_out(window: str, documents: Sequence[PueDocument], figure: FleetPue) -> dict[str, Any]:
+    """The PUE of a fleet as a document."""
     return {
         "window": window,
         "ratio_of_sums": figure.ratio_of_sums,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.domain.alarm import Alarms
@@ -30,7 +30,7 @@ from app.domain.reference import Reference
 from app.domain.site import Estate, Institution, Meter, Site
 from app.domain.targets import Target
 from app.errors import ConfigError
-from collectors import registry
+from collectors import network, registry
 from collectors.base import Binding
 
 MOST_NODES = 1_000_000
@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Folder of `initdb` and `postgres` for the embedded server, instead of the packaged one."""
     demo_days: int | None = Field(default=None, ge=1)
     """Days of history that the demo loads; absent: all 13 months."""
+    collector_networks: str = ""
+    """Networks of the meters, with commas between; empty: private networks, and this machine itself."""
     require_keys: bool | None = None
     """Whether the HTTP interface asks for keys; absent: unless it is bound to loopback."""
     oidc_issuer: str = ""
@@ -68,6 +70,12 @@ class Settings(BaseSettings):
     """How long 15-minute figures are kept; at least 10 years. [d]"""
     late_days: int = Field(default=30, ge=1)
     """Readings may come this late without cost. [d]"""
+
+    @field_validator("collector_networks")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        network.parse(text)
+        return text
 
     def url(self) -> str | None:
         """The database URL from the environment or its file."""

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from app.domain.site import Point
 from app.errors import ConfigError
+from collectors import network
 from collectors.base import Binding, Collector
 from collectors.config import CollectorConfig
 from collectors.profile import ModbusProfile, SnmpProfile, config_error, defaults_for
@@ -84,8 +85,11 @@ def build(config: CollectorConfig, binding: Binding) -> Collector:
     Raises
     ------
     ConfigError
-        If a point of the binding cannot be read by it (no such channel, other kind or unit).
+        If a point of the binding cannot be read by it (no such channel, other kind or unit), or if its
+        host is outside of the networks that collectors may reach.
     """
+    if why := network.refusal(getattr(config, "host", "")):
+        raise ConfigError(why, key="host")
     return kind_of(config.kind).build(config, binding)
 
 

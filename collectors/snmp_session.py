@@ -38,6 +38,7 @@ from gufo.snmp.user import (
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from app.errors import ConfigError, DecodeError, DeviceRefused, DeviceUnreachable
+from collectors import network
 from collectors.config import NetworkConfig, Port
 from collectors.snmp_ber import float_in_opaque
 from collectors.snmp_usm import AnswerGuard, error_status
@@ -299,7 +300,7 @@ class Agent:
             raise self._translated(error, below=self._guard.refused > dropped) from None
 
     async def _open(self) -> _Session:
-        host = await _address(self._access.host, self._access.port)
+        host, *_ = await network.addresses(self._access.host, self._access.port, socket.SOCK_DGRAM)
         self._session = session = _Session(
             self._guard,
             addr=host,
@@ -325,6 +326,8 @@ class Agent:
         if isinstance(error, SnmpAuthError):
             text = f"{where}: refuses user, key or security level; check user, protocols and passwords"
             return DeviceRefused(self.device, text)
+        if isinstance(error, network.TargetRefused):
+            return DeviceUnreachable(self.device, f"{where}: {error}")
         if isinstance(error, OSError):
             text = f"{where}: {error.strerror or error}; check host and port, and that SNMP is switched on"
             return DeviceUnreachable(self.device, text)
@@ -376,13 +379,6 @@ def _value(raw: Any) -> Value:
         wrapped = float_in_opaque(raw)
         return raw if wrapped is None else wrapped
     return raw if isinstance(raw, int | float) else str(raw)
-
-
-async def _address(host: str, port: int) -> str:
-    """Numeric address of a host; IPv4 first, as meters are."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
 
 def _credentials(access: SnmpAccess) -> tuple[User | None, AnswerGuard]:

@@ -69,6 +69,7 @@ def probe(target: Target, *, as_json: bool) -> None:
     CollectError
         If a register was named and cannot be read.
     """
+    settings()  # says which networks may be reached
     if target.register is not None and target.shown is not None:
         _try_orders(target, target.register, target.shown, as_json=as_json)
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 from app import config
 from app.cli.console import show, show_json, show_table
+from app.cli.opening import settings
 from app.domain.pue import boundary
 from app.domain.site import Site
 
@@ -19,6 +20,7 @@ def check(path: Path, *, as_json: bool) -> None:
     ConfigError
         If anything in it is not understood.
     """
+    settings()  # says which networks may be reached
     file = config.load(path)
     if as_json:
         show_json({"file": str(path), "ok": True, "sites": [_summary(s) for s in file.sites]})

@@ -26,10 +26,13 @@ from app.jobs.worker import Worker
 from app.store import migrate, reader
 from app.store.embedded import EmbeddedServer
 from app.store.engine import Engine, make_engine
+from collectors import network
 from collectors.simulated.devices import SimulatedDevices
 from collectors.simulated.history import Simulation
 
 HOST = "127.0.0.1"
+NETWORKS = "127.0.0.0/8"
+"""What the demo's collectors may reach: its simulated meters are on this machine."""
 SITE_FILE = Path(collectors.simulated.__file__).parent / "demo_site.yaml"
 
 
@@ -43,6 +46,7 @@ def run(*, port: int, browser: bool) -> None:
     """
     logs.configure(logging.WARNING)
     environment = settings()
+    network.allow(NETWORKS)
     environment = environment.model_copy(update={"data_dir": environment.data_dir / "demo"})
     folder = environment.data_dir
     with stop_signal() as stop, ExitStack() as stack:

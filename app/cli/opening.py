@@ -18,6 +18,7 @@ from app.store import alarms, deployment, migrate, sites
 from app.store.embedded import EmbeddedServer
 from app.store.engine import Engine, Url, begin, connect, make_engine, wait_until_up
 from app.store.sites import Stored
+from collectors import network
 
 WORK_TIMEOUT_S = 3600.0
 """Longest statement of a command; imports and rollups take their time. [s]"""
@@ -25,7 +26,7 @@ _COMMAND_WAIT_S = 30.0
 
 
 def settings() -> Settings:
-    """The environment.
+    """The environment; what it says of the networks of the meters holds from now on.
 
     Raises
     ------
@@ -33,11 +34,13 @@ def settings() -> Settings:
         If a variable is not understood.
     """
     try:
-        return Settings()
+        found = Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = "WATTLINE_" + "_".join(map(str, first["loc"])).upper()
         raise ConfigError(f"{first['msg']}, not {first['input']!r}", key=name) from None
+    network.allow(found.collector_networks)
+    return found
 
 
 def site_file(path: Path | None, environment: Settings) -> SiteFile | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo, available_timezones
 
+from app.domain.address import METADATA, is_in, network, plain
 from app.domain.alarm import Severity, Transition
 from app.domain.site import check_id
 
@@ -215,7 +215,7 @@ class Notifications:
             if name not in names:
                 raise ValueError(f"unknown channel {name!r}; known are {', '.join(names) or 'none'}")
         for text in self.allowed_networks:
-            _network(text)
+            network(text)
         if not 0 <= self.group_wait_s <= 3600 or not 1 <= self.dedup_s <= 86_400:
             raise ValueError("group_wait_s is 0 to 3600, dedup_s 1 to 86400")
 
@@ -237,28 +237,6 @@ class Notifications:
         return tuple(c for c in self.channels if c.id in chosen)
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no network; write it like 10.20.0.0/16") from None
-
-
-_METADATA = tuple(map(ipaddress.ip_address, ("100.100.100.200", "192.0.0.192", "fd00:ec2::254")))
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def _plain(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one, where there is one."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in _TRANSLATED:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else address)
-
-
 def refusal(text: str, allowed_networks: tuple[str, ...]) -> str | None:
     """Why nothing may be sent to an address; None where it may.
 
@@ -269,11 +247,10 @@ def refusal(text: str, allowed_networks: tuple[str, ...]) -> str | None:
     allowed_networks : tuple of str
         Networks that are allowed though they are not public.
     """
-    address = _plain(ipaddress.ip_address(text.partition("%")[0]))
-    networks = [_network(name) for name in allowed_networks]
-    if any(address.version == n.version and address in n for n in networks):
+    address = plain(text)
+    if is_in(address, map(network, allowed_networks)):
         return None
-    if address.is_global and not address.is_multicast and address not in _METADATA:
+    if address.is_global and not address.is_multicast and address not in METADATA:
         return None
     return f"{text} is not a public address; add its network to notifications.allowed_networks if it is yours"
 

@@ -299,3 +299,20 @@ def test_other_sites_do_not_exist_and_viewers_change_nothing(
         assert visitor.post("/sites/sh1/imports", data={"form_id": token}, files=file).status_code == 403
         assert 'type="file"' not in visitor.get("/sites/sh1/imports").text
         assert 'action="/silences"' not in visitor.get("/alarms").text
+
+
+def test_who_comes_with_a_key_does_not_reach_this_machine_through_the_probe(
+    database: sa.Engine, locked: httpx.Client
+) -> None:
+    with socket.socket() as inside, signed_in(locked, database, "operator") as visitor:
+        inside.bind(("127.0.0.1", 0))
+        inside.listen()
+        inside.settimeout(0)
+        for host in ("127.0.0.1", "localhost", "169.254.169.254"):
+            asked = {"host": host, "protocol": "modbus", "port": str(inside.getsockname()[1])}
+            page = visitor.post(
+                "/connect?lang=en", data={**asked, "form_id": visitor.cookies["wattline_form"]}
+            )
+            assert "WATTLINE_COLLECTOR_NETWORKS" in page.text, host
+        with pytest.raises(BlockingIOError):
+            inside.accept()

@@ -234,6 +234,31 @@ def test_a_channel_is_tested_by_name(engine: Engine, box: Mailbox) -> None:
 # -- targets -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[64:ff9b::a9fe:a9fe]"])
+def test_link_local_and_metadata_addresses_are_refused(engine: Engine, host: str) -> None:
+    hook = Channel(id="hook", kind=ChannelKind.WEBHOOK, url=f"http://{host}/latest/meta-data")
+    configure(engine, hook, allowed_networks=())
+    with pytest.raises(DeliveryFailed, match="allowed_networks"):
+        notify.test(engine, "hook", NOW)
+
+
+def test_a_name_that_leads_inside_when_it_is_connected_to_is_refused(
+    engine: Engine, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the name was answered before: the address of the connection itself is looked at."""
+    real = socket.getaddrinfo
+
+    def rebound(host: Any, *rest: Any, **more: Any) -> Any:
+        return real("127.0.0.1" if host == "hook.example" else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    url = hook.url.replace("127.0.0.1", "hook.example")
+    configure(engine, Channel(id="hook", kind=ChannelKind.WEBHOOK, url=url), allowed_networks=())
+    with pytest.raises(DeliveryFailed, match=r"127\.0\.0\.1 is not a public address"):
+        notify.test(engine, "hook", NOW)
+    assert hook.requests == []
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
 def test_a_target_inside_is_refused_when_connecting(engine: Engine, hook: Receiver, host: str) -> None:
     url = hook.url.replace("127.0.0.1", host)

@@ -21,7 +21,7 @@ No connection is held between dependencies and endpoint, so requests cannot star
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,8 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
-from app.api.auth import Authenticator
+from app.api.auth import Authenticator, OpenToLoopback
+from app.api.rate import RateLimiter
 from app.domain.access import Principal, Role
 from app.domain.site import Meter, Site
 from app.errors import Forbidden, NotFound, TooBusy
@@ -42,6 +43,7 @@ from app.store.engine import Connection, Engine, begin, connect
 from app.store.estate import EstateCache
 from app.store.sites import Stored
 from app.telemetry import Telemetry
+from collectors import network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,8 @@ class Context:
     estate: EstateCache = field(default_factory=EstateCache)
     imports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(2))
     exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(4))
+    probes: RateLimiter = field(default_factory=lambda: RateLimiter(12, 6))
+    """How often one caller may have addresses asked what they are."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
 
@@ -164,6 +168,37 @@ class CallerOf:
     def limits(self) -> ApiLimits:
         """How much may be asked."""
         return self.context.limits
+
+    def begin_probe(self, host: str) -> None:
+        """Allow one probe: it reaches into the network of the meters, so it is rare and written down.
+
+        Raises
+        ------
+        Forbidden
+            If the caller is not operator of the whole deployment.
+        TooBusy
+            If the caller asks too often.
+        """
+        self.require_operator()
+        self.context.probes.check(self.principal.name)
+        with self.write() as view:
+            view.audit("probe", host)
+
+    def require_operator(self) -> None:
+        """Refuse callers who are not operators of the whole deployment.
+
+        Raises
+        ------
+        Forbidden
+            If they are not.
+        """
+        with self.read() as view:
+            view.require_everywhere(Role.OPERATOR)
+
+    def reach(self) -> AbstractContextManager[None]:
+        """While the block lasts, devices are asked on the caller's behalf: see ``collectors.network``."""
+        is_local = isinstance(self.context.authenticator, OpenToLoopback)
+        return nullcontext() if is_local else network.on_behalf_of_others()
 
     def refuse_viewers(self) -> None:
         """Refuse, before a body is read, those who may nowhere send anything.

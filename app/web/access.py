@@ -102,6 +102,15 @@ class Caller(Protocol):
     def write(self) -> AbstractContextManager[View]:
         """A view for writing, committed at the end of the block."""
 
+    def require_operator(self) -> None:
+        """Refuse callers who are not operators of the whole deployment."""
+
+    def begin_probe(self, host: str) -> None:
+        """Allow one probe, and write it down."""
+
+    def reach(self) -> AbstractContextManager[None]:
+        """Devices are asked on the caller's behalf."""
+
 
 def caller_of(request: Request) -> Caller:
     """The caller of a request.

@@ -51,13 +51,18 @@ def run(http: httpx.Client, folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 
+def _without(*operations: str) -> list[str]:
+    """Leave out what would lock the test out, or ask addresses beyond this machine."""
+    return [part for name in operations for part in ("--exclude-operation-id", name)]
+
+
 @pytest.mark.timeout(MAX_TIME_S * 5)
 def test_every_operation_keeps_to_its_description(
     http: httpx.Client, database: sa.Engine, tmp_path: Path
 ) -> None:
     with database.begin() as connection:
         key = identity.create(connection, "schemathesis", [Grant.parse("admin")], created_by="test")
-    limits = ["--max-time", str(MAX_TIME_S), "-n", "15", "--exclude-operation-id", "revoke_key"]
+    limits = ["--max-time", str(MAX_TIME_S), "-n", "15", *_without("revoke_key", "probe_address")]
     run(http, tmp_path, "-H", f"Authorization: Bearer {key}", *limits)
 
 

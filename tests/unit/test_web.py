@@ -25,8 +25,8 @@ from app.web.charts import Axis, Bar, Look, Span
 from app.web.held import LIFE_S, MOST_PER_OWNER, Held
 from app.web.memo import Memo
 from app.web.pages import signin
-from app.web.pages.connect import composed
 from app.web.pages.imports import _choose
+from collectors.probing import composed
 
 HERE = Path(app.web.__file__).parent
 START = datetime(2026, 3, 1, tzinfo=UTC)

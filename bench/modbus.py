@@ -27,7 +27,7 @@ import uvloop
 
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
-from bench.table import Row
+from bench.table import Row, paired
 from collectors.base import Binding, Poll
 from collectors.modbus import Config as ModbusConfig
 from collectors.poller import Device, Poller, look_for_garbage_rarely
@@ -39,8 +39,8 @@ TITLE = "Modbus: reads of a meter a second"
 CONNECTIONS = 100
 ROLE = {"register": Role.OTHER, "power": Role.OTHER, "gauge": Role.NONE}
 TWENTY = 20
-SECONDS = 1.0
-ROUNDS = 9
+SECONDS = 0.5
+ROUNDS = 21
 SOURCE = Path(__file__).with_name("modbus_server.c")
 
 
@@ -136,31 +136,26 @@ def _compare(meter: _Meter, port: int) -> list[Row]:
         with _as_the_service():
             runs[OURS].append(uvloop.run(_measured(_ours, meter, port)))
             runs[PEER_SET].append(uvloop.run(_measured(_pymodbus, meter, port)))
-    speed = {name: statistics.median(m.reads_per_s for m in all_of) for name, all_of in runs.items()}
-    cpu = {name: statistics.median(m.cpu_ms_per_1000 for m in all_of) for name, all_of in runs.items()}
     where = f"{meter.name} in {meter.registers} registers, {CONNECTIONS} connections"
     rates = [
-        Row(
-            f"{where}, reads a second",
-            f"{speed[OURS]:.0f}/s",
-            f"{name} {speed[name]:.0f}/s",
-            speed[OURS] / speed[name],
-            asked,
-        )
+        _rate_row(f"{where}, reads a second", runs[OURS], name, runs[name], asked)
         for name, asked in ((PEER, ">= 1.8"), (PEER_SET, ""))
     ]
-    return [*rates, _cpu_row(where, cpu)]
+    return [*rates, _cpu_row(f"{where}, CPU per 1000 reads", runs[OURS], runs[PEER])]
 
 
-def _cpu_row(where: str, cpu: Mapping[str, float]) -> Row:
-    return Row(
-        f"{where}, CPU per 1000 reads",
-        f"{cpu[OURS]:.0f} ms",
-        f"{PEER} {cpu[PEER]:.0f} ms",
-        cpu[PEER] / cpu[OURS],
-        "",
-        "peer over ours; ours includes the decoded points",
-    )
+def _rate_row(what: str, ours: list[_Measured], name: str, peer: list[_Measured], asked: str) -> Row:
+    speed, other = ([one.reads_per_s for one in side] for side in (ours, peer))
+    figures = f"{statistics.median(speed):.0f}/s", f"{name} {statistics.median(other):.0f}/s"
+    ratio = paired(speed, other)
+    return Row(what, *figures, ratio.ratio, asked, str(ratio))
+
+
+def _cpu_row(what: str, ours: list[_Measured], peer: list[_Measured]) -> Row:
+    cpu, other = ([one.cpu_ms_per_1000 for one in side] for side in (ours, peer))
+    figures = f"{statistics.median(cpu):.0f} ms", f"{PEER} {statistics.median(other):.0f} ms"
+    ratio = paired(other, cpu)
+    return Row(what, *figures, ratio.ratio, "", f"peer over ours, decoded points included; {ratio}")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,32 @@ def _timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """What neighbouring runs of two sides say of their ratio."""
+
+    ratio: float
+    """Median of the ratios of neighbours: noise that comes and goes hits both alike and falls out."""
+    low: float
+    high: float
+    """The ratio lies between these with at least 95 %, whatever the distribution of the noise (sign test)."""
+
+    def __str__(self) -> str:
+        return f"95 % sure of {self.low:.2f} to {self.high:.2f}"
+
+
+def paired(ours: Sequence[float], peer: Sequence[float]) -> Paired:
+    """The ratio of ours to the peer's, from interleaved runs in order of time; at least six of each."""
+    ratios = sorted(one / other for one, other in zip(ours, peer, strict=True))
+    count, left_out, tail = len(ratios), 0, 0.5 ** len(ratios)
+    while tail <= 0.025:
+        left_out += 1
+        tail += math.comb(count, left_out) * 0.5**count
+    if not left_out:
+        raise ValueError(f"{count} runs are too few to say anything")
+    return Paired(statistics.median(ratios), ratios[left_out - 1], ratios[-left_out])
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

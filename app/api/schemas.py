@@ -342,6 +342,7 @@ class ExhaustionsOut(BaseModel):
     """Dates of full capacity: the site against its design, every feed against its rating."""
 
     site: str
+    evaluated_at: datetime = Field(description="When they were worked out; once an hour")
     it: ExhaustionOut | None
     feeds: list[ExhaustionOut]
 

@@ -17,7 +17,7 @@ from app.cli.periods import Wanted, spoken
 from app.domain.attribution import attribute
 from app.reports import document as documents
 from app.reports.indicators import build
-from app.store import deployment, outlook, reports, usage
+from app.store import deployment, outlook, outlooks, reports, usage
 from app.store import fleet as store_fleet
 from app.store.engine import connect
 
@@ -117,8 +117,7 @@ def capacity(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json:
         period = wanted.period(site.zone, now)
         table = usage.frame(connection, here.stored, usage.capacity_points(site), period)
         document = capacity_out(site, period, table)
-        it = outlook.it_exhaustion(connection, here.stored, site, now)
-        full = exhaustions_out(site, it, outlook.feed_exhaustions(connection, here.stored, site, now))
+        full = exhaustions_out(site, outlooks.exhaustions(connection, here.stored, site, now))
     if as_json:
         both = {**document.model_dump(mode="json"), "exhaustion": full.model_dump(mode="json")}
         show_json(both)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from app.domain.forecast import Budget, Exhaustion, Projection
 from app.domain.limits import Limit, LimitProfile, limits_for
 from app.domain.period import Period, midnight, year
 from app.domain.site import Site, Stage
-from app.domain.tree import FeedBalance, StageLoss
+from app.domain.tree import Feed, FeedBalance, StageLoss
 from app.store import usage
 from app.store.engine import store_errors
 from app.store.sites import Stored
@@ -90,9 +91,22 @@ def year_outlook(
     StoreUnavailable
         If the database is away.
     """
+    end = min(now, year(str(number), site.zone).end)
+    return from_days(stored, site, number, profiles, days(connection, stored, site, end))
+
+
+def from_days(
+    stored: Stored, site: Site, number: int, profiles: dict[str, LimitProfile], history: pd.DataFrame
+) -> YearOutlook:
+    """The same, from days as :func:`days` gives them.
+
+    Raises
+    ------
+    SeriesError
+        If the year is out of reach.
+    """
     period = year(str(number), site.zone)
     last_day = (period.end - timedelta(days=1)).astimezone(site.zone).date()
-    history = days(connection, stored, site, min(now, period.end))
     energies = history[["facility_kwh", "it_kwh", "coverage_ratio"]]
     limits = limits_for(site, stored.estate.institution[site.institution], profiles, last_day)
     least = site.minimum_coverage_ratio
@@ -134,16 +148,64 @@ def feed_exhaustions(
     StoreUnavailable
         If the database is away.
     """
+    points = {feed.meters: _inflow(stored, site, feed) for feed, _ in rated_feeds(site)}
+    alone_kw = _daily_peaks_alone(connection, site, [p[0] for p in points.values() if len(p) == 1], now)
+    found = []
+    for feed, usable_kw in rated_feeds(site):
+        own = points[feed.meters]
+        peaks_kw = alone_kw[own[0]] if len(own) == 1 else _daily_peaks(connection, site, own, now)
+        found.append(FeedExhaustion(feed.meters, feed.stage, forecast.exhaustion(peaks_kw, usable_kw)))
+    return tuple(found)
+
+
+def rated_feeds(site: Site) -> list[tuple[Feed, float]]:
+    """Feeds that are metered and rated, with the power that their redundancy lets them carry. [kW]"""
     meters = {m.id: m for m in site.meters}
     found = []
     for feed in tree.feeds(site):
-        ratings_kw = [meters[m].rated_power_kw for m in feed.meters]
-        usable_kw = capacity.usable_kw(ratings_kw, capacity.redundancy([meters[m] for m in feed.meters]))
-        points = [stored.point_id[p.id] for m in feed.meters for p in tree.inflow_points(meters[m])]
-        if points and math.isfinite(usable_kw):
-            peaks_kw = _daily_peaks(connection, site, points, now)
-            found.append(FeedExhaustion(feed.meters, feed.stage, forecast.exhaustion(peaks_kw, usable_kw)))
-    return tuple(found)
+        members = [meters[m] for m in feed.meters]
+        usable_kw = capacity.usable_kw([m.rated_power_kw for m in members], capacity.redundancy(members))
+        if math.isfinite(usable_kw) and any(tree.inflow_points(m) for m in members):
+            found.append((feed, usable_kw))
+    return found
+
+
+def _inflow(stored: Stored, site: Site, feed: Feed) -> list[int]:
+    members = [m for m in site.meters if m.id in feed.meters]
+    return [stored.point_id[p.id] for m in members for p in tree.inflow_points(m)]
+
+
+_PEAKS_ALONE = sa.text(
+    """
+    SELECT point_id, (at AT TIME ZONE :zone)::date AS day, max(energy_kwh / coverage_ratio) * 4
+    FROM energy_15m
+    WHERE point_id = ANY(:points) AND at >= :start AND at < :end AND coverage_ratio >= :least
+    GROUP BY point_id, day ORDER BY point_id, day
+    """
+)
+
+
+def _daily_peaks_alone(
+    connection: sa.Connection, site: Site, points: list[int], now: datetime
+) -> dict[int, pd.Series[float]]:
+    """Highest power of each point on each whole local day. [kW]"""
+    values = {"zone": site.time_zone, "points": points, "least": LEAST_COVERAGE, **_span(site, now)}
+    with store_errors():
+        rows = connection.execute(_PEAKS_ALONE, values).all()
+    table: dict[int, list[tuple[date, float]]] = {point: [] for point in points}
+    for point, day, peak in rows:
+        table[point].append((day, peak))
+    return {point: _by_day(own) for point, own in table.items()}
+
+
+def _span(site: Site, now: datetime) -> dict[str, datetime]:
+    end = midnight(now.astimezone(site.zone).date(), site.zone)
+    return {"start": end - timedelta(days=CAPACITY_DAYS), "end": end}
+
+
+def _by_day(rows: Sequence[tuple[date, float]]) -> pd.Series[float]:
+    index = pd.DatetimeIndex(pd.to_datetime([day for day, _ in rows]))
+    return pd.Series([float(peak) for _, peak in rows], index, dtype=float)
 
 
 _PEAKS = sa.text(
@@ -160,13 +222,10 @@ _PEAKS = sa.text(
 
 def _daily_peaks(connection: sa.Connection, site: Site, points: list[int], now: datetime) -> pd.Series[float]:
     """Highest power of all the points together on each whole local day. [kW]"""
-    end = midnight(now.astimezone(site.zone).date(), site.zone)
-    span = {"start": end - timedelta(days=CAPACITY_DAYS), "end": end}
     values = {"zone": site.time_zone, "points": points, "count": len(points), "least": LEAST_COVERAGE}
     with store_errors():
-        rows = connection.execute(_PEAKS, {**values, **span}).all()
-    index = pd.DatetimeIndex(pd.to_datetime([day for day, _ in rows]))
-    return pd.Series([float(peak) for _, peak in rows], index, dtype=float)
+        rows = connection.execute(_PEAKS, {**values, **_span(site, now)}).all()
+    return _by_day([(day, peak) for day, peak in rows])
 
 
 @dataclass(frozen=True, slots=True)

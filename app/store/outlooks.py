@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from psycopg.types.json import Json
+from pydantic import TypeAdapter
 
 from app.domain import capacity, tree
 from app.domain.capacity import Load
@@ -19,6 +20,7 @@ from app.domain.period import Period, floor
 from app.domain.site import Site
 from app.store import outlook, usage
 from app.store.engine import driver, store_errors
+from app.store.outlook import FeedExhaustion
 from app.store.sites import Stored
 
 SPAN = timedelta(days=30)
@@ -68,10 +70,13 @@ def work_out(
     """
     year = outlook.year_outlook(connection, stored, site, now.astimezone(site.zone).year, profiles, now)
     span = Period(floor(now) - SPAN, floor(now))
+    it = outlook.it_exhaustion(connection, stored, site, now)
+    feeds = outlook.feed_exhaustions(connection, stored, site, now)
     document = {
         "projection": asdict(year.projection),
         "budgets": [{"profile": limit.profile, **asdict(budget)} for limit, budget in year.budgets],
-        "capacities": list(_capacities(connection, stored, site, span, now)),
+        "capacities": list(_capacities(connection, stored, site, span, it, feeds)),
+        "exhaustion": {"it": it and asdict(it), "feeds": [asdict(f.exhaustion) for f in feeds]},
         "balances": list(_balances(connection, stored, site, span)),
         "flows": list(_flows(connection, stored, site, span)),
     }
@@ -99,16 +104,75 @@ _SAVE = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Exhaustions:
+    """When the site and its feeds reach what they can carry."""
+
+    evaluated_at: datetime
+    it: Exhaustion | None
+    feeds: tuple[FeedExhaustion, ...]
+
+
+def exhaustions(connection: sa.Connection, stored: Stored, site: Site, now: datetime) -> Exhaustions:
+    """When the site and its feeds reach what they can carry: as worked out last, else now.
+
+    What was worked out counts for two hours, and as long as it is about the same day and capacities.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    kept = _kept_exhaustions(connection, stored, site, now)
+    if kept is not None:
+        return kept
+    return Exhaustions(
+        now,
+        outlook.it_exhaustion(connection, stored, site, now),
+        outlook.feed_exhaustions(connection, stored, site, now),
+    )
+
+
+_KEPT_DOCUMENT = sa.text(
+    "SELECT evaluated_at, document->'exhaustion' FROM outlooks WHERE site_id = :site AND known_from = "
+    "(SELECT min(at) FROM site_15m WHERE site_id = :site AND room = '')"
+)
+_EXHAUSTION = TypeAdapter(Exhaustion)
+
+
+def _kept_exhaustions(
+    connection: sa.Connection, stored: Stored, site: Site, now: datetime
+) -> Exhaustions | None:
+    with store_errors():
+        row = connection.execute(_KEPT_DOCUMENT, {"site": stored.site_id[site.id]}).one_or_none()
+    if row is None or row[1] is None or not timedelta(0) <= now - row[0] <= 2 * KEPT:
+        return None
+    if row[0].astimezone(site.zone).date() != now.astimezone(site.zone).date():
+        return None
+    it = None if row[1]["it"] is None else _EXHAUSTION.validate_python(row[1]["it"])
+    found = [_EXHAUSTION.validate_python(one) for one in row[1]["feeds"]]
+    feeds = outlook.rated_feeds(site)
+    is_same = [e.capacity_kw for e in found] == [usable_kw for _, usable_kw in feeds]
+    if not is_same or (it and it.capacity_kw) != site.design.it_capacity_kw:
+        return None
+    own = (FeedExhaustion(f.meters, f.stage, e) for (f, _), e in zip(feeds, found, strict=True))
+    return Exhaustions(row[0], it, tuple(own))
+
+
 def _capacities(
-    connection: sa.Connection, stored: Stored, site: Site, span: Period, now: datetime
+    connection: sa.Connection,
+    stored: Stored,
+    site: Site,
+    span: Period,
+    it: Exhaustion | None,
+    feeds: tuple[FeedExhaustion, ...],
 ) -> Iterator[dict[str, Any]]:
     table = usage.frame(connection, stored, usage.capacity_points(site), span)
     whole = capacity.it_load(usage.it_energy(site, table), site)
-    reached = outlook.it_exhaustion(connection, stored, site, now)
-    yield {"name": site.id, "kind": "it", **_load(whole), "state": whole.state, **_reached(reached)}
+    yield {"name": site.id, "kind": "it", **_load(whole), "state": whole.state, **_reached(it)}
     for room, load in capacity.room_it_loads(site, table).items():
         yield {"name": room, "kind": "room", **_load(load), "state": load.state}
-    exhaustions = {f.meters: f.exhaustion for f in outlook.feed_exhaustions(connection, stored, site, now)}
+    exhaustions = {f.meters: f.exhaustion for f in feeds}
     for found in capacity.feed_loads(site, table):
         yield {
             "name": " + ".join(found.feed.meters),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -10,8 +11,10 @@ from app import config
 from app.cli.demo import SITE_FILE
 from app.jobs import demo, outlook, rollup
 from app.jobs.demo import Past
+from app.store import outlook as store_outlook
+from app.store import outlooks
 from app.store.engine import begin
-from app.store.sites import sync
+from app.store.sites import load, sync
 from collectors.simulated.history import Simulation
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -34,6 +37,21 @@ def test_every_view_of_the_outlook_has_rows_and_is_renewed(engine: sa.Engine) ->
     assert outlook.run(engine, NOW) == 2
     assert outlook.run(engine, NOW) == 0, "worked out just now"
     assert outlook.run(engine, NOW + timedelta(hours=2)) == 2
+    with engine.connect() as connection:
+        stored = load(connection)
+        site = stored.estate.site["sh1"]
+        kept = outlooks.exhaustions(connection, stored, site, NOW + timedelta(hours=3))
+        now_it = store_outlook.it_exhaustion(connection, stored, site, NOW)
+        now_feeds = store_outlook.feed_exhaustions(connection, stored, site, NOW)
+        late = outlooks.exhaustions(connection, stored, site, NOW + timedelta(days=1))
+        other = replace(site, design=replace(site.design, it_capacity_kw=2000))
+        fresh = outlooks.exhaustions(connection, stored, other, NOW + timedelta(hours=3))
+    assert kept.evaluated_at == NOW + timedelta(hours=2)
+    assert (late.evaluated_at, kept.it) == (NOW + timedelta(days=1), now_it)
+    assert kept.feeds == now_feeds
+    assert fresh.evaluated_at == NOW + timedelta(hours=3)
+    assert fresh.it is not None
+    assert fresh.it.capacity_kw == 2000
     for view in ("v_outlook", "v_budget", "v_capacity", "v_balance", "v_flow"):
         assert {r[0] for r in rows(engine, f"SELECT site FROM {view}")} == {"nb1", "sh1"}, view
     (reason,) = rows(engine, "SELECT reason FROM v_outlook WHERE site = 'sh1' AND pue IS NULL")

@@ -14,8 +14,9 @@ from app.domain.limits import Limit
 from app.domain.period import Period, Step
 from app.domain.site import Site
 from app.domain.tree import FeedBalance, StageLoss
-from app.store import deployment, outlook
-from app.store.outlook import Balance, FeedExhaustion, YearOutlook
+from app.store import deployment, outlook, outlooks
+from app.store.outlook import Balance, YearOutlook
+from app.store.outlooks import Exhaustions
 
 router = APIRouter(tags=["capacity"])
 
@@ -52,9 +53,8 @@ def get_exhaustion(site: SiteId, caller: Caller) -> schemas.ExhaustionsOut:
     """The dates on which the site and its UPS, PDU and racks reach what they can carry."""
     with caller.read() as view:
         found = view.site(site)
-        it = outlook.it_exhaustion(view.connection, view.stored, found, caller.now)
-        feeds = outlook.feed_exhaustions(view.connection, view.stored, found, caller.now)
-    return exhaustions_out(found, it, feeds)
+        figures = outlooks.exhaustions(view.connection, view.stored, found, caller.now)
+    return exhaustions_out(found, figures)
 
 
 def budget_out(site: Site, figures: YearOutlook) -> schemas.BudgetOut:
@@ -133,14 +133,13 @@ def _known(value: float) -> float | None:
     return value if value == value else None  # NaN: not known
 
 
-def exhaustions_out(
-    site: Site, it: Exhaustion | None, feeds: tuple[FeedExhaustion, ...]
-) -> schemas.ExhaustionsOut:
+def exhaustions_out(site: Site, figures: Exhaustions) -> schemas.ExhaustionsOut:
     """The dates of full capacity as a document."""
     return schemas.ExhaustionsOut(
         site=site.id,
-        it=None if it is None else _exhaustion((), "site", it),
-        feeds=[_exhaustion(one.meters, one.stage.value, one.exhaustion) for one in feeds],
+        evaluated_at=figures.evaluated_at,
+        it=None if figures.it is None else _exhaustion((), "site", figures.it),
+        feeds=[_exhaustion(one.meters, one.stage.value, one.exhaustion) for one in figures.feeds],
     )
 
 

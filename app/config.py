@@ -248,10 +248,14 @@ def _alarm_problems(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
     for n, route in enumerate(file.notifications.routes):
         parts.append((("notifications", "routes", n, "sites"), "site", route.sites, sites))
         parts.append((("notifications", "routes", n, "rules"), "rule", route.rules, rules))
-    for path, kind, names, known in parts:
+    for n, sent in enumerate(file.notifications.reports):
+        path, banks = ("notifications", "reports", n), {i.id for i in file.institutions}
+        parts.append(((*path, "sites"), "site", sent.sites, sites))
+        parts.append(((*path, "institutions"), "institution", sent.institutions, banks))
+    for where, kind, names, known in parts:
         for name in sorted(set(names) - set(known)):
             allowed = ", ".join(sorted(known)) or "none"
-            yield lines.error(path, f"there is no {kind} {name!r}; known are {allowed}")
+            yield lines.error(where, f"there is no {kind} {name!r}; known are {allowed}")
 
 
 _Path = tuple[str | int, ...]

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from app.domain import report_route
 from app.domain.notification import Language, What
 
 Payload = Mapping[str, Any]
@@ -85,6 +86,8 @@ def number(indicator: str, value: float | None) -> str:
 
 def title(what: What, alarm: Payload, lang: Language) -> str:
     """One line: how bad, where, what."""
+    if what is What.REPORT:
+        return one_line(report_route.title(alarm, zh=lang is Language.ZH))
     head = _pick(_HEAD[what], lang)
     if what in (What.WATCHDOG, What.TEST):
         return f"[Wattline] {head}"
@@ -103,6 +106,8 @@ def _class(name: str, lang: Language) -> str:
 
 def body(what: What, alarm: Payload, lang: Language) -> str:
     """The facts, one a line."""
+    if what is What.REPORT:
+        return "\n".join(map(one_line, report_route.facts(alarm, zh=lang is Language.ZH)))
     if what is What.WATCHDOG:
         return _pick(("Wattline 运行正常，指标计算未中断。", "Wattline runs and evaluates."), lang)
     if what is What.TEST:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from app.domain.address import METADATA, is_in, network, plain
 from app.domain.alarm import Severity, Transition
+from app.domain.report_route import ReportFormat, ReportRoute, formats_by_channel
 from app.domain.site import check_id
 
 _STRICT = {"extra": "forbid"}
@@ -59,6 +60,8 @@ class What(StrEnum):
     HANDOVER = "handover"
     """Another alarm says it now; only for receivers that keep a state of their own."""
     REPEAT = "repeat"
+    REPORT = "report"
+    """A report was closed, or revised."""
     WATCHDOG = "watchdog"
     TEST = "test"
 
@@ -197,6 +200,8 @@ class Notifications:
     routes: tuple[Route, ...] = ()
     """Without any, every alarm goes to every channel."""
     watchdog: Watchdog | None = None
+    reports: tuple[ReportRoute, ...] = ()
+    """Who is sent the closed reports; without any, nobody."""
     allowed_networks: tuple[str, ...] = ()
     """Networks of your own that messages may be sent to, such as 10.20.0.0/16; public ones always may."""
     group_wait_s: float = 5.0
@@ -205,6 +210,8 @@ class Notifications:
     """A message whose delivery is in doubt is not sent again before this. [s]"""
     board_url: str = ""
     """Address of the boards as people reach it; links begin with it."""
+    pages_url: str = ""
+    """Address of Wattline's own pages as people reach it; messages about reports link there."""
     runbook_url: str = "docs/how-to/alarm-runbook.md"
 
     def __post_init__(self) -> None:
@@ -214,6 +221,9 @@ class Notifications:
         for name in self._named():
             if name not in names:
                 raise ValueError(f"unknown channel {name!r}; known are {', '.join(names) or 'none'}")
+        for name in {name for route in self.reports for name in route.channels}:
+            if self._keeps_state(name):
+                raise ValueError(f"reports: channel {name!r} takes only alarms; use one of another kind")
         for text in self.allowed_networks:
             network(text)
         if not 0 <= self.group_wait_s <= 3600 or not 1 <= self.dedup_s <= 86_400:
@@ -222,12 +232,23 @@ class Notifications:
     def _named(self) -> Iterator[str]:
         for route in self.routes:
             yield from route.channels
+        for sent in self.reports:
+            yield from sent.channels
         if self.watchdog is not None:
             yield from self.watchdog.channels
 
     def channel(self, name: str) -> Channel | None:
         """The channel of that id."""
         return next((c for c in self.channels if c.id == name), None)
+
+    def _keeps_state(self, name: str) -> bool:
+        channel = self.channel(name)
+        return channel is not None and channel.keeps_state
+
+    def readers(self, of: str, *, of_institution: bool) -> dict[Channel, tuple[ReportFormat, ...]]:
+        """Channels that are told of a closed report, with the formats that they get."""
+        found = formats_by_channel(self.reports, of, of_institution=of_institution)
+        return {c: found[c.id] for c in self.channels if c.id in found}
 
     def receivers(self, site: str, severity: Severity, rule: str) -> tuple[Channel, ...]:
         """Channels that are told of an alarm, in the order in which they are declared."""

@@ -33,12 +33,23 @@ _AGENT = "wattline"
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that goes with a message."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One thing to say, with the key by which receivers can tell that they know it."""
 
     what: What
     key: str
     payload: Payload
+    files: tuple[File, ...] = ()
+    """Only mail brings them."""
 
 
 def send(channel: Channel, items: Sequence[Item], settings: Notifications, now: datetime) -> None:
@@ -172,7 +183,8 @@ def _webhook(channel: Channel, items: Sequence[Item], now: datetime) -> None:
 
 def _webhook_item(lang: Language, item: Item) -> dict[str, Any]:
     texts = {"title": title(item.what, item.payload, lang), "text": body(item.what, item.payload, lang)}
-    return {"id": item.key, "what": item.what.value, **texts, "alarm": dict(item.payload)}
+    about = "report" if item.what is What.REPORT else "alarm"
+    return {"id": item.key, "what": item.what.value, **texts, about: dict(item.payload)}
 
 
 def _chat(url: str, document: dict[str, Any]) -> None:
@@ -288,7 +300,7 @@ def _mail(channel: Channel, items: Sequence[Item], now: datetime) -> None:
         rto=READ_S,
         cto=CONNECT_S,
     )
-    _notify(plugin, *_gathered(channel, items))
+    _notify(plugin, *_gathered(channel, items), [file for item in items for file in item.files])
 
 
 def _by_url(channel: Channel, items: Sequence[Item], now: datetime) -> None:
@@ -302,12 +314,22 @@ def _by_url(channel: Channel, items: Sequence[Item], now: datetime) -> None:
     _notify(plugin, *_gathered(channel, items))
 
 
-def _notify(plugin: Any, subject: str, text: str) -> None:
+def _notify(plugin: Any, subject: str, text: str, files: Sequence[File] = ()) -> None:
     """Send with Apprise, which says why not only in its log."""
     with _overheard() as said:
-        taken = plugin.notify(body=text, title=subject, body_format="text")
+        taken = plugin.notify(body=text, title=subject, body_format="text", attach=_attached(files))
     if not taken:
         raise DeliveryFailed("; ".join(said) or "not taken")
+
+
+def _attached(files: Sequence[File]) -> Any:
+    """The files as Apprise takes them; None where there are none."""
+    from apprise import AppriseAttachment
+    from apprise.attachment.memory import AttachMemory
+
+    make: Callable[..., Any] = AttachMemory
+    parts = [make(content=f.content, name=f.name, mimetype=f.media_type) for f in files]
+    return AppriseAttachment(parts) if parts else None
 
 
 class _Ear(logging.Handler):

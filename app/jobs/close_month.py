@@ -3,7 +3,7 @@
 A report is frozen some days after its period ended (``close_month_after_days`` of the site), once no
 reading of the site waits for its energy to be computed. Afterwards it is looked at again whenever the
 energy behind it changed; if figures differ, a new revision with the list of them is frozen. Frozen
-revisions are never changed.
+revisions are never changed. Who is to have them is told in the same transaction.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import structlog
 from app.domain.evidence import Frozen
 from app.domain.period import month_or_year
 from app.domain.site import Institution, Site
+from app.jobs import report_mail
 from app.reports import build, canonical, institution
 from app.reports.document import Document, InstitutionReport, Report, as_data, read
-from app.store import deployment, reports, sites
+from app.store import alarms, deployment, reports, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.reports import Shelf
 from app.store.sites import Stored
@@ -127,6 +128,7 @@ def _freeze(
     revision = 1 if before is None else before.revision + 1
     final = canonical.revised(fresh, revision, changes)
     shelf.freeze(connection, Frozen(period, revision, as_data(final), final.sha256, now))
+    report_mail.announce(connection, alarms.notifications(connection), final, now)
     return Closed(of, period, revision, len(changes))
 
 

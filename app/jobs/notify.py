@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from app.domain.notification import Channel, Message, Notifications, Watchdog, What
-from app.errors import DeliveryFailed, NotFound
-from app.jobs import channels
+from app.errors import DataError, DeliveryFailed, NotFound
+from app.jobs import channels, report_mail
 from app.jobs.channels import Item
 from app.store import alarms, energy, outbox, sites
 from app.store.engine import Connection, Engine, begin, connect
@@ -86,7 +86,7 @@ def serve(engine: Engine, channel: Channel, settings: Notifications, now: dateti
         if claimed is None:
             return done
         attempt, batch = claimed
-        problem = _send(channel, batch, settings)
+        problem = _send(engine, channel, batch, settings)
         with begin(engine) as connection:
             outbox.end_attempt(connection, attempt, batch, problem, now)
         if problem:
@@ -119,10 +119,12 @@ def _claim(
 def _group(
     channel: Channel, waiting: Sequence[Waiting], settings: Notifications, now: datetime
 ) -> list[Waiting]:
-    """The oldest message and those about the same site, in order, as many as one message holds."""
+    """The oldest message and those about the same site, as many as one holds; a report by itself."""
     if not waiting or now - waiting[0].created_at < timedelta(seconds=settings.group_wait_s):
         return []
-    same = [m for m in waiting if m.site_id == waiting[0].site_id]
+    if waiting[0].what is What.REPORT:
+        return [waiting[0]]
+    same = [m for m in waiting if m.site_id == waiting[0].site_id and m.what is not What.REPORT]
     return same[: channels.fits(channel, _items(same))]
 
 
@@ -130,11 +132,12 @@ def _items(batch: Sequence[Waiting]) -> list[Item]:
     return [Item(m.what, m.dedup_key, m.payload) for m in batch]
 
 
-def _send(channel: Channel, batch: Sequence[Waiting], settings: Notifications) -> str:
+def _send(engine: Engine, channel: Channel, batch: Sequence[Waiting], settings: Notifications) -> str:
     """Send a batch; what went wrong, or nothing."""
     try:
-        channels.send(channel, _items(batch), settings, datetime.now(UTC))
-    except DeliveryFailed as error:
+        items = [report_mail.with_files(engine, channel, item) for item in _items(batch)]
+        channels.send(channel, items, settings, datetime.now(UTC))
+    except (DeliveryFailed, DataError) as error:
         return str(error)
     return ""
 

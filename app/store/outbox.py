@@ -68,6 +68,19 @@ def put(connection: sa.Connection, messages: Iterable[Message], now: datetime) -
         return sum(len(connection.execute(one).all()) for one in statements)
 
 
+def known(connection: sa.Connection, keys: Sequence[str]) -> set[str]:
+    """Which of these keys a message was ever left under.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.outbox
+    with store_errors():
+        return set(connection.execute(sa.select(t.c.dedup_key).where(t.c.dedup_key.in_(keys))).scalars())
+
+
 def lock_channel(connection: sa.Connection, channel: str) -> bool:
     """Whether this transaction is the only one that sends over a channel.
 

@@ -24,13 +24,16 @@ from tests.waiting import until
 
 
 class Mailbox:
-    """Takes every mail."""
+    """Takes every mail, unless it is told to refuse."""
 
     def __init__(self) -> None:
         self.mails: list[Message] = []
+        self.refuses = False
         self.port = 0
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if self.refuses:
+            return "451 try again later"
         self.mails.append(message_from_bytes(envelope.content))
         return "250 taken"
 

@@ -1,0 +1,99 @@
+"""Who is sent the closed reports, in which formats, and what the message says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Payload = Mapping[str, Any]
+"""What a message tells of a closed report, as it stands in the outbox."""
+
+
+class ReportFormat(StrEnum):
+    """Form of a report that is attached."""
+
+    PDF = "pdf"
+    XLSX = "xlsx"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
+_STRICT = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRoute:
+    """Which closed reports go to which channels; mail brings the files, other channels the link."""
+
+    __pydantic_config__ = _STRICT
+    channels: tuple[str, ...]
+    sites: tuple[str, ...] = ()
+    institutions: tuple[str, ...] = ()
+    """Reports of these, of all their sites together; with neither these nor sites: all reports."""
+    formats: tuple[ReportFormat, ...] = (ReportFormat.PDF,)
+
+    def __post_init__(self) -> None:
+        if not self.channels or not self.formats:
+            raise ValueError("a route of reports needs at least one channel and one of the formats")
+
+    def takes(self, of: str, *, of_institution: bool) -> bool:
+        """Whether a report goes this way."""
+        if not self.sites and not self.institutions:
+            return True
+        return of in (self.institutions if of_institution else self.sites)
+
+
+def formats_by_channel(
+    routes: tuple[ReportRoute, ...], of: str, *, of_institution: bool
+) -> dict[str, tuple[ReportFormat, ...]]:
+    """Channels that get a report, each with all the formats that its routes ask for, in their order."""
+    chosen: dict[str, dict[ReportFormat, None]] = {}
+    for route in routes:
+        if route.takes(of, of_institution=of_institution):
+            for channel in route.channels:
+                chosen.setdefault(channel, {}).update(dict.fromkeys(route.formats))
+    return {channel: tuple(formats) for channel, formats in chosen.items()}
+
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "month": ("绿色数据中心月度报告", "Green data centre report of the month"),
+    "year": ("绿色数据中心年度报告", "Green data centre report of the year"),
+    "institution_month": ("绿色数据中心月度汇总报告", "Green data centre report of all sites, month"),
+    "institution_year": ("绿色数据中心年度汇总报告", "Green data centre report of all sites, year"),
+    "revision": ("修订版", "revision"),
+    "revised": ("已修订", "REVISED"),
+    "no_pue": ("未给出 PUE", "no PUE"),
+    "changes": ("变更的数值个数", "figures changed"),
+    "attached": ("附件", "attached"),
+    "left_out": ("因过大未附", "too large to attach"),
+    "page": ("页面", "page"),
+}
+
+
+def _word(key: str, *, zh: bool) -> str:
+    return _WORDS[key][0 if zh else 1]
+
+
+def title(report: Payload, *, zh: bool) -> str:
+    """One line: which report of whom, and its PUE."""
+    revised = f"{_word('revised', zh=zh)} " if report["revision"] > 1 else ""
+    pue = report.get("pue")
+    figure = _word("no_pue", zh=zh) if pue is None else f"{report.get('label') or 'PUE'} {pue:.4f}"
+    what = _word(str(report["kind"]), zh=zh)
+    return f"[Wattline] {revised}{what}: {report['name']} {report['period']}, {figure}"
+
+
+def facts(report: Payload, *, zh: bool) -> list[str]:
+    """What else there is to say, one a line."""
+    known = {
+        "revision": str(report["revision"]),
+        "changes": str(report["changes"] or ""),
+        "attached": ", ".join(report.get("attached", ())),
+        "left_out": ", ".join(report.get("left_out", ())),
+        "page": str(report.get("page", "")),
+    }
+    lines = [f"{_word(key, zh=zh)}: {text}" for key, text in known.items() if text]
+    return [f"{report['name']} ({report['of']}) {report['period']}", *lines, f"SHA-256: {report['sha256']}"]

@@ -7,10 +7,11 @@ few of them, and lines carry their unit. Nothing is interpolated: what is None l
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,14 @@ def svg(chart: Chart, *, width: int = 640, height: int = 200) -> str:
     width, height : int
         Of the plotted area. [px]
     """
+    return _drawn(json.dumps(_whole(chart, width, height), ensure_ascii=False))
+
+
+@lru_cache(maxsize=32)
+def _drawn(spec: str) -> str:
+    """Drawing takes time and memory, and the PDF of a report has the charts of its page."""
     _register_fonts()
-    drawn: str = vl_convert.vegalite_to_svg(_whole(chart, width, height))
+    drawn: str = vl_convert.vegalite_to_svg(spec)
     numbers: dict[str, int] = {}
     return _NUMBERED.sub(lambda m: f"clip{numbers.setdefault(m[1], len(numbers))}", drawn)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,15 +34,31 @@ _FAST = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "1GB", "
 
 
 @contextmanager
-def database() -> Iterator[sa.Engine]:
-    """A new database with the current schema."""
+def served() -> Iterator[str]:
+    """The URL of a new database with the current schema."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         with EmbeddedServer(Path(folder) / "data", settings=_FAST) as server:
-            engine = make_engine(server.url, statement_timeout_s=0)
-            upgrade(engine)
-            yield engine
-            engine.dispose()
+            with opened(server.url) as engine:
+                upgrade(engine)
+            yield server.url
+
+
+@contextmanager
+def opened(url: str) -> Iterator[sa.Engine]:
+    """The database of a URL, for work of any length."""
+    engine = make_engine(url, statement_timeout_s=0)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def database() -> Iterator[sa.Engine]:
+    """A new database with the current schema."""
+    with served() as url, opened(url) as engine:
+        yield engine
 
 
 def site_text(racks: int) -> str:
@@ -63,12 +79,18 @@ def fill(engine: sa.Engine, racks: int, seconds: int) -> Stored:
     with engine.begin() as connection:
         sites.sync(connection, config.parse(site_text(racks)).estate)
         stored = sites.load(connection)
+    put(engine, stored.point_id, seconds)
+    return stored
+
+
+def put(engine: sa.Engine, numbers: Mapping[str, int], seconds: int) -> None:
+    """Readings of these points, rolled up; their names say how large they are."""
     count = seconds // 900 + 1
     at_us = readings.to_us(START) + np.arange(count) * 900_000_000
     zero = np.zeros(count, np.int32)
     random = np.random.default_rng(1)
-    for point, number in stored.point_id.items():
-        mean_kw = 2500.0 if point.startswith("main") else 20.0 if point.startswith("chiller") else 4.0
+    for point, number in numbers.items():
+        mean_kw = 2500.0 if "main" in point else 20.0 if "chiller" in point else 4.0
         value = np.cumsum(mean_kw / 4 * random.uniform(0.9, 1.1, count))
         columns = ReadingColumns(np.full(count, number, np.int32), at_us, value, zero, zero)
         with engine.begin() as connection:
@@ -76,7 +98,6 @@ def fill(engine: sa.Engine, racks: int, seconds: int) -> Stored:
     rollup.run(engine)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
-    return stored
 
 
 def run() -> list[Row]:

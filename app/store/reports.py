@@ -44,7 +44,7 @@ from app.store import deployment, energy, events, findings, pue, tables, usage
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
 
-_POINTS_AT_ONCE = 60
+_POINTS_AT_ONCE = 20
 _LEAST_COVERAGE = 0.5
 """An interval of which less is covered says nothing about its power."""
 
@@ -262,11 +262,12 @@ def _it_loads(connection: sa.Connection, stored: Stored, site: Site, known: Peri
 
 def _frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], span: Period) -> pd.DataFrame:
     """The energies of all points, fetched some at a time: the rows take more room than the table."""
-    parts = [
-        usage.frame(connection, stored, points[i : i + _POINTS_AT_ONCE], span)
-        for i in range(0, len(points), _POINTS_AT_ONCE)
-    ]
-    return pd.concat(parts, axis=1) if parts else usage.frame(connection, stored, [], span)
+    index = pd.date_range(span.start, span.end, freq="15min", inclusive="left")
+    table = np.full((len(index), len(points)), np.nan, order="F")
+    for first in range(0, len(points), _POINTS_AT_ONCE):
+        part = usage.frame(connection, stored, points[first : first + _POINTS_AT_ONCE], span)
+        table[:, first : first + _POINTS_AT_ONCE] = part.to_numpy()
+    return pd.DataFrame(table, index, [p.id for p in points], copy=False)
 
 
 def _points(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> dict[str, PointFigures]:

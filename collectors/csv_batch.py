@@ -22,6 +22,7 @@ _MICRO = timedelta(microseconds=1)
 _LONGEST_INTERVAL_S = 400 * 86_400
 _FOOTER = re.compile(
     r"""\W*(\*{3,}.*|end.of.(report|file|data)\b.*|(grand.)?total\b.*|sum\b.*|average\b.*|min(imum)?\b|max(imum)?\b
+    |(gesamt|summe|mittelwert|durchschnitt|minimum|maximum|somme|moyenne|media|promedio)\b.*|mean\b.*
     |id:.*|report.(generated|created|by)\b.*|generated\b.*|printed\b.*|\d+\s+(rows|records)\b.*|\(\d+\s+rows.*
     |合计.*|合計.*|总计.*|總計.*|小计.*|平均.*|最大.*|最小.*|共\s*\d+\s*[条笔筆].*|报表.*|報表.*|制表.*|製表.*)""",
     re.IGNORECASE | re.VERBOSE,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.domain.site import Site
 from collectors.csv_dialect import Sheet, TimeColumns, bare_name, normal
 from collectors.csv_mapping import StatusMapping
-from collectors.csv_number import is_no_value, looks_like_number
+from collectors.csv_number import is_no_value, looks_like_number, looks_measured
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ def is_empty(sheet: Sheet, index: int) -> bool:
 def may_have_values(sheet: Sheet, index: int) -> bool:
     """Whether the column holds numbers, or nothing at all so far."""
     cells = [c for c in sheet.column(index)[:1000] if not is_no_value(c)]
-    numbers = sum(looks_like_number(c) or c.strip()[0].isdigit() for c in cells)
+    numbers = sum(looks_measured(c) or c.strip()[0].isdigit() for c in cells)
     return not cells or numbers >= len(cells) / 2
 
 
@@ -44,13 +45,19 @@ def usual_status(sheet: Sheet) -> StatusMapping | None:
     """Status columns of Niagara histories (``{ok}``) and gateway logs (``Error`` 0)."""
     for i, name in enumerate(sheet.names):
         cells = [c.strip() for c in sheet.column(i) if c.strip()]
-        if normal(name) == "status" and cells and all(c.startswith("{") for c in cells):
+        if normal(name) == "status" and _are_most(c.startswith("{") for c in cells):
             return StatusMapping(
                 column=name, good=("{ok}", "{alarm}", "{unackedAlarm}", "{alarm,unackedAlarm}")
             )
-        if normal(name) == "error" and cells and all(c.lstrip("-").isdecimal() for c in cells):
+        if normal(name) == "error" and _are_most(c.lstrip("-").isdecimal() for c in cells):
             return StatusMapping(column=name, good=("0",))
     return None
+
+
+def _are_most(tests: Iterable[bool]) -> bool:
+    """Whether nine of ten are so: a few odd cells do not change what a column is."""
+    found = list(tests)
+    return bool(found) and sum(found) >= 0.9 * len(found)
 
 
 _POINT_COLUMNS = {
@@ -77,9 +84,9 @@ def find_long(sheet: Sheet, where: TimeColumns, site: Site) -> LongColumns | Non
 
 def _repeats(sheet: Sheet, index: int) -> bool:
     cells = [c.strip() for c in sheet.column(index)]
-    return bool(cells) and not any(looks_like_number(c) and "." in c for c in cells[:200])
+    return _are_most(not (looks_like_number(c) and "." in c) for c in cells[:200])
 
 
 def _is_numeric(sheet: Sheet, index: int) -> bool:
     cells = [c for c in sheet.column(index)[:500] if not is_no_value(c)]
-    return bool(cells) and sum(map(looks_like_number, cells)) > 0.7 * len(cells)
+    return bool(cells) and sum(map(looks_measured, cells)) > 0.7 * len(cells)

@@ -16,7 +16,7 @@ from app.domain.quantity import UNITS, Quantity, canonical_unit
 from app.errors import FileNotUnderstood
 from collectors.csv_formats import formats_of, is_clock
 from collectors.csv_mapping import Mapping
-from collectors.csv_number import is_no_value, looks_like_number
+from collectors.csv_number import is_no_value, looks_like_number, looks_measured
 from collectors.csv_rows import MAX_COLUMNS, Cells, records
 from collectors.csv_time import EPOCHS_US, parse_text, time_format
 
@@ -29,7 +29,7 @@ RANGE = rf"^{_GAP}*(?P<a>\d.*?){_GAP}+(?:to|bis|until|至|~|–|-){_GAP}+(?P<b>\
 
 _RANGE = re.compile(RANGE)
 _POINT_NAME = re.compile(r"(?:<>)?(Point[_ ]?\d+):?", re.IGNORECASE)
-_EPOCH = re.compile(r"1[0-9]{9}(?:\d{3}|\.\d+)?|[89]\d{8}|[89]\d{11}")
+_EPOCH = re.compile(r"(?:1\d|[89])\d{8}(?:(?:\d{3}){1,3}|\.\d+)?")
 
 Row = tuple[int, list[str]]
 
@@ -95,7 +95,7 @@ def _with_earlier(shaped: list[Row], rows: Sequence[Row], mapping: Mapping, zone
     count = 0
     for _, cells in reversed(before):
         is_timed = len(cells) == width and all(is_time(cells[i], mapping, zone) for i in times)
-        has_numbers = len(cells) == width and any(looks_like_number(c) for c in cells)
+        has_numbers = len(cells) == width and any(looks_measured(c) for c in cells)
         if not (is_timed or has_numbers):
             break
         count += 1
@@ -125,10 +125,10 @@ def _rows_in_shape(rows: Sequence[Row], mapping: Mapping, zone: tzinfo) -> list[
 
 def _is_reading(cells: Sequence[str], mapping: Mapping, zone: tzinfo) -> bool:
     times = [i for i, c in enumerate(cells[:MAX_COLUMNS]) if is_time(c, mapping, zone)]
-    values = sum(looks_like_number(c) or bool(c.strip() and is_no_value(c)) for c in cells)
+    values = sum(looks_measured(c) or bool(c.strip() and is_no_value(c)) for c in cells)
     if _is_number_format(mapping):
         return len(times) >= 1 and values >= 2
-    return bool(times) and values > sum(looks_like_number(cells[i]) for i in times)
+    return bool(times) and values > sum(looks_measured(cells[i]) for i in times)
 
 
 def _is_number_format(mapping: Mapping) -> bool:
@@ -153,8 +153,14 @@ def is_range(cell: str) -> bool:
 
 
 def is_epoch(cell: str) -> bool:
-    """Whether the cell may be seconds or milliseconds since 1970 (from 1998 on)."""
+    """Whether the cell may be seconds, or thousandths down to nanoseconds, since 1970 (from 1995 on)."""
     return bool(_EPOCH.fullmatch(cell.strip()))
+
+
+def epoch_format(cells: Sequence[str]) -> str:
+    """``epoch_s``, ``_ms``, ``_us`` or ``_ns``, by the number of digits that most of the cells have."""
+    lengths = Counter(len(c.strip().split(".")[0]) // 3 for c in cells if is_epoch(c))
+    return {3: "epoch_s", 4: "epoch_ms", 5: "epoch_us", 6: "epoch_ns"}[lengths.most_common(1)[0][0]]
 
 
 def _sheet(delimiter: str, rows: list[Row], shaped: list[Row], mapping: Mapping, file: str) -> Sheet:
@@ -313,6 +319,7 @@ def find_time(sheet: Sheet, mapping: Mapping, *, file: str, zone: tzinfo = UTC) 
     if len(full) == 2:
         return _bounds(sheet, full, file, zone)
     if len(full) == 1:
+        _refuse_hours_apart(sheet, full[0], file, zone)
         return TimeColumns("single", (full[0],))
     if not full and len(epochs) == 1:
         return TimeColumns("single", (epochs[0],))
@@ -326,14 +333,79 @@ def _share(sheet: Sheet, index: int, test: object) -> float:
     return sum(map(test, cells)) / len(cells) if cells and callable(test) else 0.0
 
 
+_HOUR_NAMES = {"hour", "hours", "hr", "he", "hourending", "period", "stunde", "heure", "hora"} | {
+    *("小时", "小時", "时", "時", "时段", "時段", "点"),
+}
+
+
+def _refuse_hours_apart(sheet: Sheet, date: int, file: str, zone: tzinfo) -> None:
+    """Days with a column of hours beside them: which end of the hour it counts must be said."""
+    hours = [i for i in range(sheet.width) if normal(sheet.names[i]) in _HOUR_NAMES and i != date]
+    if not hours or not _is_date_only(sheet, date, zone):
+        return
+    names = f"{sheet.names[date]}, {sheet.names[hours[0]]}"
+    raise FileNotUnderstood(
+        f"the day and the hour stand in columns of their own; say in the mapping what the hour counts: "
+        f"time: {{columns: [{names}], format: '%Y-%m-%d %H'}}, with stamp: start if hours begin there",
+        file=file,
+        line=sheet.first_line,
+    )
+
+
+_TIME_NAMES = {
+    "time",
+    "date",
+    "datetime",
+    "timestamp",
+    "zeit",
+    "datum",
+    "zeitstempel",
+    "datumzeit",
+    "dateheure",
+} | {
+    *(
+        "fecha",
+        "fechahora",
+        "horodatage",
+        "localtime",
+        "datetimelocal",
+        "时间",
+        "時間",
+        "日期",
+        "日期时间",
+        "日期時間",
+    ),
+}
+_SERIAL = re.compile(r"[2-6]\d{4}(?:[.,]\d+)?")
+"""A spreadsheet's day number (1954 to 2091), with the time of day behind the mark."""
+
+
+def serial_column(text: str, mapping: Mapping) -> tuple[str, str] | None:
+    """(delimiter, column) of a column that is called a time and holds a spreadsheet's day numbers."""
+    data = text.encode("utf-8")
+    for delimiter in [mapping.delimiter] if mapping.delimiter else DELIMITERS:
+        rows = [cells for _, cells in islice(records(data, delimiter), _SNIFFED_ROWS) if len(cells) > 1]
+        for i, names in enumerate(rows):
+            at = next((k for k, n in enumerate(names) if normal(bare_name(n)) in _TIME_NAMES), None)
+            if at is not None and _is_serial(rows[i + 1 :], at):
+                return delimiter, names[at].strip()
+    return None
+
+
+def _is_serial(rows: Sequence[Sequence[str]], index: int) -> bool:
+    cells = [row[index].strip() for row in rows if index < len(row) and row[index].strip()]
+    return sum(bool(_SERIAL.fullmatch(c)) for c in cells) > len(cells) / 2
+
+
 def _is_bare_digits(sheet: Sheet, index: int) -> bool:
     """Whether the column may be dates such as 20240131, but registers just as well."""
-    return all(c.strip().isdecimal() for c in sheet.column(index) if c.strip())
+    return _share(sheet, index, lambda c: c.strip().isdecimal()) >= 0.9
 
 
 def _is_date_only(sheet: Sheet, index: int, zone: tzinfo) -> bool:
-    options = next((formats_of(c, zone) for c in sheet.column(index) if formats_of(c, zone)), ())
-    return bool(options) and not any("%H" in f or "%I" in f for f in options)
+    found = [formats for c in sheet.column(index) if (formats := formats_of(c, zone))]
+    dates = sum(not any("%H" in f or "%I" in f for f in formats) for formats in found)
+    return dates > len(found) / 2
 
 
 def _bounds(sheet: Sheet, pair: list[int], file: str, zone: tzinfo) -> TimeColumns:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ _DATES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _CLOCKS: tuple[tuple[str, str], ...] = (
     (r"\d{1,2}:\d{2}:\d{2}\.\d{1,9}", "%H:%M:%S.%f"),
+    (r"\d{1,2}:\d{2}:\d{2},\d{1,9}", "%H:%M:%S,%f"),
     (r"\d{1,2}:\d{2}:\d{2}", "%H:%M:%S"),
     (r"\d{1,2}:\d{2}", "%H:%M"),
     (r"\d{1,2}时\d{1,2}分\d{1,2}秒", "%H时%M分%S秒"),
@@ -46,6 +48,7 @@ def is_clock(cell: str) -> bool:
     return bool(_CLOCK_ONLY.fullmatch(cell.strip()))
 
 
+@lru_cache(maxsize=1 << 14)
 def formats_of(cell: str, zone: tzinfo = UTC) -> tuple[str, ...]:
     """Every format this one cell can be read with; several where day and month may be swapped."""
     text = cell.strip()
@@ -100,76 +103,75 @@ class FormatChoice:
     reason: str = ""
 
 
-def swapped(formats: Sequence[str]) -> tuple[str, ...]:
-    """The same formats with day and month in the other order."""
-    return tuple(_swap(f) for f in formats)
+_CLEAR = 2
+"""An order of day, month and year is believed if so many times more cells need it than need another."""
+_ODD_SHARE = 0.05
+"""Cells of undecided order that are fewer than this share are odd ones among better times: left out."""
 
-
-def _swap(text: str) -> str:
-    if re.match(r"%m.%d.%[Yy]", text):
-        return "%d" + text[2] + "%m" + text[5:]
-    if re.match(r"%d.%m.%[Yy]", text):
-        return "%m" + text[2] + "%d" + text[5:]
-    return text
+_Votes = Mapping[tuple[str, ...], int]
 
 
 def choose_formats(cells: Sequence[str], zone: tzinfo = UTC) -> FormatChoice | None:
-    """The formats with which every one of these cells reads, by the whole of them.
+    """The formats by which most of these cells read; None if one of them is no time.
 
-    Day-first and month-first are told apart by a cell that only fits one; failing that, by which of
-    them runs on without a break. If both would do, both are returned.
+    Orders of day, month and year are told apart by the cells that fit only one, by majority: a single
+    cell typed the other way round is refused later and does not turn all others. Failing that, by which
+    order runs on without a break. If two would do, both are returned.
     """
-    found = _covering(cells, zone)
-    if not found:
+    votes = Counter(formats_of(cell, zone) for cell in cells)
+    if not cells or () in votes:
         return None
-    other = swapped(found)
-    if other == found:
-        return FormatChoice(found)
-    if not _reads_all(cells, other, zone):
-        return FormatChoice(found)
-    if not _reads_all(cells, found, zone):
-        return FormatChoice(other)
-    return _by_continuity(cells, found, other)
+    left = _unbeaten(votes)
+    found = [_covering(votes, order) for order in left or [""]]
+    if len(found) == 1:
+        return FormatChoice(found[0])
+    open_cells = sum(n for options, n in votes.items() if _orders(options))
+    if open_cells < _ODD_SHARE * len(cells):
+        return FormatChoice(_covering(votes, ""))
+    return _by_continuity(cells, found[0], found[1], zone)
 
 
-def _covering(cells: Sequence[str], zone: tzinfo) -> tuple[str, ...]:
-    """Formats, most common first, that together read all cells; empty if some cell is no time."""
-    votes: dict[tuple[str, ...], int] = {}
-    for cell in cells:
-        options = formats_of(cell, zone)
-        if not options:
-            return ()
-        votes[options] = votes.get(options, 0) + 1
-    possible = [o for options in votes for o in options]
-    ranked = sorted(
-        set(possible), key=lambda f: (-sum(n for o, n in votes.items() if f in o), possible.index(f))
-    )
-    chosen: list[str] = []
-    for options in sorted(votes, key=len):
-        if not set(options) & set(chosen):
-            chosen.append(next(f for f in ranked if f in options))
-    return _same_order(chosen)
+def _order(text: str) -> str:
+    """Which of day, month and year comes first in an all-numeric date; "" where it cannot be mistaken."""
+    match = re.match(r"%([dmy]).%[dm].%[dyY]", text)
+    return match[1] if match else ""
 
 
-def _same_order(formats: Sequence[str]) -> tuple[str, ...]:
-    """All numeric day/month formats put in the order of the first: one source does not mix them."""
-    first = next((f for f in formats if _swap(f) != f), None)
-    if first is None:
-        return tuple(formats)
-    day_first = first.startswith("%d")
-    return tuple(
-        dict.fromkeys(_swap(f) if _swap(f) != f and f.startswith("%d") != day_first else f for f in formats)
-    )
+def _orders(options: Sequence[str]) -> set[str]:
+    return {order for f in options if (order := _order(f))}
 
 
-def _reads_all(cells: Sequence[str], formats: Sequence[str], zone: tzinfo) -> bool:
-    parsed = parse_times(pa.array(cells, pa.string()), [time_format(f) for f in formats], zone)
-    return bool(parsed.ok.all())
+def _unbeaten(votes: _Votes) -> list[str]:
+    """Orders that no other one clearly outdoes, those that read most cells first."""
+
+    def only(one: str, other: str) -> int:
+        return sum(n for o, n in votes.items() if one in _orders(o) and other not in _orders(o))
+
+    seen = {order for options in votes for order in _orders(options)}
+    left = [
+        one
+        for one in seen
+        if not any((mine := only(other, one)) and mine >= _CLEAR * only(one, other) for other in seen - {one})
+    ]
+    reads = {one: sum(n for o, n in votes.items() if one in _orders(o)) for one in left}
+    return sorted(left, key=lambda one: (-reads[one], "mdy".index(one)))
 
 
-def _by_continuity(cells: Sequence[str], found: tuple[str, ...], other: tuple[str, ...]) -> FormatChoice:
+def _covering(votes: _Votes, order: str) -> tuple[str, ...]:
+    """Formats, most common first, that read all cells of one order and those that cannot be mistaken."""
+    allowed = {o: tuple(f for f in o if _order(f) in ("", order)) for o in votes}
+    counts: Counter[str] = Counter()
+    for options, n in votes.items():
+        counts.update(dict.fromkeys(allowed[options], n))
+    return tuple(f for f, _ in counts.most_common())
+
+
+def _by_continuity(
+    cells: Sequence[str], found: tuple[str, ...], other: tuple[str, ...], zone: tzinfo
+) -> FormatChoice:
     def breaks(formats: tuple[str, ...]) -> tuple[int, int]:
-        us = parse_times(pa.array(cells, pa.string()), [time_format(f) for f in formats]).us
+        got = parse_times(pa.array(cells, pa.string()), [time_format(f) for f in formats], zone)
+        us = got.us[got.ok]
         days = np.diff(us // DAY_US)
         turns = min(
             int((np.diff(us) < -3 * 3600 * SECOND_US).sum()), int((np.diff(us) > 3 * 3600 * SECOND_US).sum())

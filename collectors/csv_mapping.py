@@ -14,7 +14,7 @@ Every key is optional; what is absent is detected where that is safe, and asked 
     header: 1                      # rows of column names (0: columns are called "1", "2", ...)
     time:
       column: Timestamp            # or columns: [Date, Time], or start: and end:, or range: (A to B)
-      format: "%Y/%m/%d %H:%M:%S"  # strptime directives, or epoch_s, epoch_ms, excel; may be a list
+      format: "%Y/%m/%d %H:%M:%S"  # strptime directives, or epoch_s (_ms, _us, _ns), excel; may be a list
       zone: Asia/Taipei            # or UTC, or +08:00; default: the site's
       offset: {column: UTC Offset (minutes), unit: minutes}
       stamp: start                 # which end of the interval the time names; default: the point's

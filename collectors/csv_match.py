@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS, canonical_unit
+from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS
 from app.domain.site import Meter, Point, Site, Stamp
 from app.errors import FileNotUnderstood
 from collectors.csv_dialect import bare_name, normal, unit_in
@@ -207,14 +207,6 @@ def spoken(interval: Interval) -> str:
     if interval.months or interval.days:
         return f"{interval.months}mo" if interval.months else f"{interval.days}d"
     return PREVIOUS if interval.from_previous else interval_text(interval.seconds)
-
-
-def known_unit(text: str | None) -> str | None:
-    """A unit column's text in the house's spelling, or None if it is no known unit."""
-    try:
-        return canonical_unit(text) if text and text.strip() else None
-    except KeyError:
-        return None
 
 
 def may_fill(named: Named, point: Point) -> bool:

@@ -19,8 +19,7 @@ from app.domain.site import Site
 from app.errors import FileNotUnderstood
 from collectors.csv_batch import Batcher, ParsedBatch
 from collectors.csv_mapping import Mapping
-from collectors.csv_match import known_unit
-from collectors.csv_number import NUMBER, NumberStyle, parse_number
+from collectors.csv_number import NUMBER, NumberStyle, known_unit, parse_number
 from collectors.csv_plan import Understanding
 from collectors.csv_rows import Reject, split_record
 from collectors.csv_source import blocks, open_source

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +35,9 @@ _NOTHING = re.compile(
 
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _PLAIN_NUMBER = re.compile(_PLAIN)
-_WITH_UNIT = re.compile(r"([+-]?[\d.,' \u00a0]*\d)\s*([^\d\s{}]*)\s*(?:\{ok\})?")
+GAPS = " \u00a0\u202f"
+"""Blanks that group thousands, or stand between number and unit."""
+_WITH_UNIT = re.compile(r"([+\-−(]*[\d.,'’ \u00a0\u202f]*\d[).,]*)\s*([^\d\s{}).,]*[²³23]?)\s*(?:\{ok\})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +109,34 @@ def parse_number(text: str, style: NumberStyle) -> tuple[float, int]:
     plain = _without_marks(text, style)
     if plain is None:
         bare = _WITH_UNIT.fullmatch(text)
-        plain = _without_marks(bare[1].strip(), style) if bare and _is_unit(bare[2], style.unit) else None
+        is_fitting = bare is not None and (not bare[2] or known_unit(bare[2]) == style.unit)
+        plain = _without_marks(bare[1].strip(), style) if bare and is_fitting else None
     if plain is None or not math.isfinite(float(plain)):
         return math.nan, BAD
     return float(plain), NUMBER
 
 
-def _is_unit(text: str, wanted: str) -> bool:
+def known_unit(text: str | None) -> str | None:
+    """A unit in the house's spelling, or None if the text is none that is known."""
     try:
-        return not text or canonical_unit(text) == wanted
+        return canonical_unit(text) if text and text.strip() else None
     except KeyError:
-        return False
+        return None
+
+
+_WRAPPED = re.compile(r'="([^"]*)"|\(([^()+-]*)\)|(?:−|(?=.*[-−]$))([^-−]*)[-−]?')
+"""``="1234"`` of spreadsheets; (12.5), 12.5- and a typographic minus of accountants."""
 
 
 def _without_marks(text: str, style: NumberStyle) -> str | None:
     """The number in Python's spelling, or None if its marks are not those of the style."""
-    groups = "(?:[ \u00a0\u202f'’]" + (f"|{re.escape(style.thousands)}" if style.thousands else "") + ")"
+    wrapped = _WRAPPED.fullmatch(text)
+    if wrapped:
+        negative = next((t for t in wrapped.groups()[1:] if t), None)
+        text = wrapped[1] or f"-{(negative or '').strip()}"
+    groups = f"(?:[{GAPS}'’]" + (f"|{re.escape(style.thousands)}" if style.thousands else "") + ")"
     decimal = re.escape(style.decimal)
-    if re.fullmatch(rf"[+-]?\d{{1,3}}(?:{groups}\d{{3}})+(?:{decimal}\d*)?", text):
+    if re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}(?:{groups}\d{{3}})+(?:{decimal}\d*)?", text):
         text = re.sub(groups, "", text)
     if style.decimal != ".":
         text = text.replace(".", "x").replace(style.decimal, ".")
@@ -137,51 +148,30 @@ def is_no_value(text: str) -> bool:
     return not text.strip() or bool(_NOTHING.fullmatch(text.strip()))
 
 
+_BARE = re.compile(
+    rf"""\(?[+\-−]?(?=[\d.,])[\d.,'’{GAPS}]*\d[\d.,]*(?:[eE][+-]?\d+)?[-−]?\)?|="[+-]?[\d.,]*\d[\d.,]*\""""
+)
+
+
 def looks_like_number(text: str) -> bool:
     """Whether the text is a number under some choice of marks."""
-    return bool(re.fullmatch(r"[+-]?[\d.,' \u00a0]*\d[\d.,]*(?:[eE][+-]?\d+)?", text.strip()))
+    return bool(_BARE.fullmatch(text.strip()))
 
 
-@dataclass(frozen=True, slots=True)
-class MarkChoice:
-    """Decimal and thousands mark of a file; `rival` is the mark whose meaning stays open."""
-
-    decimal: str
-    thousands: str
-    example: str = ""
-
-
-def choose_marks(cells: Iterable[str], delimiter: str) -> MarkChoice:
-    """The marks under which all numbers among the cells make sense.
-
-    ``example`` holds a cell if both readings (``1,234`` as 1234 or as 1.234) remain possible; the
-    caller then has to ask.
-    """
-    marked = [c.strip() for c in cells if re.search(r"\d[.,]|[.,]\d", c) and looks_like_number(c)]
-    comma, dot = _evidence(marked, ","), _evidence(marked, ".")
-    if comma is True or (comma is None and dot is False):
-        return MarkChoice(",", "." if any("." in c for c in marked) else "")
-    if any("," in c for c in marked):
-        is_open = comma is None and dot is not True
-        example = next(c for c in marked if "," in c)
-        return MarkChoice(".", ",", example if is_open else "")
-    if dot is False:
-        return MarkChoice(",", ".")
-    if dot is None and delimiter == ";" and any("." in c for c in marked):
-        return MarkChoice(".", "", next(c for c in marked if "." in c))
-    return MarkChoice(".", "")
+def looks_measured(text: str) -> bool:
+    """Whether the text is a number under some choice of marks, or one with its unit behind it."""
+    if looks_like_number(text):
+        return True
+    bare = _WITH_UNIT.fullmatch(text.strip())
+    return bool(bare and (not bare[2] or known_unit(bare[2])) and looks_like_number(bare[1]))
 
 
-def _evidence(cells: Sequence[str], mark: str) -> bool | None:
-    """True: the mark can only be decimal; False: it can only group; None: nothing tells."""
-    other = "." if mark == "," else ","
-    verdict: bool | None = None
-    for cell in cells:
-        body = re.sub(r"[eE][+-]?\d+$", "", cell.lstrip("+-"))
-        if mark not in body:
-            continue
-        if body.count(mark) > 1 or (other in body and body.rfind(other) > body.rfind(mark)):
-            return False
-        if other in body or not re.fullmatch(rf"[1-9]\d{{0,2}}\{mark}\d{{3}}", body):
-            verdict = True
-    return verdict
+def why_no_number(text: str, style: NumberStyle) -> str:
+    """Why a cell that is no number in this style was refused; for people."""
+    if not looks_measured(text):
+        return "not a number"
+    marks = f"decimal mark {style.decimal!r}, " + (
+        f"thousands mark {style.thousands!r}" if style.thousands else "no thousands mark"
+    )
+    behind = "" if looks_like_number(text) or not style.unit else f", in {style.unit}"
+    return f"not a number as this file writes them ({marks}{behind})"

@@ -10,7 +10,8 @@ for the interval kinds. The way of a file::
     csv_formats     which time format; csv_order: which way the rows go and how far apart
     csv_columns     what the columns beside the time are; csv_match: which point each fills
     csv_understand  all of that together -> csv_plan.Understanding, csv_saved: as a mapping
-    csv_time        cells to times; csv_zone: local time to UTC; csv_number: cells to numbers
+    csv_time        cells to times; csv_zone: local time to UTC; csv_number: cells to numbers;
+                    csv_marks: which mark is the decimal one
     csv_batch       the last checks, and the batch
 
 To add a format that is no table of cells, write a module like ``csv_nem`` (streams of readings) or
@@ -34,9 +35,8 @@ from collectors.csv_batch import Batcher, Bulk, ParsedBatch
 from collectors.csv_dialect import time_texts
 from collectors.csv_espi import read_espi
 from collectors.csv_json import table_blocks
-from collectors.csv_match import known_unit
 from collectors.csv_nem import read_nem
-from collectors.csv_number import BAD, MISSING, NUMBER, NumberStyle, parse_numbers
+from collectors.csv_number import BAD, MISSING, NUMBER, NumberStyle, known_unit, parse_numbers, why_no_number
 from collectors.csv_plan import DESCENDING, MIXED, ColumnPlan, Understanding
 from collectors.csv_rows import Cells, Reject, RowParser
 from collectors.csv_source import BLOCK_BYTES, Block
@@ -339,7 +339,8 @@ class _TableReader:
             self._batcher.count_missing(column.name, int(((state == MISSING) & ok).sum()))
             for row in np.flatnonzero((state == BAD) & ok).tolist():
                 text = texts[row].as_py()
-                rejects.append(Reject(int(cells.line[row]), column.name, "not a number", text[:200]))
+                reason = why_no_number(text, column.numbers)
+                rejects.append(Reject(int(cells.line[row]), column.name, reason, text[:200]))
         return values
 
     def _valid_s(self, cells: Cells, times: _RowTimes, rejects: list[Reject]) -> npt.NDArray[np.float64]:

@@ -197,7 +197,7 @@ def _opens_cell(line: bytes, delimiter: str) -> bool:
 def split_record(data: bytes, line: int, delimiter: str) -> tuple[int, list[str], Reject | None]:
     """The cells of one record, or why there are none."""
     try:
-        text = data.decode("utf-8").removesuffix("\r")
+        text = data.decode("utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
         shown = data.decode("utf-8", "replace")
         return line, [], Reject(line, "", f"bytes that are not of the encoding at {error.start}", shown[:200])

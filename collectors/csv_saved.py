@@ -60,7 +60,7 @@ def full_mapping(
             "encoding": encoding,
             "delimiter": found.sheet.delimiter,
             "decimal": found.marks.decimal,
-            "thousands": found.marks.thousands or None,
+            "thousands": found.marks.thousands,
             "layout": found.layout,
             "skip": found.sheet.skip,
             "header": found.sheet.header_rows,

@@ -270,6 +270,8 @@ def _by_script(path: Path, sample: bytes, whole: bool) -> str:
     valid = [e for e in ("gb18030", "big5", "cp1252") if _decodes(odd, e, whole=True)]
     likely = [e for e in valid if _is_likely(odd, e)]
     found = likely if likely else [e for e in valid if e != "cp1252"] or valid
+    if len(found) > 1:
+        found = [e for e in found if _speaks_of_meters(odd.decode(e))] or found
     if len(found) == 1:
         return found[0]
     line = next(i for i, text in enumerate(sample.splitlines(), 1) if not text.isascii())
@@ -300,10 +302,28 @@ def _is_common_big5(lead: int, trail: int) -> bool:
     return 0xA1 <= lead <= 0xC6 and not (lead == 0xC6 and trail > 0x7E)
 
 
+_METER_WORDS = set(
+    "时间日期年月日时分秒电能功率度量压流温湿总合计数据点测设备机房冷却照明配站表号名称值单位用峰谷平有无进线柜主空调"
+    "時間電壓總計數據點測設備機溫濕號稱單進線櫃調開結束起止始終小均最大最小状态狀態读讀记錄录"
+)
+
+
+def _speaks_of_meters(text: str) -> bool:
+    """Whether most of the Chinese characters are those of meters, times and tables."""
+    characters = [c for c in text if not c.isascii() and c.isalpha()]
+    return bool(characters) and sum(c in _METER_WORDS for c in characters) > len(characters) / 2
+
+
 _WESTERN_SIGNS = set("°²³µ€·±§–’‘“”\u00a0£")
 
 
+_BETWEEN_DIGITS = re.compile(r"\d[^\W\d_a-zA-Z]{2,}\d")
+"""``2024Äê01``: no word of any Western language; ``2024年01`` in Chinese."""
+
+
 def _is_western(text: str) -> bool:
+    if _BETWEEN_DIGITS.search(text):
+        return False
     run = 0
     for character in text:
         run = 0 if character.isascii() else run + 1

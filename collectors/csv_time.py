@@ -1,9 +1,9 @@
 """Times as exports write them: one format, a whole column at once.
 
 A format is a text with strptime directives (``%Y %y %m %d %b %H %I %p %M %S %f %z %Z``) that forgives
-missing leading zeros, or one of ``epoch_s``, ``epoch_ms``, ``excel``. Whole columns are parsed at
-once: the digits of all cells are cut into fields with NumPy; cells that are not plain digits and
-separators are parsed one by one, each distinct text once.
+missing leading zeros, or one of ``epoch_s`` (``_ms``, ``_us``, ``_ns``), ``excel``. Whole columns are
+parsed at once: the digits of all cells are cut into fields with NumPy; cells that are not plain digits
+and separators are parsed one by one, each distinct text once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,13 @@ _DIRECTIVES = {
     "Z": r"(?P<Z>[A-Z]{2,5})",
 }
 _NUMERIC = set("YymdHIMSf")
-EPOCHS_US = {"epoch_s": 1_000_000.0, "epoch_ms": 1_000.0, "excel": float(DAY_US)}
+EPOCHS_US = {
+    "epoch_s": 1_000_000.0,
+    "epoch_ms": 1_000.0,
+    "epoch_us": 1.0,
+    "epoch_ns": 0.001,
+    "excel": float(DAY_US),
+}
 _EXCEL_ZERO_US = -25_569 * DAY_US
 
 
@@ -149,14 +155,24 @@ def _parse_one(cells: Any, fmt: TimeFormat, zone: tzinfo) -> Times:
 
 
 def _parse_epoch(cells: Any, name: str) -> Times:
-    trimmed = pc.utf8_trim_whitespace(cells)
-    good = pc.match_substring_regex(trimmed, r"^\d{1,17}(\.\d+)?$")
+    trimmed = pc.replace_substring(pc.utf8_trim_whitespace(cells), ",", ".")
+    good = pc.match_substring_regex(trimmed, r"^\d{1,20}(\.\d+)?$")
     numbers = pc.cast(pc.if_else(good, trimmed, "0"), pa.float64()).to_numpy(zero_copy_only=False)
     us = numbers * EPOCHS_US[name] + (_EXCEL_ZERO_US if name == "excel" else 0)
     ok = good.to_numpy(zero_copy_only=False) & (us < 2.5e17)
-    local = np.round(np.where(ok, us, 0) / 1000).astype(np.int64) * 1000
+    step_us = _step_us(trimmed) if name == "excel" else np.full(len(cells), 1000)
+    local = np.round(np.where(ok, us, 0) / step_us).astype(np.int64) * step_us
     offset = np.full(len(cells), NO_OFFSET if name == "excel" else 0, np.int64)
     return Times(local, offset, ok)
+
+
+def _step_us(days: Any) -> Int64s:
+    """What the decimals of a day number can resolve: a minute, a second or a millisecond. [us]"""
+    decimals = pc.utf8_length(pc.replace_substring_regex(days, r"^\d*\.?", ""))
+    found: Int64s = np.choose(
+        np.digitize(decimals.to_numpy(zero_copy_only=False), [5, 8]), [60 * SECOND_US, SECOND_US, 1000]
+    ).astype(np.int64)
+    return found
 
 
 # --- whole columns of digits and separators ------------------------------------------------------
@@ -322,6 +338,7 @@ def _parse_distinct(cells: Any, fmt: TimeFormat, zone: tzinfo) -> Times:
     return Times(got.us[codes], got.offset_us[codes], got.ok[codes])
 
 
+@lru_cache(maxsize=1 << 14)
 def parse_text(text: str, fmt: TimeFormat, zone: tzinfo = UTC) -> tuple[int, int | None] | None:
     """(local microseconds, offset in microseconds or None) of one cell, or None if it does not fit."""
     if fmt.text in EPOCHS_US:

@@ -27,15 +27,17 @@ from collectors.csv_dialect import (
     Sheet,
     TimeColumns,
     column_index,
+    epoch_format,
     find_sheet,
     find_time,
     is_epoch,
     normal,
+    serial_column,
     time_texts,
     unit_in,
 )
 from collectors.csv_espi import is_espi, understand_espi
-from collectors.csv_formats import choose_formats, formats_of, swapped
+from collectors.csv_formats import FormatChoice, choose_formats, formats_of
 from collectors.csv_json import is_json, table_blocks
 from collectors.csv_mapping import (
     VALID_UNITS_S,
@@ -47,9 +49,10 @@ from collectors.csv_mapping import (
     OffsetColumn,
     ValidMapping,
 )
-from collectors.csv_match import Named, known_unit, may_fill
+from collectors.csv_marks import MarkChoice, MarkVotes, choose_marks, count_marks, may_have_marks
+from collectors.csv_match import Named, may_fill
 from collectors.csv_nem import is_nem, understand_nem
-from collectors.csv_number import NumberStyle, choose_marks
+from collectors.csv_number import NumberStyle, known_unit
 from collectors.csv_order import find_order, regular_step, time_cells
 from collectors.csv_plan import ColumnPlan, SidePlan, TimePlan, Understanding
 from collectors.csv_rows import RowParser
@@ -60,6 +63,7 @@ from collectors.csv_zone import zone_of
 
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_CELLS = 300
+_SAMPLE_MARKS = 2000
 _MOST_DAYS = 5000
 _DAY_CHARACTERS = 8
 """The first characters of a time, enough to tell its day from other days of the same format."""
@@ -142,14 +146,31 @@ class _Table:
         """Everything but the points, and what was assumed."""
         file = str(self.path)
         zone = zone_of(self.mapping.time.zone) if self.mapping.time.zone else self.site.zone
-        sheet = find_sheet(self._sample(), self.mapping, file=file, zone=zone)
+        sheet, more = self._sheet(zone)
         where = find_time(sheet, self.mapping, file=file, zone=zone)
         time, notes = self._time_plan(sheet, where, zone)
         long = self._long(sheet, where)
         layout = self.layout or ("long" if long else "wide")
         valid, status, marks = self._valid(sheet), self._status(sheet), self._marks(sheet, where)
         offset = self._offset_column(sheet)
-        return Findings(layout, sheet, where, time, long, valid, status, marks, offset), notes
+        return Findings(layout, sheet, where, time, long, valid, status, marks, offset), [*more, *notes]
+
+    def _sheet(self, zone: tzinfo) -> tuple[Sheet, list[str]]:
+        """The table in the file; its times may be a spreadsheet's day numbers, which only a name tells."""
+        text, file = self._sample(), str(self.path)
+        try:
+            return find_sheet(text, self.mapping, file=file, zone=zone), []
+        except FileNotUnderstood:
+            found = None if self.mapping.time.format else serial_column(text, self.mapping)
+            if found is None:
+                raise
+        delimiter, name = found
+        time = self.mapping.time.model_copy(update={"format": ("excel",)})
+        if not time.is_placed:
+            time = time.model_copy(update={"column": name})
+        self.mapping = self.mapping.model_copy(update={"time": time, "delimiter": delimiter})
+        note = f"{name}: its numbers are taken for a spreadsheet's days since 1899-12-30, in local time"
+        return find_sheet(text, self.mapping, file=file, zone=zone), [note]
 
     def _sample(self) -> str:
         block = next(table_blocks(self.path, self.encoding, self.layout, _SAMPLE_BYTES), None)
@@ -164,7 +185,7 @@ class _Table:
         if told.format:
             formats: tuple[str, ...] = told.format
         elif where.place == "single" and cells and sum(map(is_epoch, cells)) > len(cells) / 2:
-            formats = ("epoch_ms" if len(cells[0].strip().split(".")[0]) >= 12 else "epoch_s",)
+            formats = (epoch_format(cells),)
         else:
             formats, notes = self._found_formats(sheet, where, cells, zone)
         offset_column = self._offset_column(sheet)
@@ -206,7 +227,7 @@ class _Table:
                 column=sheet.names[where.columns[0]],
             )
         if choice.rivals:
-            choice = choose_formats(self._deciding(sheet, where, choice.formats, good), zone) or choice
+            choice = choose_formats(self._deciding(sheet, where, choice, good), zone) or choice
         if choice.rivals:
             raise self._ask_order(sheet, where, choice.formats, choice.rivals, good)
         notes = [f"times read as {' or '.join(choice.formats)}: {choice.reason}"] if choice.reason else []
@@ -236,11 +257,9 @@ class _Table:
             column=sheet.names[where.columns[0]],
         )
 
-    def _deciding(
-        self, sheet: Sheet, where: TimeColumns, formats: tuple[str, ...], good: list[str]
-    ) -> list[str]:
+    def _deciding(self, sheet: Sheet, where: TimeColumns, choice: FormatChoice, good: list[str]) -> list[str]:
         """The sample's times and one of each further day, up to the first that only reads one way."""
-        rivals = [[time_format(f) for f in fs] for fs in (formats, swapped(formats))]
+        rivals = [[time_format(f) for f in fs] for fs in (choice.formats, choice.rivals)]
         seen = {c.strip()[:_DAY_CHARACTERS] for c in good}
         for cells in self._time_columns(sheet, where):
             keys = pc.utf8_slice_codeunits(cells, 0, _DAY_CHARACTERS).to_numpy(zero_copy_only=False)
@@ -289,22 +308,41 @@ class _Table:
             other = {",": ".", ".": ","}[told.decimal]
             thousands = told.thousands if told.thousands is not None else other
             return NumberStyle(told.decimal, thousands.strip(" '"), frozenset(told.no_value))
-        cells = [c for i in range(sheet.width) if i not in where.columns for c in sheet.column(i)[:2000]]
-        choice = choose_marks(cells, sheet.delimiter)
-        if choice.example:
-            one = choice.example
-            as_decimal = one.replace(",", ".")
-            as_group = one.replace(",", "").replace(".", "")
-            mark = "," if "," in one else "."
-            choices = [(f"'{mark}'", as_decimal), ("'.'" if mark == "," else "','", as_group)]
-            raise Ambiguous(
-                f"numbers such as {one!r} can be read in two ways",
-                "decimal",
-                choices,
-                file=str(self.path),
-                line=sheet.first_line,
-            )
+        choice = self._mark_choice(sheet, where)
+        if choice.examples:
+            raise self._ask_marks(sheet, choice)
         return NumberStyle(choice.decimal, choice.thousands, frozenset(told.no_value))
+
+    def _mark_choice(self, sheet: Sheet, where: TimeColumns) -> MarkChoice:
+        """The marks by the sample's numbers; where those leave it open, by the file's, block by block."""
+        beside = [i for i in range(sheet.width) if i not in where.columns and may_have_values(sheet, i)]
+        votes = MarkVotes()
+        for i in beside:
+            votes += count_marks(pa.array(sheet.column(i)[:_SAMPLE_MARKS], pa.string()))
+        choice = choose_marks(votes, sheet.delimiter)
+        if votes.has_marks and not choice.examples:
+            return choice
+        parser = RowParser(sheet.delimiter, sheet.width, sheet.full_width, beside)
+        for block in table_blocks(self.path, self.encoding, self.layout):
+            if votes.has_marks or may_have_marks(block.data, sheet.delimiter):
+                cells, _, _ = parser.parse(block)
+                for column in cells.columns.values():
+                    votes += count_marks(column)
+                choice = choose_marks(votes, sheet.delimiter)
+            if votes.has_marks and not choice.examples:
+                break
+        return choice
+
+    def _ask_marks(self, sheet: Sheet, choice: MarkChoice) -> Ambiguous:
+        one, other = choice.examples[0], {",": ".", ".": ","}
+        mark = "," if "," in one else "."
+        readings = {mark: one.replace(",", "."), other[mark]: one.replace(",", "").replace(".", "")}
+        problem = f"numbers such as {one!r} can be read in two ways"
+        if len(choice.examples) > 1:
+            readings = {",": choice.examples[0], ".": choice.examples[1]}
+            problem = "some numbers have a decimal comma, others a decimal point"
+        choices = [(f"'{m}'", shown) for m, shown in readings.items()]
+        return Ambiguous(problem, "decimal", choices, file=str(self.path), line=sheet.first_line)
 
     # --- points ---
 
@@ -323,7 +361,9 @@ class _Table:
         sheet, long = found.sheet, found.long
         if long is None:
             columns = [Named(i, n) for i, n in enumerate(sheet.names) if i not in found.beside]
-            return [_as_mapped(n, sheet, self.mapping) for n in columns if may_have_values(sheet, n.index)]
+            ids = {normal(p.id) for p in self.site.points()}
+            filled = [n for n in columns if may_have_values(sheet, n.index) or normal(n.name) in ids]
+            return [_as_mapped(n, sheet, self.mapping) for n in filled]
         units: dict[str, str] = {}
         if long.unit is not None:
             pairs = list(zip(sheet.column(long.point), sheet.column(long.unit), strict=False))

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from collectors.csv_marks import MarkChoice, choose_marks, count_marks
 from collectors.csv_number import (
     BAD,
     MISSING,
     NUMBER,
-    MarkChoice,
     NumberStyle,
-    choose_marks,
     parse_number,
     parse_numbers,
 )
@@ -40,6 +39,14 @@ COMMA = NumberStyle(",", ".")
         ("110.5 kWh {ok}", NumberStyle(unit="kwh"), 110.5),
         ("21.5°C", NumberStyle(unit="c"), 21.5),
         ("１２", NumberStyle(), 12.0),
+        ("(12.5)", NumberStyle(), -12.5),
+        ("(1.234,5)", COMMA, -1234.5),
+        ("12.5-", NumberStyle(), -12.5),
+        ("−12.5", NumberStyle(), -12.5),
+        ("(2.5) kWh", NumberStyle(unit="kwh"), -2.5),
+        ('="1234.5"', NumberStyle(), 1234.5),
+        ("1’234.5", NumberStyle(), 1234.5),
+        ("45,2 %", NumberStyle(",", ".", unit="percent"), 45.2),
     ],
 )
 def test_numbers(text: str, style: NumberStyle, value: float) -> None:
@@ -76,6 +83,11 @@ def test_nothing_was_measured(text: str) -> None:
         ("1.5", NumberStyle(",")),
         ("1.5 MWh", NumberStyle(unit="kwh")),
         ("0x10", NumberStyle()),
+        ("0,123", NumberStyle(".", ",")),
+        ("--5", NumberStyle()),
+        ("(-5)", NumberStyle()),
+        ("()", NumberStyle()),
+        ("1,23,456.5", NumberStyle(".", ",")),
         ("1_000", NumberStyle()),
         ("=1+1", NumberStyle()),
         ("' OR 1=1--", NumberStyle()),
@@ -97,20 +109,30 @@ def test_a_declared_text_counts_as_nothing_measured() -> None:
 @pytest.mark.parametrize(
     ("cells", "delimiter", "choice"),
     [
-        (["1.5", "2"], ",", MarkChoice(".", "")),
-        (["1,5", "2"], ";", MarkChoice(",", "")),
+        (["1.5", "2"], ",", MarkChoice(".", ",")),
+        (["1,5", "2"], ";", MarkChoice(",", ".")),
         (["1.234,5"], ";", MarkChoice(",", ".")),
         (["1,234.5"], ",", MarkChoice(".", ",")),
         (["1,234,567"], ",", MarkChoice(".", ",")),
         (["1.234.567"], ";", MarkChoice(",", ".")),
-        (["1,234", "0,5"], ";", MarkChoice(",", "")),
+        (["1,234", "0,5"], ";", MarkChoice(",", ".")),
         (["1,234", "5.5"], ",", MarkChoice(".", ",")),
-        (["1,234"], ",", MarkChoice(".", ",", "1,234")),
-        (["1.234", "999"], ";", MarkChoice(".", "", "1.234")),
-        (["1.234", "0.999"], ";", MarkChoice(".", "")),
-        (["761.569", "737.201"], ",", MarkChoice(".", "")),
-        (["1e5", "abc", "12:30"], ",", MarkChoice(".", "")),
+        (["1,234"], ",", MarkChoice(".", ",", ("1,234",))),
+        (["1.234", "999"], ";", MarkChoice(".", ",", ("1.234",))),
+        (["1.234", "0.999"], ";", MarkChoice(".", ",")),
+        (["761.569", "737.201"], ",", MarkChoice(".", ",")),
+        (["1e5", "abc", "12:30"], ",", MarkChoice(".", ",")),
+        (["12,5 kWh", "(0,5)", "45,2%"], ";", MarkChoice(",", ".")),
+        # one odd cell turns nothing
+        ([*["1.5"] * 4, "1,5", "1.2.3", "1..5"], ";", MarkChoice(".", ",")),
+        ([*["1,5"] * 4, "1.5", "1,2,3", "1.2.3"], ";", MarkChoice(",", ".")),
+        ([*["1.234"] * 60, "1,5"], "\t", MarkChoice(".", ",", ("1.234",))),
+        # nor does it bring in a thousands mark that large numbers do without
+        ([*["1234.5"] * 9, "1,234,567"], ";", MarkChoice(".", "")),
+        # files that contradict themselves are asked about
+        (["1.5", "2,5"], ";", MarkChoice(".", ",", ("2,5", "1.5"))),
+        ([*["761.569"] * 9, "7,5"], "\t", MarkChoice(".", ",", ("761.569",))),
     ],
 )
 def test_marks(cells: list[str], delimiter: str, choice: MarkChoice) -> None:
-    assert choose_marks(cells, delimiter) == choice
+    assert choose_marks(count_marks(pa.array(cells)), delimiter) == choice

@@ -1,11 +1,14 @@
 """What runs again and again, and how often: one table.
 
 Jobs are idempotent and take their work from the database, so one that is late, missed or run twice
-does no harm: misfires coalesce, and no job runs beside itself.
+does no harm: misfires coalesce, and no job runs beside itself. When the wall clock is set back, every job
+is timed anew; else none would run until the clock has caught up.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +23,9 @@ from app.errors import StoreUnavailable
 MISFIRE_GRACE_S = 3600
 """A job that could not start in time still does within this. [s]"""
 THREADS = 6
+CLOCK_LOOK_S = 1.0
+CLOCK_STEP_S = 1.0
+"""A wall clock that goes back by more between two looks was set. [s]"""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,10 +42,25 @@ class Job:
     """UTC, for daily jobs."""
 
 
-class Scheduler:
-    """Runs jobs in a few threads until stopped."""
+def _wall_ahead_s() -> float:
+    """How far the wall clock is ahead of one that nobody sets. [s]"""
+    return time.time() - time.monotonic()
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+
+class Scheduler:
+    """Runs jobs in a few threads until stopped.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    wall_ahead_s : callable
+        How far the wall clock is ahead of one that nobody sets. [s]
+    """
+
+    def __init__(self, jobs: Sequence[Job], *, wall_ahead_s: Callable[[], float] = _wall_ahead_s) -> None:
+        self._jobs, self._wall_ahead_s = jobs, wall_ahead_s
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._watch_clock, name="clock", daemon=True)
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(THREADS)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE_S},
@@ -51,11 +72,27 @@ class Scheduler:
     def start(self) -> None:
         """Start the clock."""
         self._scheduler.start()
+        self._watch.start()
 
     def stop(self) -> None:
         """Stop; waits for the jobs that run."""
+        self._ended.set()
+        if self._watch.is_alive():
+            self._watch.join()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
+
+    def _watch_clock(self) -> None:
+        ahead_s = self._wall_ahead_s()
+        while not self._ended.wait(CLOCK_LOOK_S):
+            before_s, ahead_s = ahead_s, self._wall_ahead_s()
+            if before_s - ahead_s > CLOCK_STEP_S:
+                _log.warning("clock went back; jobs are timed anew", by_s=round(before_s - ahead_s))
+                self._time_anew()
+
+    def _time_anew(self) -> None:
+        for job in self._jobs:
+            self._scheduler.reschedule_job(job.name, trigger=_trigger(job))
 
 
 def _trigger(job: Job) -> IntervalTrigger | CronTrigger:

@@ -25,6 +25,7 @@ from app.store.embedded import EmbeddedServer
 from app.store.place import find_place
 from app.store.quarantine import ingest_safely
 from collectors.simulated.fault_proxy import FaultProxy
+from tests.integration.api_helpers import client
 from tests.integration.test_engine import address, through
 from tests.integration.test_readings import batch, everything, ingest, queue
 
@@ -110,6 +111,22 @@ async def test_a_socket_that_goes_silent_within_a_batch_ends_in_an_error_and_not
 
     assert again in [(0, 50, 0), (50, 0, 0)]
     assert len(everything(engine)) == 51
+
+
+# -- the first start ---------------------------------------------------------------------------------
+
+
+def test_before_the_tables_are_made_requests_are_told_to_wait(
+    empty_database_url: str, make_test_engine: MakeEngine
+) -> None:
+    with client(make_test_engine(empty_database_url)) as http:
+        row = {"point": "main.kwh", "at": "2026-03-01T00:00:00Z", "value": 1.0}
+        for answer in (
+            http.get("/api/v1/sites"),
+            http.post("/api/v1/readings", json={"readings": [row]}),
+        ):
+            assert answer.status_code == 503, answer.text
+            assert "no tables yet" in answer.json()["detail"]
 
 
 # -- kill -9 -----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -177,6 +178,20 @@ def test_the_scheduler_runs_and_stops() -> None:
 
 
 # -- evaluation and the worker -----------------------------------------------------------------------
+
+
+def test_jobs_go_on_when_the_clock_is_set_back() -> None:
+    ahead_s, ran = [0.0], threading.Event()
+    scheduler = Scheduler([Job("often", ran.set, 0.05)], wall_ahead_s=lambda: ahead_s[0])
+    scheduler.start()
+    try:
+        until(ran.is_set, name="the first run")
+        scheduler._scheduler.modify_job("often", next_run_time=datetime.now(UTC) + timedelta(hours=12))
+        until(lambda: ran.clear() or not ran.wait(0.2), name="an end of its runs")
+        ahead_s[0] = -43_200.0
+        until(ran.is_set, name="the job again")
+    finally:
+        scheduler.stop()
 
 
 def test_all_windows_are_evaluated(engine: sa.Engine, estate: Estate) -> None:

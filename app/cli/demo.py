@@ -33,6 +33,9 @@ from collectors.simulated.history import Simulation
 HOST = "127.0.0.1"
 NETWORKS = "127.0.0.0/8"
 """What the demo's collectors may reach: its simulated meters are on this machine."""
+LATE_FILES_S = 60.0
+"""Patience with the watched folders."""
+_PAUSE_S = 0.5
 SITE_FILE = Path(collectors.simulated.__file__).parent / "demo_site.yaml"
 
 
@@ -91,6 +94,7 @@ class _World:
         now = demo.now_utc()
         self._past = Past.begun(engine, now)
         self._simulation = Simulation(self._past.anchor)
+        self._late: list[Path] = []
         self._since = demo.fill_gap(engine, self.estate, self._simulation, now) or self._past.anchor
 
     @property
@@ -103,10 +107,15 @@ class _World:
         return SimulatedDevices(self.estate, self._simulation, exports=self._exports, since=self._since)
 
     def load(self, worker: Worker, stop: threading.Event) -> None:
-        """Load what of the history is not in the database yet."""
-        if not self._past.is_loaded(self.estate, self._days):
-            with worker.loading():
+        """Load what of the history is not in the database yet, then put its alarms on record."""
+        is_loaded = self._past.is_loaded(self.estate, self._days)
+        if is_loaded and self._past.has_alarms:
+            return
+        with worker.loading():
+            if not is_loaded:
                 self._load(stop)
+            if not stop.is_set():
+                self._record_alarms(stop)
 
     def _load(self, stop: threading.Event) -> None:
         began = time.monotonic()
@@ -116,7 +125,7 @@ class _World:
             def show_progress(at: Progress) -> None:
                 bar.update(tasks[at.site], completed=at.loaded_days, total=at.total_days)
 
-            demo.load(
+            self._past = demo.load(
                 self._engine,
                 self.estate,
                 self._simulation,
@@ -126,8 +135,20 @@ class _World:
                 is_stopping=stop.is_set,
             )
         if not stop.is_set():
-            demo.deliver_late_files(self._exports, self.estate, self._simulation)
             say(f"history is loaded, in {time.monotonic() - began:.0f} s; the last sums follow in a moment")
+            self._late = demo.deliver_late_files(self._exports, self.estate, self._simulation)
+
+    def _record_alarms(self, stop: threading.Event) -> None:
+        """After the late files have come: what they change must not look like an alarm."""
+        deadline = time.monotonic() + LATE_FILES_S
+        while any(file.exists() for file in self._late) and time.monotonic() < deadline:
+            if stop.wait(_PAUSE_S):
+                return
+        found = demo.record_alarms(
+            self._engine, self.estate, self._past, days=self._days, is_stopping=stop.is_set
+        )
+        if found is not None:
+            say(f"{found} alarms of the history are on record")
 
 
 def _reader_url(engine: Engine, url: str, folder: Path) -> str:

@@ -165,6 +165,32 @@ def feed_loads(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedLoad, ...]:
     )
 
 
+def peak_ratios(site: Site, energy_kwh: pd.DataFrame) -> dict[tuple[str, ...], pd.Series[float]]:
+    """Highest power of the last hour by the usable capacity, for every feed with ratings.
+
+    Parameters
+    ----------
+    energy_kwh : DataFrame of float64, shape (n, points)
+        As for :func:`feed_loads`.
+
+    Returns
+    -------
+    dict of tuple of str to Series of float64, shape (n,)
+        By the meters of the feed; each interval with the three before it. NaN where all four are not known.
+    """
+    power_kw = meter_flows(site, energy_kwh) * INTERVALS_PER_HOUR
+    meters = {meter.id: meter for meter in site.meters}
+    ratios = {}
+    for feed in feeds(site):
+        members = [meters[m] for m in feed.meters]
+        capacity_kw = usable_kw([m.rated_power_kw for m in members], redundancy(members))
+        if math.isfinite(capacity_kw) and any(inflow_points(m) for m in members):
+            total_kw = power_kw.reindex(columns=list(feed.meters)).sum(axis=1, skipna=False)
+            peak_kw = total_kw.rolling(INTERVALS_PER_HOUR, min_periods=1).max()
+            ratios[feed.meters] = peak_kw / capacity_kw
+    return ratios
+
+
 def usable_kw(ratings_kw: Sequence[float], redundancy: str) -> float:
     """Power that a feed can carry and still survive the loss its redundancy is for.
 

@@ -14,7 +14,7 @@ from app.domain.limits import Limit
 from app.domain.period import Period
 from app.domain.pue import boundary
 from app.domain.quantity import Role
-from app.domain.site import Meter, Site
+from app.domain.site import Meter, Point, Site
 
 EXPLAINING = (
     FindingKind.RESET,
@@ -130,7 +130,7 @@ def of_windows(rules: Iterable[Rule], scene: Scene) -> Iterator[Seen]:
     for rule in rules:
         if rule.sites and scene.site.id not in rule.sites:
             continue
-        judge = _OF_WINDOWS.get(rule.indicator)
+        judge = OF_WINDOWS.get(rule.indicator)
         seen = judge(rule, scene) if judge is not None else None
         if seen is not None:
             yield rule, Subject(scene.site.id), seen
@@ -184,12 +184,13 @@ def _coverage(rule: Rule, scene: Scene) -> Observation:
     return Observation(scene.at, figures.coverage_ratio)
 
 
-_OF_WINDOWS = {
+OF_WINDOWS = {
     Indicator.PUE: _pue,
     Indicator.POWER_RATIO_JUMP: _jump,
     Indicator.IT_LOAD_RATIO: _it_load,
     Indicator.COVERAGE_RATIO: _coverage,
 }
+"""Indicators that follow from the windows alone."""
 
 
 def of_feeds(rule: Rule, site: Site, at: datetime, loads: Iterable[FeedLoad]) -> Iterator[Seen]:
@@ -210,15 +211,16 @@ GAUGE_ROLES = {
 
 def of_gauges(rule: Rule, site: Site, at: datetime, means: Mapping[str, float]) -> Iterator[Seen]:
     """Temperature or humidity of every point in a room; outdoor sensors have no room."""
-    role = GAUGE_ROLES[rule.indicator]
-    for meter in site.meters:
-        for point in meter.points if meter.room else ():
-            if point.role is role:
-                value = means.get(point.id)
-                seen = Observation(
-                    at, value, reason="" if value is not None else "no reading in the last 2 h"
-                )
-                yield rule, Subject(site.id, point.id), seen
+    for point in gauge_points(site, rule.indicator):
+        value = means.get(point.id)
+        seen = Observation(at, value, reason="" if value is not None else "no reading in the last 2 h")
+        yield rule, Subject(site.id, point.id), seen
+
+
+def gauge_points(site: Site, indicator: Indicator) -> list[Point]:
+    """Points of rooms that an indicator is about."""
+    role = GAUGE_ROLES[indicator]
+    return [p for m in site.meters if m.room for p in m.points if p.role is role]
 
 
 def is_polled(meter: Meter) -> bool:

@@ -7,6 +7,7 @@ months are the site's own (92 or 100 intervals when daylight saving changes). Ev
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,13 +25,14 @@ QUARTER_HOUR_US = 900_000_000
 WINDOWS = ("15m", "1h", "24h", "7d", "30d", "mtd", "ytd", "12mo")
 """Rolling and to-date windows, all ending with the last closed quarter-hour."""
 
-_FIXED = {
+FIXED = {
     "15m": timedelta(minutes=15),
     "1h": timedelta(hours=1),
     "24h": timedelta(hours=24),
     "7d": timedelta(days=7),
     "30d": timedelta(days=30),
 }
+"""Windows of a fixed length."""
 
 
 class Step(StrEnum):
@@ -101,8 +103,9 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
 def shift_months(at: datetime, months: int, zone: ZoneInfo) -> datetime:
     """The same local wall time `months` later (or earlier), clipped to the month's last day, in UTC."""
     local = at.astimezone(zone)
-    shifted = pd.Timestamp(local.replace(tzinfo=None)) + pd.DateOffset(months=months)
-    return shifted.to_pydatetime().replace(tzinfo=zone).astimezone(UTC)
+    years, month0 = divmod(local.year * 12 + local.month - 1 + months, 12)
+    day = min(local.day, monthrange(years, month0 + 1)[1])
+    return local.replace(year=years, month=month0 + 1, day=day, fold=0).astimezone(UTC)
 
 
 def month(text: str, zone: ZoneInfo) -> Period:
@@ -148,8 +151,8 @@ def window(name: str, now: datetime, zone: ZoneInfo) -> Period:
         If the name is none of :data:`WINDOWS`.
     """
     end = floor(now)
-    if name in _FIXED:
-        return Period(end - _FIXED[name], end)
+    if name in FIXED:
+        return Period(end - FIXED[name], end)
     if name == "12mo":
         return Period(shift_months(end, -12, zone), end)
     if name in ("mtd", "ytd"):

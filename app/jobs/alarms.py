@@ -35,6 +35,7 @@ from app.jobs.announce import Announcer
 from app.store import alarms, deployment, energy, findings, gauges, outlook, readings, sites, usage
 from app.store.alarms import Remembered
 from app.store.engine import Connection, Engine, begin
+from app.store.outlook import YearOutlook
 from app.store.sites import Stored
 
 FINDINGS_REACH = timedelta(days=31)
@@ -54,6 +55,12 @@ class YearFigures:
     pue: float | None
     reason: str
     used_ratio: float | None
+
+    @classmethod
+    def of(cls, year: YearOutlook, limit: Limit | None, at: datetime) -> YearFigures:
+        """What of an outlook the rules look at."""
+        budget = next((b for x, b in year.budgets if limit and x.profile == limit.profile), None)
+        return cls(at, year.projection.pue, year.projection.reason or "", used_ratio(budget))
 
 
 @dataclass
@@ -325,9 +332,7 @@ def _year(ground: Ground, site: Site, limit: Limit | None) -> YearFigures:
     number = ground.now.astimezone(site.zone).year
     profiles = dict(ground.profiles)
     year = outlook.year_outlook(ground.connection, ground.stored, site, number, profiles, ground.now)
-    budget = next((b for x, b in year.budgets if limit and x.profile == limit.profile), None)
-    reason = year.projection.reason or ""
-    return YearFigures(ground.now, year.projection.pue, reason, used_ratio(budget))
+    return YearFigures.of(year, limit, ground.now)
 
 
 def used_ratio(budget: Budget | None) -> float | None:
@@ -350,8 +355,7 @@ def _feeds(ground: Ground, site: Site) -> tuple[capacity.FeedLoad, ...]:
 
 
 def _gauges(ground: Ground, site: Site, rule: Rule) -> Iterator[Seen]:
-    role = observing.GAUGE_ROLES[rule.indicator]
-    points = [p for m in site.meters if m.room for p in m.points if p.role is role]
+    points = observing.gauge_points(site, rule.indicator)
     means = gauges.latest(ground.connection, ground.stored, points, ground.now) if points else {}
     return observing.of_gauges(rule, site, ground.now, means)
 

@@ -19,8 +19,10 @@ import numpy as np
 import uvloop
 
 from app.domain.energy import Event, EventKind
+from app.domain.period import Period, floor
 from app.domain.reading import ReadingColumns
 from app.domain.site import Estate, Site
+from app.jobs import imports, past_alarms
 from app.store import deployment, events, readings, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.readings import to_us
@@ -50,6 +52,8 @@ class Past:
 
     anchor: datetime
     loaded_from: dict[str, datetime]
+    has_alarms: bool = False
+    """Whether the alarms of the history are on record."""
 
     @classmethod
     def begun(cls, engine: Engine, now: datetime) -> Past:
@@ -63,12 +67,13 @@ class Past:
     @classmethod
     def _read(cls, kept: Any) -> Past:
         loaded = {site: datetime.fromisoformat(at) for site, at in kept["loaded_from"].items()}
-        return cls(datetime.fromisoformat(kept["anchor"]), loaded)
+        return cls(datetime.fromisoformat(kept["anchor"]), loaded, kept.get("has_alarms", False))
 
     def keep(self, connection: Connection) -> None:
         """Remember it."""
         loaded = {site: at.isoformat() for site, at in self.loaded_from.items()}
-        deployment.save(connection, _KEY, {"anchor": self.anchor.isoformat(), "loaded_from": loaded})
+        fields = {"anchor": self.anchor.isoformat(), "loaded_from": loaded, "has_alarms": self.has_alarms}
+        deployment.save(connection, _KEY, fields)
 
     def is_loaded(self, estate: Estate, days: int | None) -> bool:
         """Whether the whole history of every site is there."""
@@ -90,8 +95,10 @@ def load(
     days: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     is_stopping: Callable[[], bool] = lambda: False,
-) -> None:
+) -> Past:
     """Load what of the history is not loaded yet, the newest chunk of every site first.
+
+    Returns what is loaded now.
 
     Raises
     ------
@@ -105,11 +112,40 @@ def load(
     for first, last in _chunks(start, past.anchor):
         for site in estate.sites:
             if is_stopping():
-                return
+                return past
             if first < past.loaded_from.get(site.id, past.anchor):
                 past = _load_chunk(engine, stored, site, simulation, past, first, last)
                 loaded_days = (past.anchor - first) / timedelta(days=1)
                 on_progress(Progress(site.id, first, loaded_days, total_days))
+    return past
+
+
+def record_alarms(
+    engine: Engine,
+    estate: Estate,
+    past: Past,
+    *,
+    days: int | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> int | None:
+    """Put the alarms of the history on record once its figures and findings are known; how many.
+
+    None if it was stopped before the end; started again it does what is missing.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    imports.settle(engine)
+    period, count = Period(floor(past.start(days)), floor(now_utc())), 0
+    for site in estate.sites:
+        if is_stopping():
+            return None
+        count += past_alarms.record(engine, site.id, period)
+    with begin(engine) as connection:
+        replace(past, has_alarms=True).keep(connection)
+    return count
 
 
 def _chunks(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:

@@ -1,24 +1,27 @@
-"""What the rules would have said of the past: the stored quarter-hours, through the same judgement."""
+"""What the rules would have said of the past: the stored quarter-hours, through the same judgement.
+
+What a history does not hold cannot be replayed: when a reading came (silent meters), when something
+was found out (findings), and how the service itself was doing (spool, evaluations).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from app.domain import observing, pue
+from app.domain import observing
 from app.domain.alarm import Memory, Rule, State, Subject, fingerprint
-from app.domain.limits import Limit, LimitProfile
-from app.domain.observing import Scene, WindowFigures
-from app.domain.period import QUARTER_HOUR, QUARTER_HOUR_S, Period, Step, window
-from app.domain.pue import Totals
+from app.domain.limits import LimitProfile
+from app.domain.observing import Doubt, Scene, Seen
+from app.domain.period import QUARTER_HOUR_S, Period, window
 from app.domain.site import Site
 from app.jobs.alarms import Change, judged, limit_of
-from app.store import alarms, deployment, energy, findings
+from app.jobs.past import Bools, Course, Courses, Windows, crossings, ends
+from app.store import alarms, deployment, findings
 from app.store.engine import Connection
 from app.store.sites import Stored
 
@@ -31,6 +34,7 @@ class Replayed:
     """An alarm that would have fired."""
 
     rule: str
+    subject: str
     severity: str
     """The worst that it reached."""
     started_at: datetime
@@ -46,10 +50,32 @@ class Replayed:
         return {**asdict(self), **times}
 
 
+@dataclass
+class Judged:
+    """What the rules said of a period, and where they stood at its end."""
+
+    changes: list[Change] = field(default_factory=list)
+    memories: dict[tuple[str, Subject], Memory] = field(default_factory=dict)
+    """By rule and subject."""
+
+
 def replay(
     connection: Connection, stored: Stored, site: Site, period: Period, profiles: Mapping[str, LimitProfile]
 ) -> list[Replayed]:
-    """Alarms about PUE, IT load and coverage that a period would have given, by what is known of it now.
+    """Alarms that a period would have given, by what is known of it now.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return _alarms(judge(connection, stored, site, period, profiles).changes)
+
+
+def judge(
+    connection: Connection, stored: Stored, site: Site, period: Period, profiles: Mapping[str, LimitProfile]
+) -> Judged:
+    """The rules on every quarter-hour of a period.
 
     Raises
     ------
@@ -57,52 +83,85 @@ def replay(
         If the database is away.
     """
     number = stored.site_id[site.id]
-    past = _Past.load(connection, site, number, period)
+    past = Windows.load(connection, site, number, period)
     listed = findings.listing(connection, number, start=past.start, end=period.end)
-    found = observing.doubts(site, listed)
-    known_from = alarms.known_from(connection, number)
+    limits = {day: limit_of(stored, profiles, site, at) for day, at in _days(site, period).items()}
+    courses = Courses(connection, stored, site, period, profiles)
     rules = [r for r in alarms.rules(connection) if not r.sites or site.id in r.sites]
-    names = sorted({r.window for r in rules if r.window} | {"15m", "24h"})
-    memories: dict[str, Memory] = {}
-    changes: list[Change] = []
-    limits: dict[Any, Limit | None] = {}
-    for at in _ends(period):
-        day = at.astimezone(site.zone).date()
-        if day not in limits:
-            limits[day] = limit_of(stored, profiles, site, at)
-        windows = {name: past.figures(window(name, at, site.zone)) for name in names}
-        near = [d for d in found if (d.start < at and d.end >= windows["24h"].period.start) or _is_long(d)]
-        scene = Scene(site, at, windows, limits[day], known_from, near)
-        changes += _look(rules, scene, memories)
-    return _alarms(changes)
+    lowest = min((limit.pue for limit in limits.values() if limit), default=None)
+    watched = [w for rule in rules for w in _watched(rule, past, courses, period, lowest)]
+    known_from, found, done = alarms.known_from(connection, number), observing.doubts(site, listed), Judged()
+    for index, at in enumerate(ends(period)):
+        awake = [w for w in watched if w.crosses[index] or not _is_calm(done.memories.get(w.key))]
+        if awake:
+            names = {w.rule.window for w in awake} - {""} | {"15m", "24h"}
+            windows = {name: past.figures(window(name, at, site.zone)) for name in names}
+            near = [d for d in found if _is_near(d, at)]
+            limit = limits[at.astimezone(site.zone).date()]
+            _look(awake, index, Scene(site, at, windows, limit, known_from, near), done)
+    return done
 
 
-def _is_long(doubt: observing.Doubt) -> bool:
-    """Whether a finding can explain a window longer than a day."""
-    return doubt.end - doubt.start > observing.SHORT
+def _days(site: Site, period: Period) -> dict[date, datetime]:
+    """Local days of a period, with an instant of each."""
+    return {at.astimezone(site.zone).date(): at for at in ends(period)}
 
 
-def _ends(period: Period) -> Iterator[datetime]:
-    at = period.start + QUARTER_HOUR
-    while at <= period.end:
-        yield at
-        at += QUARTER_HOUR
+@dataclass(frozen=True)
+class _Watched:
+    """A rule on one subject."""
+
+    rule: Rule
+    key: tuple[str, Subject]
+    crosses: Bools
+    """At which quarter-hours a threshold may be crossed."""
+    course: Course | None = None
+    """None: the windows say it."""
+
+    def seen(self, index: int, scene: Scene) -> Iterator[Seen]:
+        """What the rule sees at the end of a quarter-hour."""
+        if self.course is None:
+            return observing.of_windows([self.rule], scene)
+        limit_pue = None if scene.limit is None else scene.limit.pue
+        return iter([(self.rule, self.course.subject, self.course.seen(index, scene.at, limit_pue))])
 
 
-def _look(rules: Sequence[Rule], scene: Scene, memories: dict[str, Memory]) -> list[Change]:
-    """Judge a closed quarter-hour; a second time only where something is pending."""
-    changes: list[Change] = []
+def _watched(
+    rule: Rule, past: Windows, courses: Courses, period: Period, lowest_limit_pue: float | None
+) -> Iterator[_Watched]:
+    """The subjects of a rule of which it ever has something to say."""
+    key, site = rule.id, past.site.id
+    if rule.indicator in observing.OF_WINDOWS:
+        values = past.course(rule, period)
+        always = np.ones(int(period.duration_s) // QUARTER_HOUR_S, np.bool_)
+        crosses = always if values is None else crossings(rule, values, lowest_limit_pue)
+        yield from [_Watched(rule, (key, Subject(site)), crosses)] if crosses.any() else []
+    for course in courses.of(rule.indicator):
+        crosses = crossings(rule, course.values, lowest_limit_pue)
+        yield from [_Watched(rule, (key, course.subject), crosses, course)] if crosses.any() else []
+
+
+def _is_calm(memory: Memory | None) -> bool:
+    return memory is None or memory.state in (State.INACTIVE, State.NO_DATA, State.ERROR)
+
+
+def _is_near(doubt: Doubt, at: datetime) -> bool:
+    """Whether a finding can explain what is seen: of a day, or long enough for a longer window."""
+    is_long = doubt.end - doubt.start > observing.SHORT
+    return is_long or (doubt.start < at and doubt.end >= at - observing.SHORT)
+
+
+def _look(awake: Sequence[_Watched], index: int, scene: Scene, done: Judged) -> None:
+    """Judge a closed quarter-hour; a second time only where something waits to be seen again."""
     for after in LOOKS:
-        seen = list(observing.of_windows(rules, replace(scene, at=scene.at + after)))
-        fresh, moved = judged(seen, memories, scene.at + after)
-        memories |= {
-            fingerprint(rule.id, subject): memory
-            for (rule, subject, _), memory in zip(seen, fresh, strict=True)
-        }
-        changes += moved
-        if not any(memory.state is State.PENDING for memory in fresh):
+        now = replace(scene, at=scene.at + after)
+        seen = [one for w in awake for one in w.seen(index, now)]
+        before = {fingerprint(r.id, s): done.memories.get((r.id, s), Memory()) for r, s, _ in seen}
+        fresh, moved = judged(seen, before, now.at)
+        done.memories |= {(r.id, s): memory for (r, s, _), memory in zip(seen, fresh, strict=True)}
+        done.changes += moved
+        if not any(memory.state is State.PENDING or memory.other_since for memory in fresh):
             break
-    return changes
 
 
 def _alarms(changes: Sequence[Change]) -> list[Replayed]:
@@ -115,7 +174,14 @@ def _alarms(changes: Sequence[Change]) -> list[Replayed]:
             going[key] = len(done)
             begin = (change.started or change.at, change.at, None)
             done.append(
-                Replayed(rule.id, _level(change), *begin, change.value or 0.0, change.threshold or 0.0)
+                Replayed(
+                    rule.id,
+                    subject.name,
+                    _level(change),
+                    *begin,
+                    change.value or 0.0,
+                    change.threshold or 0.0,
+                )
             )
         elif key in going and change.escalates:
             worse = {"severity": _level(change), "value": change.value, "threshold": change.threshold}
@@ -128,42 +194,6 @@ def _alarms(changes: Sequence[Change]) -> list[Replayed]:
 
 def _level(change: Any) -> str:
     return str(change.severity.value)
-
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Past:
-    """Running sums of a site's quarter-hours, so that any window is a difference of two."""
-
-    site: Site
-    parts: pue.Boundary
-    start: datetime
-    sums: Floats
-    """Facility, IT, covered seconds and estimated energy before each quarter-hour."""
-
-    @classmethod
-    def load(cls, connection: Connection, site: Site, number: int, period: Period) -> _Past:
-        """The period and the year before it."""
-        start = window("12mo", period.start, site.zone).start
-        span = Period(start, period.end)
-        series = energy.site_series(connection, number, site, "", span, Step.QUARTER_HOUR)
-        cells = np.zeros((int(span.duration_s) // QUARTER_HOUR_S + 1, 4))
-        for at, t in series:
-            slot = int((at - start).total_seconds()) // QUARTER_HOUR_S + 1
-            cells[slot] = (t.facility_kwh, t.it_kwh, t.covered_s, t.estimated_kwh)
-        return cls(site, pue.boundary(site), start, cells.cumsum(axis=0))
-
-    def figures(self, period: Period) -> WindowFigures:
-        """What is known over a window."""
-        first = max(int((period.start - self.start).total_seconds()) // QUARTER_HOUR_S, 0)
-        last = int((period.end - self.start).total_seconds()) // QUARTER_HOUR_S
-        facility, it, covered_s, estimated = (float(x) for x in self.sums[last] - self.sums[first])
-        totals = Totals(facility, it, {}, covered_s, estimated)
-        bar = pue.bar(self.site, self.parts, period.start, period.end, totals)
-        reason = "" if bar.pue is not None else "not known"
-        return WindowFigures(period, bar.pue, reason, facility, it, bar.coverage_ratio, bar.estimated_ratio)
 
 
 def replay_site(connection: Connection, stored: Stored, site: Site, period: Period) -> list[Replayed]:

@@ -178,9 +178,15 @@ def record(
             if change.fires
             else _update(connection, key, change, document)
         )
-    return alarm_id, {
+    return alarm_id, _step_row(alarm_id, rule, subject, site_id, change)
+
+
+def _step_row(
+    alarm_id: int | None, rule: str, subject: Subject, site_id: int, change: Transition
+) -> dict[str, Any]:
+    return {
         "alarm_id": alarm_id,
-        "fingerprint": key,
+        "fingerprint": fingerprint(rule, subject),
         "site_id": site_id,
         "rule": rule,
         "subject": subject.name,
@@ -251,6 +257,87 @@ def _update(
         sa.update(t).where(*here).values(fresh).returning(t.c.id)
     ).scalar_one_or_none()
     return None if number is None else int(number)
+
+
+@dataclass(frozen=True, slots=True)
+class PastAlarm:
+    """An alarm that was found in the history."""
+
+    rule: str
+    subject: Subject
+    steps: tuple[Transition, ...]
+    """From the one that fires to its end, or to the last one known."""
+    memory: Memory | None = None
+    """Where the rule stands, if the alarm goes on."""
+
+    @property
+    def started_at(self) -> datetime:
+        """When the breach began."""
+        return self.steps[0].started or self.steps[0].at
+
+    @property
+    def resolved_at(self) -> datetime | None:
+        """When it was over; None: it goes on."""
+        return self.steps[-1].at if self.steps[-1].resolves else None
+
+    @property
+    def worst(self) -> Transition:
+        """The step at which it reached its highest severity."""
+        return [step for step in self.steps if step.fires or step.escalates][-1]
+
+
+def overlaps(connection: sa.Connection, site_id: int, alarm: PastAlarm) -> bool:
+    """Whether an alarm of the same rule on the same thing is known of that time.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.alarms
+    here = [
+        t.c.site_id == site_id,
+        t.c.fingerprint == fingerprint(alarm.rule, alarm.subject),
+        sa.or_(t.c.resolved_at.is_(None), t.c.resolved_at >= alarm.started_at),
+    ]
+    if alarm.resolved_at is not None:
+        here.append(t.c.started_at <= alarm.resolved_at)
+    with store_errors():
+        return connection.execute(sa.select(t.c.id).where(*here).limit(1)).first() is not None
+
+
+def keep_past(connection: sa.Connection, site_id: int, alarm: PastAlarm, document: Mapping[str, Any]) -> int:
+    """Put an alarm of the past on record; its number. One that goes on is followed from here.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    key, last = fingerprint(alarm.rule, alarm.subject), alarm.steps[-1]
+    severity = last.severity if alarm.resolved_at is None else alarm.worst.severity
+    row = sa.insert(tables.alarms).values(
+        site_id=site_id,
+        rule=alarm.rule,
+        subject=alarm.subject.name,
+        severity=severity,
+        state=last.after.value,
+        fingerprint=key,
+        started_at=alarm.started_at,
+        fired_at=alarm.steps[0].at,
+        resolved_at=alarm.resolved_at,
+        value=alarm.worst.value,
+        limit_value=alarm.worst.threshold,
+        document=dict(document),
+    )
+    with store_errors():
+        number = int(connection.execute(row.returning(tables.alarms.c.id)).scalar_one())
+    steps = [_step_row(number, alarm.rule, alarm.subject, site_id, step) for step in alarm.steps]
+    write_transitions(connection, steps)
+    if alarm.memory is not None:
+        kept = Remembered(alarm.rule, site_id, alarm.subject.name, alarm.memory)
+        remember(connection, {key: kept})
+    return number
 
 
 def known_from(connection: sa.Connection, site_id: int) -> datetime | None:

@@ -86,8 +86,9 @@ ALARM_RULES: tuple[Rule, ...] = (
         indicator=Indicator.FEED_LOAD_RATIO,
         warning=0.9,
         critical=1.0,
-        hysteresis=0.02,
+        hysteresis=0.05,
         for_s=600,
+        keep_firing_for_s=_DAY_S,
     ),
     Rule(
         id="temperature_high",

@@ -133,7 +133,7 @@ def _compare(meter: _Meter, port: int) -> list[Row]:
     runs: dict[str, list[_Measured]] = {OURS: [], PEER: [], PEER_SET: []}
     for _ in range(ROUNDS):
         runs[PEER].append(asyncio.run(_measured(_pymodbus, meter, port)))
-        with _as_the_service():
+        with as_the_service():
             runs[OURS].append(uvloop.run(_measured(_ours, meter, port)))
             runs[PEER_SET].append(uvloop.run(_measured(_pymodbus, meter, port)))
     where = f"{meter.name} in {meter.registers} registers, {CONNECTIONS} connections"
@@ -159,7 +159,7 @@ def _cpu_row(what: str, ours: list[_Measured], peer: list[_Measured]) -> Row:
 
 
 @contextlib.contextmanager
-def _as_the_service() -> Iterator[None]:
+def as_the_service() -> Iterator[None]:
     """With the garbage settings of a process that polls."""
     before = gc.get_threshold()
     look_for_garbage_rarely()

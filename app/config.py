@@ -7,6 +7,7 @@ are refused, and every problem is reported with its line.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Collection, Iterator
@@ -167,6 +168,11 @@ def parse(text: str, name: str = "<text>") -> SiteFile:
     if problems:
         raise ConfigError("\n".join(str(p) for p in problems))
     return _with_defaults(file, lines)
+
+
+def fingerprint(file: SiteFile) -> str:
+    """SHA-256 of what a site file says, in hexadecimal; layout, comments and order of keys do not count."""
+    return hashlib.sha256(_adapter().dump_json(file)).hexdigest()
 
 
 def _with_defaults(file: SiteFile, lines: _Lines) -> SiteFile:

@@ -23,6 +23,7 @@ from app.domain.reading import ReadingColumns
 from app.domain.site import Estate, Institution, InstitutionClass, Meter, Point, Site
 from app.jobs.imports import RejectsFile, import_file
 from app.store import sites
+from app.store.audit import Who
 from app.store.engine import begin, make_engine
 from bench.ingest import copy_csv, durable_server, emptied, rate
 from bench.series import register_series
@@ -104,7 +105,7 @@ def load(engine: sa.Engine, file: Path) -> None:
     with begin(engine) as connection:
         stored = sites.load(connection)
     with RejectsFile(file.with_suffix(".rejects.csv")) as rejects:
-        import_file(engine, stored, stored.estate.site["bench"], file, rejects=rejects)
+        import_file(engine, stored, stored.estate.site["bench"], file, by=Who("bench"), rejects=rejects)
 
 
 def write_export(file: Path, columns: ReadingColumns) -> None:

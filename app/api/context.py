@@ -38,7 +38,7 @@ from app.domain.access import Principal, Role
 from app.domain.site import Meter, Site
 from app.errors import Forbidden, NotFound, TooBusy
 from app.store import audit
-from app.store.audit import Entry
+from app.store.audit import Who
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.estate import EstateCache
 from app.store.sites import Stored
@@ -146,11 +146,14 @@ class View:
         if own is None or own.rank < role.rank:
             raise Forbidden(f"this needs the role {role} on the whole deployment")
 
+    @property
+    def who(self) -> Who:
+        """The caller, as the audit log names it."""
+        return Who(self.principal.name, self.source, self.principal.key_id)
+
     def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write down what the caller did, in this transaction; call it last, it takes a short lock."""
-        key = {"key": self.principal.key_id} if self.principal.key_id else {}
-        entry = Entry(self.principal.name, action, target, self.source, {**(detail or {}), **key})
-        audit.append(self.connection, entry, self.now)
+        audit.append(self.connection, self.who.did(action, target, detail), self.now)
 
 
 class CallerOf:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -12,10 +11,10 @@ import typer
 
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import opened
+from app.cli.who import record, user
 from app.domain.access import Grant
 from app.errors import SeriesError
 from app.store import audit, identity
-from app.store.audit import Entry
 from app.store.engine import begin, connect
 from app.store.identity import ApiKey
 
@@ -31,11 +30,9 @@ def create(name: str, grants: Sequence[str], days: int | None, *, as_json: bool)
     now = datetime.now(UTC)
     wanted = [_grant(text) for text in grants]
     expires_at = None if days is None else now + timedelta(days=days)
-    who = getpass.getuser()
     with opened() as here, begin(here.engine) as connection:
-        key = identity.create(connection, name, wanted, created_by=who, expires_at=expires_at)
-        detail = {"name": name, "grants": [str(g) for g in wanted]}
-        audit.append(connection, Entry(who, "key.create", name, "wattline keys create", detail), now)
+        key = identity.create(connection, name, wanted, created_by=user(), expires_at=expires_at)
+        record(connection, "key.create", name, {"grants": [str(g) for g in wanted]})
     if as_json:
         show_json({"name": name, "key": key, "expires_at": expires_at and expires_at.isoformat()})
     else:
@@ -80,12 +77,10 @@ def revoke(public_id: str, *, as_json: bool) -> None:
     NotFound
         If there is no such key.
     """
-    who = getpass.getuser()
     now = datetime.now(UTC)
     with opened() as here, begin(here.engine) as connection:
-        key = identity.revoke(connection, public_id, who)
-        entry = Entry(who, "key.revoke", key.name, "wattline keys revoke", {"id": key.public_id})
-        audit.append(connection, entry, now)
+        key = identity.revoke(connection, public_id, user())
+        record(connection, "key.revoke", key.name, {"id": key.public_id})
     if as_json:
         show_json(_document(key, now))
     else:

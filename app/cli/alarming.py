@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +11,14 @@ from app.api.routes.alarms import alarm_out
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import Wanted
+from app.cli.who import record, user
 from app.domain.notification import Silence
 from app.domain.period import Period, ceil, floor
 from app.jobs import notify
 from app.jobs.replay import Replayed, replay_site
-from app.store import alarms, audit, outbox
+from app.store import alarms, outbox
 from app.store.alarms import DEPLOYMENT, StoredAlarm
-from app.store.audit import Entry
-from app.store.engine import Connection, begin, connect
+from app.store.engine import begin, connect
 
 
 def listing(site_id: str | None, *, state: str, config_path: Path | None, as_json: bool) -> None:
@@ -89,11 +88,11 @@ def acknowledge(alarm_id: int, comment: str) -> None:
     NotFound
         If there is no such alarm.
     """
-    who, now = getpass.getuser(), datetime.now(UTC)
+    who, now = user(), datetime.now(UTC)
     with opened() as here, begin(here.engine) as connection:
         found = alarms.one(connection, alarm_id)
         alarms.acknowledge(connection, alarm_id, who, now, comment)
-        _audit(connection, "alarm.acknowledge", found.site, {"alarm": alarm_id}, now)
+        record(connection, "alarm.acknowledge", found.site, {"alarm": alarm_id})
     show(f"alarm {alarm_id} ({found.rule} at {found.site or 'the deployment'}): acknowledged by {who}")
 
 
@@ -108,8 +107,8 @@ def comment(alarm_id: int, text: str) -> None:
     now = datetime.now(UTC)
     with opened() as here, begin(here.engine) as connection:
         found = alarms.one(connection, alarm_id)
-        alarms.add_comment(connection, alarm_id, getpass.getuser(), now, text)
-        _audit(connection, "alarm.comment", found.site, {"alarm": alarm_id}, now)
+        alarms.add_comment(connection, alarm_id, user(), now, text)
+        record(connection, "alarm.comment", found.site, {"alarm": alarm_id})
 
 
 def silence(site_id: str | None, rule: str, subject: str, hours: float, text: str) -> None:
@@ -120,18 +119,13 @@ def silence(site_id: str | None, rule: str, subject: str, hours: float, text: st
     NotFound
         If there is no such site.
     """
-    who, now = getpass.getuser(), datetime.now(UTC)
+    who, now = user(), datetime.now(UTC)
     wanted = Silence(now, now + timedelta(hours=hours), site_id or "", rule, subject, text)
     with opened() as here, begin(here.engine) as connection:
         number = DEPLOYMENT if site_id is None else _number(here, site_id)
         made = alarms.add_silence(connection, wanted, number, who)
-        _audit(connection, "silence.add", site_id or "", {"silence": made, "rule": rule}, now)
+        record(connection, "silence.add", site_id or "", {"silence": made, "rule": rule})
     show(f"silence {made} until {wanted.end:%Y-%m-%d %H:%M}Z")
-
-
-def _audit(connection: Connection, action: str, target: str, detail: dict[str, Any], now: datetime) -> None:
-    entry = Entry(getpass.getuser(), action, target, "wattline " + action.replace(".", " "), detail)
-    audit.append(connection, entry, now)
 
 
 def test(channel: str, config_path: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import typer
 from app.cli.console import show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import instant, local
+from app.cli.who import record, user
 from app.domain.energy import Event, EventKind
 from app.domain.quantity import ReadingKind
 from app.domain.site import Meter, Site
@@ -143,7 +143,7 @@ def _write(here: Opened, entry: Entry) -> list[int]:
     event = Event(EventKind(entry.kind), *span, entry.old, entry.new, entry.energy_kwh)
     points = [here.stored.point_id[p] for p in _points(meter, entry)]
     with begin(here.engine) as connection:
-        return events.add(
+        ids = events.add(
             connection,
             site_id=here.stored.site_id[site.id],
             meter_id=here.stored.meter_id[meter.id],
@@ -151,9 +151,11 @@ def _write(here: Opened, entry: Entry) -> list[int]:
             event=event,
             start=start,
             end=end,
-            author=getpass.getuser(),
+            author=user(),
             note=entry.note,
         )
+        record(connection, "event.add", meter.id, {"kind": entry.kind, "entries": ids})
+    return ids
 
 
 def _points(meter: Meter, entry: Entry) -> list[str]:

@@ -23,7 +23,8 @@ def check(path: Path, *, as_json: bool) -> None:
     settings()  # says which networks may be reached
     file = config.load(path)
     if as_json:
-        show_json({"file": str(path), "ok": True, "sites": [_summary(s) for s in file.sites]})
+        said = {"file": str(path), "ok": True, "sha256": config.fingerprint(file)}
+        show_json({**said, "sites": [_summary(s) for s in file.sites]})
         return
     show(f"{path}: ok, {_count(file.institutions, 'institution')}, {_count(file.sites, 'site')}")
     if file.sites:

@@ -9,12 +9,13 @@ from typing import Any
 
 from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.opening import database, engine_at, located, settings
+from app.cli.who import record
 from app.errors import ConfigError
 from app.store import backup as backups
 from app.store import migrate, reader
 from app.store import move as moves
 from app.store import status as states
-from app.store.engine import Engine, Url
+from app.store.engine import Engine, Url, begin
 from app.store.migrate import Status
 
 _GB = 1e9
@@ -73,6 +74,8 @@ def make_reader(password_file: Path) -> None:
     with database() as engine:
         migrate.upgrade(engine)
         reader.ensure_reader(engine, password)
+        with begin(engine) as connection:
+            record(connection, "reader.allow", reader.ROLE)
     say(f"the role {reader.ROLE} may read the views")
 
 
@@ -119,10 +122,19 @@ def backup(file: Path, *, as_json: bool) -> None:
             bin_dir=environment.postgres_bin,
             progress=lambda line: bar.update(task, description=line[:60]),
         )
+        _record_backup(url, file)
     if as_json:
         show_json({"file": str(file), "size_bytes": size_bytes})
     else:
         show(f"wrote {file}, {size_bytes / 1e6:,.1f} MB")
+
+
+def _record_backup(url: Url, file: Path) -> None:
+    """A backup takes everything along; a database of an older shape may have no log yet."""
+    with engine_at(url) as engine:
+        if migrate.status(engine).up_to_date:
+            with begin(engine) as connection:
+                record(connection, "database.backup", "", {"file": str(file.absolute())})
 
 
 def restore(file: Path, *, as_json: bool) -> None:
@@ -144,6 +156,8 @@ def restore(file: Path, *, as_json: bool) -> None:
         )
         with engine_at(url) as engine:
             shape = migrate.upgrade(engine)
+            with begin(engine) as connection:
+                record(connection, "database.restore", "", {"file": str(file.absolute())})
     _say_shape(shape, as_json=as_json)
 
 

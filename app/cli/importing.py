@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.opening import Opened, opened, settings, site_file
+from app.cli.who import who
 from app.domain.site import Site
 from app.errors import DataError, NotFound
 from app.jobs import imports
@@ -100,6 +101,7 @@ def _one_file(
             site,
             path,
             mapping,
+            by=who(),
             rejects=rejects,
             on_progress=lambda packed_bytes: bar.update(task, completed=packed_bytes),
         )

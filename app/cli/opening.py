@@ -11,18 +11,21 @@ from pydantic import ValidationError
 
 from app import config
 from app.cli.console import say
+from app.cli.who import record
 from app.config import Settings, SiteFile
 from app.domain.site import Site
 from app.errors import ConfigError, NotFound
 from app.store import alarms, deployment, migrate, sites
 from app.store.embedded import EmbeddedServer
-from app.store.engine import Engine, Url, begin, connect, make_engine, wait_until_up
-from app.store.sites import Stored
+from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
+from app.store.sites import Stored, SyncResult
 from collectors import network
 
 WORK_TIMEOUT_S = 3600.0
 """Longest statement of a command; imports and rollups take their time. [s]"""
 _COMMAND_WAIT_S = 30.0
+_NAMED = 100
+"""So many points a change is said to touch; there may be thousands."""
 
 
 def settings() -> Settings:
@@ -127,9 +130,29 @@ def synchronised(engine: Engine, file: SiteFile | None) -> Stored:
     """Make the database say what the site file says, if there is one; what it says then."""
     if file is not None:
         with begin(engine) as connection:
-            sites.sync(connection, file.estate)
+            synced = sites.sync(connection, file.estate)
             deployment.save_limit_profiles(connection, file.limit_profiles)
             deployment.save_reference(connection, file.reference)
             alarms.save_sections(connection, file.alarms, file.notifications)
+            _record_change(connection, file, synced)
     with connect(engine) as connection:
         return sites.load(connection)
+
+
+def _record_change(connection: Connection, file: SiteFile, synced: SyncResult) -> None:
+    """Where the file says something else than the last time: who brought it, its hash and what it changes."""
+    sha256, before = config.fingerprint(file), deployment.load(connection, "site_file_sha256")
+    if sha256 == before:
+        return
+    deployment.save(connection, "site_file_sha256", sha256)
+    points = sum(len(meter.points) for _, meter in file.estate.meter.values())
+    detail = {
+        "sha256": sha256,
+        "before": before,
+        "sites": len(file.estate.site),
+        "meters": len(file.estate.meter),
+        "points": points,
+        "recomputed": synced.recomputed_points[:_NAMED],
+        "retired": synced.retired_points[:_NAMED],
+    }
+    record(connection, "site_file.change", "", detail)

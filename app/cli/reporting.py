@@ -8,10 +8,11 @@ from pathlib import Path
 from app.api import reports
 from app.cli.console import say
 from app.cli.opening import Opened, opened
+from app.cli.who import record
 from app.errors import ConfigError
 from app.reports import output
 from app.reports.document import Document
-from app.store.engine import connect
+from app.store.engine import begin, connect
 
 
 def write(
@@ -37,7 +38,10 @@ def write(
     """
     with opened(config_path) as here:
         document = _document(here, of, period, revision)
-    content = output.render(document, form, lang)
+        content = output.render(document, form, lang)
+        with begin(here.engine) as connection:
+            detail = {"period": period, "form": form, "lang": lang, "file": str(path.absolute())}
+            record(connection, "report.export", of, detail)
     try:
         path.write_bytes(content)
     except OSError as error:

@@ -23,6 +23,7 @@ from app.api.oidc import OidcSettings
 from app.cli import logs
 from app.cli.console import say
 from app.cli.opening import WORK_TIMEOUT_S, located, settings, site_file, synchronised
+from app.cli.who import record
 from app.config import Settings, SiteFile
 from app.errors import ConfigError, StoreUnavailable, WattlineError
 from app.jobs.ingest import Stowed
@@ -147,6 +148,8 @@ def _say_first_key(engine: Engine) -> None:
     """At the very first start, make an administrator's key and show it this once."""
     with begin(engine) as connection:
         key = identity.first_admin_key(connection)
+        if key is not None:
+            record(connection, "key.create", "first administrator", {"grants": ["admin"]})
     if key is not None:
         say(f"first start: the administrator's key is {key}; it is not shown again")
 

@@ -14,6 +14,7 @@ from app.domain.site import Site
 from app.errors import ConfigError
 from app.jobs import findings, rollup
 from app.store import imports
+from app.store.audit import Who
 from app.store.engine import Engine
 from app.store.imports import Imported, Source
 from app.store.sites import Stored
@@ -94,6 +95,7 @@ def import_file(
     path: Path,
     mapping: Mapping | None = None,
     *,
+    by: Who,
     rejects: RejectsFile | None = None,
     on_progress: Callable[[int], None] = lambda packed_bytes: None,
     understanding: Understanding | None = None,
@@ -110,6 +112,8 @@ def import_file(
     path : Path
     mapping : Mapping, optional
         How the file is to be read, as far as it cannot be detected.
+    by : Who
+        Stands in the audit log.
     rejects : RejectsFile, optional
         Takes what was refused.
     on_progress : callable
@@ -137,7 +141,7 @@ def import_file(
             rejects.write(str(path), batch.rejects)
         on_progress(batch.packed_bytes)
 
-    return imports.take_in(engine, stored, source, read(path, understood), on_batch)
+    return imports.take_in(engine, stored, source, read(path, understood), on_batch, by=by)
 
 
 def dry_run(

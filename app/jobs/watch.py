@@ -12,6 +12,7 @@ from app.errors import CollectError, FileNotUnderstood
 from app.jobs import imports
 from app.jobs.poll import FILES
 from app.store import sites
+from app.store.audit import Who
 from app.store.engine import Engine, connect
 from app.store.sites import Stored
 from collectors import registry
@@ -91,7 +92,8 @@ def _take(engine: Engine, stored: Stored, site_id: str, delivery: Delivery) -> b
         return False
     try:
         understood = delivery.understand(site)
-        done = imports.import_file(engine, stored, site, delivery.path, understanding=understood)
+        by = Who("wattline", f"watched folder {delivery.path.parent}")
+        done = imports.import_file(engine, stored, site, delivery.path, by=by, understanding=understood)
     except FileNotUnderstood as error:
         _log.warning("file refused", file=str(delivery.path), problem=str(error))
         delivery.refuse(error)

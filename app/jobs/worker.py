@@ -20,6 +20,7 @@ from app.jobs.poll import Polling, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
 from app.store import audit, retention, sites
+from app.store.audit import Who
 from app.store.engine import Engine, begin, connect
 from app.store.retention import Retention
 from collectors.spool import Spool
@@ -109,7 +110,9 @@ class Worker:
 
     def _forget_audit(self) -> None:
         with begin(self._engine) as connection:
-            audit.forget(connection, _now(), self._audit_days)
+            gone = audit.forget(connection, _now(), self._audit_days)
+            if gone:
+                audit.append(connection, Who("wattline").did("audit.forget", "", {"entries": gone}))
 
     def poll(self, estate: Estate) -> None:
         """Start polling; the database may still be away, readings wait in the spool."""

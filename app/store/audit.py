@@ -42,6 +42,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Who:
+    """Who does something, and from where; makes the entries about it."""
+
+    actor: str
+    source: str = ""
+    key: str = ""
+    """Public id of the key that was shown; empty: none was."""
+
+    def did(self, action: str, target: str = "", detail: Mapping[str, Any] | None = None) -> Entry:
+        """The entry that says so."""
+        key = {"key": self.key} if self.key else {}
+        return Entry(self.actor, action, target, self.source, {**(detail or {}), **key})
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """An entry as it stands in the log."""
 
@@ -62,8 +77,15 @@ class Written:
         return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()
 
 
-def append(connection: sa.Connection, entry: Entry, at: datetime) -> None:
+def append(connection: sa.Connection, entry: Entry, at: datetime | None = None) -> None:
     """Add an entry in the transaction of `connection`; do it last, entries are added one at a time.
+
+    Parameters
+    ----------
+    connection : Connection
+    entry : Entry
+    at : datetime, optional
+        When it was done; default: now.
 
     Raises
     ------
@@ -76,7 +98,7 @@ def append(connection: sa.Connection, entry: Entry, at: datetime) -> None:
             sa.text("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
         ).one_or_none()
         seq, previous = (last.seq + 1, last.hash) if last else (1, _FIRST)
-        row = _written(entry, at, seq, previous)
+        row = _written(entry, at or datetime.now(UTC), seq, previous)
         connection.execute(sa.insert(tables.audit).values(**{c: getattr(row, c) for c in _COLUMNS}))
 
 

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from app.domain.reading import ReadingColumns
 from app.errors import NotFound, WattlineError
-from app.store import partitions, readings, tables
+from app.store import audit, partitions, readings, tables
+from app.store.audit import Who
 from app.store.engine import begin, store_errors
 from app.store.readings import IngestResult, from_us
 from app.store.sites import Stored
@@ -99,6 +100,8 @@ def take_in(
     source: Source,
     batches: Iterable[Batch],
     on_batch: Callable[[Batch], None] = lambda batch: None,
+    *,
+    by: Who,
 ) -> Imported:
     """Store a whole file in one transaction; what was stored before counts as duplicate.
 
@@ -113,6 +116,8 @@ def take_in(
         Taken one by one, so that memory stays flat.
     on_batch : callable
         Gets every batch once it is staged: for progress, and to write rejects down.
+    by : Who
+        Stands in the audit log, by the same transaction.
 
     Raises
     ------
@@ -124,7 +129,7 @@ def take_in(
     import_id = uuid.uuid4()
     _begin(engine, stored, source, import_id)
     try:
-        return _take_all(engine, stored, Imported(import_id), batches, on_batch)
+        return _take_all(engine, stored, source, Imported(import_id), batches, on_batch, by)
     except WattlineError as error:
         _finish(engine, FAILED, Imported(import_id), {"error": str(error)})
         raise
@@ -133,9 +138,11 @@ def take_in(
 def _take_all(
     engine: sa.Engine,
     stored: Stored,
+    source: Source,
     total: Imported,
     batches: Iterable[Batch],
     on_batch: Callable[[Batch], None],
+    by: Who,
 ) -> Imported:
     with begin(engine) as connection:
         for batch in batches:
@@ -144,7 +151,13 @@ def _take_all(
             total = total.plus(batch, readings.ingest(connection, columns))
             on_batch(batch)
         _write(connection, DONE, total, total.as_dict())
+        audit.append(connection, by.did("import", source.site, _detail(source, total)))
     return total
+
+
+def _detail(source: Source, total: Imported) -> dict[str, Any]:
+    counts = {"accepted": total.accepted, "duplicate": total.duplicate, "rejected": total.rejected}
+    return {"file": source.file_name, "sha256": source.sha256, "import": str(total.id), **counts}
 
 
 def _numbered(batch: Batch, stored: Stored) -> ReadingColumns:

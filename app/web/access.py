@@ -24,6 +24,7 @@ from fastapi.routing import APIRoute
 from app.domain.access import Principal, Role
 from app.domain.site import Meter, Site
 from app.errors import Forbidden, NotAuthenticated, WattlineError
+from app.store.audit import Who
 from app.store.engine import Connection, Engine
 from app.store.sites import Stored
 from app.telemetry import Telemetry
@@ -47,6 +48,10 @@ class View(Protocol):
     @property
     def principal(self) -> Principal:
         """The caller."""
+
+    @property
+    def who(self) -> Who:
+        """The caller, as the audit log names it."""
 
     def site(self, site_id: str, role: Role = Role.VIEWER) -> Site:
         """The site, if the caller may act on it as `role`."""

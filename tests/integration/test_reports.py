@@ -27,6 +27,7 @@ from app.reports.render import csv as as_csv
 from app.reports.render import json as as_json
 from app.reports.render import strings
 from app.store import deployment, readings, reports, sites
+from app.store.audit import Who
 from app.store.reports import Shelf
 from app.store.sites import Stored
 
@@ -243,7 +244,7 @@ def test_a_published_year_has_its_figure_in_every_form(engine: sa.Engine, shared
         stored = sites.load(connection)
     site = stored.estate.site["esif"]
     path = shared_data / "timeseries/esif/esif_daily_2016-06-12_2016-08-28.csv"
-    imports.import_file(engine, stored, site, path)
+    imports.import_file(engine, stored, site, path, by=Who("test"))
     imports.settle(engine)
     with engine.connect() as connection:
         found = build(reports.gather(connection, stored, site, "2016", NOW))

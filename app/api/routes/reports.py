@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import version
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
@@ -99,7 +100,7 @@ def get_report(
         with caller.read() as view:
             found = view.site(site)
             one = reports.of_site(view.connection, view.stored, found, period, revision, caller.now)
-        return _answer(one, form, lang, known)
+        return _recorded(caller, site, period, form, _answer(one, form, lang, known))
 
 
 @router.get("/institutions/{institution}/reports")
@@ -126,14 +127,22 @@ def get_institution_report(
     if form == "csv":
         name = f'attachment; filename="{institution}-{period}-sites.csv"'
         media = output.FORMS["csv"].media_type
-        return StreamingResponse(
-            _stream(caller, bank, period), media_type=media, headers={"Content-Disposition": name}
-        )
+        content = _stream(caller, bank, period)
+        answer = StreamingResponse(content, media_type=media, headers={"Content-Disposition": name})
+        return _recorded(caller, institution, period, form, answer)
     with bounded(caller.context.exports, "exports"):
         with caller.read() as view, unhurried(view.connection):
             bank = _institution(view, institution)
             one = reports.of_institution(view.connection, view.stored, bank, period, revision, caller.now)
-        return _answer(one, form, lang, known)
+        return _recorded(caller, institution, period, form, _answer(one, form, lang, known))
+
+
+def _recorded(caller: CallerOf, of: str, period: str, form: str, answer: Response) -> Response:
+    """An answer that takes a report out of the house stands in the audit log; "you have it" does not."""
+    if answer.status_code == HTTPStatus.OK:
+        with caller.write() as view:
+            view.audit("report.export", of, {"period": period, "form": form})
+    return answer
 
 
 def _listed(view: View, of: str, shelf: Shelf) -> ReportsOut:

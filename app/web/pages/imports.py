@@ -247,19 +247,16 @@ def _import(request: Request, caller: Caller, site: Site, upload: Upload, mappin
         refused.extend(batch.rejects[: _SHOWN_REJECTS - len(refused)])
 
     with caller.read() as view:
-        stored = view.stored
+        stored, who = view.stored, view.who
     try:
         with _one_of_few(caller):
             plan = understand(upload.path, site, _parsed(mapping))
             source = imports.Source(site.id, upload.name, _digest(upload), plan.warnings)
             batches = read(upload.path, plan, now=caller.now)
-            taken = imports.take_in(caller.context.engine, stored, source, batches, note)
+            taken = imports.take_in(caller.context.engine, stored, source, batches, note, by=who)
     except (FileNotUnderstood, ConfigError) as error:
         look = Look(upload, mapping, problem=str(error).replace(str(upload.path), upload.name))
         return _page(request, site, "import_look.html", _shown(site, look))
-    with caller.write() as view:
-        detail = {"file": upload.name, "sha256": source.sha256, "accepted": taken.accepted}
-        view.audit("import", site.id, detail)
     caller.context.telemetry.stored(site.id, taken.accepted)
     _HELD.drop(upload)
     return _page(request, site, "import_done.html", {"taken": taken, "rejects": refused, "name": upload.name})

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     oidc_jwks_url: str = ""
     """Address of its signing keys; empty: as its discovery document says."""
     oidc_grants_claim: str = "wattline_grants"
+    oidc_client_id: str = ""
+    """Wattline's name at the provider, for signing in with a browser; empty: only tokens are believed."""
+    oidc_client_secret_file: Path | None = None
+    """File that holds its secret; absent: a public client."""
+    public_url: str = ""
+    """Address under which browsers reach the service; empty: the one they ask for."""
     audit_retention_days: int = Field(default=365, ge=180)
     """How long the audit log is kept; at least 180. [d]"""
     retention_readings_days: int | None = Field(default=None, ge=1)
@@ -77,6 +83,22 @@ class Settings(BaseSettings):
     def _networks(cls, text: str) -> str:
         network.parse(text)
         return text
+
+    def oidc_client_secret(self) -> str:
+        """Wattline's secret at the sign-in provider; empty where there is none.
+
+        Raises
+        ------
+        ConfigError
+            If its file cannot be read.
+        """
+        if self.oidc_client_secret_file is None:
+            return ""
+        try:
+            return self.oidc_client_secret_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = f"{self.oidc_client_secret_file} cannot be read: {error}"
+            raise ConfigError(reason, key="WATTLINE_OIDC_CLIENT_SECRET_FILE") from None
 
     def url(self) -> str | None:
         """The database URL from the environment or its file."""

@@ -23,6 +23,7 @@ from app.api import problems, schemas
 from app.api.auth import Authenticator, OpenToLoopback
 from app.api.context import ApiLimits, Context, caller_of
 from app.api.guard import Guard
+from app.api.report_maker import Maker
 from app.api.routes import (
     alarms,
     attribution,
@@ -38,6 +39,7 @@ from app.api.routes import (
     probe,
     pue,
     readings,
+    report_orders,
     reports,
     sites,
     usage,
@@ -62,6 +64,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     probe.router,
     alarms.router,
     reports.router,
+    report_orders.router,
     keys.router,
 )
 """One router per noun, all under :data:`PREFIX`."""
@@ -131,8 +134,10 @@ def create_app(
         scratch=scratch,
         imports=BoundedSemaphore(bounds.imports_at_once),
         exports=BoundedSemaphore(bounds.exports_at_once),
+        maker=Maker(engine, clock),
     )
     app.state.caller_of, app.state.status_of = caller_of, problems.status_of
+    app.state.single_sign_on = app.state.context.authenticator.single_sign_on
     _mount(app, extra)
     problems.install(app, _methods(app))
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
@@ -174,7 +179,10 @@ def _fits(pattern: str, path: str) -> bool:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    maker: Maker = app.state.context.maker
+    maker.start()
     yield
+    await anyio.to_thread.run_sync(maker.stop)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -12,14 +12,12 @@ from fastapi import Request
 
 from app.api.oidc import OidcSettings, OidcVerifier
 from app.api.rate import RateLimiter
-from app.domain.access import Grant, Principal, Role
+from app.api.single_sign_on import Client, SingleSignOn
+from app.domain.access import KEY_COOKIE, Grant, Principal, Role
 from app.errors import ConfigError, NotAuthenticated, StoreUnavailable
 from app.store import audit, identity
 from app.store.audit import Entry
 from app.store.engine import Engine, begin, connect
-
-COOKIE = "wattline_key"
-"""Cookie that may carry a key instead of the header; for the web pages, set HttpOnly, SameSite=Strict."""
 
 BANNER = (
     "No keys are asked: everybody on this machine is administrator. This is possible only because the "
@@ -33,6 +31,10 @@ _log = structlog.get_logger(__name__)
 
 class Authenticator(Protocol):
     """Finds out who sent a request."""
+
+    @property
+    def single_sign_on(self) -> SingleSignOn | None:
+        """The way to sign in at a provider; None where there is none."""
 
     def principal(self, request: Request, source: str) -> Principal:
         """The caller.
@@ -63,6 +65,7 @@ class OpenToLoopback:
     the request must name this machine itself.
     """
 
+    single_sign_on = None
     _LOCAL = Principal("local", (Grant(Role.ADMIN),))
 
     def principal(self, request: Request, source: str) -> Principal:
@@ -86,7 +89,11 @@ class KeyAuthenticator:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         requests_per_minute: int = 1200,
         failures_per_minute: int = 30,
+        client: Client | None = None,
     ) -> None:
+        self.single_sign_on = (
+            SingleSignOn(oidc, client, engine, clock, self.failed) if oidc and client else None
+        )
         self._engine, self._oidc, self._clock = engine, oidc, clock
         self._requests = RateLimiter(requests_per_minute, max(requests_per_minute // 10, 1))
         self._failures = RateLimiter(failures_per_minute, failures_per_minute)
@@ -97,11 +104,21 @@ class KeyAuthenticator:
         try:
             principal = self._believed(token_of(request))
         except NotAuthenticated as error:
-            self._failures.check(source)
-            self._audit(source, request.url.path, str(error))
+            self.failed(source, request.url.path, str(error))
             raise
         self._requests.check(principal.name)
         return principal
+
+    def failed(self, source: str, path: str, reason: str) -> None:
+        """Count and write down a login that failed.
+
+        Raises
+        ------
+        TooBusy
+            If there are too many from there.
+        """
+        self._failures.check(source)
+        self._audit(source, path, reason)
 
     def _believed(self, token: str) -> Principal:
         if not token:
@@ -127,7 +144,12 @@ class KeyAuthenticator:
 
 
 def authenticator_for(
-    engine: Engine, host: str, *, require_keys: bool | None = None, oidc: OidcSettings | None = None
+    engine: Engine,
+    host: str,
+    *,
+    require_keys: bool | None = None,
+    oidc: OidcSettings | None = None,
+    client: Client | None = None,
 ) -> Authenticator:
     """What fits an address that is listened on.
 
@@ -141,6 +163,8 @@ def authenticator_for(
         Default: unless the address is loopback and no sign-in provider is configured.
     oidc : OidcSettings, optional
         Sign-in provider.
+    client : Client, optional
+        Wattline as that provider knows it; for signing in with a browser.
 
     Raises
     ------
@@ -155,7 +179,7 @@ def authenticator_for(
         )
     if require_keys is False or (require_keys is None and local and oidc is None):
         return OpenToLoopback()
-    return KeyAuthenticator(engine, oidc=OidcVerifier(oidc) if oidc else None)
+    return KeyAuthenticator(engine, oidc=OidcVerifier(oidc) if oidc else None, client=client)
 
 
 def token_of(request: Request) -> str:
@@ -163,4 +187,4 @@ def token_of(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    return request.cookies.get(COOKIE, "")
+    return request.cookies.get(KEY_COOKIE, "")

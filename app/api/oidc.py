@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import httpx
 import jwt
@@ -67,8 +67,15 @@ def check_address(url: str, key: str, *, optional: bool = False) -> None:
         raise ConfigError(f"{url!r}; allowed is an https:// address", key=key)
 
 
-def fetch(url: str) -> Any:
+def fetch(url: str, *, form: Mapping[str, str] | None = None, basic: tuple[str, str] | None = None) -> Any:
     """JSON from a fixed address: no redirects, bounded size and time.
+
+    Parameters
+    ----------
+    form : mapping, optional
+        What is sent to it; absent: nothing, it is only read.
+    basic : tuple of str, optional
+        Name and secret to sign in with, as RFC 6749 wants them: encoded like a form.
 
     Raises
     ------
@@ -78,7 +85,9 @@ def fetch(url: str) -> Any:
         If it is too large or no JSON.
     """
     body = bytearray()
-    with httpx.stream("GET", url, timeout=_TIMEOUT_S, follow_redirects=False) as answer:
+    method, auth = "GET" if form is None else "POST", tuple(map(quote_plus, basic)) if basic else None
+    options: dict[str, Any] = {"data": form, "auth": auth, "timeout": _TIMEOUT_S, "follow_redirects": False}
+    with httpx.stream(method, url, **options) as answer:
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"{url} answers {answer.status_code}")
         for chunk in answer.iter_bytes():
@@ -100,6 +109,7 @@ class OidcVerifier:
     ) -> None:
         self._settings, self._fetch, self._monotonic_s = settings, fetch, monotonic_s
         self._keys: dict[str, jwt.PyJWK] = {}
+        self._addresses: dict[str, str] = {}
         self._fetched_s = -float("inf")
         self._lock = threading.Lock()
 
@@ -111,16 +121,35 @@ class OidcVerifier:
         NotAuthenticated
             If the token is not believed; the text says why.
         """
+        claims = self.claims(token, self._settings.audience)
+        return Principal(f"oidc:{claims['sub']}", self.grants(claims))
+
+    @property
+    def issuer(self) -> str:
+        """Whose tokens are believed."""
+        return self._settings.issuer
+
+    @property
+    def grants_claim(self) -> str:
+        """Claim with the grants."""
+        return self._settings.grants_claim
+
+    def claims(self, token: str, audience: str) -> dict[str, Any]:
+        """What a token says that was made for `audience`.
+
+        Raises
+        ------
+        NotAuthenticated
+            If the token is not believed; the text says why.
+        """
         if len(token) > _LONGEST_TOKEN:
             raise NotAuthenticated("the token is too long")
         try:
-            header = jwt.get_unverified_header(token)
-            claims = self._claims(token, header)
+            return self._claims(token, jwt.get_unverified_header(token), audience)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise NotAuthenticated(f"the token is not believed: {error}") from None
-        return Principal(f"oidc:{claims['sub']}", self._grants(claims))
 
-    def _claims(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
+    def _claims(self, token: str, header: Mapping[str, Any], audience: str) -> dict[str, Any]:
         algorithm = header.get("alg")
         if algorithm not in ALGORITHMS:
             raise NotAuthenticated(f"the token is not believed: allowed are {', '.join(ALGORITHMS)}")
@@ -133,7 +162,7 @@ class OidcVerifier:
             token,
             key=key.key,
             algorithms=[algorithm],
-            audience=self._settings.audience,
+            audience=audience,
             issuer=self._settings.issuer,
             leeway=LEEWAY_S,
             options={"require": ["exp", "iat", "iss", "aud", "sub"]},
@@ -155,23 +184,40 @@ class OidcVerifier:
         """Fetch the keys; where that fails the ones at hand go on for a while."""
         self._fetched_s = self._monotonic_s()
         try:
-            document = self._fetch(self._settings.jwks_url or self._discovered())
+            document = self._fetch(self._settings.jwks_url or self._discovered("jwks_uri"))
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             if not self._keys:
                 raise NotAuthenticated(f"the sign-in provider cannot be asked: {error}") from None
             return
         self._keys = dict(_usable(document))
 
-    def _discovered(self) -> str:
+    def endpoint(self, name: str) -> str:
+        """An address of the provider, as its discovery document has it.
+
+        Raises
+        ------
+        NotAuthenticated
+            If it cannot be had.
+        """
+        try:
+            url = self._addresses.get(name)
+            if url is None:
+                url = self._addresses[name] = self._discovered(name)
+            return url
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise NotAuthenticated(f"the sign-in provider cannot be asked: {error}") from None
+
+    def _discovered(self, name: str) -> str:
         base = self._settings.issuer.rstrip("/")
         document = self._fetch(f"{base}/.well-known/openid-configuration")
         if document["issuer"] != self._settings.issuer:
             raise ValueError("its discovery document names another issuer")
-        url = str(document["jwks_uri"])
-        check_address(url, "jwks_uri")
+        url = str(document[name])
+        check_address(url, name)
         return url
 
-    def _grants(self, claims: Mapping[str, Any]) -> tuple[Grant, ...]:
+    def grants(self, claims: Mapping[str, Any]) -> tuple[Grant, ...]:
+        """What the claims allow; things that are no grants are left out."""
         texts = claims.get(self._settings.grants_claim)
         known = texts if isinstance(texts, list) else []
         return tuple(grant for text in known if (grant := _grant(text)) is not None)

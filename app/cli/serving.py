@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from app.api.app import create_app
 from app.api.auth import Authenticator, OpenToLoopback, authenticator_for
 from app.api.oidc import OidcSettings
+from app.api.single_sign_on import Client
 from app.cli import logs
 from app.cli.console import say
 from app.cli.opening import WORK_TIMEOUT_S, located, settings, site_file, synchronised
@@ -76,15 +77,26 @@ def authenticator(environment: Settings, host: str, engine: Engine) -> Authentic
     ConfigError
         If no keys are to be asked on an address that others can reach.
     """
-    oidc = None
+    oidc = client = None
     if environment.oidc_issuer:
         oidc = OidcSettings(
             issuer=environment.oidc_issuer,
-            audience=environment.oidc_audience,
+            audience=environment.oidc_audience or environment.oidc_client_id,
             jwks_url=environment.oidc_jwks_url,
             grants_claim=environment.oidc_grants_claim,
         )
-    return authenticator_for(engine, host, require_keys=environment.require_keys, oidc=oidc)
+    if environment.oidc_client_id:
+        if oidc is None:
+            raise ConfigError(
+                "is missing; it is the address of the provider that knows WATTLINE_OIDC_CLIENT_ID",
+                key="WATTLINE_OIDC_ISSUER",
+            )
+        client = Client(
+            id=environment.oidc_client_id,
+            secret=environment.oidc_client_secret(),
+            public_url=environment.public_url,
+        )
+    return authenticator_for(engine, host, require_keys=environment.require_keys, oidc=oidc, client=client)
 
 
 @contextmanager

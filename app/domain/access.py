@@ -14,6 +14,10 @@ from enum import StrEnum
 from app.domain.site import Site
 
 
+KEY_COOKIE = "wattline_key"
+"""Name under which a browser keeps a key: the pages set it, the HTTP interface reads it."""
+
+
 class Role(StrEnum):
     """What a caller may do; each includes the ones before."""
 

@@ -19,6 +19,8 @@ from app.store.engine import store_errors
 
 _KEY = re.compile(r"wl_([0-9a-f]{12})_([0-9a-f]{32})")
 _LOCK = 0x57A7_0011
+SESSION = "single sign-on"
+"""Maker of the keys that stand for sign-ins in a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,41 @@ def revoke(connection: sa.Connection, public_id: str, by: str) -> ApiKey:
     if row is None:
         raise NotFound("there is no such key, or it is revoked already; `wattline keys list` shows their ids")
     return _api_key(row)
+
+
+def begin_session(
+    connection: sa.Connection, name: str, grants: Sequence[Grant], now: datetime, expires_at: datetime
+) -> str:
+    """Make a key for a sign-in in a browser, and forget those of sign-ins that have ended.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    table = tables.api_keys
+    over = sa.or_(table.c.expires_at <= now, table.c.revoked_at.is_not(None))
+    with store_errors():
+        connection.execute(sa.delete(table).where(table.c.created_by == SESSION, over))
+    return create(connection, name, grants, created_by=SESSION, expires_at=expires_at)
+
+
+def end_session(connection: sa.Connection, key: str) -> None:
+    """Make the key of a sign-in open nothing from now on; other keys stay as they are.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    match = _KEY.fullmatch(key)
+    table = tables.api_keys
+    if match is None:
+        return
+    mine = (table.c.public_id == match[1], table.c.secret_sha256 == _hash(match[2]))
+    update = sa.update(table).where(*mine, table.c.created_by == SESSION, table.c.revoked_at.is_(None))
+    with store_errors():
+        connection.execute(update.values(revoked_at=sa.func.now(), revoked_by="sign-out"))
 
 
 def first_admin_key(connection: sa.Connection) -> str | None:

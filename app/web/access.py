@@ -30,9 +30,6 @@ from app.store.sites import Stored
 from app.telemetry import Telemetry
 from app.web import render
 
-KEY_COOKIE = "wattline_key"
-"""Cookie in which the HTTP interface looks for a key."""
-
 
 class View(Protocol):
     """The store within one transaction, as one caller may see it."""
@@ -117,6 +114,39 @@ class Caller(Protocol):
         """Devices are asked on the caller's behalf."""
 
 
+class Pending(Protocol):
+    """A sign-in at a provider that is under way."""
+
+    @property
+    def next(self) -> str:
+        """Page to be shown afterwards."""
+
+    def packed(self) -> str:
+        """As a cookie holds it."""
+
+
+class SingleSignOn(Protocol):
+    """Sign-in at a provider, as the HTTP interface has it."""
+
+    def begin(self, base: str, next: str) -> tuple[str, Pending]:
+        """Where to send the browser, and what it has to bring back."""
+
+    def unpacked(self, cookie: str) -> Pending:
+        """The sign-in of a cookie."""
+
+    def finish(self, pending: Pending, answer: Mapping[str, str], source: str) -> str:
+        """The key of a new session."""
+
+    def end(self, key: str) -> None:
+        """End the session of a key."""
+
+
+def single_sign_on(request: Request) -> SingleSignOn | None:
+    """Sign-in at a provider; None where none is configured."""
+    found: SingleSignOn | None = request.app.state.single_sign_on
+    return found
+
+
 def caller_of(request: Request) -> Caller:
     """The caller of a request.
 
@@ -180,7 +210,7 @@ class PageRoute(APIRoute):
 
 
 def _to_sign_in(request: Request, error: NotAuthenticated) -> Response:
-    if request.url.path == "/sign-in":
+    if request.url.path.startswith("/sign-in"):
         return error_page(request, HTTPStatus.UNAUTHORIZED, str(error))
     back = request.url.path if request.method == "GET" else "/"
     return RedirectResponse(f"/sign-in?next={quote(back)}", HTTPStatus.SEE_OTHER)

@@ -15,6 +15,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.domain.access import KEY_COOKIE
 from app.web import charts, format, words
 
 LANGUAGE_COOKIE, THEME_COOKIE, FORM_COOKIE = "wattline_lang", "wattline_theme", "wattline_form"
@@ -80,7 +81,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             form_token=form_token,
             url=partial(_url, language),
             here=partial(_here, request),
-            signed_in=bool(request.cookies.get("wattline_key")),
+            signed_in=bool(request.cookies.get(KEY_COOKIE)),
             age=partial(_age, translate),
             **context,
         )
@@ -90,7 +91,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
         answer.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_S, samesite="lax")
     if FORM_COOKIE not in request.cookies:
         secure = request.url.scheme == "https"
-        answer.set_cookie(FORM_COOKIE, form_token, httponly=True, samesite="strict", secure=secure)
+        answer.set_cookie(FORM_COOKIE, form_token, httponly=True, samesite="lax", secure=secure)
     return answer
 
 

@@ -1,4 +1,8 @@
-"""Sign in with a key, or with a token of the sign-in provider, and sign out."""
+"""Sign in at the sign-in provider, with a key or with a token, and sign out.
+
+Cookies are ``SameSite=Lax``: a link in a mail opens the page signed in, while nothing that changes
+anything comes with them from elsewhere; forms carry a token besides.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,18 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from app.errors import NotAuthenticated
+from app.domain.access import KEY_COOKIE
+from app.errors import NotAuthenticated, NotFound
 from app.web import render
-from app.web.access import KEY_COOKIE, FromOwnPage, PageRoute, caller_of
+from app.web.access import FromOwnPage, PageRoute, caller_of, single_sign_on
 
 router = APIRouter(route_class=PageRoute)
+
+PENDING_COOKIE = "wattline_pending"
+"""What a browser brings back from the provider, besides the provider's answer."""
+_PENDING_PATH = "/sign-in/callback"
+_PENDING_S = 900
+_NO_PROVIDER = "no sign-in provider is configured; sign in with a key"
 
 
 @router.get("/sign-in")
@@ -35,9 +46,52 @@ def sign_in(
         caller_of(_carrying(request, value))
     except NotAuthenticated as error:
         return _page(request, next, str(error))
+    return _signed_in(request, value, next)
+
+
+def _signed_in(request: Request, key: str, next: str) -> Response:
     answer = RedirectResponse(_own_path(next), HTTPStatus.SEE_OTHER)
     secure = request.url.scheme == "https"
-    answer.set_cookie(KEY_COOKIE, value, httponly=True, samesite="strict", secure=secure)
+    answer.set_cookie(KEY_COOKIE, key, httponly=True, samesite="lax", secure=secure)
+    return answer
+
+
+@router.get("/sign-in/start")
+def start(request: Request, next: str = "/") -> Response:
+    """Send the browser to the sign-in provider."""
+    provider = single_sign_on(request)
+    if provider is None:
+        raise NotFound(_NO_PROVIDER)
+    address, pending = provider.begin(str(request.base_url), _own_path(next)[:500])
+    answer = RedirectResponse(address, HTTPStatus.SEE_OTHER)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(
+        PENDING_COOKIE,
+        pending.packed(),
+        max_age=_PENDING_S,
+        path=_PENDING_PATH,
+        httponly=True,
+        samesite="lax",
+        secure=secure,
+    )
+    return answer
+
+
+@router.get(_PENDING_PATH)
+def finish(request: Request) -> Response:
+    """Believe the provider's answer, if it is one to this browser's question, and begin a session."""
+    provider = single_sign_on(request)
+    if provider is None:
+        raise NotFound(_NO_PROVIDER)
+    source = request.client.host if request.client else ""
+    try:
+        pending = provider.unpacked(request.cookies.get(PENDING_COOKIE, ""))
+        key = provider.finish(pending, request.query_params, source)
+    except NotAuthenticated as error:
+        answer = _page(request, "/", str(error))
+    else:
+        answer = _signed_in(request, key, pending.next)
+    answer.delete_cookie(PENDING_COOKIE, path=_PENDING_PATH, httponly=True, samesite="lax")
     return answer
 
 
@@ -55,14 +109,18 @@ def _own_path(path: str) -> str:
 
 
 @router.post("/sign-out", dependencies=[FromOwnPage])
-def sign_out() -> Response:
-    """Forget the key."""
+def sign_out(request: Request) -> Response:
+    """Forget the key; a session is over for everybody who might have it."""
+    provider = single_sign_on(request)
+    if provider is not None:
+        provider.end(request.cookies.get(KEY_COOKIE, ""))
     answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
-    answer.delete_cookie(KEY_COOKIE, httponly=True, samesite="strict")
+    answer.delete_cookie(KEY_COOKIE, httponly=True, samesite="lax")
     return answer
 
 
 def _page(request: Request, next: str, problem: str = "") -> Response:
     status = HTTPStatus.UNAUTHORIZED if problem else HTTPStatus.OK
-    context = {"nav": "", "next": _own_path(next), "problem": problem}
+    provider = single_sign_on(request) is not None
+    context = {"nav": "", "next": _own_path(next), "problem": problem, "has_provider": provider}
     return render.page(request, "signin.html", context, status=int(status))

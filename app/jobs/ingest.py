@@ -12,15 +12,14 @@ from typing import NamedTuple
 import structlog
 
 from app.domain.reading import Reading, refusal
-from app.errors import StoreUnavailable
-from app.store import dropped, readings, sites
+from app.store import dropped, sites
 from app.store.dropped import Drop
 from app.store.engine import Engine, begin, connect
-from app.store.readings import IngestResult
+from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
 from collectors.spool import Spool
 
-UNKNOWN_POINT, REFUSED, STORE_REFUSED = "unknown_point", "refused", "store_refused"
+UNKNOWN_POINT, REFUSED = "unknown_point", "refused"
 """Reasons for which a reading ends in the drop ledger."""
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +71,7 @@ class Ingest:
         await asyncio.to_thread(self.stow, batch)
 
     def stow(self, batch: Sequence[Reading]) -> Stowed:
-        """Store a batch; what cannot be stored is counted in the ledger, in the same transaction.
+        """Store a batch; what cannot be stored is counted in the ledger.
 
         Raises
         ------
@@ -82,7 +81,10 @@ class Ingest:
         stored = self._estate(batch)
         drops = [d for r in batch if (d := _refused(r, stored, self._clock())) is not None]
         good = batch if not drops else [r for r in batch if _refused(r, stored, self._clock()) is None]
-        stowed = self._commit(stored, good, drops)
+        result = ingest_safely(self._engine, stored, good, self._collector, drops)
+        by_site = Counter(stored.estate.point[r.point][0].id for r in good)
+        by_site.subtract(stored.estate.point[d.point][0].id for d in result.quarantined)
+        stowed = Stowed(by_site, [*drops, *result.quarantined])
         for drop in stowed.drops:
             _log.warning("reading dropped", point=drop.point, reason=drop.reason, detail=drop.detail)
         self._on_stowed(stowed)
@@ -114,33 +116,6 @@ class Ingest:
                 with connect(self._engine) as connection:
                     self._stored = sites.load(connection)
             return self._stored
-
-    def _commit(self, stored: Stored, good: Sequence[Reading], drops: list[Drop]) -> Stowed:
-        try:
-            self._write(stored, good, drops)
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - a batch that can never be stored must not block all others
-            return self._split(stored, good, drops, error)
-        return Stowed(Counter(stored.estate.point[r.point][0].id for r in good), drops)
-
-    def _write(self, stored: Stored, good: Sequence[Reading], drops: list[Drop]) -> IngestResult:
-        with begin(self._engine) as connection:
-            dropped.add(connection, stored, self._collector, drops)
-            return readings.ingest_readings(connection, good, dict(stored.point_id))
-
-    def _split(self, stored: Stored, good: Sequence[Reading], drops: list[Drop], error: Exception) -> Stowed:
-        """Halve a batch that the store refuses until the culprit stands alone."""
-        if len(good) == 1:
-            culprit = Drop(good[0].point, STORE_REFUSED, 1, f"{good[0]}: {error}")
-            self._write(stored, (), [*drops, culprit])
-            return Stowed(Counter(), [*drops, culprit])
-        if not good:
-            raise error
-        middle = len(good) // 2
-        first = self._commit(stored, good[:middle], drops)
-        second = self._commit(stored, good[middle:], [])
-        return Stowed(first.by_site + second.by_site, first.drops + second.drops)
 
 
 def _refused(reading: Reading, stored: Stored, now: datetime) -> Drop | None:

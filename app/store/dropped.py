@@ -68,6 +68,7 @@ def _totals(connection: sa.Connection, collector: str) -> dict[tuple[str, str], 
 def _row(stored: Stored, collector: str, drop: Drop) -> dict[str, Any]:
     found = stored.estate.point.get(drop.point)
     detail = {"point": drop.point, **({"why": drop.detail} if drop.detail else {})}
+    detail = {k: v.replace("\0", "") for k, v in detail.items()}  # no text in the database holds NUL
     return {
         "site_id": stored.site_id[found[0].id] if found else None,
         "collector": collector,

@@ -6,18 +6,24 @@ and nothing is tried for ever.
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import psycopg
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from app.domain.reading import ReadingColumns
+from app.domain.reading import Reading
+from app.errors import StoreUnavailable
+from app.store import dropped
+from app.store.dropped import Drop
 from app.store.engine import begin
-from app.store.readings import IngestResult, ingest
+from app.store.readings import IngestResult, ingest_readings
+from app.store.sites import Stored
+
+STORE_REFUSED = "store_refused"
+"""Reason in the drop ledger."""
 
 _AT_FAULT = (
     sqlalchemy.exc.DataError,
@@ -28,13 +34,6 @@ _AT_FAULT = (
 )
 """What the data can cause; anything else is ours or the server's and is not blamed on a reading."""
 
-_LEDGER = sa.text(
-    """
-    INSERT INTO dropped_readings (site_id, collector, reason, readings, detail)
-    VALUES (:site_id, :collector, :reason, 1, CAST(:detail AS jsonb))
-    """
-)
-
 _log = logging.getLogger(__name__)
 
 
@@ -43,56 +42,66 @@ class SafeResult:
     """What became of a batch; the parts add up to its length."""
 
     stored: IngestResult = field(default_factory=IngestResult)
-    quarantined: int = 0
-    """Readings in the drop ledger."""
+    quarantined: tuple[Drop, ...] = ()
+    """Readings in the drop ledger, one each."""
 
     def __add__(self, other: SafeResult) -> SafeResult:
         return SafeResult(self.stored + other.stored, self.quarantined + other.quarantined)
 
 
 def ingest_safely(
-    engine: sa.Engine, columns: ReadingColumns, collector: str, site_id: int | None = None
+    engine: sa.Engine, stored: Stored, batch: Sequence[Reading], collector: str, drops: Sequence[Drop] = ()
 ) -> SafeResult:
     """Store a batch in transactions of its own; readings that cannot be stored go to the drop ledger.
 
     Parameters
     ----------
     engine : Engine
-    columns : ReadingColumns
+    stored : Stored
+        The estate; it has the points that the batch names.
+    batch : sequence of Reading
     collector : str
         Who delivered the batch; stands in the ledger.
-    site_id : int, optional
+    drops : sequence of Drop
+        What was refused of the batch before; goes to the ledger with it.
 
     Raises
     ------
     StoreUnavailable
-        If the database is away; send the whole batch again, what was stored is not doubled.
+        If the database is away, or refuses for a reason that no reading can cause; send the whole batch
+        again, what was stored is not doubled.
     """
     try:
         with begin(engine) as connection:
-            return SafeResult(ingest(connection, columns))
+            dropped.add(connection, stored, collector, drops)
+            return SafeResult(ingest_readings(connection, batch, dict(stored.point_id)))
     except _AT_FAULT as error:
-        if len(columns) == 1:
-            return _quarantine(engine, columns, collector, site_id, error)
-    first, second = np.array_split(np.arange(len(columns)), 2)
-    return ingest_safely(engine, columns.take(first), collector, site_id) + ingest_safely(
-        engine, columns.take(second), collector, site_id
-    )
+        if not batch:
+            raise
+        if len(batch) == 1:
+            return _quarantine(engine, stored, batch[0], collector, drops, error)
+    except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
+        raise StoreUnavailable(f"the store cannot take readings: {_reason(error)}") from error
+    middle = len(batch) // 2
+    first = ingest_safely(engine, stored, batch[:middle], collector, drops)
+    return first + ingest_safely(engine, stored, batch[middle:], collector)
 
 
 def _quarantine(
-    engine: sa.Engine, row: ReadingColumns, collector: str, site_id: int | None, error: Exception
+    engine: sa.Engine,
+    stored: Stored,
+    reading: Reading,
+    collector: str,
+    drops: Sequence[Drop],
+    error: Exception,
 ) -> SafeResult:
-    reason = str(getattr(error, "orig", error)).splitlines()[0]
-    detail = {
-        "point_id": int(row.point_id[0]),
-        "at_us": int(row.at_us[0]),
-        "value": repr(float(row.value[0])),
-        "interval_s": int(row.interval_s[0]),
-        "valid_s": int(row.valid_s[0]),
-    }
-    _log.warning("a reading of point %s cannot be stored: %s", detail["point_id"], reason)
+    reason = _reason(error)
+    drop = Drop(reading.point, STORE_REFUSED, 1, f"{reading}: {reason}")
+    _log.warning("a reading of %s cannot be stored: %s", reading.point, reason)
     with begin(engine) as connection:
-        values = {"site_id": site_id, "collector": collector, "reason": reason, "detail": json.dumps(detail)}
-        connection.execute(_LEDGER, values)
-    return SafeResult(quarantined=1)
+        dropped.add(connection, stored, collector, [*drops, drop])
+    return SafeResult(quarantined=(drop,))
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).splitlines()[0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,16 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app import config
+from app.domain.reading import Reading, ReadingColumns
 from app.errors import StoreUnavailable
 from app.store import engine as stores
-from app.store import migrate, readings
+from app.store import migrate, readings, sites
+from app.store.dropped import Drop
 from app.store.embedded import EmbeddedServer
 from app.store.place import find_place
 from app.store.quarantine import ingest_safely
+from app.store.sites import Stored
 from collectors.simulated.fault_proxy import FaultProxy
 from tests.integration.api_helpers import client
 from tests.integration.test_engine import address, through
@@ -64,29 +68,67 @@ def test_any_interleaving_keeps_the_first_value_of_every_key(
 # -- poison ------------------------------------------------------------------------------------------
 
 
-def test_a_reading_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.Engine) -> None:
-    rows = batch(*((1, m, float(m)) for m in range(100)))
-    rows.at_us[[17, 60]] = 10**18
+ESTATE = """
+institutions: [{id: bank, institution_class: joint_stock}]
+sites:
+  - id: sh1
+    institution: bank
+    time_zone: Asia/Shanghai
+    meters: [{id: main, points: [{id: main.kwh, role: facility, kind: register}]}]
+"""
 
-    done = ingest_safely(engine, rows, "modbus", site_id=None)
-    assert (done.stored.accepted, done.quarantined) == (98, 2)
+
+def declared(engine: sa.Engine) -> Stored:
+    """The estate of these tests, in the store."""
+    with stores.begin(engine) as connection:
+        sites.sync(connection, config.parse(ESTATE).estate)
+        return sites.load(connection)
+
+
+def register(count: int) -> list[Reading]:
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    return [Reading("main.kwh", start + timedelta(minutes=m), float(m)) for m in range(count)]
+
+
+def test_a_reading_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.Engine) -> None:
+    stored, rows = declared(engine), register(100)
+    rows[17] = rows[17]._replace(interval_s=2**40)
+    assert ingest_safely(engine, stored, rows[:1], "modbus").stored.accepted == 1
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("ALTER TABLE readings ADD CHECK (value <> 60)"))
+
+    done = ingest_safely(engine, stored, rows, "modbus", [Drop("gone.kwh", "unknown_point", 1)])
+    assert (done.stored.accepted, done.stored.duplicate, len(done.quarantined)) == (97, 1, 2)
     with stores.connect(engine) as connection:
         ledger = connection.execute(
             sa.text("SELECT collector, reason, readings, detail FROM dropped_readings ORDER BY id")
         ).all()
-    assert [(r.collector, r.readings, r.detail["value"]) for r in ledger] == [
-        ("modbus", 1, "17.0"),
-        ("modbus", 1, "60.0"),
+    assert {r.collector for r in ledger} == {"modbus"}
+    assert [(r.reason, r.readings, r.detail["point"]) for r in ledger] == [
+        ("unknown_point", 1, "gone.kwh"),
+        ("store_refused", 1, "main.kwh"),
+        ("store_refused", 1, "main.kwh"),
     ]
-    assert all(r.reason for r in ledger)
+    assert "value=17.0" in ledger[1].detail["why"]
+    assert "value=60.0" in ledger[2].detail["why"]
+    assert "check" in ledger[2].detail["why"]
 
 
 def test_a_fault_of_the_server_is_not_blamed_on_readings(engine: sa.Engine) -> None:
+    stored = declared(engine)
     with stores.begin(engine) as connection:
         connection.execute(sa.text("DROP TABLE rollup_queue"))
-    with pytest.raises(sa.exc.ProgrammingError, match="rollup_queue"):
-        ingest_safely(engine, batch((1, 0, 1.0), (1, 1, 1.0)), "modbus")
+    with pytest.raises(StoreUnavailable, match=r"cannot take readings: .*rollup_queue"):
+        ingest_safely(engine, stored, register(2), "modbus")
     assert everything(engine) == []
+
+
+def test_the_ledger_takes_any_text(engine: sa.Engine) -> None:
+    drop = Drop("main\0.kwh", "refused", 1, "nan \0 \ud800".encode("utf-8", "replace").decode())
+    ingest_safely(engine, declared(engine), [], "api", [drop])
+    with stores.connect(engine) as connection:
+        detail = connection.execute(sa.text("SELECT detail FROM dropped_readings")).scalar_one()
+    assert detail == {"point": "main.kwh", "why": "nan  ?"}
 
 
 # -- silence -----------------------------------------------------------------------------------------
@@ -139,7 +181,7 @@ def lasting_server(data_dir: Path) -> Iterator[EmbeddedServer]:
         yield server
 
 
-def until_stored(engine: sa.Engine, rows: readings.ReadingColumns) -> None:
+def until_stored(engine: sa.Engine, rows: ReadingColumns) -> None:
     """Send a batch as the service does: again after every outage."""
     while True:
         try:
@@ -235,12 +277,3 @@ def test_a_failover_in_the_middle_of_a_batch_loses_nothing(
     until_stored(engine, batch((1, 0, 1.0), (1, 2, 3.0)))
 
     assert everything(engine) == [(1, 0, 1.0), (1, 1, 2.0), (1, 2, 3.0)]
-
-
-def test_the_ledger_keeps_what_json_cannot_say(engine: sa.Engine) -> None:
-    rows = batch((1, 0, float("nan")))
-    rows.at_us[0] = 10**18
-    ingest_safely(engine, rows, "api")
-    with stores.connect(engine) as connection:
-        detail = connection.execute(sa.text("SELECT detail::text FROM dropped_readings")).scalar_one()
-    assert json.loads(detail)["value"] == "nan"

@@ -34,6 +34,7 @@ from fastapi import Path as PathParameter
 
 from app.api.auth import Authenticator, OpenToLoopback
 from app.api.rate import RateLimiter
+from app.api.report_maker import Maker
 from app.domain.access import Principal, Role
 from app.domain.site import Meter, Site
 from app.errors import Forbidden, NotFound, TooBusy
@@ -90,6 +91,8 @@ class Context:
     exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(4))
     probes: RateLimiter = field(default_factory=lambda: RateLimiter(12, 6))
     """How often one caller may have addresses asked what they are."""
+    maker: Maker
+    """Makes ordered reports."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from app.domain.evidence import Frozen
@@ -52,20 +52,33 @@ def of_institution(
     period: str,
     revision: int | None,
     now: datetime,
+    *,
+    on_site: Callable[[int], None] = lambda done: None,
 ) -> Document:
-    """The report of all sites of an institution; raises as :func:`of_site`."""
+    """The report of all sites of an institution; raises as :func:`of_site`.
+
+    `on_site` is told how many sites are done, after each.
+    """
     shelf = Shelf.of_institution(connection, bank.id)
     frozen = _frozen(connection, shelf, period, revision)
     if frozen is not None:
         return read(frozen.document)
-    return _together(connection, stored, bank, period, now)
+    return _together(connection, stored, bank, period, now, on_site)
 
 
 def _together(
-    connection: Connection, stored: Stored, bank: Institution, period: str, now: datetime
+    connection: Connection,
+    stored: Stored,
+    bank: Institution,
+    period: str,
+    now: datetime,
+    on_site: Callable[[int], None],
 ) -> InstitutionReport:
     spans: list[Span] = []
-    found = list(_reports(connection, stored, sites_of(stored, bank), period, now, spans))
+    found = []
+    for one in _reports(connection, stored, sites_of(stored, bank), period, now, spans):
+        found.append(one)
+        on_site(len(found))
     if not found:
         raise NotFound(f"institution {bank.id} has no site; declare one in the site file")
     declared = [d for site in sites_of(stored, bank) for d in site.declared]

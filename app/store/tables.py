@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -399,6 +400,24 @@ deliveries = Table(
     _instant("finished_at", nullable=True),
     _text("outcome"),
     _text("detail", ""),
+)
+
+report_orders = Table(
+    "report_orders",
+    metadata,
+    _key("id", Uuid),
+    *(_text(name) for name in ("site", "institution", "period")),
+    Column("revision", Integer),
+    *(_text(name) for name in ("format", "lang", "asked_by")),
+    _instant("asked_at"),
+    _text("state", "waiting"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("steps_done", Integer, nullable=False, server_default="0"),
+    Column("steps_total", Integer, nullable=False, server_default="1"),
+    _instant("touched_at"),
+    _instant("finished_at", nullable=True),
+    *(_text(name, "") for name in ("problem", "file_name", "media_type")),
+    Column("content", LargeBinary),
 )
 
 horizons = Table("horizons", metadata, _key("kind", Text), _instant("dropped_before"))

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
+from app.api.auth import KeyAuthenticator
+from app.domain.access import Grant
+from app.errors import TooBusy
 from app.jobs import close_month
 from app.reports import canonical
+from app.store import identity, report_orders
+from app.store.report_orders import Wanted
 from tests.integration.api_helpers import NOW, a_day, client, own_database
+from tests.waiting import until
 
 LATER = NOW + timedelta(days=45)
 PATH = "/api/v1/sites/sh1/reports"
@@ -99,3 +107,88 @@ def test_the_report_of_an_institution(http: httpx.Client) -> None:
 def test_the_schema_is_published(http: httpx.Client) -> None:
     assert "pue" in http.get("/api/v1/reports/schema").json()["properties"]
     assert "sites" in http.get("/api/v1/reports/schema", params={"of": "institution"}).json()["properties"]
+
+
+# -- made in the background ---------------------------------------------------------------------------
+
+
+def made(http: httpx.Client, order: dict[str, Any]) -> dict[str, Any]:
+    """The order when it has ended."""
+
+    def ended() -> dict[str, Any]:
+        found: dict[str, Any] = http.get(order["path"]).raise_for_status().json()
+        return found if found["state"] in ("done", "failed") else {}
+
+    return until(ended, name="the ordered report")
+
+
+def test_a_report_is_made_in_the_background(http: httpx.Client) -> None:
+    asked = http.post(f"{PATH}/2026-03", json={"format": "xlsx", "lang": "zh"})
+    assert asked.status_code == 202
+    order = asked.json()
+    assert asked.headers["location"] == order["path"]
+    assert (order["of"], order["period"], order["file_path"]) == ("sh1", "2026-03", None)
+    done = made(http, order)
+    assert (done["state"], done["steps_done"], done["steps_total"]) == ("done", 2, 2)
+    file = http.get(done["file_path"])
+    assert 'filename="sh1-2026-03-r1-zh.xlsx"' in file.headers["content-disposition"]
+    assert file.content == http.get(f"{PATH}/2026-03", params={"format": "xlsx", "lang": "zh"}).content
+
+
+def test_the_report_of_an_institution_tells_how_many_sites_are_done(http: httpx.Client) -> None:
+    path = "/api/v1/institutions/bank/reports/2026-03"
+    done = made(http, http.post(path, json={"format": "json", "revision": 0}).json())
+    assert (done["state"], done["steps_total"]) == ("done", 2)
+    assert [s["id"] for s in http.get(done["file_path"]).json()["sites"]] == ["sh1"]
+
+
+def test_an_order_that_cannot_be_made_says_why(http: httpx.Client) -> None:
+    done = made(http, http.post(f"{PATH}/2026-03", json={"format": "json", "revision": 7}).json())
+    assert (done["state"], done["file_path"]) == ("failed", None)
+    assert "there is no revision 7 of 2026-03" in done["problem"]
+    assert http.get(f"{done['path']}/file").status_code == 404
+    assert http.post(f"{PATH}/2026-03", json={"lang": "xx"}).status_code == 404
+    assert http.post(f"{PATH}/2026-03", json={"form": "pdf"}).status_code == 422
+    assert http.get(f"/api/v1/reports/orders/{uuid.uuid4()}").status_code == 404
+
+
+def test_an_order_of_a_site_of_others_does_not_exist(
+    engine_with_reports: sa.Engine, http: httpx.Client
+) -> None:
+    order = made(http, http.post(f"{PATH}/2026-03", json={"format": "json"}).json())
+    whole = made(http, http.post("/api/v1/institutions/bank/reports/2026-03", json={"format": "csv"}).json())
+    with engine_with_reports.begin() as connection:
+        key = identity.create(connection, "other", [Grant.parse("viewer:site/bj1")], created_by="test")
+    asks = KeyAuthenticator(engine_with_reports)
+    with client(engine_with_reports, authenticator=asks, clock=lambda: LATER) as strange:
+        strange.headers["Authorization"] = f"Bearer {key}"
+        for path in (order["path"], order["file_path"], whole["path"], whole["file_path"]):
+            assert strange.get(path).status_code == 404
+        assert strange.post(f"{PATH}/2026-03", json={}).status_code == 404
+
+
+def test_an_order_whose_maker_died_is_made_by_another(engine: sa.Engine) -> None:
+    wanted = Wanted("sh1", "bank", "2026-03", None, "pdf", "en")
+    with engine.begin() as connection:
+        first = report_orders.put(connection, wanted, "test", NOW)
+        assert report_orders.put(connection, wanted, "test", NOW).id == first.id
+    for begun in range(4):
+        now = NOW + begun * timedelta(hours=1)
+        with engine.begin() as connection:
+            claimed = report_orders.claim(connection, now)
+            assert report_orders.claim(connection, now) is None
+        assert claimed is not None
+        assert (claimed.id, claimed.state) == (first.id, "running" if begun < 3 else "failed")
+    with engine.begin() as connection:
+        assert report_orders.forget(connection, NOW + timedelta(hours=26)) == 0
+        assert report_orders.forget(connection, NOW + timedelta(hours=28)) == 1
+
+
+def test_only_so_many_orders_wait(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        for n in range(report_orders.MOST_OPEN):
+            report_orders.put(
+                connection, Wanted("sh1", "bank", f"{2000 + n}", None, "pdf", "en"), "test", NOW
+            )
+        with pytest.raises(TooBusy, match="50 reports are waiting"):
+            report_orders.put(connection, Wanted("sh1", "bank", "1999", None, "pdf", "en"), "test", NOW)

@@ -107,7 +107,7 @@ def get_report(
 def list_institution_reports(institution: InstitutionId, caller: Caller) -> ReportsOut:
     """Frozen revisions of the reports of all sites of an institution together."""
     with caller.read() as view:
-        bank = _institution(view, institution)
+        bank = institution_of(view, institution)
         return _listed(view, institution, Shelf.of_institution(view.connection, bank.id))
 
 
@@ -123,7 +123,7 @@ def get_institution_report(
 ) -> Response:
     """The report of all sites of an institution; as CSV one line per site, streamed."""
     with caller.read() as view:
-        bank = _institution(view, institution)
+        bank = institution_of(view, institution)
     if form == "csv":
         name = f'attachment; filename="{institution}-{period}-sites.csv"'
         media = output.FORMS["csv"].media_type
@@ -132,7 +132,7 @@ def get_institution_report(
         return _recorded(caller, institution, period, form, answer)
     with bounded(caller.context.exports, "exports"):
         with caller.read() as view, unhurried(view.connection):
-            bank = _institution(view, institution)
+            bank = institution_of(view, institution)
             one = reports.of_institution(view.connection, view.stored, bank, period, revision, caller.now)
         return _recorded(caller, institution, period, form, _answer(one, form, lang, known))
 
@@ -153,7 +153,7 @@ def _listed(view: View, of: str, shelf: Shelf) -> ReportsOut:
     return ReportsOut(of=of, reports=rows)
 
 
-def _institution(view: View, key: str) -> Institution:
+def institution_of(view: View, key: str) -> Institution:
     """The institution, if the caller may see all of its sites.
 
     Raises

@@ -1,0 +1,223 @@
+"""Reports that were ordered and are made in the background: who asked for which, how far it is, the file."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.errors import NotFound, TooBusy
+from app.store import tables
+from app.store.engine import store_errors
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+MOST_OPEN = 50
+"""Orders that may wait at the same time."""
+ABANDONED = timedelta(minutes=10)
+"""An order that nobody touched for so long lost its maker and is made again."""
+MOST_ATTEMPTS = 3
+KEPT = timedelta(days=1)
+"""How long a file is kept."""
+_LOCK = 0x57A7_0009
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A report in a form; without `site` that of all sites of the institution."""
+
+    site: str
+    institution: str
+    period: str
+    revision: int | None
+    """None: the newest frozen one, else as of now."""
+    format: str
+    lang: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order and what became of it."""
+
+    id: uuid.UUID
+    wanted: Wanted
+    asked_by: str
+    asked_at: datetime
+    state: str
+    steps_done: int
+    steps_total: int
+    finished_at: datetime | None
+    problem: str
+    file_name: str
+    media_type: str
+
+
+_TABLE = tables.report_orders
+_WANTED = ("site", "institution", "period", "revision", "format", "lang")
+_REST = ("asked_by", "asked_at", "state", "steps_done", "steps_total", "finished_at", "problem", "file_name")
+_SHOWN = [_TABLE.c[name] for name in ("id", *_WANTED, *_REST, "media_type")]
+
+
+def _order(row: sa.Row[Any]) -> Order:
+    values = row._asdict()
+    wanted = Wanted(**{name: values.pop(name) for name in _WANTED})
+    return Order(wanted=wanted, **values)
+
+
+def put(connection: sa.Connection, wanted: Wanted, asked_by: str, now: datetime) -> Order:
+    """Order a report; one that is ordered already, and not made yet, is not ordered twice.
+
+    Raises
+    ------
+    TooBusy
+        If too many orders wait.
+    StoreUnavailable
+        If the database is away.
+    """
+    is_open = _TABLE.c.state.in_((WAITING, RUNNING))
+    same = [_TABLE.c[name].is_not_distinct_from(getattr(wanted, name)) for name in _WANTED]
+    with store_errors():
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        known = connection.execute(sa.select(*_SHOWN).where(is_open, *same)).first()
+        if known is not None:
+            return _order(known)
+        waiting = connection.execute(sa.select(sa.func.count()).where(is_open)).scalar_one()
+        if waiting >= MOST_OPEN:
+            raise TooBusy(f"{waiting} reports are waiting to be made; try again later", retry_after_s=60)
+        values = {name: getattr(wanted, name) for name in _WANTED}
+        row = {"id": uuid.uuid4(), **values, "asked_by": asked_by, "asked_at": now, "touched_at": now}
+        return _order(connection.execute(sa.insert(_TABLE).values(row).returning(*_SHOWN)).one())
+
+
+def get(connection: sa.Connection, order_id: uuid.UUID) -> Order:
+    """An order.
+
+    Raises
+    ------
+    NotFound
+        If there is none, or it is forgotten.
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        row = connection.execute(sa.select(*_SHOWN).where(_TABLE.c.id == order_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no order {order_id}; files are kept for a day, order it again")
+    return _order(row)
+
+
+def content(connection: sa.Connection, order: Order) -> bytes:
+    """The file of an order.
+
+    Raises
+    ------
+    NotFound
+        If it is not made.
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        found = connection.execute(sa.select(_TABLE.c.content).where(_TABLE.c.id == order.id)).scalar()
+    if found is None:
+        raise NotFound(f"order {order.id} is {order.state}, there is no file; ask for it when it is done")
+    return bytes(found)
+
+
+_CLAIM = sa.text(
+    """
+    UPDATE report_orders SET state = 'running', touched_at = :now, attempts = attempts + 1, steps_done = 0
+    WHERE id = (
+        SELECT id FROM report_orders
+        WHERE state = 'waiting' OR (state = 'running' AND touched_at < :abandoned)
+        ORDER BY asked_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) RETURNING id, attempts
+    """
+)
+
+
+def claim(connection: sa.Connection, now: datetime) -> Order | None:
+    """The order that has waited longest, now being made by the caller; None where none waits.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        row = connection.execute(_CLAIM, {"now": now, "abandoned": now - ABANDONED}).one_or_none()
+    if row is None:
+        return None
+    order = get(connection, row.id)
+    if row.attempts <= MOST_ATTEMPTS:
+        return order
+    problem = f"it was begun {MOST_ATTEMPTS} times and never finished"
+    fail(connection, order, problem, now)
+    return replace(order, state=FAILED, problem=problem)
+
+
+def touch(connection: sa.Connection, order: Order, done: int, total: int, now: datetime) -> None:
+    """Say how far an order is.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    _set(connection, order, {"steps_done": done, "steps_total": total, "touched_at": now})
+
+
+def release(connection: sa.Connection, order: Order, now: datetime) -> None:
+    """Leave an order for whoever comes next.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    _set(connection, order, {"state": WAITING, "attempts": 0, "steps_done": 0, "touched_at": now})
+
+
+def finish(
+    connection: sa.Connection, order: Order, file_name: str, media_type: str, made: bytes, now: datetime
+) -> None:
+    """Keep the file of an order.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    file = {"file_name": file_name, "media_type": media_type, "content": made}
+    steps = {"steps_done": _TABLE.c.steps_total, "finished_at": now, "touched_at": now}
+    _set(connection, order, {"state": DONE, **file, **steps})
+
+
+def fail(connection: sa.Connection, order: Order, problem: str, now: datetime) -> None:
+    """Say why an order cannot be made.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    end = {"finished_at": now, "touched_at": now}
+    _set(connection, order, {"state": FAILED, "problem": problem[:2000], **end})
+
+
+def _set(connection: sa.Connection, order: Order, values: dict[str, object]) -> None:
+    with store_errors():
+        connection.execute(sa.update(_TABLE).where(_TABLE.c.id == order.id).values(values))
+
+
+def forget(connection: sa.Connection, now: datetime) -> int:
+    """Drop orders that ended a day ago, with their files; how many.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        return connection.execute(sa.delete(_TABLE).where(_TABLE.c.finished_at < now - KEPT)).rowcount

@@ -129,7 +129,7 @@ class Rule:
     """Whether the thresholds count from the PUE limit that governs the site: -0.05 is just below it."""
     hysteresis: float = 0.0
     """How far back inside the figure must go for the alarm to end; in its unit."""
-    for_s: float = 20.0
+    for_s: float = 15.0
     """How long a threshold must be crossed. [s]"""
     keep_firing_for_s: float = 900.0
     """How long the figure must be back inside. [s]"""

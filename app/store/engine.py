@@ -11,7 +11,8 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 import psycopg.conninfo
@@ -40,6 +41,12 @@ CONNECT_DEFAULTS: Mapping[str, str | int] = {
 PATIENCE_MARGIN_S = 15.0
 """How much longer than its own time limit the server may be silent before it is given up. [s]"""
 
+CONNECT_PATIENCE_S = 15.0
+"""Longest silence while a new connection gets its settings. [s]"""
+
+QUIET_S = 20.0
+"""After so much silence the server is asked over another connection whether it still works. [s]"""
+
 _SCHEMES = ("postgresql+psycopg://", "postgres://")
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
@@ -48,11 +55,14 @@ class ImpatientConnection(psycopg.Connection[Any]):
     """A connection that gives up on a server from which nothing comes any more.
 
     Keepalives end a connection whose other end is gone; a proxy or firewall that went silent answers
-    keepalives all the same.
+    keepalives all the same. So a server that says nothing for :data:`QUIET_S` is asked over another
+    connection whether it still works for this one: if not, question or answer were lost on the way.
     """
 
     patience_s: float | None = None
     """Longest silence while an answer is awaited; None for any. [s]"""
+    is_served: Callable[[], bool] | None = None
+    """Asks whether the server still works for this connection; None where that cannot be asked."""
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Run one exchange with the server.
@@ -60,27 +70,50 @@ class ImpatientConnection(psycopg.Connection[Any]):
         Raises
         ------
         psycopg.OperationalError
-            If nothing comes for `patience_s`; the connection is closed then.
+            If nothing comes for `patience_s`, or the server does not work for this connection any more;
+            it is closed then.
         """
-        if self.patience_s is None:
+        if self.patience_s is None and self.is_served is None:
             return super().wait(gen, *args, **options)
-        return super().wait(self._limited(gen, self.patience_s), *args, **options)
+        return super().wait(self._limited(gen), *args, **options)
 
-    def _limited(self, gen: Generator[Any, Any, T], limit_s: float) -> Generator[Any, Any, T]:
-        heard = time.monotonic()
+    def _limited(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        heard = asked = time.monotonic()
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 if ready:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > limit_s:
-                    self.close()
-                    raise psycopg.OperationalError(f"no answer from the server for {limit_s:g} s")
+                    heard = asked = time.monotonic()
+                elif self.patience_s is not None and time.monotonic() - heard > self.patience_s:
+                    self._give_up(f"no answer from the server for {self.patience_s:g} s")
+                elif self.is_served is not None and time.monotonic() - asked > QUIET_S:
+                    if not self.is_served():
+                        self._give_up(f"no answer for {QUIET_S:g} s from a server that does not work on one")
+                    asked = time.monotonic()
                 state = gen.send(ready)
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def _give_up(self, why: str) -> NoReturn:
+        self.close()
+        raise psycopg.OperationalError(why)
+
+
+_AT_WORK = """
+SELECT 1 FROM pg_stat_activity
+WHERE pid = %s AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
+"""
+
+
+def _is_served(parameters: Mapping[str, Any], pid: int) -> bool:
+    """Whether the server process `pid` works on something; True where nobody can be asked."""
+    try:
+        with psycopg.connect(**parameters, autocommit=True) as connection:
+            return connection.execute(_AT_WORK, (pid,)).fetchone() is not None
+    except _AWAY:
+        return True
 
 
 def make_engine(
@@ -120,9 +153,13 @@ def make_engine(
     def connect() -> ImpatientConnection:
         parameters = connect_parameters(url if isinstance(url, str) else url(), application_name)
         connection = ImpatientConnection.connect(**parameters, prepare_threshold=prepare_threshold)
-        connection.patience_s = statement_timeout_s + PATIENCE_MARGIN_S if statement_timeout_s else None
+        connection.patience_s = CONNECT_PATIENCE_S
         connection.execute(session)
+        pid = connection.execute("SELECT pg_backend_pid()").fetchone()
         connection.commit()
+        if pid == (connection.info.backend_pid,):  # else a pooler stands between us and the server
+            connection.is_served = partial(_is_served, parameters, pid[0])
+        connection.patience_s = statement_timeout_s + PATIENCE_MARGIN_S if statement_timeout_s else None
         return connection
 
     engine = sa.create_engine(

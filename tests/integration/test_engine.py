@@ -167,6 +167,33 @@ async def test_a_half_open_socket_is_given_up(
         assert await asyncio.to_thread(one, engine) == 1
 
 
+@pytest.mark.parametrize("lost", ["question", "answer"])
+async def test_what_was_lost_on_the_way_is_not_waited_for(
+    database_url: str, make_test_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.setattr(stores, "QUIET_S", 0.2)
+    async with FaultProxy(*address(database_url)) as proxy:
+        url = through(database_url, proxy.port) + "?connect_timeout=2"
+        engine = make_test_engine(url, statement_timeout_s=3600)
+        with await asyncio.to_thread(engine.connect) as connection:
+            await asyncio.to_thread(connection.execute, sa.text("SELECT 1"))
+            proxy.faults.half_open, proxy.faults.drop = lost == "question", lost == "answer"
+            asked = asyncio.create_task(asyncio.to_thread(connection.execute, sa.text("SELECT 1")))
+            done, _ = await asyncio.wait([asked], timeout=0.5)
+            assert not done  # nobody can be asked either: the server may be busy
+            proxy.faults.half_open = proxy.faults.drop = False
+            with pytest.raises(StoreUnavailable, match="does not work on one"):
+                await asked
+        assert await asyncio.to_thread(one, engine) == 1
+
+
+def test_a_server_that_works_for_long_is_waited_for(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "QUIET_S", 0.1)
+    assert one(engine, "SELECT 1 FROM pg_sleep(0.6)") == 1
+
+
 async def test_a_server_that_never_says_hello_is_given_up(
     database_url: str, make_test_engine: MakeEngine
 ) -> None:

@@ -17,10 +17,11 @@ from typing import Any, Protocol, Self
 from app.domain.site import Estate, Meter, Site
 from app.errors import NotFound
 from collectors.profile import SnmpProfile, load_profile
+from collectors.simulated.device import DeviceFaults, now_utc
 from collectors.simulated.exports import Exporter
 from collectors.simulated.history import Simulation
 from collectors.simulated.meters import SimulatedMeter, channel_of
-from collectors.simulated.modbus_server import Faults, SimulatedModbus, SimulatedUnit, now_utc
+from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from collectors.simulated.physics import NODE_S, Event, Upset
 from collectors.simulated.snmp_agent import SimulatedSnmp, SnmpUser
 
@@ -155,19 +156,18 @@ class SimulatedDevices:
             raise NotFound(f"no SNMP meter {meter!r} is served; served are {', '.join(sorted(self._agents))}")
         return self._agents[meter]
 
-    def faults(self, meter: str) -> Faults:
-        """The faults of a Modbus meter, to be changed while it serves.
+    def faults(self, meter: str) -> DeviceFaults:
+        """The faults of a meter, to be changed while it serves; what they are called depends on no protocol.
 
         Raises
         ------
         NotFound
             If no such meter is served.
         """
-        if meter not in self._units:
-            raise NotFound(
-                f"no Modbus meter {meter!r} is served; served are {', '.join(sorted(self._units))}"
-            )
-        return self._units[meter].faults
+        served = self._units | self._agents
+        if meter not in served:
+            raise NotFound(f"no meter {meter!r} is served; served are {', '.join(sorted(served))}")
+        return served[meter].faults
 
     def fail_cooling(self, site: str, length: timedelta = timedelta(hours=1)) -> Event:
         """Let the cooling of a site fail from the next node of the model on; what will happen."""

@@ -10,11 +10,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+
+from collectors.simulated.tcp_server import TcpServer
 
 CHUNK = 65_536
 
@@ -45,69 +45,21 @@ def wrong_transaction_id(answer: bytes) -> bytes:
     return struct.pack(">H", (number + 1) & 0xFFFF) + answer[2:]
 
 
-class FaultProxy:
+class FaultProxy(TcpServer):
     """Listens on loopback and forwards to `host`:`port`, through the faults.
 
     With `upstream_unix` it forwards to a Unix socket instead.
     """
 
     def __init__(self, host: str, port: int, *, upstream_unix: str = "") -> None:
+        super().__init__()
         self.faults = ProxyFaults()
-        self.port = 0
-        self.connections = 0
         self._target = (host, port)
         self._upstream_unix = upstream_unix
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-        self._serving: set[asyncio.Task[None]] = set()
 
-    async def start(self, port: int = 0) -> Self:
-        """Listen; ``port`` then says where."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def close(self) -> None:
-        """Stop listening and break every connection."""
-        if self._server is not None:
-            self._server.close()
-            self.reset_connections()
-            for task in self._serving:
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
-            await self._server.wait_closed()
-            self._server = None
-
-    def reset_connections(self) -> None:
-        """Break every connection with a reset."""
-        for writer in tuple(self._open):
-            sock: socket.socket | None = writer.get_extra_info("socket")
-            if sock is not None and sock.fileno() >= 0:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._open.add(writer)
-        try:
-            if not self.faults.refuse:
-                await self._forward(reader, writer)
-        except ConnectionError:
-            return
-        finally:
-            self._open.discard(writer)
-            writer.close()
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.faults.refuse:
+            await self._forward(reader, writer)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await self._connect()

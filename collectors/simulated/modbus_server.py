@@ -15,13 +15,15 @@ import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Literal, Self
+from datetime import datetime
+from typing import Literal
 
 from collectors.modbus_codec import encode, encode_raw
 from collectors.modbus_link import ERROR_FLAG, READ_DEVICE_ID, rtu_frame
 from collectors.modbus_sunspec import BASES, END, MARK
 from collectors.profile import ModbusChannel, ModbusProfile, Profile
+from collectors.simulated.device import DeviceFaults, now_utc
+from collectors.simulated.tcp_server import TcpServer
 
 Values = Callable[[str, datetime], float]
 """Value of a channel at an instant, in the unit the channel is delivered in."""
@@ -34,15 +36,9 @@ _ACCUMULATORS = ("acc32", "acc64")
 
 
 @dataclass
-class Faults:
+class Faults(DeviceFaults):
     """What is wrong with a unit just now; change it while it serves."""
 
-    slow_s: float = 0.0
-    """Every answer comes this much late. [s]"""
-    silent: bool = False
-    """No answers."""
-    silent_times: int = 0
-    """So many requests get no answer before the next is served."""
     silent_at: frozenset[int] = frozenset()
     """No answer to reads that begin at these registers."""
     refuse: int = 0
@@ -51,21 +47,12 @@ class Faults:
     """So many requests are answered "busy" before the next is served."""
     half_open: bool = False
     """The connection stays open, but nothing more comes back on it, ever."""
-    no_value: bool = False
-    """Registers hold their sentinel, floats NaN."""
-    stale: bool = False
-    """Values stand still."""
     wrong_transaction_id: bool = False
     """Answers carry another request's number (TCP only)."""
     truncated: bool = False
     """Only the first half of every frame is sent."""
     short: bool = False
     """Answers hold one register less than was asked."""
-
-
-def now_utc() -> datetime:
-    """The clock of a simulated meter unless it is given another."""
-    return datetime.now(UTC)
 
 
 @dataclass
@@ -85,7 +72,6 @@ class SimulatedUnit:
     requests: list[tuple[str, int, int]] = field(default_factory=list)
     """What was asked so far: table, address, count."""
     keep_requests: int = 10_000
-    _stood_still_at: datetime | None = None
 
     def __post_init__(self) -> None:
         assert isinstance(self.profile, ModbusProfile)
@@ -126,7 +112,7 @@ class SimulatedUnit:
         return [image.get(a, 0) for a in wanted]
 
     def _image(self, table: str, address: int, count: int) -> dict[int, int]:
-        at = self._time()
+        at = self.faults.value_time(self.clock)
         image: dict[int, int] = {}
         for channel in self._channels:
             first = channel.address + self._model_at
@@ -136,13 +122,6 @@ class SimulatedUnit:
         image |= {a: word for (t, a), word in self._scale_factors(at).items() if t == table}
         image |= {a: word for (t, a), word in self.words.items() if t == table}
         return image
-
-    def _time(self) -> datetime:
-        if not self.faults.stale:
-            self._stood_still_at = None
-            return self.clock()
-        self._stood_still_at = self._stood_still_at or self.clock()
-        return self._stood_still_at
 
     def _encoded(self, channel: ModbusChannel, at: datetime) -> bytes:
         if self.faults.no_value:
@@ -192,7 +171,7 @@ def _no_value(channel: ModbusChannel) -> bytes:
     return encode_raw(0, channel)
 
 
-class SimulatedModbus:
+class SimulatedModbus(TcpServer):
     """A TCP server with simulated units behind it.
 
     Parameters
@@ -207,58 +186,14 @@ class SimulatedModbus:
     def __init__(
         self, units: Mapping[int, SimulatedUnit], *, framing: Literal["tcp", "rtu"] = "tcp", port: int = 0
     ) -> None:
-        self.units, self.port = units, port
-        self.connections = 0
+        super().__init__(port)
+        self.units = units
         self._framing = framing
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-        self._serving: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> Self:
-        """Listen on loopback; ``port`` then says where."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def close(self) -> None:
-        """Stop listening and close every connection."""
-        if self._server is not None:
-            self._server.close()
-            self.drop_connections()
-            for task in self._serving:
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
-            await self._server.wait_closed()
-            self._server = None
-
-    def drop_connections(self) -> None:
-        """Close every connection at once; new ones are welcome."""
-        for writer in tuple(self._open):
-            writer.transport.abort()
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._open.add(writer)
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answer_next = self._answer_tcp if self._framing == "tcp" else self._answer_rtu
-        try:
-            while await answer_next(reader, writer):
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            self._open.discard(writer)
-            writer.close()
+        while await answer_next(reader, writer):
+            await writer.drain()
 
     async def _answer_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         number, _, length, unit_number = _MBAP.unpack(await reader.readexactly(_MBAP.size))
@@ -304,8 +239,7 @@ async def _answer(unit: SimulatedUnit, pdu: bytes) -> bytes:
     """The unit's answer; empty where it stays silent."""
     if unit.faults.slow_s:
         await asyncio.sleep(unit.faults.slow_s)
-    if unit.faults.silent or unit.faults.silent_times:
-        unit.faults.silent_times = max(unit.faults.silent_times - 1, 0)
+    if unit.faults.ignores_request():
         return b""
     if pdu[0] == READ_DEVICE_ID:
         return pdu[:1] + unit.device_id()

@@ -11,11 +11,12 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 
 from collectors.profile import SnmpProfile
 from collectors.simulated import snmp_aes
+from collectors.simulated.device import DeviceFaults, now_utc
 from collectors.simulated.snmp_view import Oid, Values, View
 from collectors.snmp_ber import (
     COUNTER32,
@@ -59,21 +60,11 @@ _LEVEL, _IN_TIME, _USER, _ENGINE, _DIGEST, _DECRYPTION = 1, 2, 3, 4, 5, 6
 
 
 @dataclass
-class SnmpFaults:
+class SnmpFaults(DeviceFaults):
     """What is wrong with an agent just now; change it while it serves."""
 
-    slow_s: float = 0.0
-    """Every answer comes this much late. [s]"""
-    silent: bool = False
-    """No answers."""
-    silent_times: int = 0
-    """So many requests stay without an answer."""
     refuse: bool = False
     """Every request is answered with genErr."""
-    no_value: bool = False
-    """Values hold their sentinel, or a text that is no number."""
-    stale: bool = False
-    """Values stand still."""
     as_floats: bool = False
     """Numbers come as opaque floats; NaN where there is no value."""
     wrong_request_id: bool = False
@@ -129,11 +120,6 @@ class _Engine:
         return self.keys[place]
 
 
-def now_utc() -> datetime:
-    """The clock of a simulated agent unless it is given another."""
-    return datetime.now(UTC)
-
-
 class SimulatedSnmp(asyncio.DatagramProtocol):
     """One agent on a free UDP port of the loopback interface.
 
@@ -161,7 +147,6 @@ class SimulatedSnmp(asyncio.DatagramProtocol):
         self._users = {user.name.encode(): user for user in users}
         self._engine = _Engine()
         self._engine.offset_s = -clock().timestamp()
-        self._stood_still: datetime | None = None
         self._transport: asyncio.DatagramTransport | None = None
         self._late: set[asyncio.TimerHandle] = set()
         self._salt = 0
@@ -215,11 +200,10 @@ class SimulatedSnmp(asyncio.DatagramProtocol):
         self.requests += 1
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
-        if self.faults.silent_times:
-            self.faults.silent_times -= 1
+        if self.faults.ignores_request():
             return
         answer = self.faults.malformed or self.answer(data)
-        if answer is None or self.faults.silent or len(self._late) >= _MOST_LATE:
+        if answer is None or len(self._late) >= _MOST_LATE:
             return
         if not self.faults.slow_s:
             self._send(answer, addr)
@@ -254,13 +238,6 @@ class SimulatedSnmp(asyncio.DatagramProtocol):
     def _value(self, channel: str, at: datetime) -> float:
         return math.nan if self.faults.no_value else self._source(channel, at)
 
-    def _at(self) -> datetime:
-        if not self.faults.stale:
-            self._stood_still = None
-            return self._clock()
-        self._stood_still = self._stood_still or self._clock()
-        return self._stood_still
-
     def _respond(self, message: Span, version: int) -> bytes:
         """The response to the PDU that a message holds."""
         tag, pdu = message.element()
@@ -294,7 +271,7 @@ class SimulatedSnmp(asyncio.DatagramProtocol):
     def _found(
         self, tag: int, asked: list[Oid], non_repeaters: int, repetitions: int
     ) -> list[tuple[Oid, bytes]]:
-        at = self._at()
+        at = self.faults.value_time(self._clock)
         if tag == GET:
             return [(name, self._shown(name, at) or element(NO_SUCH_INSTANCE)) for name in asked]
         if tag == GET_NEXT:

@@ -237,7 +237,7 @@ async def test_a_connection_closed_by_the_device_is_opened_again_within_the_poll
         meter = collector(server.port, retries=1)
         for _ in range(3):
             assert len((await meter.poll(AT)).readings) == 3
-            server.drop_connections()
+            server.reset_connections()
         await meter.close()
 
 

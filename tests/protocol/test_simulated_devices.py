@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,14 +114,52 @@ def last_hour(estate: Estate, simulation: Simulation) -> dict[str, list[tuple[da
     return past
 
 
-async def test_a_fault_on_demand_silences_one_meter_only(estate: Estate, devices: SimulatedDevices) -> None:
-    devices.faults("sh1-pdu-a1").silent = True
-    silent, well = (m for m in polled(devices, estate) if m.id in ("sh1-pdu-a1", "sh1-pdu-b1"))
-    assert (await poll(well)).failures == ()
-    quick = {**(silent.collector or {}), "timeout_s": 0.1}
-    collector = registry.build(registry.parse(quick), Binding(silent.id, silent.points))
-    assert not (await collector.poll(NOW)).readings
-    await collector.close()
+BOTH_PROTOCOLS = pytest.mark.parametrize("id_", ["sh1-pdu-a1", "sh1-rack-102"])
+
+
+async def polled_in_haste(meter: Meter) -> Poll:
+    """A poll that waits for a silent meter no longer than a moment."""
+    return await poll(dataclasses.replace(meter, collector={**(meter.collector or {}), "timeout_s": 0.1}))
+
+
+@BOTH_PROTOCOLS
+async def test_a_fault_on_demand_silences_one_meter_only(
+    estate: Estate, devices: SimulatedDevices, id_: str
+) -> None:
+    devices.faults(id_).silent = True
+    meters = {m.id: m for m in polled(devices, estate)}
+    assert (await poll(meters["sh1-pdu-b1"])).failures == ()
+    assert not (await polled_in_haste(meters[id_])).readings
+
+
+@BOTH_PROTOCOLS
+async def test_a_meter_can_answer_too_late_or_without_a_value(
+    estate: Estate, devices: SimulatedDevices, id_: str
+) -> None:
+    meter = next(m for m in polled(devices, estate) if m.id == id_)
+    faults = devices.faults(id_)
+    faults.slow_s = 1.0
+    assert not (await polled_in_haste(meter)).readings
+    faults.slow_s, faults.no_value = 0.0, True
+    without = await poll(meter)
+    assert without.readings == ()
+    assert len(without.failures) == len(meter.points)
+
+
+@BOTH_PROTOCOLS
+async def test_the_values_of_a_meter_can_stand_still(
+    estate: Estate, simulation: Simulation, id_: str
+) -> None:
+    clock = [NOW]
+    async with SimulatedDevices(estate, simulation, lambda: clock[0]) as devices:
+        meter = next(m for m in polled(devices, estate) if m.id == id_)
+        before = await poll(meter)
+        devices.faults(id_).stale = True
+        await poll(meter)
+        clock[0] += timedelta(hours=3)
+        assert (await poll(meter)).values == before.values
+        devices.faults(id_).stale = False
+        assert (await poll(meter)).values != before.values
 
 
 async def test_an_agent_that_reboots_is_read_again(estate: Estate, devices: SimulatedDevices) -> None:

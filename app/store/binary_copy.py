@@ -15,6 +15,8 @@ import numpy.typing as npt
 from app.domain.reading import ReadingColumns
 from app.errors import SeriesError
 
+Column = npt.NDArray[Any]
+
 EPOCH_SHIFT_US = 946_684_800_000_000
 """2000-01-01 in microseconds since 1970-01-01."""
 
@@ -35,6 +37,7 @@ def _row(kinds: Sequence[str]) -> np.dtype[Any]:
 
 
 _ROW = _row([kind for _, kind in _FIELDS])
+_BARE_ROW = np.dtype(list(_FIELDS))
 
 
 def pack_rows(*columns: tuple[str, npt.NDArray[Any]]) -> bytes:
@@ -78,12 +81,28 @@ def unpack(stream: bytes) -> ReadingColumns:
     if len(body) % _ROW.itemsize:
         raise SeriesError("the stream is not made of whole readings")
     rows = np.frombuffer(body, _ROW)
+    return _readings(*(rows[str(n)] for n in range(len(_FIELDS))))
+
+
+def unpack_fields(data: bytes) -> ReadingColumns:
+    """The readings of a run of the fields' binary values alone, in the order of ``COLUMNS``.
+
+    Raises
+    ------
+    SeriesError
+        If the data are not made of such rows.
+    """
+    if len(data) % _BARE_ROW.itemsize:
+        raise SeriesError("the data are not made of whole readings")
+    rows = np.frombuffer(data, _BARE_ROW)
+    return _readings(*(rows[name] for name, _ in _FIELDS))
+
+
+def _readings(
+    at: Column, point_id: Column, value: Column, interval_s: Column, valid_s: Column
+) -> ReadingColumns:
     return ReadingColumns(
-        _native(rows["1"]),
-        _native(rows["0"]) + EPOCH_SHIFT_US,
-        _native(rows["2"]),
-        _native(rows["3"]),
-        _native(rows["4"]),
+        _native(point_id), _native(at) + EPOCH_SHIFT_US, _native(value), _native(interval_s), _native(valid_s)
     )
 
 

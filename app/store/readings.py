@@ -249,10 +249,17 @@ def _queue_rollups(connection: sa.Connection, columns: ReadingColumns) -> None:
 
 _OUT = """
 SELECT at, point_id, value, interval_s, valid_s FROM readings
-WHERE point_id = ANY({points}) AND at >= {start} AND at < {end} ORDER BY {order}
+WHERE point_id = ANY({points}) AND at >= {start} AND at < {end} ORDER BY at, point_id
 """
-_BY_POINT = "point_id, at"
-_BY_TIME = "at, point_id"
+_LOAD = """
+SELECT string_agg(
+    timestamptz_send(at) || int4send(point_id) || float8send(value)
+        || int4send(interval_s) || int4send(valid_s),
+    ''::bytea
+)
+FROM (SELECT * FROM readings WHERE point_id = %s AND at >= %s AND at < %s ORDER BY at) r
+"""
+"""All in one value: a row at a time costs twice as much on the way."""
 
 
 def load(connection: sa.Connection, point_id: int, start: datetime, end: datetime) -> ReadingColumns:
@@ -263,20 +270,9 @@ def load(connection: sa.Connection, point_id: int, start: datetime, end: datetim
     StoreUnavailable
         If the database is away.
     """
-    return load_many(connection, [point_id], start, end)
-
-
-def load_many(
-    connection: sa.Connection, point_ids: Sequence[int], start: datetime, end: datetime
-) -> ReadingColumns:
-    """Readings of several points with ``start <= at < end``, ordered by point and time.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    return ReadingColumns.concat(list(copy_out(connection, point_ids, start, end, by_time=False)))
+    with store_errors(), unhurried(connection), driver(connection).cursor(binary=True) as cursor:
+        packed = cursor.execute(_LOAD, (point_id, start, end)).fetchone()
+    return binary_copy.unpack_fields(packed[0] if packed and packed[0] else b"")
 
 
 def around(
@@ -343,10 +339,9 @@ def copy_out(
     start: datetime,
     end: datetime,
     *,
-    by_time: bool = True,
     block_rows: int = _BLOCK_ROWS,
 ) -> Iterator[ReadingColumns]:
-    """Stream readings with ``start <= at < end`` in blocks, for exports of any length.
+    """Stream readings with ``start <= at < end`` in blocks, for exports of any length; by time, then point.
 
     Parameters
     ----------
@@ -354,8 +349,6 @@ def copy_out(
         Must stay open, and unused otherwise, until the last block.
     point_ids : sequence of int
     start, end : datetime
-    by_time : bool
-        Order by time and then point, or by point and then time.
     block_rows : int
         Length of a block.
 
@@ -368,7 +361,6 @@ def copy_out(
         points=sql.Literal(list(point_ids)),
         start=sql.Literal(start),
         end=sql.Literal(end),
-        order=sql.SQL(_BY_TIME if by_time else _BY_POINT),
     )
     copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)
     with (

@@ -36,6 +36,19 @@ def test_there_and_back(rows: ReadingColumns) -> None:
     assert back.value.tobytes() == rows.value.tobytes()
 
 
+@given(rows=batches())
+def test_fields_without_the_frame_of_a_stream(rows: ReadingColumns) -> None:
+    framed = np.frombuffer(binary_copy.pack(rows)[19:-2], np.uint8).reshape(-1, 50)
+    bare = np.delete(
+        framed, [0, 1, *(i for start in (2, 14, 22, 34, 42) for i in range(start, start + 4))], 1
+    )
+    back = binary_copy.unpack_fields(bare.tobytes())
+    assert np.array_equal(back.at_us, rows.at_us)
+    assert np.array_equal(back.valid_s, rows.valid_s)
+    with pytest.raises(SeriesError, match="whole readings"):
+        binary_copy.unpack_fields(bare.tobytes() + b"x")
+
+
 @given(rows=batches(), cut=st.integers(1, 49))
 def test_a_stream_that_is_cut_within_a_row_is_refused(rows: ReadingColumns, cut: int) -> None:
     body = binary_copy.pack(rows)[19:-2]

@@ -33,6 +33,7 @@ from app.store import identity, migrate
 from app.store.engine import Engine, Url, begin, make_engine, wait_until_up
 from app.store.retention import Retention
 from app.telemetry import MeterState, Telemetry
+from app.web import render
 from app.web import router as pages
 
 ALL, API, WORKER = "all", "api", "worker"
@@ -261,7 +262,7 @@ class Service:
     def _prepare(self) -> None:
         """Wait for the database, bring it into shape, start working."""
         try:
-            for step in (self._shape_database, self._start_work, self._say_ready):
+            for step in (self._shape_database, self._start_work, self._warm_up, self._say_ready):
                 self._retried(step)
         except WattlineError as error:
             self._problem = error
@@ -290,6 +291,10 @@ class Service:
     def _start_work(self) -> None:
         if self.worker is not None:
             self.worker.work()
+
+    def _warm_up(self) -> None:
+        if self._app is not None:
+            render.warm_up()
 
     def _say_ready(self) -> None:
         if self.worker is not None:

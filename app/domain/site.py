@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -329,6 +329,12 @@ class EmissionChoice:
     """Emissions of the generators per kWh at their output. [kgCO2e/kWh]"""
 
 
+@cache
+def time_zones() -> frozenset[str]:
+    """Names of all time zones; to find them the whole zone database is walked, so this is done once."""
+    return frozenset(available_timezones())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """A data centre: the boundary over which PUE is computed."""
@@ -357,7 +363,7 @@ class Site:
 
     def __post_init__(self) -> None:
         check_id(self.id)
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in time_zones():
             raise ValueError(f"unknown time zone {self.time_zone!r}; use an IANA name such as Asia/Shanghai")
         if self.it_energy_at is not None and self.it_energy_at not in IT_ROLES:
             raise ValueError(f"it_energy_at {self.it_energy_at}; allowed are {', '.join(IT_ROLES)}")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from app.domain.energy import QuarterHours
-from app.domain.period import Period, Step, midnight
+from app.domain.period import Period, Step, midnight, starts
 from app.domain.pue import CLASSES, SiteQuarterHours, Totals
 from app.domain.quantity import VOLUME
 from app.domain.site import Point, Site
@@ -456,14 +456,24 @@ def site_series(
     StoreUnavailable
         If the database is away.
     """
-    query = (
-        f"SELECT {_BIN[step]} AS bar, {_SUMS} FROM site_15m WHERE {_SITE_SPAN}"  # noqa: S608
-        " GROUP BY bar ORDER BY bar"
-    )
-    values = {**_site_span(site_id, room, span), "zone": site.time_zone}
+    values: dict[str, Any] = _site_span(site_id, room, span)
+    query = f"SELECT {_BIN[step]} AS bar, {_SUMS} FROM site_15m WHERE {_SITE_SPAN} GROUP BY bar"  # noqa: S608
+    if step in (Step.DAY, Step.MONTH):
+        bars = list(starts(span, step, site.zone))
+        values |= {"starts": [start for start, _ in bars], "ends": [end for _, end in bars]}
+        query = _BY_LONG_BAR
     with store_errors():
-        rows = connection.execute(sa.text(query), values).all()
-    return [(row[0], _totals(row[1:])) for row in rows]
+        rows = connection.execute(sa.text(f"{query} ORDER BY bar"), values).all()
+    return [(row[0], _totals(row[1:])) for row in rows if row[1]]
+
+
+_BY_LONG_BAR = (
+    "SELECT bar, sums.* FROM"  # noqa: S608
+    " unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[])) bars(bar, until)"
+    f" CROSS JOIN LATERAL (SELECT {_SUMS} FROM site_15m"
+    " WHERE site_id = :id AND room = :room AND at >= bar AND at < until) sums"
+)
+"""A stretch of the index for each bar: by the calendar of a zone all rows would have to be sorted first."""
 
 
 def known_span(connection: sa.Connection, point_ids: Sequence[int]) -> Period | None:

@@ -105,14 +105,27 @@ def from_days(
     SeriesError
         If the year is out of reach.
     """
-    period = year(str(number), site.zone)
-    last_day = (period.end - timedelta(days=1)).astimezone(site.zone).date()
     energies = history[["facility_kwh", "it_kwh", "coverage_ratio"]]
-    limits = limits_for(site, stored.estate.institution[site.institution], profiles, last_day)
+    limits = limits_of_year(stored, site, number, profiles)
     least = site.minimum_coverage_ratio
     found = forecast.budgets(energies, number, [x.pue for x in limits], minimum_coverage_ratio=least)
     projection = forecast.project_year(energies, number, minimum_coverage_ratio=least)
     return YearOutlook(projection, tuple(zip(limits, found, strict=True)))
+
+
+def limits_of_year(
+    stored: Stored, site: Site, number: int, profiles: dict[str, LimitProfile]
+) -> tuple[Limit, ...]:
+    """Limits by which a calendar year is judged: those of its last day.
+
+    Raises
+    ------
+    SeriesError
+        If the year is out of reach.
+    """
+    period = year(str(number), site.zone)
+    last_day = (period.end - timedelta(days=1)).astimezone(site.zone).date()
+    return tuple(limits_for(site, stored.estate.institution[site.institution], profiles, last_day))
 
 
 def it_exhaustion(connection: sa.Connection, stored: Stored, site: Site, now: datetime) -> Exhaustion | None:

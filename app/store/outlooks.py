@@ -14,13 +14,13 @@ from pydantic import TypeAdapter
 
 from app.domain import capacity, tree
 from app.domain.capacity import Load
-from app.domain.forecast import Exhaustion
+from app.domain.forecast import Budget, Exhaustion, Projection
 from app.domain.limits import LimitProfile
 from app.domain.period import Period, floor
 from app.domain.site import Site
 from app.store import outlook, usage
 from app.store.engine import driver, store_errors
-from app.store.outlook import FeedExhaustion
+from app.store.outlook import FeedExhaustion, YearOutlook
 from app.store.sites import Stored
 
 SPAN = timedelta(days=30)
@@ -133,30 +133,63 @@ def exhaustions(connection: sa.Connection, stored: Stored, site: Site, now: date
     )
 
 
+def this_year(
+    connection: sa.Connection, stored: Stored, site: Site, profiles: dict[str, LimitProfile], now: datetime
+) -> YearOutlook:
+    """Projection and budgets of the current local year: as worked out last, else now.
+
+    What was worked out counts as for :func:`exhaustions`, and as long as the limits are the same.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    number = now.astimezone(site.zone).year
+    kept = _kept(connection, stored, site, now)
+    if kept is not None:
+        projection = _PROJECTION.validate_python(kept[1]["projection"])
+        budgets = [_BUDGET.validate_python(one) for one in kept[1]["budgets"]]
+        limits = outlook.limits_of_year(stored, site, number, profiles)
+        if projection.year == number and [b.limit_pue for b in budgets] == [x.pue for x in limits]:
+            return YearOutlook(projection, tuple(zip(limits, budgets, strict=True)))
+    return outlook.year_outlook(connection, stored, site, number, profiles, now)
+
+
 _KEPT_DOCUMENT = sa.text(
-    "SELECT evaluated_at, document->'exhaustion' FROM outlooks WHERE site_id = :site AND known_from = "
+    "SELECT evaluated_at, document FROM outlooks WHERE site_id = :site AND known_from = "
     "(SELECT min(at) FROM site_15m WHERE site_id = :site AND room = '')"
 )
-_EXHAUSTION = TypeAdapter(Exhaustion)
+_EXHAUSTION, _PROJECTION, _BUDGET = TypeAdapter(Exhaustion), TypeAdapter(Projection), TypeAdapter(Budget)
+
+
+def _kept(
+    connection: sa.Connection, stored: Stored, site: Site, now: datetime
+) -> tuple[datetime, dict[str, Any]] | None:
+    """The outlook worked out last, with its time; None where it counts no longer."""
+    with store_errors():
+        row = connection.execute(_KEPT_DOCUMENT, {"site": stored.site_id[site.id]}).one_or_none()
+    if row is None or not timedelta(0) <= now - row[0] <= 2 * KEPT:
+        return None
+    is_same_day = row[0].astimezone(site.zone).date() == now.astimezone(site.zone).date()
+    return (row[0], row[1]) if is_same_day else None
 
 
 def _kept_exhaustions(
     connection: sa.Connection, stored: Stored, site: Site, now: datetime
 ) -> Exhaustions | None:
-    with store_errors():
-        row = connection.execute(_KEPT_DOCUMENT, {"site": stored.site_id[site.id]}).one_or_none()
-    if row is None or row[1] is None or not timedelta(0) <= now - row[0] <= 2 * KEPT:
+    kept = _kept(connection, stored, site, now)
+    if kept is None or kept[1].get("exhaustion") is None:
         return None
-    if row[0].astimezone(site.zone).date() != now.astimezone(site.zone).date():
-        return None
-    it = None if row[1]["it"] is None else _EXHAUSTION.validate_python(row[1]["it"])
-    found = [_EXHAUSTION.validate_python(one) for one in row[1]["feeds"]]
+    at, exhaustion = kept[0], kept[1]["exhaustion"]
+    it = None if exhaustion["it"] is None else _EXHAUSTION.validate_python(exhaustion["it"])
+    found = [_EXHAUSTION.validate_python(one) for one in exhaustion["feeds"]]
     feeds = outlook.rated_feeds(site)
     is_same = [e.capacity_kw for e in found] == [usable_kw for _, usable_kw in feeds]
     if not is_same or (it and it.capacity_kw) != site.design.it_capacity_kw:
         return None
     own = (FeedExhaustion(f.meters, f.stage, e) for (f, _), e in zip(feeds, found, strict=True))
-    return Exhaustions(row[0], it, tuple(own))
+    return Exhaustions(at, it, tuple(own))
 
 
 def _capacities(

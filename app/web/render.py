@@ -56,6 +56,15 @@ def _environment() -> Environment:
     return environment
 
 
+def warm_up() -> None:
+    """Compile the templates and read the texts, so that no visitor waits for it."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+    for language in words.LANGUAGES:
+        words.texts(language)
+
+
 def _digest(name: str) -> str:
     return hashlib.sha256((_HERE / "static" / name).read_bytes()).hexdigest()[:12]
 

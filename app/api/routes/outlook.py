@@ -31,9 +31,11 @@ def get_budget(site: SiteId, caller: Caller, year: _Year = None) -> schemas.Budg
     """The year's projected PUE with its interval, and the overhead energy that every limit leaves."""
     with caller.read() as view:
         found = view.site(site)
-        chosen = year or caller.now.astimezone(found.zone).year
-        profiles = deployment.limit_profiles(view.connection)
-        figures = outlook.year_outlook(view.connection, view.stored, found, chosen, profiles, caller.now)
+        profiles, now = deployment.limit_profiles(view.connection), caller.now
+        if year in (None, now.astimezone(found.zone).year):
+            figures = outlooks.this_year(view.connection, view.stored, found, profiles, now)
+        else:
+            figures = outlook.year_outlook(view.connection, view.stored, found, year, profiles, now)
     return budget_out(found, figures)
 
 

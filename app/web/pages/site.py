@@ -16,7 +16,7 @@ from app.domain.forecast import Exhaustion
 from app.domain.period import WINDOWS, Period, window
 from app.domain.site import Site
 from app.errors import DataError
-from app.store import deployment, outlook, pue, usage
+from app.store import deployment, outlooks, pue, usage
 from app.store.outlook import YearOutlook
 from app.web import charts, render
 from app.web.access import PageRoute, View, Viewer
@@ -144,9 +144,8 @@ def _profiles(year: YearOutlook) -> dict[float, list[str]]:
 
 def _outlook(view: View, site: Site, now: datetime) -> tuple[YearOutlook, Exhaustion | None, Load]:
     profiles = deployment.limit_profiles(view.connection)
-    number = now.astimezone(site.zone).year
-    year = outlook.year_outlook(view.connection, view.stored, site, number, profiles, now)
-    full = outlook.it_exhaustion(view.connection, view.stored, site, now)
+    year = outlooks.this_year(view.connection, view.stored, site, profiles, now)
+    full = outlooks.exhaustions(view.connection, view.stored, site, now).it
     span = window("30d", now, site.zone)
     table = usage.frame(view.connection, view.stored, site.it_carriers(), span)
     return year, full, capacity.it_load(usage.it_energy(site, table), site)

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from app import config
 from app.api import reports as of_period
 from app.domain.evidence import Frozen
-from app.reports import canonical, institution, output
+from app.reports import canonical, output
 from app.reports.build import build
 from app.reports.document import Report, as_data
 from app.reports.render import csv
@@ -140,11 +140,8 @@ def _parts(connection: sa.Connection, count: int, form: str) -> Iterator[bytes]:
     if form == "csv":
         yield from csv.lines(of_period.lines(connection, stored, bank, "2025", AFTER))
         return
-    lines = list(of_period.lines(connection, stored, bank, "2025", AFTER))
-    first = Shelf.of_site(stored, stored.estate.sites[0].id).newest(connection, "2025")
-    assert first is not None
-    span = canonical.read(first.document).period
-    yield output.render(institution.build(bank, span, lines, AFTER), "json", "en")
+    whole_fleet = of_period.of_institution(connection, stored, bank, "2025", None, AFTER)
+    yield output.render(whole_fleet, "json", "en")
 
 
 @contextmanager

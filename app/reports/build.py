@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from app.domain.evidence import Evidence
@@ -24,19 +25,14 @@ def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = (
         What differs from the revision before.
     """
     e = evidence
-    is_year = len(e.name) == 4
-    total = energies.energy(e)
-    cash = money.money(e)
-    year_end = judgements.year_end(e)
+    is_year, total, cash = len(e.name) == 4, energies.energy(e), money.money(e)
     report = Report(
         kind="year" if is_year else "month",
         sha256="",
         institution=institution_head(e.institution),
         site=_site(e.site),
         period=span(e),
-        revision=Revision(
-            number=revision, closed=revision > 0, created_at=instant(e.now), changes=list(changes)
-        ),
+        revision=version(revision, e.now, changes),
         pue={window: energies.pue_figure(e.site, d) for window, d in e.pue.items()},
         verdicts=judgements.verdicts(e),
         energy=total,
@@ -55,10 +51,15 @@ def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = (
         quality=method.quality(e),
         method=method.method(e),
         compliance=judgements.compliance(e),
-        year_end=year_end,
+        year_end=judgements.year_end(e),
         eu_annex_ii=judgements.annex_ii(e) if is_year else [],
     )
     return sealed(report)
+
+
+def version(number: int, now: datetime, changes: Sequence[Change]) -> Revision:
+    """The revision of that number; 0 is provisional."""
+    return Revision(number=number, closed=number > 0, created_at=instant(now), changes=list(changes))
 
 
 def institution_head(bank: Institution) -> InstitutionHead:

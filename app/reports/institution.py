@@ -11,14 +11,13 @@ from app.domain.evidence import PERIOD
 from app.domain.indicators import fleet_pue
 from app.domain.site import Declared, Institution
 from app.domain.targets import Target
-from app.reports.build import instant, institution_head
+from app.reports.build import institution_head, version
 from app.reports.canonical import sealed
 from app.reports.document import (
     Change,
     FleetFigure,
     InstitutionReport,
     Report,
-    Revision,
     SiteLine,
     Span,
 )
@@ -86,9 +85,7 @@ def build(
         sha256="",
         institution=institution_head(institution),
         period=span,
-        revision=Revision(
-            number=revision, closed=revision > 0, created_at=instant(now), changes=list(changes)
-        ),
+        revision=version(revision, now, changes),
         fleet=_fleet(sites),
         sites=sites,
         compliance=declared_rows(tuple(declared), institution, date.fromisoformat(span.end[:10]), targets),

@@ -56,7 +56,7 @@ def verdicts(e: Evidence) -> list[VerdictRow]:
 
 
 def comparisons(e: Evidence) -> list[Comparison]:
-    """The change of PUE against last month and the same month of last year, by load class."""
+    """The change of PUE, as printed, against last month and the same month of last year, by load class."""
     wanted = (LAST_YEAR,) if len(e.name) == 4 else (LAST_MONTH, LAST_YEAR)
     return [_comparison(e, against) for against in wanted]
 
@@ -66,16 +66,14 @@ def _comparison(e: Evidence, against: str) -> Comparison:
     if current is None or baseline is None:
         return Comparison(against=against, baseline_pue=None, change=None, parts=[], moved=None)
     found = attribute(baseline, current)
+    before = number(found.baseline_pue, RATIO)
+    change = number(number(found.pue, RATIO) - before, RATIO)
+    parts = apportioned(list(found.parts.values()), RATIO, change)
     return Comparison(
         against=against,
-        baseline_pue=rounded(found.baseline_pue, RATIO),
-        change=rounded(found.change, RATIO),
-        parts=[
-            Part(name=name, change=part)
-            for name, part in zip(
-                found.parts, apportioned(list(found.parts.values()), RATIO, found.change), strict=True
-            )
-        ],
+        baseline_pue=before,
+        change=change,
+        parts=[Part(name=name, change=part) for name, part in zip(found.parts, parts, strict=True)],
         moved=found.moved,
     )
 

@@ -66,15 +66,20 @@ class Language:
         return self.none if ratio is None else f"{self.number(ratio * 100, decimals)} %"
 
     def day(self, iso: str | None) -> str:
-        """A day such as ``2026-10-05``, or a month such as ``2026-10``."""
+        """A day such as ``2026-10-05``, a month such as ``2026-10``, or a year."""
+        return self._written(iso, "")
+
+    def short_day(self, iso: str | None) -> str:
+        """A day or month as it stands in a table: short, and of one length."""
+        return self._written(iso, "short_")
+
+    def _written(self, iso: str | None, length: str) -> str:
         if not iso:
             return self.none
-        if len(iso) == 4:
-            return iso
-        whole = date.fromisoformat(iso if len(iso) > 7 else f"{iso}-01")
+        whole = date.fromisoformat(f"{iso}-01-01"[:10])
         name = self.words["months"][whole.month - 1]
-        form = self.words["day" if len(iso) > 7 else "month"]
-        return str(form).format(day=whole.day, month=name, year=whole.year)
+        form = str(self.words[length + {4: "year", 7: "month"}.get(len(iso), "day")])
+        return form.format(day=whole.day, month=name, year=whole.year, mm=f"{whole:%m}", dd=f"{whole:%d}")
 
     def instant(self, iso: str | None) -> str:
         """An instant, in the zone in which it is given, to the minute."""
@@ -82,7 +87,7 @@ class Language:
             return self.none
         at = datetime.fromisoformat(iso)
         zone = " UTC" if iso.endswith("Z") else ""
-        return f"{self.day(at.date().isoformat())} {at:%H:%M}{zone}"
+        return f"{self.short_day(at.date().isoformat())} {at:%H:%M}{zone}"
 
 
 def codes() -> list[str]:

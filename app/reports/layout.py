@@ -166,7 +166,7 @@ def shown(language: Language, column: Column, value: Value) -> str:
         return language.none
     if isinstance(value, str):
         if column.kind is Kind.DAY and _DAY.fullmatch(value):
-            return language.day(value)
+            return language.short_day(value)
         return language.instant(value) if column.kind is Kind.INSTANT else line(value)
     if column.kind is Kind.PERCENT:
         return language.percent(value, column.decimals)

@@ -88,6 +88,12 @@ def test_numbers_and_days_are_written_as_the_language_does() -> None:
     assert (zh.day("2026-10-05"), en.day("2026-10-05")) == ("2026年10月5日", "5 Oct 2026")
     assert (zh.day("2026-10"), en.day("2026")) == ("2026年10月", "2026")
     assert en.instant("2026-10-05T07:30:00+08:00") == "5 Oct 2026 07:30"
+    assert (zh.day("2026"), zh.short_day("2026-10-05"), zh.short_day("2026-10")) == (
+        "2026年",
+        "2026-10-05",
+        "2026-10",
+    )
+    assert zh.instant("2026-10-05T07:30:00Z") == "2026-10-05 07:30 UTC"
     assert en.number(None, 2) == "–"
     assert en.term("profile", "our-own") == "our-own"
 

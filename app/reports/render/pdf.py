@@ -10,7 +10,7 @@ from app import charts
 from app.errors import DataError
 from app.reports.document import Document
 from app.reports.language import Language
-from app.reports.layout import Column, Value, shown
+from app.reports.layout import Column, Kind, Value, shown
 from app.reports.pages import layout_of
 from app.reports.render import strings
 
@@ -41,17 +41,26 @@ def render(document: Document, language: Language) -> bytes:
     return done.stdout
 
 
+NO_BREAK = "\u00a0"
 _BREAK_AFTER = ("-", ".", ":", "_", "/")
 
 
 def _cell(language: Language, column: Column, value: Value) -> str:
     """The cell's text; long words without spaces get places at which they may break."""
     text = shown(language, column, value)
+    if column.kind in (Kind.DAY, Kind.INSTANT):
+        return _whole_day(text, column.kind)
     if column.is_number or len(text) < 12:
         return text
     for mark in _BREAK_AFTER:
         text = text.replace(mark, f"{mark}\u200b")
     return " ".join(_broken(word) for word in text.split(" "))
+
+
+def _whole_day(text: str, kind: Kind) -> str:
+    """A day that does not break, with its time, if any, on the next line where there is no room."""
+    day, gap, time = text.rpartition(" ") if kind is Kind.INSTANT else (text, "", "")
+    return f"{day.replace(' ', NO_BREAK)}{gap}{time}"
 
 
 def _broken(word: str) -> str:

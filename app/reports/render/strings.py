@@ -70,12 +70,20 @@ def _table(table: Table, language: Language, cell: Cell) -> dict[str, Any]:
         "columns": [{"head": c.head, "number": c.is_number, "wide": c.wide} for c in table.columns],
         "rows": texts,
         "collapsed": table.collapsed,
+        "together": _fits_together(texts),
         "marks": [*table.marks, *[""] * (len(rows) - len(table.marks))],
         "total": table.total,
         "more": table.more.format(count=left_out) if left_out else "",
     }
 
 
+def _fits_together(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table is so small that it need not break over two pages."""
+    lengths = [_length(text) for row in rows for text in row]
+    return len(rows) <= _MOST_TOGETHER and max(lengths, default=0) <= 100 and sum(lengths) <= 1600
+
+
+_MOST_TOGETHER = 16
 _LINE = ((10, 150), (7, 132), (0, 116))
 """Characters of a page's width, by the least number of columns; a Chinese one counts as two."""
 _LONGEST = {True: 44, False: 22}

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from app.charts import Bars, Contributions, HeatMap, Lines, Series
 from app.domain.evidence import PERIOD
-from app.reports.document import ClassEnergy, Comparison, DayRow
+from app.reports.document import ClassEnergy, Comparison, DayRow, VerdictRow
 from app.reports.layout import Block, Kind, Picture, Prose, Table, Value
 from app.reports.words import PUE_PLACES, SiteWords
 
@@ -18,7 +18,7 @@ def verdicts(w: SiteWords) -> Iterable[Block]:
     rows = [
         [
             w.term("window", v.window),
-            f"{w.term('profile', v.profile)}{' · ' + v.grade if v.grade else ''}",
+            _profile(w, v),
             v.limit,
             v.pue,
             w.term("verdict", v.verdict),
@@ -32,6 +32,12 @@ def verdicts(w: SiteWords) -> Iterable[Block]:
     marks = [v.verdict for v in w.report.verdicts]
     yield Table("verdicts", "", columns, rows, marks=marks)
     yield Prose(w.t("verdict_about"), small=True)
+
+
+def _profile(w: SiteWords, verdict: VerdictRow) -> str:
+    """The limit's name, with its grade; one of another profile (``gb40879_2021:2``) by its last part."""
+    name, grade = w.term("profile", verdict.profile), verdict.grade.rpartition(":")[2]
+    return f"{name} · {w.t('grade', grade=grade)}" if grade else name
 
 
 def pue(w: SiteWords) -> Iterable[Block]:
@@ -93,7 +99,7 @@ def course(w: SiteWords) -> Iterable[Block]:
         yield from _bars_of(w, "day", r.days, [w.language.day(d.day) for d in r.days])
     yield from _heat(w)
     if r.months:
-        yield from _bars_of(w, "month", r.months, [w.language.day(m.day) for m in r.months])
+        yield from _bars_of(w, "month", r.months, [w.language.short_day(m.day) for m in r.months])
 
 
 def _bars_of(w: SiteWords, step: str, rows: Sequence[DayRow], names: Sequence[str]) -> Iterable[Block]:
@@ -141,7 +147,7 @@ def _heat(w: SiteWords) -> Iterable[Block]:
     if hours:
         columns = [str(h) for h in range(24)]
         is_month = w.report.kind == "month"
-        names = [str(int(h.of[8:])) if is_month else w.language.day(h.of) for h in hours]
+        names = [str(int(h.of[8:])) if is_month else w.language.short_day(h.of) for h in hours]
         chart = HeatMap(names, columns, [h.mean_kw for h in hours], "kW")
         yield Picture("heat", w.language.title("heat"), chart, "")
         yield Prose(w.t("heat_about"), small=True)

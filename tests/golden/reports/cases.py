@@ -86,6 +86,15 @@ def _swap() -> Iterator[Reading]:
     yield from _register("ups.p", 20, half + timedelta(hours=1), 24 * 15 - 1, first=20.0)
 
 
+def _more_cooling() -> Iterator[Reading]:
+    """A March, and an April with more of everything, most of all of cooling."""
+    first, second = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    for point, before_kw, after_kw in (("main.p", 30.0, 33.37), ("ups.p", 20.0, 20.7), ("fan.p", 7.0, 9.13)):
+        yield from _register(point, before_kw, first, 24 * 31)
+        start = 1000.0 + before_kw * 24 * 31
+        yield from (r for r in _register(point, after_kw, second, 24 * 30, start) if r.at > second)
+
+
 _MAY = datetime(2026, 5, 10, tzinfo=UTC)
 
 CASES: dict[str, Case] = {
@@ -104,6 +113,7 @@ CASES: dict[str, Case] = {
     "meter_replaced": Case(
         _site("UTC", _TWO), "2026-04", _MAY, _swap, replaced_at=datetime(2026, 4, 16, tzinfo=UTC)
     ),
+    "more_cooling": Case(_site("UTC", _TWO + _meter("fan", "cooling")), "2026-04", _MAY, _more_cooling),
     "nothing_at_all": Case(_site("UTC", _TWO), "2026-04", _MAY, lambda: iter(())),
     "one_meter": Case(
         _site("UTC", _meter("ups", "it_ups_output")),

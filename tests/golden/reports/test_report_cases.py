@@ -93,6 +93,8 @@ def test_parts_add_up_to_their_totals(report: Report) -> None:
     assert round(sum(d.it_kwh for d in report.days), places) == report.pue["period"].it_kwh
     for change in report.comparisons:
         assert round(sum(p.change for p in change.parts), 6) == (change.change or 0.0)
+        if change.baseline_pue is not None and change.change is not None:
+            assert round(change.baseline_pue + change.change, 6) == report.pue["period"].pue
 
 
 # -- every number that is shown stands in the document ------------------------------------------------

@@ -149,6 +149,7 @@ class CsvFolder:
         complete = []
         for path, state in found.items():
             known, since = before.get(path, (None, at))
+            since = min(since, at)  # the clock may have been set back
             self._seen[path] = (state, since if known == state else at)
             if known == state and (at - since).total_seconds() >= self.config.settle_s:
                 complete.append(Delivery(path, self.mapping, state))

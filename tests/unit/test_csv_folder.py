@@ -43,6 +43,13 @@ def test_a_file_is_taken_when_it_stood_still(folder: CsvFolder, tmp_path: Path) 
     assert [d.path for d in folder.deliveries(_at(21))] == [path]
 
 
+def test_a_clock_that_is_set_back_holds_no_file_up(folder: CsvFolder, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(TEXT)
+    assert folder.deliveries(_at(43_200)) == []
+    assert folder.deliveries(_at(0)) == []
+    assert len(folder.deliveries(_at(10))) == 1
+
+
 def test_a_file_is_delivered_again_until_it_is_acknowledged(folder: CsvFolder, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(TEXT)

@@ -17,7 +17,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -33,9 +32,7 @@ from app.domain.targets import Target
 from app.errors import ConfigError
 from collectors import network, registry
 from collectors.base import Binding
-
-MOST_NODES = 1_000_000
-"""Largest site file, in values; a nest of YAML aliases stops here."""
+from collectors.yaml_lines import Where, YamlLines
 
 
 class Settings(BaseSettings):
@@ -181,7 +178,7 @@ def load(path: Path) -> SiteFile:
 
 def parse(text: str, name: str = "<text>") -> SiteFile:
     """Check the text of a site file; `name` stands in the messages."""
-    lines = _Lines(text, name)
+    lines = YamlLines(text, name, "institutions and sites")
     try:
         file = _adapter().validate_python(lines.data)
     except ValidationError as error:
@@ -197,7 +194,7 @@ def fingerprint(file: SiteFile) -> str:
     return hashlib.sha256(_adapter().dump_json(file)).hexdigest()
 
 
-def _with_defaults(file: SiteFile, lines: _Lines) -> SiteFile:
+def _with_defaults(file: SiteFile, lines: YamlLines) -> SiteFile:
     """The file with what the meters' collectors and profiles know about their points."""
     stated = {file_id for path, file_id in _point_ids(file) if lines.stands((*path, "interval_s"))}
 
@@ -211,13 +208,13 @@ def _with_defaults(file: SiteFile, lines: _Lines) -> SiteFile:
     return replace(file, sites=sites)
 
 
-def _point_ids(file: SiteFile) -> Iterator[tuple[_Path, str]]:
+def _point_ids(file: SiteFile) -> Iterator[tuple[Where, str]]:
     for path, meter in _meters(file):
         for n, point in enumerate(meter.points):
             yield (*path, "points", n), point.id
 
 
-def _one_problem(error: Any, lines: _Lines) -> str:
+def _one_problem(error: Any, lines: YamlLines) -> str:
     where = tuple(error["loc"])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error" and isinstance(error.get("input"), dict):
@@ -239,7 +236,7 @@ def _culprit(message: str, mapping: dict[str, Any]) -> tuple[str, ...]:
     return tuple((named or quoted)[:1])
 
 
-def _cross_checks(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
+def _cross_checks(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
     banks = sorted(i.id for i in file.institutions)
     for n, site in enumerate(file.sites):
         if site.institution not in banks:
@@ -253,7 +250,7 @@ def _cross_checks(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
     yield from _alarm_problems(file, lines)
 
 
-def _limit_problems(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
+def _limit_problems(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
     profiles = merged_profiles(LIMIT_PROFILES, file.limit_profiles)
     banks = {i.id: i for i in file.institutions}
     for n, site in enumerate(file.sites):
@@ -263,11 +260,11 @@ def _limit_problems(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
                 yield lines.error(("sites", n, *_culprit(problem, lines.data["sites"][n])), problem)
 
 
-def _alarm_problems(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
+def _alarm_problems(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
     """Names in the sections of alarms and notifications that nothing has."""
     sites = {s.id for s in file.sites}
     rules = {r.id for r in (*ALARM_RULES, *file.alarms.rules)}
-    parts: list[tuple[_Path, str, Collection[str], Collection[str]]] = [
+    parts: list[tuple[Where, str, Collection[str], Collection[str]]] = [
         (("alarms", "disabled"), "rule", file.alarms.disabled, rules)
     ]
     for n, rule in enumerate(file.alarms.rules):
@@ -286,16 +283,13 @@ def _alarm_problems(file: SiteFile, lines: _Lines) -> Iterator[ConfigError]:
             yield lines.error(where, f"there is no {kind} {name!r}; known are {allowed}")
 
 
-_Path = tuple[str | int, ...]
-
-
-def _meters(file: SiteFile) -> Iterator[tuple[_Path, Meter]]:
+def _meters(file: SiteFile) -> Iterator[tuple[Where, Meter]]:
     for n, site in enumerate(file.sites):
         for m, meter in enumerate(site.meters):
             yield ("sites", n, "meters", m), meter
 
 
-def _ids(file: SiteFile) -> Iterator[tuple[str, _Path]]:
+def _ids(file: SiteFile) -> Iterator[tuple[str, Where]]:
     """Kind and id of everything that needs one, with its place."""
     yield from ((f"institution {i.id}", ("institutions", n, "id")) for n, i in enumerate(file.institutions))
     yield from ((f"site {s.id}", ("sites", n, "id")) for n, s in enumerate(file.sites))
@@ -304,81 +298,18 @@ def _ids(file: SiteFile) -> Iterator[tuple[str, _Path]]:
     yield from ((f"point {point_id}", (*path, "id")) for path, point_id in _point_ids(file))
 
 
-def _twice(ids: Iterator[tuple[str, _Path]], lines: _Lines) -> Iterator[ConfigError]:
-    seen: dict[str, _Path] = {}
+def _twice(ids: Iterator[tuple[str, Where]], lines: YamlLines) -> Iterator[ConfigError]:
+    seen: dict[str, Where] = {}
     for name, path in ids:
         if name in seen:
             yield lines.error(path, f"{name} is declared a second time; ids are unique in a deployment")
         seen.setdefault(name, path)
 
 
-def _collector_problems(path: _Path, meter: Meter, lines: _Lines) -> Iterator[ConfigError]:
+def _collector_problems(path: Where, meter: Meter, lines: YamlLines) -> Iterator[ConfigError]:
     if meter.collector is None:
         return
     try:
         registry.build(registry.parse(meter.collector), Binding(meter.id, meter.points))
     except ConfigError as error:
         yield lines.error((*path, "collector", *filter(None, [error.key])), error.problem)
-
-
-class _Lines:
-    """YAML data together with the line on which every key stands."""
-
-    def __init__(self, text: str, name: str) -> None:
-        self.name = name
-        self._line: dict[_Path, int] = {}
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.data = self._walk(node, ()) if node is not None else {}
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            problem = getattr(error, "problem", None) or str(error)
-            raise ConfigError(
-                f"not valid YAML: {problem}", file=name, line=mark.line + 1 if mark else 0
-            ) from None
-        if not isinstance(self.data, dict):
-            raise ConfigError("must be a mapping with institutions and sites", file=name, line=1)
-
-    def _walk(self, node: yaml.Node, path: _Path) -> Any:
-        if len(self._line) > MOST_NODES:
-            raise ConfigError(
-                f"more than {MOST_NODES} values, aliases counted; split it", file=self.name, line=1
-            )
-        self._line[path] = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._walk(child, (*path, n)) for n, child in enumerate(node.value)]
-        return _SCALARS.construct_object(node)
-
-    def _mapping(self, node: yaml.MappingNode, path: _Path) -> dict[str, Any]:
-        _SCALARS.flatten_mapping(node)
-        out: dict[str, Any] = {}
-        for key_node, child in node.value:
-            key = str(_SCALARS.construct_object(key_node))
-            line = key_node.start_mark.line + 1
-            if key in out:
-                raise ConfigError(
-                    "stands twice; keep one", file=self.name, line=line, key=_dotted((*path, key))
-                )
-            out[key] = self._walk(child, (*path, key))
-            self._line[(*path, key)] = line
-        return out
-
-    def stands(self, path: _Path) -> bool:
-        """Whether the file has this key."""
-        return path in self._line
-
-    def error(self, path: tuple[Any, ...], problem: str) -> ConfigError:
-        """The problem at the deepest part of `path` that stands in the file."""
-        known = path
-        while known and known not in self._line:
-            known = known[:-1]
-        return ConfigError(problem, file=self.name, line=self._line.get(known, 1), key=_dotted(path))
-
-
-_SCALARS = yaml.constructor.SafeConstructor()
-
-
-def _dotted(path: tuple[Any, ...]) -> str:
-    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")

@@ -46,9 +46,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from app.domain.quantity import canonical_unit
 from app.domain.site import Stamp
 from app.errors import ConfigError, FileNotUnderstood
+from collectors.yaml_lines import YamlLines
 
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "big5", "cp1252", "shift_jis")
 """Encodings a mapping may name; ``gbk`` and ``gb2312`` are read as gb18030, ``latin-1`` as cp1252."""
+
+MOST_VALUES = 50_000
+"""Values in one mapping; it may come over HTTP."""
 
 _SAME_ENCODING = {
     "utf8": "utf-8",
@@ -325,24 +329,24 @@ def parse_mapping(text: str, *, file: str = "mapping") -> Mapping:
     ConfigError
         If the text is no mapping, with line, key and what is allowed.
     """
+    lines = mapping_lines(text, file)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(str(problem), file=file, line=mark.line + 1 if mark else 1) from None
-    if not isinstance(data, dict):
-        raise ConfigError("expected a mapping with keys such as time and columns", file=file, line=1)
-    try:
-        return Mapping.model_validate(data)
+        return Mapping.model_validate(lines.data)
     except ValidationError as error:
         first = error.errors()[0]
         where = tuple(part for part in first["loc"] if part != "function-before")
-        problem = _problem(first["type"], first["msg"], where)
-        raise ConfigError(
-            problem, file=file, line=_line_of(root, where), key=".".join(str(p) for p in where)
-        ) from None
+        raise lines.error(where, _problem(first["type"], first["msg"], where)) from None
+
+
+def mapping_lines(text: str, file: str = "mapping") -> YamlLines:
+    """The YAML of a mapping, whether or not it is a good one.
+
+    Raises
+    ------
+    ConfigError
+        If the text is no YAML mapping.
+    """
+    return YamlLines(text, file, "keys such as time and columns", most_values=MOST_VALUES)
 
 
 def _problem(kind: str, message: str, where: tuple[int | str, ...]) -> str:
@@ -356,20 +360,6 @@ def _problem(kind: str, message: str, where: tuple[int | str, ...]) -> str:
         owner = Mapping if len(where) < 2 else model.get(where[0], ColumnMapping)
         return f"unknown key; allowed are {', '.join(owner.model_fields)}"
     return message.removeprefix("Value error, ")
-
-
-def _line_of(node: yaml.Node | None, where: tuple[int | str, ...]) -> int:
-    line = 1
-    for part in where:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
 
 
 def mapping_yaml(mapping: Mapping) -> str:

@@ -23,7 +23,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -37,8 +36,11 @@ from pydantic import (
 from app.domain.quantity import UNITS, Quantity, ReadingKind, Role, canonical_unit, to_house
 from app.domain.site import Point, Stage
 from app.errors import ConfigError
+from collectors.yaml_lines import YamlLines, dotted
 
 FOLDER = Path(__file__).parent / "profiles"
+MOST_VALUES = 50_000
+"""Values in one profile."""
 PROTOCOLS = ("modbus", "snmp")
 
 GAUGE_UNITS: dict[str, tuple[str, float]] = {
@@ -460,56 +462,24 @@ def read_profile(text: str, *, file: str = "profile") -> ModbusProfile | SnmpPro
     ConfigError
         With file, line, key, what is wrong and what is allowed.
     """
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ConfigError(f"not YAML: {error}", file=file, line=mark.line + 1 if mark else 0) from None
-    protocol = data.get("protocol") if isinstance(data, Mapping) else None
-    if protocol not in _MODELS:
+    lines = YamlLines(text, file, "protocol, model and channels", most_values=MOST_VALUES)
+    protocol = lines.data.get("protocol")
+    if not isinstance(protocol, str) or protocol not in _MODELS:
         allowed = " or ".join(_MODELS)
-        raise ConfigError(
-            f"{protocol!r} is not known; allowed is {allowed}", file=file, line=1, key="protocol"
-        )
+        raise lines.error(("protocol",), f"{protocol!r} is not known; allowed is {allowed}")
     try:
-        return _MODELS[protocol].model_validate(data)
+        return _MODELS[protocol].model_validate(lines.data)
     except ValidationError as error:
-        raise config_error(error, file=file, tree=tree) from None
+        raise config_error(error, lines) from None
 
 
-def config_error(error: ValidationError, *, file: str = "", tree: yaml.Node | None = None) -> ConfigError:
-    """The first fault pydantic found, as a ConfigError that names file, line and key."""
+def config_error(error: ValidationError, lines: YamlLines | None = None) -> ConfigError:
+    """The first fault pydantic found, as a ConfigError with key, and file and line where they are known."""
     first = error.errors(include_url=False)[0]
-    where = first["loc"]
-    return ConfigError(
-        first["msg"].removeprefix("Value error, "),
-        file=file,
-        line=_line_of(tree, where),
-        key=".".join(str(part) for part in where),
-    )
-
-
-def _line_of(node: yaml.Node | None, where: Sequence[Any]) -> int:
-    """Line (from 1) of the deepest node on the way that exists."""
-    line = 0
-    for part in (*where, None):
-        if node is None:
-            break
-        line = node.start_mark.line + 1
-        node, key_line = _step(node, part)
-        line = key_line or line
-    return line
-
-
-def _step(node: yaml.Node, part: Any) -> tuple[yaml.Node | None, int]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(part):
-                return value, key.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part].start_mark.line + 1
-    return None, 0
+    problem = first["msg"].removeprefix("Value error, ")
+    if lines is not None:
+        return lines.error(first["loc"], problem)
+    return ConfigError(problem, key=dotted(first["loc"]))
 
 
 def channel_name(point: Point) -> str:

@@ -218,7 +218,18 @@ def test_a_mapping_that_is_no_yaml_is_answered_with_the_reason(open_pages: httpx
     with httpx.Client(base_url=open_pages.base_url, timeout=30) as visitor:
         _, address, token = uploaded(visitor)
         look = visitor.post(address, data={"form_id": token, "mapping": "columns: [", "action": "look"})
-        assert "not YAML" in look.text
+        assert "not valid YAML" in look.text
+        for mapping, choice in (("columns: [1]", "x"), ("time: x", "'%Y'"), ("", "[")):
+            asked = {
+                "mapping": mapping,
+                "key": "time: format",
+                "choice": choice,
+                "column.0": "a",
+                "point.0": "b",
+            }
+            look = visitor.post(address, data={"form_id": token, "action": "look", **asked})
+            assert look.status_code == 200, mapping
+            assert "must be a mapping" in look.text or "not valid YAML" in look.text, mapping
         assert visitor.post(address, data={"form_id": token, "action": "drop"}).status_code == 303
 
 

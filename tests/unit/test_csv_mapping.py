@@ -70,7 +70,7 @@ def test_an_empty_mapping_says_nothing() -> None:
         ("time: {start: a}\n", 1, "time", "start needs end"),
         ("footer: '('\n", 1, "footer", "no regular expression"),
         ("decimal: ','\nthousands: ','\n", 1, "", "the same mark"),
-        ("- a\n", 1, "", "expected a mapping"),
+        ("- a\n", 1, "", "must be a mapping with keys such as time"),
         ("a: [\n", 2, "", ""),
     ],
 )

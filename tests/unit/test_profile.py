@@ -51,13 +51,13 @@ def test_every_shipped_profile_is_sound(name: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
-        ("type: int16}", "type: int17}", 8, "channels.1.type: Input should be 'int16'"),
+        ("type: int16}", "type: int17}", 8, "channels[1].type: Input should be 'int16'"),
         ("kind: power, unit: W, address: 2", "kind: power, unit: Watt, address: 2", 8, "unknown unit 'Watt'"),
         ("name: power_kw", "name: power_w", 8, "the name must end in _kw"),
-        ("    unit: W\n", "    unit: W\n    colour: red\n", 12, "channels.2.colour: Extra inputs"),
-        ("address: 10", "address: 70000", 6, "channels.0.address"),
+        ("    unit: W\n", "    unit: W\n    colour: red\n", 12, "channels[2].colour: Extra inputs"),
+        ("address: 10", "address: 70000", 6, "channels[0].address"),
         ("name: power_kw, kind: power", "name: power_kw, kind: gauge", 8, "of kind power"),
-        ("protocol: modbus", "protocol: opc", 1, "allowed is modbus or snmp"),
+        ("protocol: modbus", "protocol: opc", 3, "allowed is modbus or snmp"),
         ("source: document 1\n", "", 1, "source: Field required"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_broken_profile_is_refused_with_file_line_and_key(old: str, new: str, 
 
 
 def test_text_that_is_no_yaml_is_refused_with_its_line() -> None:
-    with pytest.raises(ConfigError, match=r"m1\.yaml:2: not YAML"):
+    with pytest.raises(ConfigError, match=r"m1\.yaml:2: not valid YAML"):
         read_profile("a: [\n", file="m1.yaml")
 
 

@@ -23,7 +23,7 @@ from app.store import imports
 from app.web import render
 from app.web.access import Caller, PageRoute, Viewer, checked_form
 from app.web.held import Held, Upload
-from collectors.csv_mapping import Ambiguous, MappingNeeded, parse_mapping
+from collectors.csv_mapping import Ambiguous, MappingNeeded, mapping_lines, parse_mapping
 from collectors.csv_reader import ParsedBatch, Reject, Understanding, read, understand
 
 router = APIRouter(route_class=PageRoute)
@@ -184,17 +184,12 @@ def _answered(mapping: str, form: FormData) -> str:
     Raises
     ------
     ConfigError
-        If the mapping is not YAML.
+        If the mapping is no YAML mapping.
     """
-    try:
-        data = yaml.safe_load(mapping) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {error}", key="mapping") from None
-    if not isinstance(data, dict):
-        raise ConfigError("expected keys such as time and columns", key="mapping")
+    data = mapping_lines(mapping).data
     changed = _choose(data, str(form.get("key", "")), str(form.get("choice", "")))
     changed |= _repoint(data, form)
-    columns = data.get("columns") or {}
+    columns = _part(data, "columns") if data.get("columns") else {}
     undecided = [name for name, point in columns.items() if point == _UNDECIDED]
     for name in undecided:
         del columns[name]
@@ -209,9 +204,25 @@ def _choose(data: dict[str, Any], key: str, choice: str) -> bool:
         return False
     *parents, last = [part.strip() for part in key.split(":")]
     for parent in parents:
-        data = data.setdefault(parent, {})
-    data[last] = yaml.safe_load(choice)
+        data = _part(data, parent)
+    data[last] = mapping_lines(f"chosen: {choice}").data["chosen"]
     return True
+
+
+def _part(data: dict[str, Any], key: str) -> dict[str, Any]:
+    """The mapping under a key; a new one where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If something else stands there.
+    """
+    if data.get(key) is None:
+        data[key] = {}
+    part = data[key]
+    if not isinstance(part, dict):
+        raise ConfigError("must be a mapping", key=key)
+    return part
 
 
 def _repoint(data: dict[str, Any], form: FormData) -> bool:
@@ -221,7 +232,7 @@ def _repoint(data: dict[str, Any], form: FormData) -> bool:
         before, now = form.get(f"before.{number}", ""), str(form.get(f"point.{number}", ""))
         if now == before:
             continue
-        changed, columns = True, data.setdefault("columns", {})
+        changed, columns = True, _part(data, "columns")
         if now:
             columns[name] = now
         else:

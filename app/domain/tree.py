@@ -137,10 +137,14 @@ def feeds(site: Site) -> tuple[Feed, ...]:
 def inflow_points(meter: Meter) -> tuple[Point, ...]:
     """Points whose energy flows into a meter from above, none counted twice.
 
-    Of several IT roles the most upstream one is taken, so an inlet is not added to its outlets. Points
+    Of several IT roles the most upstream one is taken, so an inlet is not added to its outlets; where
+    there is a facility point it is the whole, and other roles are parts or other views of it. Points
     without a role count only where the meter has no others.
     """
     points = [p for p in meter.carriers() if p.role not in NOT_A_FLOW]
+    whole = tuple(p for p in points if p.role is Role.FACILITY)
+    if whole:
+        return whole
     used = {p.role for p in points}
     first_it = next((role for role in IT_ROLES if role in used), None)
     chosen = tuple(

@@ -1,8 +1,8 @@
 """Where messages may go: checked at every connection, whoever makes it.
 
 Names are resolved anew for each connection, and libraries follow redirects by themselves; so the check
-stands where the socket connects. While :func:`guarded` is entered, the thread can connect only to public
-addresses and to the networks that the operator allows.
+stands where the socket connects. While :func:`guarded` is entered, the thread can connect, and send
+datagrams, only to public addresses and to the networks that the operator allows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Watch:
     refused: list[str] = field(default_factory=list)
 
     def check(self, address: Any) -> None:
-        """Refuse an address of ``socket.connect``.
+        """Refuse the address of a connection or datagram.
 
         Raises
         ------
@@ -66,9 +66,13 @@ def _install() -> None:
     sys.addaudithook(_on_audit)
 
 
+_OUTWARD = ("socket.connect", "socket.sendto", "socket.sendmsg")
+
+
 def _on_audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != "socket.connect":
+    if event not in _OUTWARD:
         return
     watch: Watch | None = getattr(_current, "watch", None)
-    if watch is not None:
-        watch.check(arguments[1])
+    address = arguments[1]
+    if watch is not None and address is not None:  # none: a datagram over a socket that is connected
+        watch.check(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import hmac
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app import config
 from app.domain.alarm import Alarms
@@ -284,6 +286,97 @@ def test_a_redirect_is_not_followed(engine: Engine, hook: Receiver) -> None:
     assert [r.path for r in hook.requests] == ["/hook"]
 
 
+def apprise_channel(tmp_path: Path, url: str, kind: ChannelKind = ChannelKind.APPRISE) -> Channel:
+    file = tmp_path / "url"
+    file.write_text(url)
+    return Channel(id="hook", kind=kind, url_file=str(file))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_apprise_reaches_nothing_inside_unless_allowed(
+    engine: Engine, hook: Receiver, tmp_path: Path, host: str
+) -> None:
+    channel = apprise_channel(tmp_path, hook.url.replace("http", "json").replace("127.0.0.1", host))
+    configure(engine, channel, allowed_networks=())
+    with pytest.raises(DeliveryFailed, match="allowed_networks"):
+        notify.test(engine, "hook", NOW)
+    assert hook.requests == []
+    assert "allowed_networks" in log(engine)[0][1]
+
+
+def test_apprise_reaches_an_allowed_network_and_follows_no_redirect(
+    engine: Engine, hook: Receiver, tmp_path: Path
+) -> None:
+    configure(engine, apprise_channel(tmp_path, hook.url.replace("http", "json")))
+    notify.test(engine, "hook", NOW)
+    assert [r.path for r in hook.requests] == ["/hook"]
+    hook.status, hook.location = 302, hook.url.replace("hook", "inside")
+    with pytest.raises(DeliveryFailed):
+        notify.test(engine, "hook", NOW)
+    assert [r.path for r in hook.requests] == ["/hook", "/hook"]
+
+
+class Names:
+    """A name server whose answer changes: a public address first, one inside from then on."""
+
+    def __init__(self, inside: str) -> None:
+        self.asked: list[str] = []
+        self._answers = iter(["93.184.216.34"])
+        self._inside = inside
+
+    def __call__(self, host: Any, port: Any, *_: Any, **__: Any) -> list[Any]:
+        self.asked.append(str(host))
+        address = next(self._answers, self._inside)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port or 0)))]
+
+
+@pytest.mark.parametrize("inside", ["127.0.0.1", "169.254.169.254"])
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [
+        (ChannelKind.WEBHOOK, "http://hook.example/hook"),
+        (ChannelKind.DINGTALK, "https://hook.example/robot"),
+        (ChannelKind.SLACK, "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"),
+        (ChannelKind.APPRISE, "jsons://hook.example/hook"),
+    ],
+)
+def test_a_name_that_resolves_anew_to_an_address_inside_is_refused_when_connecting(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ChannelKind, url: str, inside: str
+) -> None:
+    configure(engine, apprise_channel(tmp_path, url, kind), allowed_networks=())
+    names = Names(inside)
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    assert socket.getaddrinfo("hook.example", 80)[0][4][0] == "93.184.216.34"
+    with pytest.raises(DeliveryFailed, match=inside):
+        notify.test(engine, "hook", NOW)
+    assert names.asked[1:], "the name was resolved again"
+
+
+# Apprise leaves its socket to the garbage collector when it may not send.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_apprise_sends_no_datagram_inside(engine: Engine, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        url = f"rsyslog://127.0.0.1:{listener.getsockname()[1]}/local0"
+        configure(engine, apprise_channel(tmp_path, url), allowed_networks=())
+        with pytest.raises(DeliveryFailed, match="allowed_networks"):
+            notify.test(engine, "hook", NOW)
+        gc.collect()
+        with pytest.raises(BlockingIOError):
+            listener.recv(1)
+        configure(engine, apprise_channel(tmp_path, url))
+        notify.test(engine, "hook", NOW)
+        assert b"Wattline" in until(lambda: _datagram(listener), name="a datagram")
+
+
+def _datagram(listener: socket.socket) -> bytes:
+    try:
+        return listener.recv(65_536)
+    except BlockingIOError:
+        return b""
+
+
 # -- outbox ------------------------------------------------------------------------------------------
 
 
@@ -355,6 +448,22 @@ def test_a_thousand_alarms_are_grouped_in_order_and_none_is_lost(
     assert heard == [f"m{n}" for n in range(1000)]
     assert len(hook.requests) == len(box.mails) == 2
     assert sum(text.count(" m999 ") for text in box.texts) == 1
+
+
+def test_a_quiet_evaluation_asks_no_more_of_the_database_with_more_alarms(engine: Engine) -> None:
+    asked: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
+    counts = []
+    for meters in (3, 300):
+        declare(engine, meters)
+        for seconds in (0, 61, 122):
+            asked.clear()
+            judge(engine, seconds + 1000 * meters)
+        counts.append(len(asked))
+        with begin(engine) as connection:
+            found = stored_alarms.listing(connection, sites.load(connection).site_key)
+        assert len([a for a in found if a.rule == "meter_silent"]) == meters
+    assert counts[0] == counts[1]
 
 
 def test_a_message_survives_the_death_of_the_process_and_comes_once(

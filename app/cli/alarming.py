@@ -14,7 +14,7 @@ from app.cli.periods import Wanted
 from app.cli.who import record, user
 from app.domain.notification import Silence
 from app.domain.period import Period, ceil, floor
-from app.jobs import notify
+from app.jobs import notify, past_alarms
 from app.jobs.replay import Replayed, replay_site
 from app.store import alarms, outbox
 from app.store.alarms import DEPLOYMENT, StoredAlarm
@@ -52,8 +52,8 @@ def _row(one: StoredAlarm) -> list[str]:
     return [str(one.id), one.site, one.rule, one.subject, one.severity, state, since, until, *values, moved]
 
 
-def replay(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json: bool) -> None:
-    """Print what the rules would have said of a period.
+def replay(site_id: str, wanted: Wanted, *, is_kept: bool, config_path: Path | None, as_json: bool) -> None:
+    """Print what the rules would have said of a period; `is_kept`: and put it on record.
 
     Raises
     ------
@@ -62,22 +62,32 @@ def replay(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json: b
     SeriesError
         If the period is not understood.
     """
-    with opened(config_path) as here, connect(here.engine) as connection:
+    with opened(config_path) as here:
         site, now = here.site(site_id), datetime.now(UTC)
         asked = wanted.period(site.zone, now)
-        period = Period(floor(asked.start), ceil(asked.end))
-        found = replay_site(connection, here.stored, site, period)
+        period = Period(floor(asked.start), min(ceil(asked.end), floor(now)))
+        with connect(here.engine) as connection:
+            found = replay_site(connection, here.stored, site, period)
+        if is_kept:
+            _keep(here, site_id, period)
     if as_json:
         show_json({"site": site_id, "alarms": [one.as_dict() for one in found]})
         return
-    columns = ["rule", "severity", "since", "until", ">value", ">threshold"]
+    columns = ["rule", "what", "severity", "since", "until", ">value", ">threshold"]
     show_table(columns, (_replayed(one) for one in found))
+
+
+def _keep(here: Opened, site_id: str, period: Period) -> None:
+    fresh = past_alarms.record(here.engine, site_id, period)
+    with begin(here.engine) as connection:
+        record(connection, "alarms.replay", site_id, {**period.as_dict(), "alarms": fresh})
+    say(f"{fresh} alarms of {site_id} are new on record; the others were known")
 
 
 def _replayed(one: Replayed) -> list[str]:
     until = "" if one.resolved_at is None else f"{one.resolved_at:%Y-%m-%d %H:%M}Z"
     since = f"{one.started_at:%Y-%m-%d %H:%M}Z"
-    return [one.rule, one.severity, since, until, f"{one.value:.4g}", f"{one.threshold:.4g}"]
+    return [one.rule, one.subject, one.severity, since, until, f"{one.value:.4g}", f"{one.threshold:.4g}"]
 
 
 def acknowledge(alarm_id: int, comment: str) -> None:

@@ -552,14 +552,21 @@ def alarms_replay(
     month: _Month = None,
     start: _Start = None,
     end: _End = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Put what is new on record; nobody is told.")
+    ] = False,
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """What the rules about PUE, IT load and coverage would have said of the past; nothing is stored."""
+    """What the rules would have said of the past: PUE, IT load, coverage, feeds, rooms, the year's end.
+
+    After an import of past years, --record completes the breach periods.
+    """
     from app.cli.alarming import replay
     from app.cli.periods import Wanted
 
-    replay(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+    wanted = Wanted(window, month, start, end)
+    replay(site, wanted, is_kept=record, config_path=config, as_json=as_json)
 
 
 @_notify.command("test")

@@ -109,5 +109,14 @@ def _reports(
 def lines(
     connection: Connection, stored: Stored, bank: Institution, period: str, now: datetime
 ) -> Iterator[SiteLine]:
-    """One line per site, made one at a time: for institutions with any number of sites."""
-    return _reports(connection, stored, sites_of(stored, bank), period, now, [])
+    """One line per site, made one at a time: for institutions with any number of sites.
+
+    Raises
+    ------
+    SeriesError
+        At once, before the first line, if the period has not begun at every site.
+    """
+    own = sites_of(stored, bank)
+    for site in own:
+        reports.begun(site, period, now)
+    return _reports(connection, stored, own, period, now, [])

@@ -69,12 +69,24 @@ def gather(connection: sa.Connection, stored: Stored, site: Site, name: str, now
     StoreUnavailable
         If the database is away.
     """
-    period = month_or_year(name, site.zone)
-    if floor(now) <= period.start:
-        raise SeriesError(f"{name} has not begun at {site.id}; ask for a month or year that has")
+    period = begun(site, name, now)
     known = Period(period.start, min(period.end, floor(now)))
     with unhurried(connection):
         return _gathered(connection, stored, site, name, period, known, now)
+
+
+def begun(site: Site, name: str, now: datetime) -> Period:
+    """The whole month or year ``2026-10`` or ``2026`` of a site.
+
+    Raises
+    ------
+    SeriesError
+        If `name` is no month or year, or has not begun.
+    """
+    period = month_or_year(name, site.zone)
+    if floor(now) <= period.start:
+        raise SeriesError(f"{name} has not begun at {site.id}; ask for a month or year that has")
+    return period
 
 
 def basis(connection: sa.Connection, stored: Stored, site: Site, period: Period, now: datetime) -> Basis:

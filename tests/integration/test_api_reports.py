@@ -104,6 +104,15 @@ def test_the_report_of_an_institution(http: httpx.Client) -> None:
     assert http.get("/api/v1/institutions/nowhere/reports").status_code == 404
 
 
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_period_that_has_not_begun_is_refused_before_the_answer_begins(
+    http: httpx.Client, form: str
+) -> None:
+    answer = http.get("/api/v1/institutions/bank/reports/2031-01", params={"format": form})
+    assert answer.status_code == 422
+    assert "2031-01 has not begun at sh1" in answer.json()["detail"]
+
+
 def test_the_schema_is_published(http: httpx.Client) -> None:
     assert "pue" in http.get("/api/v1/reports/schema").json()["properties"]
     assert "sites" in http.get("/api/v1/reports/schema", params={"of": "institution"}).json()["properties"]

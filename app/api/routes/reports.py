@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from http import HTTPStatus
 from importlib.metadata import version
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
@@ -128,7 +129,10 @@ def get_institution_report(
         name = f'attachment; filename="{institution}-{period}-sites.csv"'
         media = output.FORMS["csv"].media_type
         content = _stream(caller, bank, period)
-        answer = StreamingResponse(content, media_type=media, headers={"Content-Disposition": name})
+        head = next(content)  # what is refused is refused before the answer has begun
+        answer = StreamingResponse(
+            chain([head], content), media_type=media, headers={"Content-Disposition": name}
+        )
         return _recorded(caller, institution, period, form, answer)
     with bounded(caller.context.exports, "exports"):
         with caller.read() as view, unhurried(view.connection):
@@ -170,7 +174,8 @@ def institution_of(view: View, key: str) -> Institution:
 
 
 def _stream(caller: CallerOf, bank: Institution, period: str) -> Iterator[bytes]:
-    with connect(caller.context.engine) as connection, unhurried(connection):
+    gate = bounded(caller.context.exports, "exports")
+    with gate, connect(caller.context.engine) as connection, unhurried(connection):
         stored = caller.context.estate.visible(connection, caller.principal)
         yield from csv.lines(reports.lines(connection, stored, bank, period, caller.now))
 

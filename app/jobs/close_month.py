@@ -1,7 +1,7 @@
 """Freeze the reports of months and years that are over, and revise them when late data changes figures.
 
 A report is frozen some days after its period ended (``close_month_after_days`` of the site), once no
-reading of the site waits for its energy to be computed. Afterwards it is looked at again whenever the
+reading from before then waits for its energy to be computed. Afterwards it is looked at again whenever the
 energy behind it changed; if figures differ, a new revision with the list of them is frozen. Frozen
 revisions are never changed. Who is to have them is told in the same transaction.
 """
@@ -26,6 +26,8 @@ from app.store.reports import Shelf
 from app.store.sites import Stored
 
 CLOSE_EVERY_S = 600.0
+LOOK_EVERY_S = 20.0
+"""How soon after an import it is looked again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +69,7 @@ def run(engine: Engine, now: datetime) -> list[Closed]:
 def close_site(engine: Engine, stored: Stored, site: Site, now: datetime) -> list[Closed]:
     """Freeze and revise the reports of one site."""
     with connect(engine) as connection:
-        if not reports.is_settled(connection, stored, site):
+        if not reports.is_settled(connection, stored, site, now - _after(site)):
             return []
         marks = reports.marks(connection, stored, site)
     out = []
@@ -93,7 +95,11 @@ def due(site: Site, marks: Mapping[str, str], now: datetime) -> Iterator[str]:
 
 def is_over(site: Site, period: str, now: datetime) -> bool:
     """Whether the period ended long enough ago to be frozen."""
-    return month_or_year(period, site.zone).end + timedelta(days=site.close_month_after_days) <= now
+    return month_or_year(period, site.zone).end + _after(site) <= now
+
+
+def _after(site: Site) -> timedelta:
+    return timedelta(days=site.close_month_after_days)
 
 
 def _mark(marks: Mapping[str, str], period: str) -> str:

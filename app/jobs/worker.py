@@ -82,6 +82,7 @@ class Worker:
         self._changed = threading.Event()
         self._evaluated_until: datetime | None = None
         self._is_loading = self._is_held = False
+        self._close_again_s = 0.0
         self._alarm_cache = alarms.Cache()
         self._scheduler = Scheduler(self._jobs())
 
@@ -98,15 +99,17 @@ class Worker:
             Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
             Job("all findings", lambda: findings.look_at_everything(self._engine), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(self._engine, _now()), daily_at="02:47"),
-            Job("reports", self._close_months, close_month.CLOSE_EVERY_S),
+            Job("reports", self._close_months, close_month.LOOK_EVERY_S),
             Job("upkeep", lambda: retention.maintain(self._engine, self._kept, _now()), daily_at="03:17"),
             Job("audit", self._forget_audit, daily_at="03:47"),
         ]
 
     def _close_months(self) -> None:
         """Freeze what is due; while an import comes in, months would be closed half full."""
-        if not self._is_loading:
-            close_month.run(self._engine, _now())
+        if self._is_loading or time.monotonic() < self._close_again_s:
+            return
+        self._close_again_s = time.monotonic() + close_month.CLOSE_EVERY_S
+        close_month.run(self._engine, _now())
 
     def _forget_audit(self) -> None:
         with begin(self._engine) as connection:

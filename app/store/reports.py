@@ -421,8 +421,8 @@ def marks(connection: sa.Connection, stored: Stored, site: Site) -> dict[str, st
     return {month: f"{what} {mark}" for month, mark in _rows(connection, _MARKS, points=numbers)}
 
 
-def is_settled(connection: sa.Connection, stored: Stored, site: Site) -> bool:
-    """Whether no reading of the site waits for its energy to be computed.
+def is_settled(connection: sa.Connection, stored: Stored, site: Site, before: datetime) -> bool:
+    """Whether no reading of the site before an instant waits for its energy to be computed.
 
     Raises
     ------
@@ -430,8 +430,8 @@ def is_settled(connection: sa.Connection, stored: Stored, site: Site) -> bool:
         If the database is away.
     """
     numbers = [stored.point_id[p.id] for p in site.points()]
-    query = "SELECT EXISTS (SELECT FROM rollup_queue WHERE point_id = ANY(:points))"
-    return not _rows(connection, query, points=numbers)[0][0]
+    query = "SELECT EXISTS (SELECT FROM rollup_queue WHERE point_id = ANY(:points) AND start_at < :before)"
+    return not _rows(connection, query, points=numbers, before=before)[0][0]
 
 
 def lock_closing(connection: sa.Connection) -> None:

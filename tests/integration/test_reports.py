@@ -196,6 +196,21 @@ def test_indicators_of_a_month_are_those_of_its_report(engine: sa.Engine) -> Non
         reports.basis(connection, stored, site, Period(NOW, NOW + timedelta(days=1)), NOW)
 
 
+def test_a_month_waits_for_its_own_readings_and_not_for_todays(engine: sa.Engine, stored: Stored) -> None:
+    late = Reading("main.kwh", START + timedelta(days=3, minutes=7), 1000 + 700 * 72 + 80)
+    queue(engine, stored, late)
+    assert close_month.run(engine, NOW) == []
+    rollup.run(engine)
+    queue(engine, stored, Reading("main.kwh", NOW, 2_000_000.0))
+    assert [c.of for c in close_month.run(engine, NOW)] == ["sh1", "bank"]
+
+
+def queue(engine: sa.Engine, stored: Stored, reading: Reading) -> None:
+    """Store a reading; its energy is not computed yet."""
+    with engine.begin() as connection:
+        readings.ingest_readings(connection, [reading], dict(stored.point_id))
+
+
 @pytest.mark.parametrize(
     "change", ["UPDATE reports SET sha256 = ''", "DELETE FROM reports", "TRUNCATE reports"]
 )

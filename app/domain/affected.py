@@ -7,15 +7,18 @@ was, or says that it was shown too little to find them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from app.domain import register
-from app.domain.energy import Series
+from app.domain.energy import BREAKS, Event, Series, corrected
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
-from app.domain.register import LOOK_AHEAD, QUIET, US, Bools, Ints
+from app.domain.register import LOOK_AHEAD, LOOK_BACK_US, QUIET, US, ZERO_RUN_US, Bools, Ints
 from app.domain.site import Point
 
 
@@ -30,7 +33,14 @@ class Affected(NamedTuple):
 
 
 def affected(
-    series: Series, point: Point, dirty_start_us: int, dirty_end_us: int, *, is_start: bool, is_end: bool
+    series: Series,
+    point: Point,
+    dirty_start_us: int,
+    dirty_end_us: int,
+    events: Sequence[Event] = (),
+    *,
+    is_start: bool,
+    is_end: bool,
 ) -> Affected | None:
     """The intervals that readings or events between two instants can have changed.
 
@@ -42,6 +52,8 @@ def affected(
         What they mean.
     dirty_start_us, dirty_end_us : int
         Instants of the first and last change, both included. [us]
+    events : sequence of Event
+        What people declared about the point.
     is_start, is_end : bool
         Whether the series begins with the point's first reading and ends with its last.
 
@@ -50,14 +62,46 @@ def affected(
     Affected or None
         None where the context is too short to tell: ask again with more readings on both sides.
     """
+    breaks_us = np.array(sorted(e.start_us for e in events if e.kind in BREAKS), np.int64)
+    rows, series = _usable(series, events)
+    dirty_start_us, dirty_end_us = _to_breaks(series.at_us, breaks_us, dirty_start_us, dirty_end_us)
     if not len(series):
-        return Affected(0, _floor(dirty_start_us), _ceil(dirty_end_us))
-    sound = np.flatnonzero(anchors(series, point))
-    left = _left_anchor(series, point, sound, dirty_start_us, is_start)
+        return Affected(0, _floor(dirty_start_us), _ceil(dirty_end_us)) if is_start and is_end else None
+    sound = np.flatnonzero(anchors(series, point) & ~_near(series, breaks_us))
+    reach_us = _reach_us(series, point, dirty_end_us)
+    left = _left_anchor(series, point, sound, dirty_start_us, reach_us, is_start)
     right = _right_anchor(series, point, sound, dirty_end_us, is_end)
     if left is None or right is None:
         return None
-    return Affected(left[0], min(left[1], _floor(dirty_start_us)), max(right, _ceil(dirty_end_us)))
+    first_row = int(rows[left[0]]) if left[0] else 0
+    return Affected(first_row, min(left[1], _floor(dirty_start_us)), max(right, _ceil(dirty_end_us)))
+
+
+def _usable(series: Series, events: Sequence[Event]) -> tuple[npt.NDArray[np.intp], Series]:
+    """The readings as corrected, without those that are void, and their rows in `series`."""
+    series = corrected(series, events)
+    rows = np.flatnonzero(np.isfinite(series.value))
+    return rows, series if len(rows) == len(series) else series.take(rows)
+
+
+def _to_breaks(at_us: Ints, breaks_us: Ints, first_us: int, last_us: int) -> tuple[int, int]:
+    """The change with the declared exchanges beside it that no reading parts from it."""
+    before = at_us[np.searchsorted(at_us, first_us) - 1] if len(at_us) and at_us[0] < first_us else -np.inf
+    after = at_us[np.searchsorted(at_us, last_us, "right")] if len(at_us) and at_us[-1] > last_us else np.inf
+    left = breaks_us[(breaks_us >= before) & (breaks_us < first_us)]
+    right = breaks_us[(breaks_us > last_us) & (breaks_us <= after)]
+    return int(left[-1]) if len(left) else first_us, int(right[0]) if len(right) else last_us
+
+
+def _near(series: Series, breaks_us: Ints) -> Bools:
+    """Readings that a walk from a declared exchange on may see otherwise than one across it."""
+    near = np.zeros(len(series), np.bool_)
+    for at_us in breaks_us.tolist():
+        row = int(np.searchsorted(series.at_us, at_us))
+        near[max(row - QUIET, 0) : row + QUIET] = True
+        until = int(np.searchsorted(series.at_us, at_us + ZERO_RUN_US, "right"))
+        near[row:until] |= series.value[row:until] == 0
+    return near
 
 
 def anchors(series: Series, point: Point) -> Bools:
@@ -84,10 +128,10 @@ def _begins_us(series: Series, point: Point) -> Ints:
 
 
 def _left_anchor(
-    series: Series, point: Point, sound: Ints, dirty_start_us: int, is_start: bool
+    series: Series, point: Point, sound: Ints, dirty_start_us: int, reach_us: int, is_start: bool
 ) -> tuple[int, int] | None:
     """Row from which to walk, and the first interval to replace."""
-    before = int(np.searchsorted(series.at_us, dirty_start_us)) - LOOK_AHEAD - 2
+    before = int(np.searchsorted(series.at_us, dirty_start_us - reach_us)) - LOOK_AHEAD - 2
     usable = sound[sound <= before]
     first_us = _floor(int(series.at_us[usable[-1]])) if len(usable) else None
     if first_us is not None:
@@ -98,6 +142,12 @@ def _left_anchor(
         return None
     start_us = int(_begins_us(series, point)[0])
     return 0, min(_floor(start_us), first_us if first_us is not None else _floor(start_us))
+
+
+def _reach_us(series: Series, point: Point, dirty_end_us: int) -> int:
+    """How far back the step after the change may have been spread, where it showed a clock set back. [us]"""
+    is_rated_register = point.kind is ReadingKind.REGISTER and math.isfinite(point.max_power_kw)
+    return LOOK_BACK_US if is_rated_register and series.at_us[-1] > dirty_end_us else 0
 
 
 def _right_anchor(series: Series, point: Point, sound: Ints, dirty_end_us: int, is_end: bool) -> int | None:

@@ -54,6 +54,10 @@ class EventKind(StrEnum):
     ESTIMATE = "estimate"
 
 
+BREAKS = (EventKind.REPLACED, EventKind.RESET)
+"""Entries with which a register begins anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One entry of the ledger for one point, in the unit of its readings."""
@@ -173,9 +177,7 @@ def _believable(series: Series, point: Point) -> Series:
 
 
 def _register_spans(series: Series, point: Point, events: Sequence[Event]) -> Spans:
-    breaks = sorted(
-        (e for e in events if e.kind in (EventKind.REPLACED, EventKind.RESET)), key=lambda e: e.start_us
-    )
+    breaks = sorted((e for e in events if e.kind in BREAKS), key=lambda e: e.start_us)
     parts, left, opening = [], 0, None
     for event in breaks:
         cut = int(np.searchsorted(series.at_us, event.start_us))

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.energy import Event, EventKind, Series, corrected
+from app.domain.energy import BREAKS, Event, EventKind, Series, corrected
 from app.domain.findings import (
     DAY_US,
     Bools,
@@ -26,9 +26,11 @@ from app.domain.findings import (
     finite,
     runs,
 )
-from app.domain.register import HOUR_US, StepKind, Walk, walk
+from app.domain.register import StepKind, Walk, walk
 from app.domain.site import Falls, Point
 
+_REMARKABLE = (StepKind.ROLLOVER, StepKind.FALL, StepKind.JUMP, StepKind.CLOCK)
+_SET_BACK = "more than the circuit can carry since the last reading: the clock was set back"
 NEAR_ZERO_SHARE = 0.01
 """A register that fell to less than this part of its value began anew."""
 CROSS_TALK_FALLS, CROSS_TALK_SWITCHES, CROSS_TALK_READINGS = 3, 4, 3
@@ -59,7 +61,7 @@ def register_findings(point: Point, series: Series, events: Sequence[Event] = ()
 
 
 def _breaks(events: Sequence[Event]) -> list[Event]:
-    breaks = (e for e in events if e.kind in (EventKind.REPLACED, EventKind.RESET))
+    breaks = (e for e in events if e.kind in BREAKS)
     return sorted(breaks, key=lambda e: e.start_us)
 
 
@@ -91,7 +93,7 @@ def _step_findings(point: Point, series: Series, steps: Walk) -> Iterator[Findin
     for first, last in runs(np.isin(steps.kind, (StepKind.TRANSIENT, StepKind.SPIKE))):
         for a, b in _same_kind(steps, first, last):
             yield _dropped(point, series, steps, a, b)
-    for row in np.flatnonzero(np.isin(steps.kind, (StepKind.ROLLOVER, StepKind.FALL, StepKind.JUMP))):
+    for row in np.flatnonzero(np.isin(steps.kind, _REMARKABLE)):
         yield _step(point, series, steps, int(row))
 
 
@@ -133,22 +135,14 @@ def _step(point: Point, series: Series, steps: Walk, row: int) -> Finding:
         effect_kwh = float(steps.energy[row]) * point.multiplier
         evidence["modulus"] = point.modulus_kwh
         return Finding(FindingKind.ROLLOVER, point.id, start, end, Severity.INFO, effect_kwh, evidence)
-    if steps.kind[row] == StepKind.JUMP and _fits_the_last_hour(point, series, row):
-        evidence["hint"] = "more than the circuit can carry since the last reading, not since the last hour"
-        effect_kwh = (value - before) * point.multiplier
+    if steps.kind[row] == StepKind.CLOCK:
+        last = float(series.value[row - 1])
+        evidence = {"before": last, "after": value, "hint": _SET_BACK}
+        effect_kwh = (value - last) * point.multiplier
         return Finding(FindingKind.CLOCK_DRIFT, point.id, start, end, Severity.WARNING, effect_kwh, evidence)
     restarted = steps.kind[row] == StepKind.FALL and 0 <= value <= NEAR_ZERO_SHARE * before
     kind = FindingKind.RESET if restarted else FindingKind.REPLACEMENT_SUSPECTED
     return Finding(kind, point.id, start, end, Severity.WARNING, None, evidence)
-
-
-def _fits_the_last_hour(point: Point, series: Series, row: int) -> bool:
-    """Whether a rise beyond the rating is none over a longer time: the clock was wrong, not the register."""
-    since = series.at_us >= series.at_us[row] - HOUR_US
-    since[row:] = False
-    hours = (series.at_us[row] - series.at_us[since]) / HOUR_US
-    rise = series.value[row] - series.value[since]
-    return bool(((rise >= 0) & (rise * point.multiplier <= point.max_power_kw * hours)).any())
 
 
 def cross_talk(point: Point, series: Series, others: Mapping[str, Series] | None = None) -> list[Finding]:

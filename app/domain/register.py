@@ -31,6 +31,10 @@ UNRATED_WRAP_SHARE = 0.25
 """Without a rating, a wrap is believed if it means at most this share of the modulus."""
 SPIKE_RATIO = 10.0
 """Without a rating, a single reading stands out if it rises this many times more than what remains."""
+CLOCK_BACK_US, LOOK_BACK_US = HOUR_US, 2 * HOUR_US
+"""Furthest that a clock is believed to be set back, and the time over which its step may be spread."""
+LOAD_MARGIN = 1.5
+"""So many times the load of the last readings may have flowed while a clock was set back."""
 QUIET = 4
 """Readings on each side that must be in order for a walk to be able to start at a reading."""
 
@@ -53,9 +57,15 @@ class StepKind(IntEnum):
     """New baseline after more energy than the circuit can carry: energy unknown."""
     HIDDEN_WRAP = 8
     """A gap so long that a whole wrap could hide in it: energy unknown."""
+    CLOCK = 9
+    """More than the circuit can carry since the last reading, but not over a longer time at the usual load:
+    the clock was set back. Energy known, over that longer time."""
+    MERGED = 10
+    """Its instant lies within the step of a clock set back: the energy is in that step."""
 
 
-DROPPED = (StepKind.TRANSIENT, StepKind.SPIKE)
+DROPPED = (StepKind.TRANSIENT, StepKind.SPIKE, StepKind.MERGED)
+_ORDERLY = (StepKind.NORMAL, StepKind.TRANSIENT, StepKind.SPIKE)
 
 
 class Walk(NamedTuple):
@@ -82,7 +92,9 @@ def walk(
     A fall is, in this order: a declared restart from zero; a transient reading, if within
     :data:`LOOK_AHEAD` readings (or :data:`ZERO_RUN_US` of zeros) the register is back on its old
     track; the end of a spike; one wrap of the declared modulus; else a new baseline, energy unknown.
-    A rise beyond `max_power` x time is a spike if the register returns, else a new baseline.
+    A rise beyond `max_power` x time is a spike if the register returns; a clock set back, if it is what
+    the load of the last readings takes in up to an hour and the circuit can carry since one of them; else
+    a new baseline.
 
     Parameters
     ----------
@@ -156,7 +168,36 @@ class _Rules:
         back = self._return(p, j, high=True)
         if back:
             return self._drop(steps, range(j, back), back, p, StepKind.SPIKE)
+        begin = self._set_back(steps, p, j)
+        if begin >= 0:
+            return self._merge(steps, begin, j)
         return self._keep(steps, j, p, StepKind.JUMP, math.nan)
+
+    def _set_back(self, steps: Walk, p: int, j: int) -> int:
+        """Last orderly reading since which the circuit can have carried what `j` shows; -1: there is none.
+
+        At least :data:`QUIET` steps lie between it and `p`; their load, with :data:`LOAD_MARGIN`, over the
+        time since `p` and an hour more, must account for the rise.
+        """
+        first = int(np.searchsorted(self.at_us, self.at_us[j] - LOOK_BACK_US))
+        kinds = steps.kind[first:j]
+        broken = np.flatnonzero(~np.isin(kinds, _ORDERLY))
+        start = int(broken[-1]) if len(broken) else 0
+        rows = first + start + np.flatnonzero(~np.isin(kinds[start:], DROPPED))[:-QUIET]
+        rose = self.value[p] - self.value[rows]
+        usual = LOAD_MARGIN * rose / (self.at_us[p] - self.at_us[rows])
+        longest_us = float(self.at_us[j] - self.at_us[p]) + CLOCK_BACK_US
+        most = self.max_power * (self.at_us[j] - self.at_us[rows]) / HOUR_US
+        rise = float(self.value[j] - self.value[p])
+        fits = np.flatnonzero((rise <= usual * longest_us) & (rose + rise <= most))
+        return int(rows[fits[-1]]) if len(fits) else -1
+
+    def _merge(self, steps: Walk, begin: int, j: int) -> int:
+        """One step from `begin` to `j` in place of those between them."""
+        between = slice(begin + 1, j)
+        steps.kind[between][steps.kind[between] == StepKind.NORMAL] = StepKind.MERGED
+        steps.energy[between] = math.nan
+        return self._keep(steps, j, begin, StepKind.CLOCK, float(self.value[j] - self.value[begin]))
 
     def _settle_fall(self, steps: Walk, j: int, p: int) -> int:
         value = float(self.value[j])
@@ -241,8 +282,8 @@ def _count(a: Floats, b: Floats) -> Floats:
 def anchors(at_us: Ints, value: Floats, point: Point) -> Bools:
     """Readings that every walk keeps, wherever it started; shape (n,).
 
-    Those in order with :data:`QUIET` neighbours on each side, and not zero: a zero may turn out
-    transient, unless it has stood for long.
+    Those in order with :data:`QUIET` neighbours on each side, not zero (a zero may turn out transient,
+    unless it has stood for long), and none that the step of a clock set back may reach over.
     """
     n = len(value)
     orderly = np.ones(n + 1, np.bool_)
@@ -254,6 +295,8 @@ def anchors(at_us: Ints, value: Floats, point: Point) -> Bools:
     lo, hi = np.maximum(rows - QUIET + 1, 0), np.minimum(rows + QUIET + 1, n)
     quiet: Bools = (disorder[hi] == disorder[lo]) & (rows >= QUIET) & (rows < n - QUIET)
     quiet &= (value > 0) | _long_zero(at_us, value)
+    for row in odd[value[odd] > value[odd - 1]].tolist():
+        quiet[np.searchsorted(at_us, at_us[row] - LOOK_BACK_US) : row] = False
     return quiet
 
 

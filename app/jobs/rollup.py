@@ -136,7 +136,7 @@ def _roll_up_point(
         start_us, end_us = _outward(to_us(dirty.start), to_us(dirty.end) + 1)
         store.refresh_gauge(connection, dirty.point_id, start_us, end_us)
         return start_us, end_us
-    series, change = _context(connection, point, dirty)
+    series, change = _context(connection, point, dirty, events)
     known = energy.spans(series.take(slice(change.first_row, None)), point, events)
     cells = energy.quarter_hours(known, change.start_us, change.end_us)
     kept_us = _kept_before_us(connection, series)
@@ -156,7 +156,9 @@ def _kept_before_us(connection: Connection, series: Series) -> int | None:
     return -(-first_us // QUARTER_HOUR_US) * QUARTER_HOUR_US
 
 
-def _context(connection: Connection, point: Point, dirty: Dirty) -> tuple[Series, Affected]:
+def _context(
+    connection: Connection, point: Point, dirty: Dirty, events: list[Event]
+) -> tuple[Series, Affected]:
     """The readings around a stretch, as many as it takes to know what it changes."""
     reach = FIRST_REACH
     start, end = dirty.start - MARGIN, dirty.end + MARGIN
@@ -170,6 +172,7 @@ def _context(connection: Connection, point: Point, dirty: Dirty) -> tuple[Series
             point,
             to_us(dirty.start),
             to_us(dirty.end),
+            events,
             is_start=before < reach,
             is_end=after < reach,
         )

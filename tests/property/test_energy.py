@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 from hypothesis import given, settings
@@ -46,10 +47,12 @@ def registers(draw: st.DrawFn) -> Series:
     for _ in range(count):
         minutes += draw(st.sampled_from([1.0, 5.0, 5.0, 5.0, 15.0, 17.5, 120.0]))
         what = draw(
-            st.sampled_from(["on", "on", "on", "on", "idle", "zero", "dip", "reset", "spike", "wrap"])
+            st.sampled_from(["on", "on", "on", "on", "idle", "zero", "dip", "reset", "spike", "wrap", "back"])
         )
         if what in ("on", "wrap"):
             level += draw(st.sampled_from([0.5, 1.0, 3.0]))
+        if what == "back":
+            level += draw(st.sampled_from([8.0, 12.0, 20.0]))
         if what == "reset":
             level = draw(st.sampled_from([0.0, 1.0, 20.0]))
         level = level - 1000.0 if level >= 1000.0 else level
@@ -173,3 +176,30 @@ def test_reading_kinds_are_consistent(readings: Series) -> None:
     assert steps.kind[0] == StepKind.FIRST or dropped[0]
     assert np.isnan(steps.energy[dropped]).all()
     assert not dropped[steps.previous[steps.previous >= 0]][~dropped[steps.previous >= 0]].any()
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from([0.5, 1.0, 5.0, 15.0]),
+    st.floats(1, 60),
+    st.floats(1, 64),
+    st.floats(0, 0.3),
+    st.randoms(use_true_random=False),
+)
+def test_a_clock_set_back_loses_no_energy(
+    every_min: float, back_min: float, load_kw: float, swing: float, random: Random
+) -> None:
+    true_min = np.arange(0, 480, every_min)
+    power_kw = np.array([load_kw * (1 - swing * random.random()) for _ in true_min])
+    register = 1000 + np.cumsum(power_kw) * every_min / 60
+    stamped: dict[int, float] = {}
+    for at_min, value in zip(true_min, register, strict=True):
+        ahead = back_min if at_min < 240 else 0.0
+        stamped.setdefault(round((at_min + ahead) * MINUTE_US), float(value))
+    at_us = np.array(sorted(stamped), np.int64)
+    none = np.zeros(len(at_us), np.int32)
+    readings = Series(T0_US + at_us, np.array([stamped[a] for a in at_us.tolist()]), none, none)
+    known = energy.spans(readings, register_point(interval_s=round(every_min * 60)))
+    assert math.isclose(known.energy_kwh.sum(), readings.value[-1] - readings.value[0], rel_tol=1e-9)
+    hours = (known.end_us - known.start_us) / 3.6e9
+    assert (known.energy_kwh <= 100.0 * hours + 1.0).all()

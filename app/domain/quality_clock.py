@@ -7,6 +7,7 @@ import numpy as np
 from app.domain.energy import Series
 from app.domain.findings import (
     DAY_US,
+    Bools,
     Evidence,
     Finding,
     FindingKind,
@@ -25,6 +26,9 @@ from app.domain.site import Point
 
 PHASE_TOLERANCE_S, DRIFT_S = 5.0, 60.0
 """Stamps off their grid by more than the first begin a drift; it must reach the second. [s]"""
+ENOUGH_STAMPS = 4
+"""So many tell a day's distance from the grid; half the usual number where that is less."""
+ON_BEAT_SHARE = 0.9
 
 
 def clock_drift(point: Point, series: Series) -> list[Finding]:
@@ -32,7 +36,8 @@ def clock_drift(point: Point, series: Series) -> list[Finding]:
 
     Per day, the median distance of the stamps from multiples of the interval; a drift is a stretch
     of days off the usual distance that reaches :data:`DRIFT_S`. Stamps without a steady distance (a
-    poller that jitters) tell nothing.
+    poller that jitters) tell nothing, nor do those of a day that was read at another beat: quarter-hours
+    from files may go on as polls of every minute, which are on no grid of quarter-hours.
 
     Parameters
     ----------
@@ -55,18 +60,27 @@ def clock_drift(point: Point, series: Series) -> list[Finding]:
 def _daily_phase_s(at_us: Ints, interval_s: int) -> tuple[Ints, Floats]:
     """Days (number since 1970) and the median distance of the day's stamps from the grid. [s]
 
-    Days on which the stamps have no steady distance are left out.
+    Days on which the stamps are few, come at another beat or have no steady distance are left out.
     """
-    day = at_us // DAY_US
-    numbers, first = np.unique(day, return_index=True)
+    numbers, first, counts = np.unique(at_us // DAY_US, return_index=True, return_counts=True)
     phase_s = _wrapped((at_us % (interval_s * US)) / US, interval_s)
     days = np.split(phase_s, first[1:])
     middle = np.array([_circular_median(part, interval_s) for part in days])
     spread = np.array(
         [np.median(np.abs(_wrapped(p - m, interval_s))) for p, m in zip(days, middle, strict=True)]
     )
-    steady = spread <= PHASE_TOLERANCE_S
-    return numbers[steady], middle[steady]
+    enough = counts >= min(ENOUGH_STAMPS, DAY_US / (interval_s * US) / 2)
+    told = enough & (spread <= PHASE_TOLERANCE_S) & _on_beat(at_us, first, interval_s)
+    return numbers[told], middle[told]
+
+
+def _on_beat(at_us: Ints, first: Ints, interval_s: int) -> Bools:
+    """Days, by their first stamps, on which nearly every stamp is whole intervals behind the one before."""
+    spacing_s = np.diff(at_us, prepend=2 * at_us[0] - at_us[1]) / US
+    whole = (spacing_s > interval_s / 2) & (np.abs(_wrapped(spacing_s, interval_s)) <= PHASE_TOLERANCE_S)
+    share = np.array([part.mean() for part in np.split(whole, first[1:])])
+    on_beat: Bools = share >= ON_BEAT_SHARE
+    return on_beat
 
 
 def _circular_median(phase_s: Floats, interval_s: int) -> float:

@@ -365,6 +365,25 @@ def test_a_poller_that_jitters_and_a_source_that_is_always_late_do_not_drift() -
         assert clock_drift(POWER, series(busy(4800), minutes=list(minutes))) == []
 
 
+@pytest.mark.parametrize("beat_s", [10, 30, 60, 120, 300, 450])
+@pytest.mark.parametrize("kept_share", [1.0, 0.5, 0.002])
+def test_readings_that_come_more_often_than_declared_are_no_drift(beat_s: int, kept_share: float) -> None:
+    """Months of quarter-hours from files go on as live polls, of which most may be lost."""
+    past = np.arange(60 * 96) * 900.0
+    live = past[-1] + 420 + np.arange(0, 30 * 86_400, beat_s)
+    live = live[np.random.default_rng(beat_s).uniform(size=len(live)) < kept_share]
+    minutes = np.concatenate([past, live]) / 60
+    assert clock_drift(POWER, series(busy(len(minutes)), minutes=list(minutes))) == []
+
+
+def test_a_drift_shows_beside_days_that_were_read_more_often() -> None:
+    often = np.arange(0, 5 * 86_400, 60.0)
+    seldom = 5 * 86_400 + np.arange(60 * 96) * (900 + 5 / 96)
+    minutes = np.concatenate([often, seldom]) / 60
+    found = only(clock_drift(POWER, series(busy(len(minutes)), minutes=list(minutes))))
+    assert float(found.evidence["per_day_s"]) == pytest.approx(5, abs=0.3)
+
+
 def test_an_it_point_read_too_rarely_for_its_place() -> None:
     outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
     found = only(interval_too_long(outlet, series(np.arange(100.0), step_s=3600)))

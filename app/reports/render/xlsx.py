@@ -43,6 +43,8 @@ _OPTIONS = {
     "nan_inf_to_errors": False,
 }
 _TINTS = {"pass": "#e3f2e6", "met": "#e3f2e6", "fail": "#fbe3e1", "missed": "#fbe3e1", "over": "#fbe3e1"}
+_LOWEST_FROZEN = 8
+"""A head further down is not frozen: it would leave no room to scroll."""
 _CHART = {"width": 900, "height": 300}
 
 
@@ -167,6 +169,8 @@ class _Sheet:
         if isinstance(block, Table):
             self._table(block)
         elif isinstance(block, Facts):
+            if not self._places:
+                self.sheet.set_column(0, 1, 28)
             for column, value in block.rows:
                 self.sheet.write_string(self.row, 0, column.head, self.book.style(font_color="#5d6b73"))
                 self.book.value(self.sheet, self.row, 1, column, value)
@@ -191,7 +195,7 @@ class _Sheet:
         for i, column in enumerate(table.columns):
             self.sheet.write_string(self.row, i, column.head, head)
             self.sheet.set_column(i, i, 40 if column.wide else 22 if not column.is_number else 15)
-        if not self._places:
+        if not self._places and self.row <= _LOWEST_FROZEN:
             self.sheet.freeze_panes(self.row + 1, 0)
         self._places[table.id] = (self.row + 1, len(table.rows) - (1 if table.total else 0))
         for n, row in enumerate(table.rows):
@@ -215,16 +219,18 @@ class _Sheet:
         last = first + count - 1
         kind, columns = _columns(picture)
         drawn = self.book.book.add_chart(kind)
-        for column, name in columns:
+        for column in columns:
             drawn.add_series(
                 {
-                    "name": name,
+                    "name": [self.sheet.get_name(), first - 1, column],
                     "categories": [self.sheet.get_name(), first, 0, last, 0],
                     "values": [self.sheet.get_name(), first, column, last, column],
                 }
             )
         drawn.set_title({"name": picture.title, "name_font": {"size": 11}})
         drawn.set_size(_CHART)
+        if picture.table == "days":
+            drawn.set_x_axis({"num_format": "mm-dd"})
         if len(columns) == 1:
             drawn.set_legend({"none": True})
         drawn.show_blanks_as("gap")
@@ -239,7 +245,7 @@ class _Sheet:
         top = self.row + 2
         column = Column("", Kind.NUMBER, 2)
         for n, (name, values) in enumerate(zip(chart.rows, chart.values, strict=True)):
-            self.sheet.write_string(top + n, 0, name)
+            self._name(top + n, name)
             for i, value in enumerate(values, 1):
                 self.book.value(self.sheet, top + n, i, column, value)
         scale = {
@@ -251,18 +257,25 @@ class _Sheet:
         self.sheet.conditional_format(top, 1, top + len(chart.rows) - 1, len(chart.columns), scale)
         self.row = top + len(chart.rows) + 1
 
+    def _name(self, row: int, name: str) -> None:
+        """The head of a row: days of a month are numbers."""
+        if name.isdecimal():
+            self.sheet.write_number(row, 0, int(name), self.book.style(align="left"))
+        else:
+            self.sheet.write_string(row, 0, name)
 
-def _columns(picture: Picture) -> tuple[dict[str, str], Sequence[tuple[int, str]]]:
+
+def _columns(picture: Picture) -> tuple[dict[str, str], Sequence[int]]:
     """Kind of native chart, and the columns of the table that it shows."""
     chart = picture.chart
     if isinstance(chart, Lines):
-        return {"type": "line"}, [(3, "PUE")]
+        return {"type": "line"}, [3]
     if isinstance(chart, Contributions):
-        return {"type": "bar"}, [(1, "PUE")]
+        return {"type": "bar"}, [1]
     assert isinstance(chart, Bars)
     if len(chart.series) == 1:
-        return {"type": "column"}, [(1, chart.series[0].name)]
-    return {"type": "column"}, [(1, "E_DC"), (2, "E_IT")]
+        return {"type": "column"}, [1]
+    return {"type": "column"}, [1, 2]
 
 
 def _look(table: Table, n: int) -> dict[str, Any]:

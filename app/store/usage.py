@@ -77,8 +77,9 @@ def split(connection: sa.Connection, stored: Stored, site: Site, period: Period)
     totals = energy.site_totals(connection, stored.site_id[site.id], "", period)
     covered_ratio = totals.covered_s / period.duration_s
     if covered_ratio < site.minimum_coverage_ratio or totals.it_kwh <= 0:
+        span = f"{period.start:%Y-%m-%d %H:%M} to {period.end:%Y-%m-%d %H:%M} UTC"
         raise CoverageTooLow(
-            f"{period.start.isoformat()} to {period.end.isoformat()} is covered to {covered_ratio:.1%}; "
+            f"{span} is covered to {covered_ratio:.1%}; "
             f"at least {site.minimum_coverage_ratio:.1%} and some IT energy are needed, choose another period"
         )
     return EnergySplit(

@@ -63,6 +63,7 @@ def warm_up() -> None:
         environment.get_template(name)
     for language in words.LANGUAGES:
         words.texts(language)
+        words.patterns(language)
 
 
 def _digest(name: str) -> str:

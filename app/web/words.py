@@ -1,7 +1,8 @@
 """Texts of the pages in English and Chinese.
 
 A sentence is its own key and needs a translation into Chinese only; the values of an enumeration have keys
-such as ``class:cooling`` and need both.
+such as ``class:cooling`` and need both. Errors and notes of the layers below are told in English; the pages
+put them into Chinese by the patterns of ``told.zh.yaml``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 """Language code -> its own name."""
 
 _CODE = re.compile(r"^[a-z]+:(?=\S)")
+_NAME = re.compile(r"\{(\w+)\}")
 _LOCALE = Path(__file__).parent / "locale"
 
 
@@ -38,6 +40,29 @@ class Words:
         """The text in this language, with `values` put in."""
         text = self._texts.get(english) or _CODE.sub("", english)
         return text.format(**values) if values else text
+
+    def told(self, sentence: str) -> str:
+        """A sentence of the layers below, which speak English; as it is where none fits."""
+        for pattern, text in patterns(self.language):
+            match = pattern.fullmatch(sentence)
+            if match:
+                return text.format(**{name: self.told(value) for name, value in match.groupdict().items()})
+        return sentence
+
+
+@cache
+def patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Sentences of the layers below as patterns, each with its text in the language."""
+    file = _LOCALE / f"told.{language}.yaml"
+    known: dict[str, str] = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return tuple((_pattern(english), text) for english, text in known.items())
+
+
+def _pattern(english: str) -> re.Pattern[str]:
+    """What fits a sentence, a group for each of its {names}."""
+    parts = _NAME.split(english)
+    names = [f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts)]
+    return re.compile("".join(names), re.DOTALL)
 
 
 def chosen(asked: str | None, kept: str | None, accepted: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 
 import app.web
 from app.domain.alarm import State
@@ -60,6 +63,71 @@ def test_every_value_of_an_enumeration_has_a_name(language: str) -> None:
     wanted += [f"severity:{s.value}" for s in Severity]
     wanted += [f"rule:{rule.id}" for rule in ALARM_RULES] + [f"alarm:{s.value}" for s in State]
     assert not [key for key in wanted if key not in named]
+
+
+SPEAKING = (
+    "app/web/*.py app/web/pages/*.py app/api/context.py app/api/auth.py app/api/oidc.py app/api/rate.py "
+    "app/api/single_sign_on.py app/domain/observing.py app/domain/attribution.py app/store/usage.py "
+    "app/store/alarms.py app/store/findings.py app/store/pue.py collectors/modbus_link.py"
+)
+"""Files whose errors and reasons reach a page."""
+ERRORS = {"NotFound", "Forbidden", "NotAuthenticated", "TooBusy", "CoverageTooLow"}
+DEVICE_ERRORS = {"DeviceUnreachable", "DeviceRefused", "ModbusRefused", "DecodeError"}
+
+
+def told_sentences() -> Iterator[str]:
+    """Every sentence of an error or a reason, with something for each value in it."""
+    for pattern in SPEAKING.split():
+        for file in sorted(HERE.parent.parent.glob(pattern)):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    name = node.func.id if isinstance(node.func, ast.Name) else ""
+                    said = [sentence for one in node.args if (sentence := sentence_of(one))]
+                    reasons = [sentence_of(k.value) for k in node.keywords if k.arg == "reason"]
+                    yield from said if name in ERRORS else ()
+                    yield from (f"10.0.0.1:502: {one}" for one in said if name in DEVICE_ERRORS)
+                    yield from filter(None, reasons if name == "Observation" else ())
+
+
+def sentence_of(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    parts = node.values if isinstance(node, ast.JoinedStr) else ()
+    return "".join(str(p.value) if isinstance(p, ast.Constant) else "X1" for p in parts)
+
+
+def test_errors_and_reasons_are_told_in_chinese() -> None:
+    sentences = {s for s in told_sentences() if re.search("[a-z]{2}", s) and s != "X1"}
+    assert len(sentences) > 40
+    told = words.Words("zh").told
+    assert not [s for s in sentences if not re.search("[\u4e00-\u9fff]", told(s))]
+    assert words.Words("en").told("there is no site 'x'") == "there is no site 'x'"
+
+
+def test_a_sentence_within_a_sentence_is_told_too() -> None:
+    said = "Modbus: 10.0.0.1:502 unit 1: unit 1 at 10.0.0.1:502 gave no answer within 1 s"
+    assert words.Words("zh").told(said).endswith("10.0.0.1:502 的单元 1 在 1 秒内无应答")
+
+
+def test_every_pattern_carries_its_values_over() -> None:
+    text = (HERE / "locale" / "told.zh.yaml").read_text(encoding="utf-8")
+    for english, chinese in yaml.safe_load(text).items():
+        assert set(re.findall(r"{\w+}", english)) == set(re.findall(r"{\w+}", chinese)), english
+        sample = re.sub(r"{(\w+)}", "X1", english)
+        assert words.Words("zh").told(sample) != sample, english
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_piece_of_evidence_has_a_name(language: str) -> None:
+    keys: set[object] = set()
+    for file in (HERE.parent / "domain").glob("quality*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Dict):
+                keys |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+                keys |= {node.slice.value} if isinstance(node.slice, ast.Constant) else set()
+    assert {"hours", "suggested_kwh"} <= keys
+    assert not [key for key in keys if f"evidence:{key}" not in words.texts(language)]
 
 
 def test_codes_without_a_name_are_shown_as_they_are() -> None:

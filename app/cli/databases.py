@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from app.cli.console import progress, say, show, show_json, show_table
-from app.cli.opening import database, engine_at, located, settings
+from app.cli.opening import database, engine_at, kept, located, settings
 from app.cli.who import record
 from app.errors import ConfigError
 from app.store import backup as backups
@@ -17,8 +16,7 @@ from app.store import move as moves
 from app.store import status as states
 from app.store.engine import Engine, Url, begin
 from app.store.migrate import Status
-
-_GB = 1e9
+from app.store.status import StoreStatus
 
 
 def upgrade(*, as_json: bool) -> None:
@@ -48,14 +46,12 @@ def status(*, as_json: bool) -> None:
         if shape.current is None or not shape.known:
             _say_shape(shape, as_json=as_json)
             return
-        document = states.status(engine, _disk_free_bytes()).document()
+        found = states.status(engine, _disk_free_bytes(), kept(settings()))
     if as_json:
-        show_json(document)
+        show_json(found.document())
     else:
         _say_shape(shape, as_json=False)
-        show_table(
-            ["", ">"], ([name.replace("_", " "), _text(name, value)] for name, value in document.items())
-        )
+        show_table(["", ""], _status_rows(found))
 
 
 def make_reader(password_file: Path) -> None:
@@ -85,10 +81,43 @@ def _disk_free_bytes() -> int | None:
     return None if environment.url() else shutil.disk_usage(environment.data_dir).free
 
 
-def _text(name: str, value: Any) -> str:
-    if value is None or value == "":
-        return "-"
-    return f"{value / _GB:,.3f} GB" if "bytes" in name else f"{value:,}" if type(value) is int else str(value)
+def _status_rows(found: StoreStatus) -> list[list[str]]:
+    parts = f"{found.slices:,} weeks" if found.kind != "timescaledb" else f"{found.slices:,} chunks"
+    if found.compressed_slices:
+        parts += f", {found.compressed_slices:,} compressed"
+    version = f" {found.timescale_version}" if found.timescale_version else ""
+    rows = [
+        ["server", found.server],
+        ["raw readings in", f"{found.kind}{version}, {parts}"],
+        ["", found.timescale_note],
+        ["size", f"{_size(found.size_bytes)}, of which {_size(found.readings_bytes)} raw readings"],
+        ["raw readings", f"about {found.readings:,}"],
+        ["growth", f"{_size(found.growth_bytes_per_day)} a day, by the readings of the last day"],
+        ["disk", _disk(found)],
+        ["kept", f"raw readings {found.kept_readings_days} days, and as long after an import"],
+        ["", f"next to go: {found.next_drop} on {found.next_drop_on}" if found.next_drop else ""],
+        [
+            "dropped",
+            f"raw readings before {found.raw_horizon:%Y-%m-%d}" if found.raw_horizon else "nothing yet",
+        ],
+        ["still to compute", f"{found.queued_rollups:,} stretches"],
+        ["contradictions", f"{found.conflicting_readings:,} readings differ from one stored before"],
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _size(count_bytes: int) -> str:
+    unit, name = next(
+        ((u, n) for u, n in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if count_bytes >= u), (1e3, "kB")
+    )
+    return f"{count_bytes / unit:,.1f} {name}"
+
+
+def _disk(found: StoreStatus) -> str:
+    if found.disk_free_bytes is None:
+        return "another machine's"
+    full = f"full on {found.disk_full_on}" if found.disk_full_on else "not full in this century at that rate"
+    return f"{_size(found.disk_free_bytes)} free; {full}"
 
 
 def _say_shape(found: Status, *, as_json: bool) -> None:

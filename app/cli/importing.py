@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,18 @@ import typer
 from rich.progress import Progress
 
 from app.cli.console import progress, say, show, show_json, show_table
-from app.cli.opening import Opened, opened, settings, site_file
+from app.cli.opening import Opened, kept, opened, settings, site_file
 from app.cli.who import who
+from app.domain.reading import LATEST
 from app.domain.site import Site
 from app.errors import DataError, NotFound
 from app.jobs import imports
 from app.jobs.imports import RejectsFile
-from app.store import findings
+from app.store import findings, retention
 from app.store.engine import connect
 from app.store.findings import StoredFinding
 from collectors.csv_mapping import Mapping, load_mapping
-from collectors.csv_reader import Understanding
+from collectors.csv_reader import Understanding, understand
 
 _SHOWN_FINDINGS = 10
 
@@ -32,6 +34,8 @@ class _Outcome:
 
     files: list[dict[str, Any]] = field(default_factory=list)
     failed: bool = False
+    oldest: datetime = LATEST
+    """Instant of the oldest reading."""
 
     def failure(self, path: Path, error: DataError) -> None:
         """A file that was not understood; the others go on."""
@@ -69,7 +73,7 @@ def run(
             bar.add_task("computing energies", total=None)
             imports.settle(here.engine)
         found = _findings(here, site)
-        _tell(outcome, rejects, found, as_json=as_json)
+        _tell(outcome, rejects, found, _kept_until(here, outcome), as_json=as_json)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -95,20 +99,24 @@ def _one_file(
 ) -> None:
     task = bar.add_task(path.name, total=path.stat().st_size)
     try:
+        understood = understand(path, site, mapping)
         imported = imports.import_file(
             here.engine,
             here.stored,
             site,
             path,
-            mapping,
             by=who(),
+            understanding=understood,
             rejects=rejects,
             on_progress=lambda packed_bytes: bar.update(task, completed=packed_bytes),
         )
     except DataError as error:
         outcome.failure(path, error)
     else:
-        outcome.files.append({"file": str(path), "status": "done", **imported.as_dict()})
+        done = {"file": str(path), "status": "done", **imported.as_dict()}
+        outcome.files.append({**done, "warnings": list(understood.warnings)})
+        if imported.accepted and imported.first_at:
+            outcome.oldest = min(outcome.oldest, imported.first_at)
 
 
 def _findings(here: Opened, site: Site) -> list[StoredFinding]:
@@ -116,17 +124,48 @@ def _findings(here: Opened, site: Site) -> list[StoredFinding]:
         return findings.listing(connection, here.stored.site_id[site.id])
 
 
-def _tell(outcome: _Outcome, rejects: RejectsFile, found: Sequence[StoredFinding], *, as_json: bool) -> None:
+def _kept_until(here: Opened, outcome: _Outcome) -> date | None:
+    """Day until which readings are kept that are older than retention keeps them; None: there are none."""
+    with connect(here.engine) as connection:
+        days = timedelta(days=retention.kept_days(connection, kept(settings())))
+    now = datetime.now(UTC)
+    return (now + days).date() if outcome.oldest < now - days else None
+
+
+def _tell(
+    outcome: _Outcome,
+    rejects: RejectsFile,
+    found: Sequence[StoredFinding],
+    kept_until: date | None,
+    *,
+    as_json: bool,
+) -> None:
     rejects_file = str(rejects.path) if rejects.count else None
     if as_json:
         shown = [{"point": f.point, "kind": f.kind, "severity": f.severity} for f in found]
-        show_json({"files": outcome.files, "rejects_file": rejects_file, "findings": shown})
+        until = kept_until and kept_until.isoformat()
+        show_json(
+            {
+                "files": outcome.files,
+                "rejects_file": rejects_file,
+                "findings": shown,
+                "old_readings_kept_until": until,
+            }
+        )
         return
     done = [f for f in outcome.files if f["status"] == "done"]
     if done:
         show_table(["file", ">stored", ">known", ">differing", ">refused", ">no value"], map(_row, done))
+    for file in done:
+        for warning in file["warnings"]:
+            show(f"note: {Path(file['file']).name}: {warning}")
     if rejects_file:
         show(f"refused rows, with line and reason: {rejects_file}")
+    if kept_until:
+        show(
+            f"the old raw readings are kept until {kept_until}, energies and PUE for good "
+            "(WATTLINE_RETENTION_READINGS_DAYS keeps them longer)"
+        )
     _show_findings(found)
 
 

@@ -18,6 +18,7 @@ from app.errors import ConfigError, NotFound
 from app.store import alarms, deployment, migrate, sites
 from app.store.embedded import EmbeddedServer
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
+from app.store.retention import Retention
 from app.store.sites import Stored, SyncResult
 from collectors import network
 
@@ -44,6 +45,13 @@ def settings() -> Settings:
         raise ConfigError(f"{first['msg']}, not {first['input']!r}", key=name) from None
     network.allow(found.collector_networks)
     return found
+
+
+def kept(environment: Settings) -> Retention:
+    """How long each kind of data is kept."""
+    return Retention(
+        environment.retention_readings_days, environment.retention_intervals_days, environment.late_days
+    )
 
 
 def site_file(path: Path | None, environment: Settings) -> SiteFile | None:

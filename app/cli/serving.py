@@ -23,7 +23,7 @@ from app.api.oidc import OidcSettings
 from app.api.single_sign_on import Client
 from app.cli import logs
 from app.cli.console import say
-from app.cli.opening import WORK_TIMEOUT_S, located, settings, site_file, synchronised
+from app.cli.opening import WORK_TIMEOUT_S, kept, located, settings, site_file, synchronised
 from app.cli.who import record
 from app.config import Settings, SiteFile
 from app.errors import ConfigError, StoreUnavailable, WattlineError
@@ -31,7 +31,6 @@ from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
 from app.store import identity, migrate
 from app.store.engine import Engine, Url, begin, make_engine, wait_until_up
-from app.store.retention import Retention
 from app.telemetry import MeterState, Telemetry
 from app.web import render
 from app.web import router as pages
@@ -228,11 +227,7 @@ class Service:
             on_stowed=self._count,
             on_evaluated=self._refresh_telemetry,
             audit_retention_days=environment.audit_retention_days,
-            kept=Retention(
-                environment.retention_readings_days,
-                environment.retention_intervals_days,
-                environment.late_days,
-            ),
+            kept=kept(environment),
         )
         self.telemetry.meter_states = lambda: {
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()

@@ -1,7 +1,8 @@
 """How long each kind of data is kept, and the daily work that keeps it so.
 
 Raw readings go first; 15-minute figures stay for at least ten years, daily ones for ever. Nothing is
-dropped that a rollup still has to read, and every dropped reading is counted in ``dropped_readings``.
+dropped that a rollup still has to read, nor what an import brought only lately, however old it is; every
+dropped reading is counted in ``dropped_readings``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Retention:
     """Days for which each kind of data is kept."""
 
     readings_days: int | None = None
-    """Raw readings. Default: 395 (13 months) on TimescaleDB, which compresses them, else 90."""
+    """Raw readings, and as long after an import. Default: 395 (13 months) on TimescaleDB, which
+    compresses them, else 90."""
     intervals_days: int = TEN_YEARS_DAYS
     """15-minute figures."""
     late_days: int = 30
@@ -94,8 +96,7 @@ def maintain(engine: sa.Engine, policy: Retention, now: datetime) -> Maintenance
         made = partitions.ensure_ahead(connection, now)
     if hypertables:
         timescale.set_compression(engine, timedelta(days=policy.late_days))
-    oldest = now - timedelta(days=policy.kept_readings_days(hypertables))
-    dropped, count, postponed = _drop_readings(engine, oldest)
+    dropped, count, postponed = _drop_readings(engine, policy, now)
     rows = _drop_intervals(engine, now - timedelta(days=policy.intervals_days))
     return Maintenance(tuple(made), tuple(dropped), count, tuple(postponed), rows)
 
@@ -105,6 +106,38 @@ def slices(connection: sa.Connection) -> list[Slice]:
     if timescale.is_hypertable(connection, "readings"):
         return [Slice(*row) for row in timescale.chunks(connection, "readings")]
     return [Slice(*row) for row in partitions.existing(connection)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A slice of readings, and when retention lets go of it."""
+
+    slice: Slice
+    on: datetime
+
+
+def kept_days(connection: sa.Connection, policy: Retention) -> int:
+    """Days for which this store keeps raw readings."""
+    return policy.kept_readings_days(timescale.is_hypertable(connection, "readings"))
+
+
+_LATELY = sa.text(
+    """
+    SELECT finished_at, CAST(detail->>'first_at' AS timestamptz), CAST(detail->>'last_at' AS timestamptz)
+    FROM imports WHERE status = 'done' AND accepted > 0 AND finished_at > :since
+    """
+)
+
+
+def outgoing(connection: sa.Connection, policy: Retention, now: datetime) -> list[Outgoing]:
+    """When each slice of readings is to go, first ones first: so long after its end or its last import."""
+    kept = timedelta(days=kept_days(connection, policy))
+    imports = [tuple(row) for row in connection.execute(_LATELY, {"since": now - kept})]
+    found = []
+    for one in slices(connection):
+        arrived = (done for done, first, last in imports if first < one.end and last >= one.start)
+        found.append(Outgoing(one, max([one.end, *arrived]) + kept))
+    return sorted(found, key=lambda o: (o.on, o.slice.start))
 
 
 def raw_horizon(connection: sa.Connection) -> datetime | None:
@@ -120,9 +153,9 @@ def raw_horizon(connection: sa.Connection) -> datetime | None:
 # -- raw readings ------------------------------------------------------------------------------------
 
 
-def _drop_readings(engine: sa.Engine, oldest: datetime) -> tuple[list[str], int, list[str]]:
+def _drop_readings(engine: sa.Engine, policy: Retention, now: datetime) -> tuple[list[str], int, list[str]]:
     with store_errors(), engine.connect() as connection:
-        due = [one for one in slices(connection) if one.end <= oldest]
+        due = [one.slice for one in outgoing(connection, policy, now) if one.on <= now]
     counts: dict[str, int] = {}
     try:
         for one in due:

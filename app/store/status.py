@@ -13,6 +13,7 @@ from app.errors import StoreUnavailable
 from app.store import retention, timescale
 from app.store.engine import connect
 from app.store.migrate import current_status
+from app.store.retention import Retention
 
 _INTERVALS_PER_DAY = 96
 
@@ -48,13 +49,21 @@ class StoreStatus:
     conflicting_readings: int
     raw_horizon: datetime | None
     """Raw readings before this were dropped by retention."""
+    kept_readings_days: int
+    """Raw readings are kept so long, and as long after an import."""
+    next_drop_on: date | None
+    """Day on which retention next lets raw readings go."""
+    next_drop: str | None
+    """Their time, ``start..end``."""
 
     def document(self) -> dict[str, Any]:
         """The same as JSON-ready values."""
         return {k: v.isoformat() if isinstance(v, date) else v for k, v in asdict(self).items()}
 
 
-def status(engine: sa.Engine, disk_free_bytes: int | None = None) -> StoreStatus:
+def status(
+    engine: sa.Engine, disk_free_bytes: int | None = None, policy: Retention | None = None
+) -> StoreStatus:
     """Look at the store.
 
     Parameters
@@ -62,6 +71,8 @@ def status(engine: sa.Engine, disk_free_bytes: int | None = None) -> StoreStatus
     engine : Engine
     disk_free_bytes : int, optional
         Free space of the disk that holds the database, where the caller can see it.
+    policy : Retention, optional
+        How long readings are kept. Default: as long as without any setting.
 
     Raises
     ------
@@ -86,6 +97,7 @@ def status(engine: sa.Engine, disk_free_bytes: int | None = None) -> StoreStatus
             disk_free_bytes=disk_free_bytes,
             disk_full_on=full_on(now.date(), disk_free_bytes, growth),
             raw_horizon=retention.raw_horizon(connection),
+            **_outlook(connection, policy or Retention(), now),
         )
 
 
@@ -141,13 +153,32 @@ def _readings(connection: sa.Connection) -> dict[str, Any]:
     }
 
 
+def _outlook(connection: sa.Connection, policy: Retention, now: datetime) -> dict[str, Any]:
+    """What retention is going to drop next, and when."""
+    found = [one for one in retention.outgoing(connection, policy, now) if one.slice.start <= now]
+    day = max(found[0].on, now).date() if found else None
+    then = [one.slice for one in found if max(one.on, now).date() == day]
+    return {
+        "kept_readings_days": retention.kept_days(connection, policy),
+        "next_drop_on": day,
+        "next_drop": f"{then[0].start:%Y-%m-%d}..{then[-1].end:%Y-%m-%d}" if then else None,
+    }
+
+
 def _row_estimate(connection: sa.Connection) -> int:
+    """As the planner has it; by the size of partitions that it has not looked at yet."""
     estimate = _scalar(
         connection,
-        "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0) FROM pg_inherits i "
-        "JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass('readings')",
+        "SELECT coalesce(sum(CASE WHEN c.reltuples >= 0 THEN c.reltuples"
+        " ELSE pg_relation_size(c.oid) / :row_bytes END), 0)"
+        " FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = to_regclass('readings')",
+        row_bytes=_HEAP_ROW_BYTES,
     )
     return int(estimate)
+
+
+_HEAP_ROW_BYTES = 70
 
 
 def _counts(connection: sa.Connection) -> dict[str, Any]:

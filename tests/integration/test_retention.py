@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from app.errors import ConfigError
+from app.errors import ConfigError, StoreUnavailable
 from app.store import engine as stores
 from app.store import partitions, readings, timescale
 from app.store.retention import Retention, maintain, raw_horizon
@@ -53,6 +55,69 @@ def test_readings_that_a_rollup_has_to_read_stay(engine: sa.Engine) -> None:
     assert done.dropped == ()
     assert len(done.postponed) == 8
     assert len(everything(engine)) == 15
+
+
+def test_a_week_stays_while_one_of_its_points_waits_and_goes_after(engine: sa.Engine) -> None:
+    fill(engine)
+    ingest(engine, batch((2, 20, 1.0)))
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("DELETE FROM rollup_queue WHERE point_id = 1"))
+    done = maintain(engine, Retention(readings_days=90), NOW)
+    assert (done.dropped_readings, done.postponed) == (7, ("2026-03-02..2026-03-09",))
+    assert everything(engine)[0] == (1, 0.0, 0.0)
+
+    roll_up(engine)
+    assert maintain(engine, Retention(readings_days=90), NOW).dropped_readings == 2
+
+
+def test_a_rollup_that_is_at_work_keeps_its_readings(engine: sa.Engine) -> None:
+    fill(engine)
+    with stores.begin(engine) as rollup:
+        rollup.execute(sa.text("DELETE FROM rollup_queue"))
+        done = maintain(engine, Retention(readings_days=90), NOW)
+        assert (done.dropped, len(done.postponed)) == ((), 8)
+    assert len(maintain(engine, Retention(readings_days=90), NOW).dropped) == 8
+
+
+def imported(engine: sa.Engine, first: datetime, last: datetime, finished: datetime) -> None:
+    """The record of an import of readings of that time."""
+    detail = json.dumps({"first_at": first.isoformat(), "last_at": last.isoformat()})
+    with stores.begin(engine) as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO imports (id, site_id, file_name, sha256, status, accepted, finished_at, detail)"
+                " VALUES (gen_random_uuid(), 1, 'f', '', 'done', 1, :finished, CAST(:detail AS jsonb))"
+            ),
+            {"finished": finished, "detail": detail},
+        )
+
+
+def test_what_an_import_brought_is_kept_as_long_from_then_on(engine: sa.Engine) -> None:
+    fill(engine)
+    roll_up(engine)
+    imported(engine, START, START + timedelta(days=30), finished=NOW - timedelta(days=1))
+    done = maintain(engine, Retention(readings_days=90), NOW)
+    assert done.dropped_readings == 5
+    assert [row[1] for row in everything(engine)[:4]] == [m * FORTNIGHT_MINUTES for m in (0, 1, 2, 8)]
+
+    later = maintain(engine, Retention(readings_days=90), NOW + timedelta(days=89))
+    assert later.dropped_readings == 3 + 6
+
+
+def test_status_says_what_goes_next(engine: sa.Engine) -> None:
+    now = datetime.now(UTC)
+    first = now - timedelta(days=80)
+    minutes = [(at - START) / timedelta(minutes=1) for at in (first, now)]
+    ingest(engine, batch(*((1, m, 1.0) for m in minutes)))
+    week = partitions.week_starts(np.array([readings.to_us(first)], np.int64))[0]
+    found = status(engine, policy=Retention(readings_days=100))
+    assert found.kept_readings_days == 100
+    assert found.next_drop_on == (week + timedelta(days=107)).date()
+    assert found.next_drop == f"{week:%Y-%m-%d}..{week + timedelta(days=7):%Y-%m-%d}"
+
+    imported(engine, first, now, finished=now)
+    found = status(engine, policy=Retention(readings_days=100))
+    assert found.next_drop_on == (now + timedelta(days=100)).date()
 
 
 def test_readings_in_use_stay_until_the_next_run(engine: sa.Engine) -> None:
@@ -106,7 +171,7 @@ def test_plain_postgresql_keeps_90_days_and_timescale_13_months() -> None:
 
 def test_partitions_are_weeks_from_monday() -> None:
     sunday, monday = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC)
-    starts = partitions.week_starts(batch((1, 0, 0)).at_us[[0, 0]] + [-1, 0])
+    starts = partitions.week_starts(batch((1, 0, 0)).at_us[[0, 0]] + np.array([-1, 0], np.int64))
     assert [partitions.partition_name(s) for s in starts] == ["readings_20260223", "readings_20260302"]
     assert starts == [monday - timedelta(weeks=1), monday]
     assert sunday.weekday() == 6
@@ -141,7 +206,7 @@ def test_status_of_an_empty_store(engine: sa.Engine) -> None:
 def test_status_of_a_database_that_was_never_migrated(
     empty_database_url: str, make_test_engine: Callable[..., sa.Engine]
 ) -> None:
-    with pytest.raises(stores.StoreUnavailable, match="wattline db upgrade"):
+    with pytest.raises(StoreUnavailable, match="wattline db upgrade"):
         status(make_test_engine(empty_database_url))
 
 

@@ -295,7 +295,7 @@ class Agent:
         except BaseException as error:
             # Whatever went wrong, a new session cannot be poisoned by it: late answers find no socket.
             self.close()
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) and not _is_panic(error):
                 raise
             raise self._translated(error, below=self._guard.refused > dropped) from None
 
@@ -313,7 +313,7 @@ class Agent:
         await session.refresh()
         return session
 
-    def _translated(self, error: Exception, *, below: bool) -> Exception:
+    def _translated(self, error: BaseException, *, below: bool) -> BaseException:
         where = f"{self._access.host}:{self._access.port}"
         if isinstance(error, TimeoutError) and below:
             text = f"{where}: answers are not of the configured security level or not genuine; refused"
@@ -331,9 +331,14 @@ class Agent:
         if isinstance(error, OSError):
             text = f"{where}: {error.strerror or error}; check host and port, and that SNMP is switched on"
             return DeviceUnreachable(self.device, text)
-        if isinstance(error, SnmpError | ValueError | RuntimeError):
+        if isinstance(error, SnmpError | ValueError | RuntimeError) or _is_panic(error):
             return DecodeError(self.device, f"{where}: the answer is not proper SNMP: {error!r}")
         return error
+
+
+def _is_panic(error: BaseException) -> bool:
+    """True where an answer made the library's Rust part panic: that is outside of Python's ``Exception``."""
+    return type(error).__name__ == "PanicException"
 
 
 async def _get_many(session: _Session, oids: list[str]) -> dict[str, Value]:

@@ -21,6 +21,8 @@ _STRICT = {"extra": "forbid"}
 
 SITE_PROFILE = "site"
 """Profile name under which the site's own limit is shown."""
+SITE_SOURCE = "configuration of the site"
+"""Where that limit comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +218,7 @@ def limits_for(
         return limits
     reason = own.reason.strip()
     return (
-        Limit(SITE_PROFILE, own.pue, None, None, "configuration of the site", True, reason=reason),
+        Limit(SITE_PROFILE, own.pue, None, None, SITE_SOURCE, True, reason=reason),
         *limits,
     )
 

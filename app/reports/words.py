@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from app.domain.data.limit_profiles import LIMIT_PROFILES
+from app.domain.limits import SITE_SOURCE
+from app.domain.reference import BUILT_IN
 from app.reports.document import Change, ComplianceRow, Report
 from app.reports.language import Language
 from app.reports.layout import Block, Column, Kind, Prose, Signatures, Table, Value
+from app.reports.safe import line
 
 PUE_PLACES = 6
 MOST_CHANGES = 300
@@ -71,7 +75,8 @@ def compliance_table(words: Words, rows: Sequence[ComplianceRow]) -> Table:
             language.term("standing", r.standing),
             r.dated,
             language.term("profile", r.evidence) if r.measured and r.evidence else r.evidence,
-            language.known("source", r.evidence if r.measured else r.indicator, r.source),
+            own_source(r.source)
+            or language.known("source", r.evidence if r.measured else r.indicator, r.source),
         ]
         for r in rows
     ]
@@ -83,6 +88,18 @@ def compliance_table(words: Words, rows: Sequence[ComplianceRow]) -> Table:
     columns += [words.text("goal"), words.text("standing"), words.day("dated")]
     columns += [words.text("evidence", wide=True), words.text("source", wide=True)]
     return Table("compliance", "", columns, values, marks=[r.standing for r in rows])
+
+
+_SHIPPED = frozenset(
+    row.source
+    for rows in (LIMIT_PROFILES, BUILT_IN.emission_factors, BUILT_IN.indicator_targets)
+    for row in rows
+)
+
+
+def own_source(source: str) -> str:
+    """The source of an operator's own row, which speaks for itself; empty for those that are shipped."""
+    return "" if source in _SHIPPED or source == SITE_SOURCE else line(source)
 
 
 def _goal(language: Language, row: ComplianceRow) -> str:

@@ -10,7 +10,7 @@ from app.charts import Bars, Contributions, HeatMap, Lines, Series
 from app.domain.evidence import PERIOD
 from app.reports.document import ClassEnergy, Comparison, DayRow, VerdictRow
 from app.reports.layout import Block, Kind, Picture, Prose, Table, Value
-from app.reports.words import PUE_PLACES, SiteWords
+from app.reports.words import PUE_PLACES, SiteWords, own_source
 
 
 def verdicts(w: SiteWords) -> Iterable[Block]:
@@ -23,7 +23,11 @@ def verdicts(w: SiteWords) -> Iterable[Block]:
             v.pue,
             w.term("verdict", v.verdict),
             w.term("verdict", v.plain),
-            " ".join(filter(None, [w.language.known("source", v.profile, v.source), v.reason])),
+            " ".join(
+                filter(
+                    None, [own_source(v.source) or w.language.known("source", v.profile, v.source), v.reason]
+                )
+            ),
         ]
         for v in w.report.verdicts
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from app.reports.document import LoadRow
 from app.reports.layout import Block, Facts, Prose, Table, Value
 from app.reports.safe import line
-from app.reports.words import PUE_PLACES, SiteWords
+from app.reports.words import PUE_PLACES, SiteWords, own_source
 
 MOST_LOADS = 150
 _GAUGE_UNITS = {"c": "°C", "percent": "%"}
@@ -110,7 +110,7 @@ def _factor(w: SiteWords) -> Prose:
     if f is None:
         return Prose(w.t("no_factor"))
     value, basis = w.language.number(f.kg_per_kwh, 4), w.term("basis", f.basis)
-    source = w.language.known("factor_source", f"{f.region} {f.year}", f.source)
+    source = own_source(f.source) or w.language.known("factor_source", f"{f.region} {f.year}", f.source)
     about = w.t("factor", value=value, region=f.region, basis=basis, year=f.year, source=source)
     return Prose(about, small=True)
 

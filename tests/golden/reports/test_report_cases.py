@@ -20,11 +20,12 @@ import pytest
 import sqlalchemy as sa
 
 from app import config
+from app.domain.data.emission_factors import EMISSION_FACTORS
 from app.domain.energy import Event, EventKind
 from app.jobs import rollup
 from app.reports import output
 from app.reports.build import build
-from app.reports.document import Document, Report, as_data, read
+from app.reports.document import Document, Factor, Report, as_data, read
 from app.reports.language import codes, language
 from app.reports.pages import layout_of
 from app.reports.render import strings
@@ -33,6 +34,7 @@ from app.store.readings import to_us
 from tests.golden.reports.cases import CASES, HOSTILE, Case
 
 FOLDER = Path(__file__).parent
+SHIPPED = next(f.source for f in EMISSION_FACTORS if f.year == 2023)
 
 
 def made(engine: sa.Engine, case: Case) -> Report:
@@ -168,6 +170,22 @@ def test_no_name_becomes_markup(hostile: Document) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert HOSTILE[3][:100] in page
+
+
+@pytest.mark.parametrize("lang", codes())
+def test_the_factor_is_named_with_its_own_source(hostile: Document, lang: str) -> None:
+    assert isinstance(hostile, Report)
+    factor = Factor(
+        region="CN", basis="grid_average", year=2023, kg_per_kwh=0.4321, source="合同 7\r\n§3", verified=True
+    )
+    own = replace(hostile, money=replace(hostile.money, factor=factor))
+    shipped = replace(hostile, money=replace(hostile.money, factor=replace(factor, source=SHIPPED)))
+    page = output.render(own, "html", lang).decode()
+    assert "0.4321 kgCO2/kWh" in page
+    assert "合同 7  §3" in page
+    assert (
+        language(lang).known("factor_source", "CN 2023", "") in output.render(shipped, "html", lang).decode()
+    )
 
 
 def test_a_site_of_2000_points_renders(hostile: Document) -> None:

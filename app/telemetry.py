@@ -219,6 +219,11 @@ def _stored(telemetry: Telemetry, one: SiteFigures) -> Iterator[Sample]:
         yield labels(site=one.site), float(telemetry.stored_of(one.site))
 
 
+def _thresholds(_: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    for (rule, severity), threshold in one.thresholds.items():
+        yield labels(site=one.site, rule=rule, severity=severity), threshold
+
+
 FAMILIES = (
     Family(
         "wattline_site_pue_ratio",
@@ -268,6 +273,12 @@ FAMILIES = (
         _by("reason", lambda f: f.dropped),
     ),
     Family("wattline_alarms_active", "gauge", "Alarms that fire now.", _alarms),
+    Family(
+        "wattline_alarm_threshold",
+        "gauge",
+        "Threshold of an alarm rule in force, in the unit of what the rule watches.",
+        _thresholds,
+    ),
 )
 """Every family of the sites, in the order of the page."""
 

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from app.domain.limits import LimitProfile, limits_for
+from app.domain.alarm import Severity
+from app.domain.limits import Limit, LimitProfile, governing, limits_for
 from app.domain.period import floor
 from app.domain.site import Meter, Site
-from app.store import breakdown, energy
+from app.store import alarms, breakdown, energy
 from app.store.alarms import DEPLOYMENT
 from app.store.breakdown import By, Group
 from app.store.engine import store_errors
@@ -57,6 +58,8 @@ class SiteFigures:
     """Readings in the drop ledger, by reason."""
     alarms: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Alarms that fire, by rule and severity."""
+    thresholds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Of the alarm rules in force, by rule and severity, in the unit of each rule's indicator."""
 
 
 def collect(
@@ -89,6 +92,7 @@ class _Found:
         self._last_at = {keys[n]: at for n, at in connection.execute(_LAST, {"now": now}) if n in keys}
         self._dropped = _grouped(connection, _DROPPED, sites)
         self._alarms = _grouped(connection, _ALARMS, sites)
+        self._rules = alarms.rules(connection)
 
     def site(self, site: Site, profiles: Mapping[str, LimitProfile]) -> SiteFigures:
         """What was found about one site."""
@@ -110,6 +114,7 @@ class _Found:
             tuple(self._meter(meter) for meter in site.meters),
             self._drops_of(site.id),
             self._alarms_of(site.id),
+            self._thresholds_of(site.id, governing(limits)),
         )
 
     def deployment(self) -> SiteFigures:
@@ -121,6 +126,16 @@ class _Found:
 
     def _alarms_of(self, site: str) -> dict[tuple[str, str], int]:
         return {(rule, severity): n for (rule, severity), n in self._alarms[site].items()}
+
+    def _thresholds_of(self, site: str, limit: Limit | None) -> dict[tuple[str, str], float]:
+        pue = None if limit is None else limit.pue
+        return {
+            (rule.id, severity.value): threshold
+            for rule in self._rules
+            if not rule.sites or site in rule.sites
+            for severity in Severity
+            if (threshold := rule.threshold(severity, pue)) is not None
+        }
 
     def _meter(self, meter: Meter) -> MeterFigures:
         heard = [(self._last_at[p.id], p) for p in meter.points if p.id in self._last_at]

@@ -92,6 +92,9 @@ def test_what_alerts_compare_has_data(running: Live) -> None:
         "wattline_meter_up",
         'wattline_site_coverage_ratio{window=~"24h|mtd"}',
         "wattline_site_evaluation_timestamp_seconds",
+        'wattline_alarm_threshold{rule="pue_24h",severity="warning"}',
+        'wattline_alarm_threshold{rule="coverage_low",severity="warning"}',
+        'wattline_alarm_threshold{rule="no_evaluation",severity="critical"}',
         'up{job="wattline"}',
     ):
         assert has_data(running.prometheus, query), query

@@ -68,6 +68,9 @@ def test_figures_are_in_base_units(http: httpx.Client) -> None:
     assert page["wattline_meter_up"]["main", "sh1"] == 1.0
     last = page["wattline_meter_last_reading_timestamp_seconds"]["main", "sh1"]
     assert last == (NOW - timedelta(minutes=3)).timestamp()
+    thresholds = page["wattline_alarm_threshold"]
+    assert thresholds["coverage_low", "critical", "sh1"] == 0.5
+    assert thresholds["pue_24h", "warning", "bj1"] == pytest.approx(1.98), "counted from the site's own limit"
     assert "wattline_build_info" in page
 
 

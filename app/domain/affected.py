@@ -73,8 +73,10 @@ def affected(
     right = _right_anchor(series, point, sound, dirty_end_us, is_end)
     if left is None or right is None:
         return None
-    first_row = int(rows[left[0]]) if left[0] else 0
-    return Affected(first_row, min(left[1], _floor(dirty_start_us)), max(right, _ceil(dirty_end_us)))
+    first_us, last_us = _to_breaks(series.at_us, breaks_us, int(series.at_us[0]), int(series.at_us[-1]))
+    start_us = min(left[1], _floor(first_us) if left[0] == 0 else left[1], _floor(dirty_start_us))
+    end_us = max(right, _ceil(last_us) if right >= series.at_us[-1] else right, _ceil(dirty_end_us))
+    return Affected(int(rows[left[0]]) if left[0] else 0, start_us, end_us)
 
 
 def _usable(series: Series, events: Sequence[Event]) -> tuple[npt.NDArray[np.intp], Series]:

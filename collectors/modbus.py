@@ -28,6 +28,7 @@ from collectors.modbus_link import (
 from collectors.modbus_plan import Block, plan, split
 from collectors.modbus_serial import Line
 from collectors.modbus_sunspec import model_address
+from collectors.modbus_tls import PORT, Tls
 from collectors.profile import Blocks, ModbusChannel, ModbusProfile, channel_for, load_profile
 from collectors.registry import CollectorKind
 
@@ -45,6 +46,8 @@ class Config(CollectorConfig):
     host: Annotated[str, Setting(max_length=253, pattern=r"^[A-Za-z0-9._:%-]*$")] = ""
     """Name or address of the meter or its gateway (tcp, rtu_over_tcp)."""
     port: Port = 502
+    tls: Tls | None = None
+    """Modbus/TCP Security (tcp), for devices that have it; the port is 802 then, unless said."""
     serial_port: str = ""
     """Device file of the port (rtu)."""
     baud_rate: Annotated[int, Setting(ge=300, le=4_000_000)] = 9600
@@ -71,6 +74,8 @@ class Config(CollectorConfig):
             raise ValueError("serial_port is needed for transport rtu and allowed for no other")
         if (self.transport == "rtu") == bool(self.host):
             raise ValueError("host is needed for transports tcp and rtu_over_tcp and not allowed for rtu")
+        if self.tls is not None and self.transport != "tcp":
+            raise ValueError("tls is for transport tcp")
         if (self.profile is None) == (not self.channels):
             raise ValueError("give either profile or channels")
         return self
@@ -81,7 +86,8 @@ class Config(CollectorConfig):
         if self.transport == "rtu":
             line = Line(self.serial_port, self.baud_rate, self.parity, self.stop_bits)
             return Endpoint("rtu", line=line)
-        return Endpoint(self.transport, self.host, self.port)
+        port = PORT if self.tls is not None and "port" not in self.model_fields_set else self.port
+        return Endpoint(self.transport, self.host, port, tls=self.tls)
 
     @property
     def gateway(self) -> str:
@@ -196,6 +202,8 @@ class ModbusCollector:
     )
 
     def __init__(self, config: Config, binding: Binding) -> None:
+        if config.tls is not None:
+            config.tls.check()
         self.device = binding.meter
         self._config = config
         self._profile = config.device_profile()

@@ -35,6 +35,7 @@ from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachab
 from collectors import network
 from collectors.deadline import Deadlines
 from collectors.modbus_serial import Line, SerialPort
+from collectors.modbus_tls import Tls
 from collectors.turnstile import Turnstile
 
 READ_HOLDING, READ_INPUT, READ_DEVICE_ID = 3, 4, 43
@@ -71,6 +72,7 @@ class Endpoint:
     host: str = ""
     port: int = 502
     line: Line | None = None
+    tls: Tls | None = None
 
     def __str__(self) -> str:
         return self.line.path if self.line else f"{self.host}:{self.port}"
@@ -452,13 +454,19 @@ class Link:
 
     async def _reach(self, wire: _Wire, loop: asyncio.AbstractEventLoop) -> None:
         """Connect to the first address that answers, of those that collectors may reach."""
-        host, port = self.endpoint.host, self.endpoint.port
+        host, port, tls = self.endpoint.host, self.endpoint.port, self.endpoint.tls
+        context = None if tls is None else tls.context()
+        name = None if tls is None else tls.server_name or host
+
+        async def connect(address: str) -> None:
+            await loop.create_connection(lambda: wire, address, port, ssl=context, server_hostname=name)
+
         *others, last = await network.addresses(host, port, socket.SOCK_STREAM)
         for address in others:
             with suppress(OSError):
-                await loop.create_connection(lambda: wire, address, port)
+                await connect(address)
                 return
-        await loop.create_connection(lambda: wire, last, port)
+        await connect(last)
 
     def close(self) -> None:
         """Close the line; a later read opens it again."""

@@ -112,7 +112,7 @@ def test_a_name_that_leads_elsewhere_a_moment_later_gains_nothing(
         monkeypatch.setattr(loop, "create_connection", connect)
         return await _polled(_mapping(kind, inside[kind], "meter.example"))
 
-    async def connect(factory: Any, host: str, port: int) -> Any:
+    async def connect(factory: Any, host: str, port: int, **how: Any) -> Any:
         assert host == "192.0.2.1"
         raise ConnectionRefusedError("nobody is there")
 

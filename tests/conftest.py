@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -100,8 +101,21 @@ def empty_database_url(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(server_url: str, _template: str) -> Iterator[str]:
     """A new database with the current schema and nothing in it."""
+    with _new_database(server_url, _template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(server_url: str, _template: str) -> Iterator[str]:
+    """The same for all tests of a file, where filling it takes long."""
+    with _new_database(server_url, _template) as url:
+        yield url
+
+
+@contextmanager
+def _new_database(server_url: str, template: str) -> Iterator[str]:
     name = f"wattline_test_{os.getpid()}_{next(_numbers)}"
-    _admin(server_url, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, _template)
+    _admin(server_url, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
     yield _with_database(server_url, name)
     _drop(server_url, name)
 

@@ -1,4 +1,6 @@
-"""A reviewed list of alarms for real and simulated data; whatever changes it must be looked at again.
+"""A reviewed list of alarms for real data; whatever changes it must be looked at again.
+
+The list of the demo's year is in ``test_demo_history.py``, where that year is loaded.
 
 ``WATTLINE_WRITE_GOLDEN=1`` writes the lists anew, to be reviewed before they are committed.
 """
@@ -7,28 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-import collectors.simulated
-from app import config
-from app.domain.period import Period, floor
-from app.jobs import demo, imports
-from app.jobs.demo import Past
+from app.domain.period import Period
 from app.jobs.replay import replay_site
 from app.store import sites
-from app.store.audit import Who
 from app.store.engine import Engine, begin, make_engine
-from collectors.simulated.exports import write_late_file
-from collectors.simulated.history import Simulation
 from tests.integration.conftest import Wattline
 from tests.integration.test_real_data import ESIF, ESIF_MAP, taken
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "alarms"
-NOW = datetime(2025, 11, 23, 16, 20, tzinfo=UTC)
 
 
 def replayed(engine: Engine, site_id: str, period: Period) -> list[dict[str, Any]]:
@@ -60,22 +52,8 @@ def test_esif(wattline: Wattline, shared_data: Path, tmp_path: Path, database_ur
     found = replayed(engine, "esif", whole)
     engine.dispose()
     check("esif", found)
-
-
-@pytest.mark.timeout(900)
-def test_the_demo_year(engine: Engine, tmp_path: Path) -> None:
-    estate = config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").estate
-    with begin(engine) as connection:
-        sites.sync(connection, estate)
-    simulation = Simulation(NOW)
-    demo.load(engine, estate, simulation, Past.begun(engine, NOW))
-    imports.settle(engine)
-    with begin(engine) as connection:
-        stored = sites.load(connection)
-    late = write_late_file(tmp_path, simulation, estate.site["sh1"])
-    imports.import_file(engine, stored, stored.estate.site["sh1"], late, by=Who("test"))
-    imports.settle(engine)
-    year = Period(floor(NOW) - timedelta(days=390), floor(NOW))
-    for site in ("sh1", "nb1"):
-        found = replayed(engine, site, year)
-        check(f"demo-{site}", found)
+    asked = ("alarms", "replay", "esif", "--start", whole.start.isoformat(), "--end", whole.end.isoformat())
+    assert "4 alarms of esif are new" in wattline(*asked, "--record").err
+    assert "0 alarms of esif are new" in wattline(*asked, "--record").err
+    kept = wattline("alarms", "list", "--state", "resolved", "--json").document["alarms"]
+    assert [one["rule"] for one in kept] == ["coverage_low"] * len(found)

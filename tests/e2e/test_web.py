@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import unescape
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
+from app import config
 from app.api.auth import KeyAuthenticator
 from app.domain.access import Grant
 from app.domain.findings import Finding, FindingKind, Severity
 from app.jobs import evaluate
 from app.store import findings, identity, readings, sites
 from app.web import router as pages
+from collectors.profile import load_profile
+from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, START, a_day, client, own_database
 
 PATHS = (
@@ -112,6 +117,31 @@ def test_a_page_without_a_site_leads_to_the_first_steps(engine: sa.Engine) -> No
         page = http.get("/?lang=en").text
     assert "Nothing is measured yet" in page
     assert 'href="/connect' in page
+
+
+def test_the_first_site_file_that_is_shown_is_right(engine: sa.Engine) -> None:
+    with client(engine, extra=(pages.router,)) as http:
+        page = http.get("/?lang=en").text
+    shown = re.search(r'<pre id="first-site"[^>]*>(.*?)</pre>', page, re.DOTALL)
+    assert shown is not None
+    (site,) = config.parse(unescape(shown[1])).estate.sites
+    assert [meter.id for meter in site.meters] == ["main", "ups", "chiller"]
+
+
+async def test_the_first_meter_comes_with_a_whole_site_file(engine: sa.Engine) -> None:
+    def asked(http: httpx.Client, port: int) -> str:
+        token = form_id(http.get("/connect"))
+        target = {"form_id": token, "host": "127.0.0.1", "protocol": "modbus", "port": str(port)}
+        return http.post("/connect?lang=en", data=target).text
+
+    unit = SimulatedUnit(load_profile("schneider_pm5xxx"), lambda channel, at: 50.0)
+    with client(engine, extra=(pages.router,)) as http:
+        async with SimulatedModbus({1: unit}) as meter:
+            page = await asyncio.to_thread(asked, http, meter.port)
+    shown = re.search(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+    assert shown is not None, page
+    (site,) = config.parse(unescape(shown[1])).estate.sites
+    assert [meter.collector["kind"] for meter in site.meters if meter.collector] == ["modbus"]
 
 
 def test_what_is_not_there_is_a_page_too(open_pages: httpx.Client) -> None:

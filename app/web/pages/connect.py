@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import indent
 from typing import cast, get_args
 
 from fastapi import APIRouter, Request
@@ -12,11 +13,23 @@ from starlette.datastructures import FormData
 
 from app.domain.quantity import Role
 from app.web import render
-from app.web.access import FromOwnPage, PageRoute, Viewer
+from app.web.access import Caller, FromOwnPage, PageRoute, Viewer
 from collectors import probing
 from collectors.probing import Found, Target
 
 router = APIRouter(route_class=PageRoute)
+
+FIRST_SITE = """\
+institutions:
+  - {id: bank, name: My bank, institution_class: other}
+sites:
+  - id: dc1
+    name: My data centre
+    institution: bank
+    time_zone: Asia/Shanghai
+    meters:
+"""
+"""A site file up to its meters, for those who have none."""
 
 
 def _target(form: FormData) -> Target:
@@ -54,8 +67,20 @@ async def probe(request: Request, caller: Viewer) -> Response:
     with caller.reach():
         outcome = await probing.probe(target)
     picks = _picks(form)
-    shown = [(one, probing.composed(one.yaml, picks)) for one in outcome.found]
-    return _page(request, target, found=shown, problems=list(outcome.problems), picks=picks)
+    is_first = await run_in_threadpool(_has_no_site, caller)
+    shown = [(one, _pasted(probing.composed(one.yaml, picks), is_first)) for one in outcome.found]
+    problems = list(outcome.problems)
+    return _page(request, target, found=shown, problems=problems, picks=picks, is_first=is_first)
+
+
+def _has_no_site(caller: Caller) -> bool:
+    with caller.read() as view:
+        return not view.stored.estate.sites
+
+
+def _pasted(meters: str, is_first: bool) -> str:
+    """What goes into the site file; all of it, where there is none yet."""
+    return FIRST_SITE + indent(meters, " " * 6) if is_first else meters
 
 
 def _page(
@@ -65,8 +90,10 @@ def _page(
     found: list[tuple[Found, str]] | None = None,
     problems: list[str] | None = None,
     picks: Mapping[str, str] | None = None,
+    is_first: bool = False,
 ) -> Response:
     context = {
+        "is_first": is_first,
         "nav": "connect",
         "target": target,
         "found": found,

@@ -14,6 +14,7 @@ from app.web import render
 from app.web.access import PageRoute, View, Viewer
 from app.web.charts import Bar, Span
 from app.web.pages import figures
+from app.web.pages.connect import FIRST_SITE
 from app.web.pages.figures import Document, Headline
 
 router = APIRouter(route_class=PageRoute)
@@ -47,7 +48,7 @@ def overview(request: Request, caller: Viewer) -> Response:
     """The first page: every site, the worst first; without any, the way to the first readings."""
     with caller.read() as view:
         if not view.stored.estate.sites:
-            return render.page(request, "first.html", {"nav": "overview"})
+            return render.page(request, "first.html", {"nav": "overview", "first_site": FIRST_SITE})
         cards = _cards(view, caller)
     verdicts = [c.headline.verdict if c.headline else "unknown" for c in cards]
     context = {

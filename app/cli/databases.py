@@ -209,6 +209,8 @@ def move(target_url: str, *, as_json: bool) -> None:
         source = stack.enter_context(engine_at(source_url, name=moves.APPLICATION_NAME))
         target = stack.enter_context(engine_at(target_url))
         result = _moved(source, target)
+        with begin(target) as connection:
+            record(connection, "database.move", "", {"tables": result.tables, "rows": result.rows})
     if as_json:
         show_json({"tables": result.tables, "rows": result.rows, "copied_slices": result.copied_slices})
     else:

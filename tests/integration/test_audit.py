@@ -120,7 +120,18 @@ def test_a_refused_command_leaves_no_entry(
     assert [e.action for e in entries(engine)] == ["site_file.change"]
 
 
-def test_backup_restore_and_readers_are_written_down(
+def test_a_move_is_written_down_where_it_leads(
+    wattline: Wattline, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wattline("keys", "create", "moved", "--grant", "viewer")
+    for _ in range(2):
+        assert wattline("db", "move", "--to", empty_database_url).code == 0, "again makes no difference"
+    monkeypatch.setenv("WATTLINE_DATABASE_URL", empty_database_url)
+    moved = wattline("audit", "verify", "--json").document
+    assert (moved["entries"], moved["ok"]) == (2, True)
+
+
+def test_backups_and_restorations_are_written_down(
     wattline: Wattline,
     engine: sa.Engine,
     tmp_path: Path,

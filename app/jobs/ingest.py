@@ -119,8 +119,9 @@ class Ingest:
 
 
 def _refused(reading: Reading, stored: Stored, now: datetime) -> Drop | None:
+    which = f"{reading.at.isoformat()} {reading.value!r}"
     if reading.point not in stored.point_id:
-        return Drop(reading.point, UNKNOWN_POINT, 1)
+        return Drop(reading.point, UNKNOWN_POINT, 1, reading=which)
     quantity = stored.estate.point[reading.point][2].quantity
     why = refusal(reading.at, reading.value, quantity, now)
-    return None if why is None else Drop(reading.point, REFUSED, 1, why)
+    return None if why is None else Drop(reading.point, REFUSED, 1, why, which)

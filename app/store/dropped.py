@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from app.store import tables
 from app.store.engine import store_errors
@@ -21,10 +22,15 @@ class Drop:
     reason: str
     readings: int
     detail: str = ""
+    reading: str = ""
+    """Which one it was, where it was only one: written down again it is not counted again."""
 
 
 def add(connection: sa.Connection, stored: Stored, collector: str, drops: Iterable[Drop]) -> int:
     """Write drops down, in the transaction of `connection`; how many readings they are.
+
+    A batch may come again because nobody learnt of its commit: a reading that stands in the ledger already
+    is not counted again.
 
     Raises
     ------
@@ -34,7 +40,7 @@ def add(connection: sa.Connection, stored: Stored, collector: str, drops: Iterab
     rows = [_row(stored, collector, d) for d in drops]
     if rows:
         with store_errors():
-            connection.execute(sa.insert(tables.dropped_readings), rows)
+            connection.execute(insert(tables.dropped_readings).on_conflict_do_nothing(), rows)
     return sum(row["readings"] for row in rows)
 
 
@@ -67,7 +73,8 @@ def _totals(connection: sa.Connection, collector: str) -> dict[tuple[str, str], 
 
 def _row(stored: Stored, collector: str, drop: Drop) -> dict[str, Any]:
     found = stored.estate.point.get(drop.point)
-    detail = {"point": drop.point, **({"why": drop.detail} if drop.detail else {})}
+    said = {"why": drop.detail, "reading": drop.reading}
+    detail = {"point": drop.point, **{key: text for key, text in said.items() if text}}
     detail = {k: v.replace("\0", "") for k, v in detail.items()}  # no text in the database holds NUL
     return {
         "site_id": stored.site_id[found[0].id] if found else None,

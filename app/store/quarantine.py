@@ -96,7 +96,7 @@ def _quarantine(
     error: Exception,
 ) -> SafeResult:
     reason = _reason(error)
-    drop = Drop(reading.point, STORE_REFUSED, 1, f"{reading}: {reason}")
+    drop = Drop(reading.point, STORE_REFUSED, 1, f"{reading}: {reason}", str(reading))
     _log.warning("a reading of %s cannot be stored: %s", reading.point, reason)
     with begin(engine) as connection:
         dropped.add(connection, stored, collector, [*drops, drop])

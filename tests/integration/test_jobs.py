@@ -91,9 +91,11 @@ def test_what_cannot_be_stored_is_counted_and_the_rest_is_stored(engine: sa.Engi
 
 def test_a_batch_sent_again_changes_nothing(engine: sa.Engine, estate: Estate) -> None:
     ingest = Ingest(engine, "poller")
-    ingest.stow(register("main.kwh", 10))
-    ingest.stow(register("main.kwh", 10))
+    gone = [Reading("gone.kwh", START, 1.0), Reading("gone.kwh", START, 2.0)]
+    for _ in range(2):
+        ingest.stow([*register("main.kwh", 10), *gone])
     assert scalar(engine, "SELECT count(*) FROM readings") == 10
+    assert scalar(engine, "SELECT sum(readings) FROM dropped_readings") == 2
 
 
 def test_a_point_declared_later_is_found(engine: sa.Engine, estate: Estate) -> None:

@@ -103,6 +103,8 @@ class AlarmRow:
     limit: float | None
     cause: str
     """Load class that it named; empty where it named none."""
+    subject: str = ""
+    """What of the site: a meter, a feed, a room; empty for the site itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,6 +289,8 @@ class Alarm:
     value: float | None
     limit: float | None
     cause: str
+    subject: str = ""
+    """What of the site; empty for the site itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

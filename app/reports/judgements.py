@@ -145,6 +145,7 @@ def alarms(e: Evidence) -> list[Alarm]:
             value=rounded(a.value, RATIO),
             limit=rounded(a.limit, RATIO),
             cause=a.cause,
+            subject=a.subject,
         )
         for a in e.alarms
     ]

@@ -12,6 +12,7 @@ import pytest
 
 import app.reports
 from app.domain.capacity import LoadState
+from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.energy import EventKind
 from app.domain.findings import FindingKind, Severity
 from app.domain.limits import Outcome
@@ -60,6 +61,10 @@ def test_every_language_has_the_same_words() -> None:
 def test_every_code_of_the_house_has_a_word(family: str) -> None:
     known = language("en").words["term"][family]
     assert {one.value for one in CODES[family]} <= set(known)
+
+
+def test_every_built_in_rule_of_an_alarm_has_a_word() -> None:
+    assert set(language("en").words["term"]["rule"]) == {rule.id for rule in ALARM_RULES}
 
 
 @pytest.mark.parametrize("kind", ["text", "title", "column"])

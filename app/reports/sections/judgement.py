@@ -37,7 +37,8 @@ def breaches(w: SiteWords) -> Iterable[Block]:
 def _alarms(w: SiteWords) -> Table:
     rows: list[list[Value]] = [
         [
-            a.rule,
+            w.term("rule", a.rule),
+            a.subject,
             w.term("severity", a.severity),
             a.started_at,
             a.resolved_at,
@@ -47,7 +48,7 @@ def _alarms(w: SiteWords) -> Table:
         ]
         for a in w.report.alarms
     ]
-    columns = [w.text("rule", wide=True), w.text("severity"), w.instant("from")]
+    columns = [w.text("rule"), w.text("subject", wide=True), w.text("severity"), w.instant("from")]
     columns += [w.instant("resolved"), w.pue("value"), w.pue("limit"), w.text("cause")]
     return Table("alarms", w.language.title("alarms"), columns, rows)
 

@@ -42,12 +42,17 @@ class Words:
         return text.format(**values) if values else text
 
     def told(self, sentence: str) -> str:
-        """A sentence of the layers below, which speak English; as it is where none fits."""
+        """A sentence of the layers below, which speak English; as it is where no pattern fits.
+
+        What it is about may stand before it, as in ``file.csv:3: not a number``.
+        """
         for pattern, text in patterns(self.language):
             match = pattern.fullmatch(sentence)
             if match:
                 return text.format(**{name: self.told(value) for name, value in match.groupdict().items()})
-        return sentence
+        about, _, rest = sentence.partition(": ")
+        told = self.told(rest) if rest else rest
+        return sentence if told == rest else f"{about}: {told}"
 
 
 @cache

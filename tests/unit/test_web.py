@@ -106,7 +106,10 @@ def test_errors_and_reasons_are_told_in_chinese() -> None:
 
 def test_a_sentence_within_a_sentence_is_told_too() -> None:
     said = "Modbus: 10.0.0.1:502 unit 1: unit 1 at 10.0.0.1:502 gave no answer within 1 s"
-    assert words.Words("zh").told(said).endswith("10.0.0.1:502 的单元 1 在 1 秒内无应答")
+    told = words.Words("zh").told
+    assert told(said) == "Modbus: 10.0.0.1:502 unit 1: 10.0.0.1:502 的单元 1 在 1 秒内无应答"
+    assert told("bms.csv:1: cooling: not a number") == "bms.csv:1: cooling: 不是数值"
+    assert told("Time: 12: 30") == "Time: 12: 30"
 
 
 def test_every_pattern_carries_its_values_over() -> None:

@@ -39,7 +39,7 @@ class Live:
 
 
 @contextmanager
-def live(prometheus: Path, days: int | None) -> Iterator[Live]:
+def live(prometheus: Path, days: int | None, *, with_alarms: bool = False) -> Iterator[Live]:
     """A demo with so many days of history (None: all of it), loaded and worked out, and scraped.
 
     Parameters
@@ -47,6 +47,8 @@ def live(prometheus: Path, days: int | None) -> Iterator[Live]:
     prometheus : Path
         The program.
     days : int or None
+    with_alarms : bool
+        Also wait until the alarms of the history are on record.
 
     Raises
     ------
@@ -63,6 +65,8 @@ def live(prometheus: Path, days: int | None) -> Iterator[Live]:
             base = wait(lambda: _word(log, "http://"), "the demo's address")
             url = wait(lambda: _word(log, "postgresql://"), "the reading role")
             wait(lambda: "history is loaded" in log.read_text() and _is_whole(url), "the history")
+            if with_alarms:
+                wait(lambda: "history are on record" in log.read_text(), "the alarms of the history")
             with scraping(prometheus, folder, base.removeprefix("http://")) as address:
                 wait(lambda: has_data(address, "rate(wattline_readings_stored_total[1m])"), "scrapes")
                 yield Live(base, url, address)

@@ -274,16 +274,18 @@ def _layer(points: list[Json], mark: Json, panel: Json, *, stack: bool) -> Json:
             "domain": [_shown(named, name) for name in known],
             "range": [_hex(named[name]["color"]["fixedColor"]) for name in known],
         }
+    times: Json = {}
     if mark["type"] == "bar":
         steps = max(len({point["at"] for point in points}), 1)
-        mark = {**mark, "width": max(0.7 * (panel["gridPos"]["w"] * COLUMN_PX - 90) / steps, 1)}
+        width = max(0.7 * (panel["gridPos"]["w"] * COLUMN_PX - 90) / (steps + 1), 1)
+        mark, times = {**mark, "width": width}, {"padding": width / 2 + 4}
     values = [{**point, "series": _shown(named, point["series"])} for point in points]
     is_filled = mark["type"] in ("bar", "area")
     return {
         "data": {"values": values},
         "mark": mark,
         "encoding": {
-            "x": {"field": "at", "type": "temporal", "title": None},
+            "x": {"field": "at", "type": "temporal", "title": None, "scale": times},
             "y": {
                 "field": "value",
                 "type": "quantitative",
@@ -309,9 +311,9 @@ def _bars(panel: Json, answers: Sequence[Answer]) -> str:
     (answer, *_) = answers
     named = _overrides(panel)
     divisor, suffix = SCALES.get(_defaults(panel)[0], (1.0, ""))
-    series = answer.columns[1:]
+    head, series = named.get(answer.columns[0], {}), answer.columns[1:]
     values = [
-        {"name": str(row[0]), "series": _shown(named, column), "value": float(value) / divisor}
+        {"name": _word(head, row[0]), "series": _shown(named, column), "value": float(value) / divisor}
         for row in answer.rows
         for column, value in zip(series, row[1:], strict=True)
         if value is not None
@@ -320,6 +322,8 @@ def _bars(panel: Json, answers: Sequence[Answer]) -> str:
     across, along = ("y", "x") if panel["options"].get("orientation") == "horizontal" else ("x", "y")
     lowest = panel["fieldConfig"]["defaults"].get("custom", {}).get("axisSoftMin")
     height: Json = {"field": "value", "type": "quantitative", "title": suffix or None}
+    if all(float(value or 0).is_integer() for row in answer.rows for value in row[1:]):
+        height["axis"] = {"tickMinStep": 1, "format": "d"}
     if lowest is not None:
         height |= {"scale": {"domainMin": lowest, "clamp": True}, "stack": None}
     colors = [_hex(named.get(column, {}).get("color", {}).get("fixedColor", "blue")) for column in series]
@@ -336,6 +340,12 @@ def _bars(panel: Json, answers: Sequence[Answer]) -> str:
     if len(series) > 1 and not is_stacked:
         encoding[f"{across}Offset"] = {"field": "series"}
     return _svg(panel, {"data": {"values": values}, "mark": "bar", "encoding": encoding})
+
+
+def _word(override: Json, value: Any) -> str:
+    """A value as the panel's mappings call it."""
+    mapped = (mapping["options"].get(str(value)) for mapping in override.get("mappings", ()))
+    return str(next((found["text"] for found in mapped if found), value))
 
 
 def _history(panel: Json, answers: Sequence[Answer]) -> str:
@@ -407,7 +417,7 @@ def main(arguments: Sequence[str]) -> int:
         if chosen.prometheus:
             running = Live("", chosen.database, chosen.prometheus)
         else:
-            running = stack.enter_context(live(program_named("prometheus"), chosen.days))
+            running = stack.enter_context(live(program_named("prometheus"), chosen.days, with_alarms=True))
         connection = stack.enter_context(psycopg.connect(running.database, autocommit=True))
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         chosen.output.write_text(sheet(Asker(running.prometheus, connection), boards, chosen.site), "utf-8")

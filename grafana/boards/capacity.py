@@ -187,8 +187,8 @@ BY_ROOM = Panel(
 )
 RACKS = Panel(
     "timeseries",
-    Text("Power by rack, last 3 days", "各机柜功率,近 3 天"),
-    Text("Mean power of the meters at racks.", "机柜电表平均功率。"),
+    Text("Power by PDU and rack, last 3 days", "各 PDU 与机柜功率,近 3 天"),
+    Text("Mean power of the meters at PDUs and racks.", "PDU 与机柜电表平均功率。"),
     [
         database(
             """

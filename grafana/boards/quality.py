@@ -182,6 +182,7 @@ KINDS = Panel(
     sideways=True,
     stacked=True,
     columns=[
+        Column("kind", Text("Kind", "类型"), words=True),
         Column("open", Text("open", "未处理"), color="orange"),
         Column("cleared", Text("cleared", "已消除"), color="green"),
     ],

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from app.cli.commands import app as cli
+from app.config import Settings
 from grafana.demo import free_port, program, wait
 from tests.programs import need_program
 
@@ -157,6 +160,62 @@ def test_secrets_that_files_name_are_given_to_their_service(compose: dict[str, A
             assert used <= set(compose["services"][service]["secrets"]), path.name
 
 
-def test_scrape_targets_are_services(compose: dict[str, Any]) -> None:
-    targets = re.findall(r"\[([\w-]+):\d+\]", _prometheus().read_text("utf-8"))
-    assert set(targets) - {"localhost"} <= set(compose["services"])
+PORTS = {
+    "timescaledb": 5432,
+    "wattline-api": 8080,
+    "wattline-worker": 8080,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "grafana": 3000,
+}
+"""Where each service listens: by its image's default, or by its command."""
+
+
+def test_addresses_name_a_service_and_the_port_it_listens_on(compose: dict[str, Any]) -> None:
+    texts = [_prometheus().read_text("utf-8")]
+    texts += [path.read_text("utf-8") for path in (GRAFANA / "provisioning" / "datasources").glob("*.yaml")]
+    found = re.findall(r"\b([a-z][\w-]+):(\d{4})\b", "\n".join(texts))
+    assert {"timescaledb", "prometheus", "alertmanager", "wattline-worker"} <= {name for name, _ in found}
+    assert {(name, int(port)) for name, port in found if name != "localhost"} <= set(PORTS.items())
+    for name, service in compose["services"].items():
+        for port in service.get("ports", ()):
+            assert port.split(":")[-1] == str(PORTS[name]), name
+        command = [str(word) for word in service.get("command", ())]
+        if "--port" in command:
+            assert command[command.index("--port") + 1] == str(PORTS[name])
+        for port in re.findall(r"127\.0\.0\.1:(\d+)", str(service.get("healthcheck", ""))):
+            assert int(port) == PORTS[name], name
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    assert re.findall(r"127\.0\.0\.1:(\d+)|EXPOSE (\d+)", dockerfile) == [("", "8080"), ("8080", "")]
+
+
+HELD = {
+    "timescaledb": "pg_isready",
+    "prometheus": "wget",
+    "alertmanager": "wget",
+    "grafana": "wget",
+}
+"""A program that the image has: PostgreSQL's own; BusyBox's in the Prometheus and Grafana images."""
+
+
+def test_health_checks_run_programs_that_their_image_has(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        check = service.get("healthcheck", {"disable": True})
+        if not check.get("disable"):
+            assert check["test"][:2] == ["CMD", HELD[name]], name
+    assert 'CMD ["python", "-c"' in (ROOT / "Dockerfile").read_text("utf-8")
+
+
+def test_variables_of_wattline_are_settings_and_its_commands_are_understood(compose: dict[str, Any]) -> None:
+    known = {f"WATTLINE_{name.upper()}" for name in Settings.model_fields}
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    assert set(re.findall(r"\b(WATTLINE_\w+)=", dockerfile)) <= known
+    for name, service in compose["services"].items():
+        if not service["image"].startswith("wattline"):
+            continue
+        assert set(service["environment"]) <= known, name
+        words, command = [str(word) for word in service["command"]], typer.main.get_command(cli)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, name

@@ -88,6 +88,11 @@ def svg(chart: Chart, *, width: int = 640, height: int = 200) -> str:
     return _drawn(json.dumps(_whole(chart, width, height), ensure_ascii=False))
 
 
+def forget() -> None:
+    """Draw every chart anew, even one that was drawn before."""
+    _drawn.cache_clear()
+
+
 @lru_cache(maxsize=32)
 def _drawn(spec: str) -> str:
     """Drawing takes time and memory, and the PDF of a report has the charts of its page."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.limits import SITE_SOURCE
 from app.domain.reference import BUILT_IN
-from app.reports.document import Change, ComplianceRow, Report
+from app.reports.document import ComplianceRow, Report, Revision
 from app.reports.language import Language
 from app.reports.layout import Block, Column, Kind, Prose, Signatures, Table, Value
 from app.reports.safe import line
@@ -108,10 +108,11 @@ def _goal(language: Language, row: ComplianceRow) -> str:
     return " ".join(filter(None, [least, most]))
 
 
-def revision_blocks(words: Words, changes: Sequence[Change]) -> Iterable[Block]:
+def revision_blocks(words: Words, revision: Revision) -> Iterable[Block]:
     """Figures that the revision changed, or that there is none before it."""
+    changes = revision.changes
     if not changes:
-        yield Prose(words.language.text("changes_none"))
+        yield Prose(words.t("changes_none") if revision.closed else words.t("changes_open"))
         return
     yield Prose(words.language.text("changes_about"))
     columns = [words.text("figure", wide=True), words.text("before"), words.text("after")]

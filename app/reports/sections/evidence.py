@@ -111,7 +111,7 @@ def _points(w: SiteWords) -> Table:
 
 def revision(w: SiteWords) -> Iterable[Block]:
     """What this revision changed."""
-    yield from revision_blocks(w, w.report.revision.changes)
+    yield from revision_blocks(w, w.report.revision)
 
 
 def signature(w: SiteWords) -> Iterable[Block]:

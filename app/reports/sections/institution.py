@@ -40,7 +40,7 @@ class InstitutionPage(Words):
             ("fleet", self._fleet),
             ("sites", self._sites),
             ("compliance", self._compliance),
-            ("revision", lambda: revision_blocks(self, self.report.revision.changes)),
+            ("revision", lambda: revision_blocks(self, self.report.revision)),
             ("signature", lambda: [signatures(self.language)]),
         )
         r = self.report

@@ -23,7 +23,7 @@ from app import config
 from app.domain.data.emission_factors import EMISSION_FACTORS
 from app.domain.energy import Event, EventKind
 from app.jobs import rollup
-from app.reports import output
+from app.reports import canonical, output
 from app.reports.build import build
 from app.reports.document import Document, Factor, Report, as_data, read
 from app.reports.language import codes, language
@@ -32,6 +32,7 @@ from app.reports.render import strings
 from app.store import events, readings, reports, sites
 from app.store.readings import to_us
 from tests.golden.reports.cases import CASES, HOSTILE, Case
+from tests.paper import pages_of
 
 FOLDER = Path(__file__).parent
 SHIPPED = next(f.source for f in EMISSION_FACTORS if f.year == 2023)
@@ -138,6 +139,34 @@ def _is_known(text: str, known: list[float]) -> bool:
     number = float(plain.removesuffix(" %")) / (100 if plain.endswith(" %") else 1)
     places = len(plain.removesuffix(" %").partition(".")[2]) + (2 if plain.endswith(" %") else 0)
     return any(abs(number - k) <= 0.5001 * 10**-places for k in known)
+
+
+# -- versions ----------------------------------------------------------------------------------------
+
+
+def test_every_page_says_whether_it_is_provisional() -> None:
+    whole = read(json.loads((FOLDER / "more_cooling.json").read_text(encoding="utf-8")))
+    pages = pages_of(output.render(whole, "pdf", "zh"))
+    assert len(pages) > 5
+    assert [number for number, text in enumerate(pages, 1) if "暂定数据" not in text] == []
+    closed = output.render(canonical.revised(whole, 1, []), "pdf", "zh")
+    assert "暂定" not in "".join(pages_of(closed))
+
+
+def test_what_a_revision_changed_stands_in_every_form() -> None:
+    before = read(json.loads((FOLDER / "more_cooling.json").read_text(encoding="utf-8")))
+    assert isinstance(before, Report)
+    figure = replace(before.pue["period"], pue=1.654321)
+    after = replace(before, pue={**before.pue, "period": figure})
+    changed = canonical.changes(as_data(before), as_data(after))
+    revised = canonical.revised(after, 2, changed)
+    facts = ("pue.period.pue", "1.612077", "1.654321")
+    for form in ("json", "csv", "html"):
+        assert all(fact in output.render(revised, form, "zh").decode() for fact in facts), form
+    with zipfile.ZipFile(io.BytesIO(output.render(revised, "xlsx", "zh"))) as book:
+        assert all(fact in book.read("xl/sharedStrings.xml").decode() for fact in facts)
+    text = "".join(pages_of(output.render(revised, "pdf", "zh")))
+    assert all(fact in text.replace("\u200b", "") for fact in facts)
 
 
 # -- names that mean harm -----------------------------------------------------------------------------

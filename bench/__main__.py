@@ -29,7 +29,8 @@ def main(names: list[str]) -> None:
 def _keep(name: str, title: str, rows: list[Row]) -> None:
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else _HEAD
     made = f"`python -m bench {name}`, {datetime.now(UTC):%Y-%m-%d}, {_machine()}"
-    section = f"<!-- {name} -->\n## {title}\n\n{made}\n\n{as_markdown(rows)}<!-- end {name} -->\n"
+    chart = f"\n![{title}]({name}.svg)\n" if (RESULTS.parent / f"{name}.svg").exists() else ""
+    section = f"<!-- {name} -->\n## {title}\n\n{made}\n\n{as_markdown(rows)}{chart}<!-- end {name} -->\n"
     pattern = re.compile(rf"<!-- {name} -->.*?<!-- end {name} -->\n", re.DOTALL)
     text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text}\n{section}"
     RESULTS.write_text(text, encoding="utf-8")

@@ -65,7 +65,7 @@ def run(*, port: int, browser: bool) -> None:
         )
         service.start()
         base = f"http://{HOST}:{listener.getsockname()[1]}"
-        _tell(base, _reader_url(engine, server.url, folder))
+        _tell(base, _reader_url(engine, server.url, folder), folder)
         if browser and sys.stdout.isatty():
             webbrowser.open(base)
         service.run(listener, stop)
@@ -162,11 +162,12 @@ def _reader_url(engine: Engine, url: str, folder: Path) -> str:
     return f"postgresql://{reader.ROLE}:{password}@{url.rpartition('@')[2]}"
 
 
-def _tell(base: str, reader_url: str) -> None:
+def _tell(base: str, reader_url: str, folder: Path) -> None:
     show(f"Wattline demo: {base}")
     show(f"  PUE of the last 24 hours   {base}/api/v1/sites/sh1/pue?window=24h")
     show(f"  all sites                  {base}/api/v1/sites")
     show(f"  Prometheus metrics         {base}/metrics")
     show(f"  OpenAPI document           {base}/openapi.json")
     show(f"  database for Grafana       {reader_url}")
+    show(f"  commands in another shell  export WATTLINE_DATA_DIR={folder}")
     show("13 months of history are being loaded, the newest first. Stop with Ctrl-C.")

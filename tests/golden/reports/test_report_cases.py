@@ -220,7 +220,8 @@ def test_the_factor_is_named_with_its_own_source(hostile: Document, lang: str) -
 def test_a_site_of_2000_points_renders(hostile: Document) -> None:
     assert isinstance(hostile, Report)
     many = [replace(hostile.method.points[0], point=f"p-{n}") for n in range(2000)]
-    whole = replace(hostile, method=replace(hostile.method, points=many))
+    loads = [replace(hostile.loads[0], name=f"m-{n}", kind="load") for n in range(2000)]
+    whole = replace(hostile, method=replace(hostile.method, points=many), loads=loads)
     assert len(output.render(whole, "pdf", "en")) < 2_000_000
     with zipfile.ZipFile(io.BytesIO(output.render(whole, "xlsx", "en"))) as book:
         assert "p-1999" in book.read("xl/sharedStrings.xml").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pwd
@@ -36,6 +37,7 @@ sites:
         points: [{id: ups.kwh, role: it_pdu_output, kind: register}]
 """
 FILE = "time,main.kwh,ups.kwh\n2026-03-01 00:00,0,0\n2026-03-01 00:15,36,25\n"
+ROOT = Path(__file__).parents[2]
 USER = pwd.getpwuid(os.getuid()).pw_name
 
 
@@ -229,3 +231,34 @@ def test_files_from_a_watched_folder_are_written_down(engine: sa.Engine, tmp_pat
     entry, detail = last(engine, "import")
     assert (entry.actor, entry.source) == ("wattline", f"watched folder {tmp_path}")
     assert detail["file"] == "drop.csv"
+
+
+# -- what forgets ------------------------------------------------------------------------------------
+
+OPENS = {"write", "begin"}
+"""How a transaction that changes something is opened: by a caller, and by a command."""
+WRITES_DOWN = {"audit", "record"}
+
+
+def _calls(*nodes: ast.AST) -> set[str]:
+    """Names of what is called."""
+    parts = [one for node in nodes for one in ast.walk(node)]
+    functions = [one.func for one in parts if isinstance(one, ast.Call)]
+    return {str(getattr(f, "attr", getattr(f, "id", ""))) for f in functions}
+
+
+@pytest.mark.parametrize("folder", ["app/api/routes", "app/web/pages", "app/cli"])
+def test_every_transaction_that_writes_writes_it_down(folder: str) -> None:
+    """Itself, or in a function of its module that does."""
+    opened, silent = 0, []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        parts = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        functions = [one for one in parts if isinstance(one, ast.FunctionDef)]
+        enough = WRITES_DOWN | {one.name for one in functions if _calls(*one.body) & WRITES_DOWN}
+        for block in (one for one in parts if isinstance(one, ast.With)):
+            if _calls(*(item.context_expr for item in block.items)) & OPENS:
+                opened += 1
+                if not _calls(*block.body) & enough:
+                    silent.append(f"{path.relative_to(ROOT)}:{block.lineno}")
+    assert silent == []
+    assert opened > 3

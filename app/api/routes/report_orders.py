@@ -106,7 +106,10 @@ def get_report_file(order_id: OrderId, caller: Caller) -> Response:
 
 def _put(view: View, wanted: Wanted) -> Order:
     language(wanted.lang)
-    return report_orders.put(view.connection, wanted, view.principal.name, view.now)
+    order = report_orders.put(view.connection, wanted, view.principal.name, view.now)
+    detail = {"period": wanted.period, "form": wanted.format, "order": str(order.id)}
+    view.audit("report.order", wanted.site or wanted.institution, detail)
+    return order
 
 
 def _accepted(caller: CallerOf, order: Order, answer: Response) -> OrderOut:

@@ -211,6 +211,10 @@ class Meter:
         Of the points of one role, those of the most trusted kind carry the energy (register before
         interval energy, interval mean power and power); the others only show it.
         """
+        return self._carriers
+
+    @cached_property
+    def _carriers(self) -> tuple[Point, ...]:
         best: dict[Role, int] = {}
         for point in self.points:
             if point.kind in ENERGY_KINDS:
@@ -418,6 +422,10 @@ class Site:
 
     def it_carriers(self) -> tuple[Point, ...]:
         """Points that carry the IT energy, none counted twice along the tree."""
+        return self._it_carriers
+
+    @cached_property
+    def _it_carriers(self) -> tuple[Point, ...]:
         carriers = {m.id: [p for p in m.carriers() if p.role in IT_ROLES] for m in self.meters}
         if self.it_energy_at is not None:
             return tuple(p for points in carriers.values() for p in points if p.role is self.it_energy_at)

@@ -207,7 +207,10 @@ def move(target_url: str, *, as_json: bool) -> None:
     with ExitStack() as stack:
         source_url = stack.enter_context(located(settings()))
         source = stack.enter_context(engine_at(source_url, name=moves.APPLICATION_NAME))
-        target = stack.enter_context(engine_at(target_url))
+        try:
+            target = stack.enter_context(engine_at(target_url))
+        except ConfigError as error:
+            raise ConfigError(error.problem, key="--to") from None
         result = _moved(source, target)
         with begin(target) as connection:
             record(connection, "database.move", "", {"tables": result.tables, "rows": result.rows})

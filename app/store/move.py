@@ -49,7 +49,11 @@ class Slice:
     end: datetime | None = None
 
     def __str__(self) -> str:
-        return self.table if self.start is None else f"{self.table} {self.start:%Y-%m}"
+        if self.start is None or self.end is None:
+            return self.table
+        if self.start == _EVER:
+            return f"{self.table} before {self.end:%Y-%m}"
+        return f"{self.table} {self.start:%Y-%m}" + (" and later" if self.end == _FOR_EVER else "")
 
     def where(self) -> sql.Composable:
         """Condition that selects the slice."""
@@ -154,6 +158,9 @@ SELECT EXISTS (
 """
 
 
+_EVER, _FOR_EVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
 def _tables(connection: sa.Connection) -> list[str]:
     return list(connection.execute(sa.text(_TABLES)).scalars())
 
@@ -168,15 +175,19 @@ def _slices(connection: sa.Connection) -> Iterator[Slice]:
 
 
 def _months(connection: sa.Connection, table: str, columns: tuple[str, ...]) -> Iterator[Slice]:
+    """Every month that the source has, and the time before and after: an earlier try may have left rows."""
     bounds = sql.SQL("SELECT min(at), max(at) FROM {}").format(sql.Identifier(table))
     first, last = driver(connection).execute(bounds).fetchone() or (None, None)
     if first is None or last is None:
+        yield Slice(table, columns)
         return
     start: datetime = datetime(first.year, first.month, 1, tzinfo=UTC)
+    yield Slice(table, columns, _EVER, start)
     while last >= start:
         end = datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
         yield Slice(table, columns, start, end)
         start = end
+    yield Slice(table, columns, start, _FOR_EVER)
 
 
 def _children_last(connection: sa.Connection, work: list[Slice]) -> list[Slice]:
@@ -206,7 +217,7 @@ def _settle(here: sa.Connection, there: sa.Connection, one: Slice) -> int:
         return 0
     there.rollback()
     with unhurried(there), _without_triggers(there, one.table):
-        _make_room(there, one)
+        _make_room(here, there, one)
         _copy(here, there, one)
         _restart_identity(there, one)
         if _fingerprint(there, one) != wanted:
@@ -252,11 +263,15 @@ def _switch(there: sa.Connection, table: str, triggers: list[str], state: Litera
         driver(there).execute(change.format(sql.Identifier(table), sql.Identifier(trigger)))
 
 
-def _make_room(there: sa.Connection, one: Slice) -> None:
-    driver(there).execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(one.table), one.where()))
-    if one.table == "readings" and one.start is not None and one.end is not None:
-        days = np.arange(to_us(one.start), to_us(one.end), 86_400_000_000, dtype=np.int64)
-        partitions.ensure(there, days)
+def _make_room(here: sa.Connection, there: sa.Connection, one: Slice) -> None:
+    table = sql.Identifier(one.table)
+    driver(there).execute(sql.SQL("DELETE FROM {} WHERE {}").format(table, one.where()))
+    if one.table == "readings":
+        bounds = sql.SQL("SELECT min(at), max(at) FROM {} WHERE {}").format(table, one.where())
+        first, last = driver(here).execute(bounds).fetchone() or (None, None)
+        if first is not None and last is not None:
+            days = np.arange(to_us(first), to_us(last), 86_400_000_000, dtype=np.int64)
+            partitions.ensure(there, np.append(days, to_us(last)))
 
 
 def _copy(here: sa.Connection, there: sa.Connection, one: Slice) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 WEEK_US = 7 * 86_400 * 1_000_000
 _MONDAY_US = 4 * 86_400 * 1_000_000  # 1970-01-05 was a Monday
-_LOCK = 0x57A7_0002
+LOCK = 0x57A7_0002
 
 _MISSING = sa.text(
     """
@@ -38,7 +38,7 @@ def ensure(connection: sa.Connection, at_us: npt.NDArray[np.int64]) -> list[str]
     weeks = {partition_name(start): start for start in week_starts(at_us)}
     if not _missing(connection, list(weeks)):
         return []
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
     missing = _missing(connection, list(weeks))
     for name in missing:
         _make(connection, name, weeks[name])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +15,14 @@ import sqlalchemy as sa
 from app.errors import ConfigError, StoreUnavailable
 from app.store import backup as backups
 from app.store import engine as stores
-from app.store import migrate
+from app.store import migrate, partitions
 from app.store.engine import make_engine
 from app.store.move import APPLICATION_NAME, move
+from tests.e2e.processes import PROGRAM
 from tests.integration.test_engine import closed_port
 from tests.integration.test_readings import batch, everything, ingest
 from tests.integration.test_sites import SITE, load, sync
+from tests.waiting import until
 
 MakeEngine = Callable[..., sa.Engine]
 DAY = 24 * 60
@@ -126,6 +132,51 @@ def test_an_interrupted_move_is_started_again(
 
     move(source, target)
     assert everything(target) == everything(source)
+
+
+def test_what_the_source_dropped_between_two_tries_is_not_left_behind(
+    filled_url: str, empty_database_url: str, make_test_engine: MakeEngine
+) -> None:
+    source = make_test_engine(filled_url, application_name=APPLICATION_NAME)
+    target = make_test_engine(empty_database_url)
+    move(source, target)
+    with stores.begin(source) as connection:
+        connection.execute(sa.text("DELETE FROM readings WHERE at < '2026-04-01' OR at >= '2026-05-01'"))
+        connection.execute(sa.text("DELETE FROM energy_15m"))
+    move(source, target)
+    assert everything(target) == everything(source) != []
+    with stores.connect(target) as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM energy_15m")).scalar_one() == 0
+
+
+def test_a_move_that_is_killed_in_the_middle_of_a_table_is_started_again(
+    filled_url: str, empty_database_url: str, make_test_engine: MakeEngine, tmp_path: Path
+) -> None:
+    source, target = make_test_engine(filled_url), make_test_engine(empty_database_url)
+    migrate.upgrade(target)
+    environment = {**os.environ, "WATTLINE_DATABASE_URL": filled_url, "WATTLINE_DATA_DIR": str(tmp_path)}
+    environment.pop("WATTLINE_CONFIG", None)
+    command = [str(PROGRAM), "db", "move", "--to", empty_database_url]
+    source.dispose()  # or it counts as a running service
+    with stores.begin(target) as gate:
+        gate.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": partitions.LOCK})
+        killed = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        waits = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        until(lambda: gate.execute(waits).scalar_one() == 1, 120.0, name="the move is within the readings")
+        killed.kill()
+        assert killed.wait() == -signal.SIGKILL
+    assert everything(target) == []
+
+    def again() -> bool:  # the server may take a moment to notice that the first one is gone
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        sys.stderr.write(done.stderr)
+        return done.returncode == 0 and "compared row by row" in done.stdout
+
+    until(again, 120.0, name="the second move")
+    assert everything(target) == everything(source)
+    assert load(target) == load(source)
 
 
 def test_a_move_out_of_a_database_in_use_is_refused(

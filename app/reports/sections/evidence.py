@@ -9,6 +9,7 @@ from app.reports.words import SiteWords, revision_blocks, signatures
 
 MOST_POINTS = 250
 MOST_FINDINGS = 200
+MOST_ENTRIES = 200
 
 
 def quality(w: SiteWords) -> Iterable[Block]:
@@ -67,7 +68,9 @@ def _ledger(w: SiteWords) -> Iterable[Block]:
     columns = [w.text("event"), w.text("point"), w.instant("from"), w.instant("to")]
     if rows:
         columns += [w.text("author"), w.text("note", wide=True)]
-        yield Table("ledger", w.language.title("ledger"), columns, rows)
+        more = w.t("rows_more", count="{count}")
+        title = w.language.title("ledger")
+        yield Table("ledger", title, columns, rows, most_rows=MOST_ENTRIES, more=more)
 
 
 def method(w: SiteWords) -> Iterable[Block]:

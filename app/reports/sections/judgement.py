@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from app.reports.layout import Block, Prose, Table, Value
 from app.reports.words import PUE_PLACES, SiteWords, compliance_table
 
+MOST_ALARMS = 200
+
 
 def breaches(w: SiteWords) -> Iterable[Block]:
     """Days above the limit, and alarms."""
@@ -50,7 +52,9 @@ def _alarms(w: SiteWords) -> Table:
     ]
     columns = [w.text("rule"), w.text("subject", wide=True), w.text("severity"), w.instant("from")]
     columns += [w.instant("resolved"), w.pue("value"), w.pue("limit"), w.text("cause")]
-    return Table("alarms", w.language.title("alarms"), columns, rows)
+    more = w.t("rows_more", count="{count}")
+    title = w.language.title("alarms")
+    return Table("alarms", title, columns, rows, most_rows=MOST_ALARMS, more=more)
 
 
 def year_end(w: SiteWords) -> Iterable[Block]:

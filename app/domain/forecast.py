@@ -325,6 +325,21 @@ def _too_short(known: pd.DataFrame, missing: pd.DatetimeIndex) -> str | None:
     return None
 
 
+def is_too_early(index: pd.DatetimeIndex, on: date) -> bool:
+    """Whether the year of a day cannot be projected from the days before it, whatever they hold.
+
+    Parameters
+    ----------
+    index : DatetimeIndex
+        Days of history before `on`, as for :func:`project_year`.
+    """
+    if len(index) < LEAST_DAYS:
+        return True
+    left = (date(on.year, 12, 31) - on).days + 1
+    span = (index[-1] - index[0]).days + 1
+    return span < CYCLE_DAYS and left * SHORT_REACH > len(index)
+
+
 def _has_cycle(index: pd.Index) -> bool:
     """Whether the days hold a year's cycle, without a hole that hides a season."""
     days = pd.DatetimeIndex(index)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from app.domain import capacity, observing, pue
+from app.domain import capacity, forecast, observing, pue
 from app.domain.alarm import Indicator, Observation, Rule, Severity, Side, Subject
 from app.domain.limits import LimitProfile
 from app.domain.observing import WindowFigures
@@ -207,7 +207,7 @@ class Courses:
         found = {}
         for day, at in {at.astimezone(site.zone).date(): at for at in ends(self._period)}.items():
             before = history.loc[: pd.Timestamp(day) - pd.Timedelta(days=1)]
-            if not before.empty:
+            if not forecast.is_too_early(pd.DatetimeIndex(before.index), day):
                 year = outlook.from_days(self._stored, site, day.year, profiles, before)
                 found[day] = YearFigures.of(year, limit_of(self._stored, profiles, site, at), at)
         return found

@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -18,7 +18,7 @@ from app.domain.quantity import Role
 from app.errors import CollectError, DeviceUnreachable
 from collectors.profile import SnmpProfile, SnmpRecognition, find_channel, load_profile, profile_names
 from collectors.snmp_session import Agent, SnmpAccess, Value
-from collectors.snmp_table import Survey, survey
+from collectors.snmp_table import Reads, Survey, survey
 
 _SYS_DESCR, _SYS_OBJECT_ID, _SYS_NAME = "1.3.6.1.2.1.1.1.0", "1.3.6.1.2.1.1.2.0", "1.3.6.1.2.1.1.5.0"
 _TOTALS = ("energy_import_kwh", "power_kw")
@@ -75,24 +75,44 @@ async def _probe_with(host: str, port: int, community: str, access: dict[str, An
     settings = SnmpAccess.model_validate({"kind": "snmp", "host": host, "port": port, **access})
     agent = Agent(settings, f"{host}:{port}")
     try:
-        return await _probe(agent, access | {"host": host, "port": port})
+        return await probe_agent(agent, access | {"host": host, "port": port})
     finally:
         agent.close()
 
 
-async def _probe(agent: Agent, access: Mapping[str, Any]) -> list[Recognised]:
+class Probed(Reads, Protocol):
+    """What a probe needs of an agent."""
+
+    async def has(self, oid: str) -> bool:
+        """True where the agent has `oid` or anything under it."""
+
+
+async def probe_agent(agent: Probed, access: Mapping[str, Any]) -> list[Recognised]:
+    """The profiles that fit an agent, the best first; `access` goes into the YAML.
+
+    One that gives power or energy goes before one that gives neither: cards leave their vendor's tables
+    half empty and serve a standard MIB instead.
+
+    Raises
+    ------
+    CollectError
+        If the agent cannot be read.
+    """
     system = await agent.get([_SYS_DESCR, _SYS_OBJECT_ID, _SYS_NAME])
     found: list[tuple[tuple[float, ...], Recognised]] = []
     for rank, profile in await recognise(agent, system):
         seen = await survey(agent, profile)
         values = seen.readings()
         if values:
-            score = (*rank, sum(total in values for total in _TOTALS), len(values))
+            carries = any(name.endswith(("_kw", "_kwh")) for name in values)
+            score = (float(carries), *rank, sum(total in values for total in _TOTALS), len(values))
             found.append((score, _recognised(profile, seen, system, access)))
     return [recognised for _, recognised in sorted(found, key=lambda item: item[0], reverse=True)]
 
 
-async def recognise(agent: Agent, system: Mapping[str, Value]) -> list[tuple[tuple[float, ...], SnmpProfile]]:
+async def recognise(
+    agent: Probed, system: Mapping[str, Value]
+) -> list[tuple[tuple[float, ...], SnmpProfile]]:
     """Profiles whose signs the agent shows, each with how specific they are.
 
     Presence alone is asked for only where no profile knows the sysObjectID: that costs one read for each
@@ -114,7 +134,7 @@ async def recognise(agent: Agent, system: Mapping[str, Value]) -> list[tuple[tup
 class _Signs:
     """Signs of a model, each read from the agent once."""
 
-    def __init__(self, agent: Agent, system: Mapping[str, Value]) -> None:
+    def __init__(self, agent: Probed, system: Mapping[str, Value]) -> None:
         self._agent = agent
         self._object_id = str(system.get(_SYS_OBJECT_ID, "")).strip(".")
         self._descr = _text(system.get(_SYS_DESCR, ""))

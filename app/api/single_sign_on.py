@@ -98,7 +98,7 @@ class SingleSignOn:
         self._verifier, self._client, self._engine = verifier, client, engine
         self._clock, self._failed = clock, failed
 
-    def begin(self, base: str, next: str) -> tuple[str, Pending]:
+    def begin(self, base: str, next: str, source: str) -> tuple[str, Pending]:
         """Where to send the browser, and what it has to bring back.
 
         Parameters
@@ -107,11 +107,15 @@ class SingleSignOn:
             Address under which the browser reached this service.
         next : str
             Page to be shown afterwards.
+        source : str
+            Address of the browser.
 
         Raises
         ------
         NotAuthenticated
             If the provider cannot be asked.
+        TooBusy
+            If too many sign-ins fail.
         """
         callback = f"{(self._client.public_url or base).rstrip('/')}/sign-in/callback"
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
@@ -125,7 +129,11 @@ class SingleSignOn:
             "code_challenge": challenge(verifier),
             "code_challenge_method": "S256",
         }
-        address = self._verifier.endpoint("authorization_endpoint")
+        try:
+            address = self._verifier.endpoint("authorization_endpoint")
+        except NotAuthenticated as error:
+            self._failed(source, "/sign-in/start", str(error))
+            raise
         mark = "&" if "?" in address else "?"
         return f"{address}{mark}{urlencode(asked)}", Pending(state, nonce, verifier, callback, next)
 

@@ -128,7 +128,7 @@ class Pending(Protocol):
 class SingleSignOn(Protocol):
     """Sign-in at a provider, as the HTTP interface has it."""
 
-    def begin(self, base: str, next: str) -> tuple[str, Pending]:
+    def begin(self, base: str, next: str, source: str) -> tuple[str, Pending]:
         """Where to send the browser, and what it has to bring back."""
 
     def unpacked(self, cookie: str) -> Pending:

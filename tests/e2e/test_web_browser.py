@@ -20,6 +20,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="install the develo
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 120_000.0
+"""Longest time to wait for anything on a page: the machine may be busy."""
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent; install the package chromium"),
@@ -72,6 +74,7 @@ def demo() -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A browser."""
+    sync_api.expect.set_options(timeout=PATIENCE_MS)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -86,6 +89,7 @@ def visit(chromium: Any, base: str, look: dict[str, Any]) -> Iterator[tuple[Any,
         locale=look["locale"],
         viewport={"width": look["width"], "height": 820},
     )
+    context.set_default_timeout(PATIENCE_MS)
     page, complaints = context.new_page(), []
     page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -146,13 +150,13 @@ def test_a_meter_is_recognised_and_its_configuration_follows_the_picks(demo: Run
         page.fill("[name=host]", "127.0.0.1")
         page.fill("[name=port]", str(_modbus_port(demo)))
         page.select_option("[name=protocol]", "modbus")
-        with page.expect_navigation(timeout=120_000):
+        with page.expect_navigation():
             page.click("form[action='/connect'] button[type=submit]")
         assert page.locator("pre").count() == 1, page.inner_text("main")
         assert "collector: {kind: modbus" in page.inner_text("pre")
         page.uncheck("[name=pick][value=power_kw]")
         page.select_option("[name='role.energy_import_kwh']", "cooling")
-        with page.expect_navigation(timeout=120_000):
+        with page.expect_navigation():
             page.click("text=Write the configuration again")
         assert "role: cooling" in page.inner_text("pre")
         assert "channel: power_kw" not in page.inner_text("pre")

@@ -62,7 +62,7 @@ def start(request: Request, next: str = "/") -> Response:
     provider = single_sign_on(request)
     if provider is None:
         raise NotFound(_NO_PROVIDER)
-    address, pending = provider.begin(str(request.base_url), _own_path(next)[:500])
+    address, pending = provider.begin(str(request.base_url), _own_path(next)[:500], _source(request))
     answer = RedirectResponse(address, HTTPStatus.SEE_OTHER)
     secure = request.url.scheme == "https"
     answer.set_cookie(
@@ -83,10 +83,9 @@ def finish(request: Request) -> Response:
     provider = single_sign_on(request)
     if provider is None:
         raise NotFound(_NO_PROVIDER)
-    source = request.client.host if request.client else ""
     try:
         pending = provider.unpacked(request.cookies.get(PENDING_COOKIE, ""))
-        key = provider.finish(pending, request.query_params, source)
+        key = provider.finish(pending, request.query_params, _source(request))
     except NotAuthenticated as error:
         answer = _page(request, "/", str(error))
     else:
@@ -100,6 +99,10 @@ def _carrying(request: Request, value: str) -> Request:
     others = [(k, v) for k, v in request.scope["headers"] if k not in (b"authorization", b"cookie")]
     headers = [*others, (b"authorization", f"Bearer {value}".encode("ascii"))]
     return Request({**request.scope, "headers": headers})
+
+
+def _source(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _own_path(path: str) -> str:

@@ -21,6 +21,7 @@ FILES = "csv_folder"
 """Kind of collector that is not polled but watched, see ``jobs.watch``."""
 _STOP_S = 15.0
 _AGAIN_S = 5.0
+_LOOK_S = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -58,10 +59,13 @@ class Polling:
         Keeps readings until the store has them.
     ingest : Ingest
         Takes them into the store.
+    may_send : Event, optional
+        The spool is drained once it is set: a store that does not know the points yet would drop their
+        readings. Default: at once.
     """
 
-    def __init__(self, spool: Spool, ingest: Ingest) -> None:
-        self._spool, self._ingest = spool, ingest
+    def __init__(self, spool: Spool, ingest: Ingest, may_send: threading.Event | None = None) -> None:
+        self._spool, self._ingest, self._may_send = spool, ingest, may_send
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -124,7 +128,7 @@ class Polling:
     async def _main(self) -> None:
         with self._lock:
             self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
-        draining = asyncio.create_task(drain(self._spool, self._ingest.send), name="drain")
+        draining = asyncio.create_task(self._drain(), name="drain")
         try:
             while not self._ended.is_set():
                 self._wake.clear()
@@ -132,6 +136,11 @@ class Polling:
         finally:
             draining.cancel()
             await asyncio.gather(draining, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        while self._may_send is not None and not self._may_send.is_set():
+            await asyncio.sleep(_LOOK_S)
+        await drain(self._spool, self._ingest.send)
 
     async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
         self._poller = Poller(devices(self._estate), self._spool.append_polls)

@@ -202,7 +202,7 @@ def _chunks(span: Period) -> Iterator[Period]:
 def _ratio(connection: Connection, stored: Stored, site: Site, span: Period) -> Iterator[Breach]:
     number = stored.site_id[site.id]
     for day, totals in stored_energy.site_series(connection, number, site, "", span, Step.DAY):
-        if totals.it_kwh > 0 and totals.facility_kwh < totals.it_kwh:
+        if totals.it_kwh > 0 and totals.facility_kwh < totals.it_kwh * (1 - RELATIVE):
             ratio = totals.facility_kwh / totals.it_kwh
             yield Breach(
                 "pue", site.id, "site", day.isoformat(), 1.0, ratio, "facility energy below IT energy"

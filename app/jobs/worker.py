@@ -77,7 +77,8 @@ class Worker:
         self._audit_days, self._kept = audit_retention_days, kept or Retention()
         self.spool = Spool(spool_path(data_dir))
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed)
-        self.polling = Polling(self.spool, self._ingest)
+        self._has_estate = threading.Event()
+        self.polling = Polling(self.spool, self._ingest, self._has_estate)
         self._folders = Folders()
         self._changed = threading.Event()
         self._evaluated_until: datetime | None = None
@@ -124,6 +125,7 @@ class Worker:
 
     def work(self) -> None:
         """Start all else; the database has its shape and estate now."""
+        self._has_estate.set()
         self._changed.set()
         self._follow_estate()
         self._scheduler.start()

@@ -264,3 +264,19 @@ def test_the_worker_computes_by_itself(engine: sa.Engine, estate: Estate, tmp_pa
         until(lambda: scalar(engine, "SELECT count(*) FROM evaluations") == 8)
     finally:
         worker.stop()
+
+
+def test_readings_wait_until_the_database_knows_their_points(engine: sa.Engine, tmp_path: Path) -> None:
+    worker = Worker(engine, tmp_path)
+    worker.spool.append(register("main.kwh", 9))
+    worker.poll(Estate())
+    try:
+        until(lambda: worker.polling._loop is not None, name="the polling thread")
+        with engine.begin() as connection:
+            sites.sync(connection, config.parse(SITE).estate)
+        worker.work()
+        until(lambda: len(worker.spool) == 0, name="an empty spool")
+    finally:
+        worker.stop()
+    assert scalar(engine, "SELECT count(*) FROM readings") == 9
+    assert scalar(engine, "SELECT count(*) FROM dropped_readings") == 0

@@ -152,6 +152,8 @@ def _properties(column: Column, panel: Panel, lang: Lang) -> list[model.DynamicC
         found["links"] = [{"title": column.title.in_(lang), "url": _localised(column.url, lang)}]
     if column.dashed:
         found |= _DASHED
+    if column.words:
+        found |= {"mappings": [_plain_mapping(lang)]}
     if panel.kind == "table":
         found |= _cell(column, lang)
     return [model.DynamicConfigValue(name, value) for name, value in found.items()]
@@ -177,8 +179,6 @@ def _cell(column: Column, lang: Lang) -> dict[str, Any]:
         }
     if column.states:
         found |= {"custom.cellOptions": {"type": "color-text"}, "mappings": [_mapping(lang)]}
-    if column.words:
-        found |= {"mappings": [_plain_mapping(lang)]}
     return found
 
 

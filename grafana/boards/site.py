@@ -271,7 +271,8 @@ EVENTS = Panel(
         database(
             """
             SELECT at, severity, state, what, thing FROM (
-            SELECT started_at AS at, severity, state, rule AS what, site AS thing FROM v_alarms
+            SELECT started_at AS at, severity, state, rule AS what,
+            coalesce(nullif(document ->> 'subject', ''), site) AS thing FROM v_alarms
             WHERE site = ${site:sqlstring}
             UNION ALL
             SELECT start_at, severity, state, kind, coalesce(point, site) FROM v_findings

@@ -97,10 +97,10 @@ def import_(
     as_json: _Json = False,
 ) -> None:
     """Store the readings of CSV files; importing a file again changes nothing."""
-    from app.cli.importing import preview, run
+    from app.cli.importing import Asked, preview, run
 
     work = preview if dry_run else run
-    work(files, site_id=site, map_path=mapping, rejects_path=rejects, config_path=config, as_json=as_json)
+    work(Asked(files, site, mapping, rejects, config, as_json))
 
 
 @app.command(rich_help_panel=_DATA)
@@ -208,6 +208,20 @@ def report(
     write(site, period, output, form=form, lang=lang, revision=revision, config_path=config)
 
 
+@app.command(rich_help_panel=_FIGURES)
+def reports(
+    of: Annotated[str, typer.Argument(metavar="SITE", help="Id of the site, or of an institution.")],
+    period: Annotated[
+        str | None, typer.Option(metavar="M", help="Only this month or year, and what was changed.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """The frozen reports with their hashes, and what late or corrected data changed in them."""
+    from app.cli.reporting import listing
+
+    listing(of, period, as_json=as_json)
+
+
 # -- care --------------------------------------------------------------------------------------------
 
 
@@ -259,6 +273,26 @@ def meter_event(
 
     entry = Entry(meter, kind, at, end, point, old, new, energy_kwh, note)
     declare(entry, as_json=as_json)
+
+
+@_meter.command("events")
+def meter_events(site: _SiteId, as_json: _Json = False) -> None:
+    """The ledger of a site: who declared what about which meter, when and why."""
+    from app.cli.ledger import listing
+
+    listing(site, as_json=as_json)
+
+
+@_meter.command("withdraw")
+def meter_withdraw(
+    site: _SiteId,
+    entry: Annotated[int, typer.Argument(metavar="ENTRY", help="Number of the entry in the ledger.")],
+    as_json: _Json = False,
+) -> None:
+    """Take an entry back: its effect is computed away, and it stays in the ledger, marked."""
+    from app.cli.ledger import withdraw
+
+    withdraw(site, entry, as_json=as_json)
 
 
 @app.command(rich_help_panel=_FIGURES)

@@ -44,15 +44,39 @@ class _Outcome:
         self.failed = True
 
 
-def run(
-    files: Sequence[Path],
-    *,
-    site_id: str,
-    map_path: Path | None,
-    rejects_path: Path | None,
-    config_path: Path | None,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What the command was given."""
+
+    files: Sequence[Path]
+    site_id: str
+    map_path: Path | None
+    rejects_path: Path | None
+    config_path: Path | None
+    as_json: bool
+
+    def mapping(self) -> Mapping | None:
+        """The mapping, if one was named; looks for the files as well.
+
+        Raises
+        ------
+        NotFound
+            If one of the files is none.
+        ConfigError
+            If the mapping is not understood.
+        """
+        mapping = None if self.map_path is None else load_mapping(self.map_path)
+        for path in self.files:
+            if not path.is_file():
+                raise NotFound(f"{path}: is no file; name CSV files")
+        return mapping
+
+    def rejects(self) -> RejectsFile:
+        """The file for refused rows."""
+        return RejectsFile(self.rejects_path or settings().data_dir / "rejects" / "latest-import.csv")
+
+
+def run(asked: Asked) -> None:
     """Store the files one after the other, then compute the energies.
 
     Raises
@@ -62,30 +86,19 @@ def run(
     ConfigError
         If the mapping or site file is not understood.
     """
-    mapping = None if map_path is None else load_mapping(map_path)
-    _refuse_absent(files)
-    with opened(config_path) as here:
-        site = here.site(site_id)
+    mapping = asked.mapping()
+    with opened(asked.config_path) as here:
+        site = here.site(asked.site_id)
         outcome = _Outcome()
-        with RejectsFile(rejects_path or _default_rejects()) as rejects, progress() as bar:
-            for path in files:
+        with asked.rejects() as rejects, progress() as bar:
+            for path in asked.files:
                 _one_file(here, site, path, mapping, rejects, bar, outcome)
             bar.add_task("computing energies", total=None)
             imports.settle(here.engine)
         found = _findings(here, site)
-        _tell(outcome, rejects, found, _kept_until(here, outcome), as_json=as_json)
+        _tell(outcome, rejects, found, _kept_until(here, outcome), as_json=asked.as_json)
     if outcome.failed:
         raise typer.Exit(1)
-
-
-def _refuse_absent(files: Sequence[Path]) -> None:
-    for path in files:
-        if not path.is_file():
-            raise NotFound(f"{path}: is no file; name CSV files")
-
-
-def _default_rejects() -> Path:
-    return settings().data_dir / "rejects" / "latest-import.csv"
 
 
 def _one_file(
@@ -188,15 +201,7 @@ def _show_findings(found: Sequence[StoredFinding]) -> None:
 # -- dry run -----------------------------------------------------------------------------------------
 
 
-def preview(
-    files: Sequence[Path],
-    *,
-    site_id: str,
-    map_path: Path | None,
-    rejects_path: Path | None,
-    config_path: Path | None,
-    as_json: bool,
-) -> None:
+def preview(asked: Asked) -> None:
     """Show how the files are understood and what would become of them; nothing is stored.
 
     Raises
@@ -206,19 +211,18 @@ def preview(
     ConfigError
         If the mapping or site file is not understood.
     """
-    mapping = None if map_path is None else load_mapping(map_path)
-    _refuse_absent(files)
-    site = _site(site_id, config_path)
+    mapping = asked.mapping()
+    site = _site(asked.site_id, asked.config_path)
     outcome = _Outcome()
-    with RejectsFile(rejects_path or _default_rejects()) as rejects:
-        for path in files:
+    with asked.rejects() as rejects:
+        for path in asked.files:
             try:
                 understood, accepted, refused = imports.dry_run(path, site, mapping, rejects=rejects)
             except DataError as error:
                 outcome.failure(path, error)
             else:
                 outcome.files.append(_preview(understood, accepted, refused))
-    _tell_preview(outcome, rejects, as_json=as_json)
+    _tell_preview(outcome, rejects, as_json=asked.as_json)
     if outcome.failed:
         raise typer.Exit(1)
 

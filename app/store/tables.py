@@ -277,29 +277,23 @@ findings = Table(
     UniqueConstraint("site_id", "point_id", "kind", "start_at", name="findings_key"),
 )
 
-reports = Table(
-    "reports",
-    metadata,
-    _key("site_id", Integer),
-    _key("period", Text),
-    _key("revision", Integer),
-    Column("document", JSONB, nullable=False),
-    _text("sha256"),
-    _instant("created_at", now=True),
-    Column("closed", Boolean, nullable=False),
-)
 
-institution_reports = Table(
-    "institution_reports",
-    metadata,
-    _key("institution_id", Integer),
-    _key("period", Text),
-    _key("revision", Integer),
-    Column("document", JSONB, nullable=False),
-    _text("sha256"),
-    _instant("created_at", now=True),
-    Column("closed", Boolean, nullable=False),
-)
+def _reports(name: str, of: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        _key(of, Integer),
+        _key("period", Text),
+        _key("revision", Integer),
+        Column("document", JSONB, nullable=False),
+        _text("sha256"),
+        _instant("created_at", now=True),
+        Column("closed", Boolean, nullable=False),
+    )
+
+
+reports = _reports("reports", "site_id")
+institution_reports = _reports("institution_reports", "institution_id")
 
 alarms = Table(
     "alarms",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,20 @@ def test_a_file_becomes_figures(wattline: Wattline, site: Path, export: Path) ->
     assert document["coverage_ratio"] == 1.0
     energy = wattline("energy", "sh1", *DAY, "--step", "15m", "--json").document
     assert len([r for r in energy["rows"] if r["name"] == "facility"]) == 96
+
+
+def test_assumptions_and_the_end_of_old_readings_are_said(
+    wattline: Wattline, site: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old.csv"
+    days = (f"{45_000 + i / 96:.5f},{100 + i}.5\n" for i in range(96))
+    old.write_text("time,main.kwh\n" + "".join(days))
+    done = wattline("import", old, "--site", "sh1", "--config", site)
+    assert "note: old.csv: time: its numbers are taken for a spreadsheet's days" in done.out
+    until = (datetime.now(UTC) + timedelta(days=90)).date()
+    assert f"the old raw readings are kept until {until}" in done.out
+    again = wattline("import", old, "--site", "sh1", "--json").document
+    assert (again["old_readings_kept_until"], again["files"][0]["accepted"]) == (None, 0)
 
 
 def test_importing_twice_changes_nothing(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from app.jobs import close_month
 from tests.integration.conftest import Wattline
 
 SITE = """
@@ -141,6 +143,38 @@ def test_a_declared_replacement_moves_the_energy(filled: Wattline) -> None:
     assert {r["name"]: r["energy_kwh"] for r in rows}["chiller.kwh"] == pytest.approx(970.0)
     assert filled("meter", "event", "nothing", *event).code == 1
     assert filled("meter", "event", "chiller", *event, "--point", "main.kwh").code == 1
+
+
+def test_the_ledger_is_listed_and_entries_are_withdrawn(filled: Wattline) -> None:
+    event = ("--at", "2026-03-01T12:00:00+08:00", "--kind", "correction", "--note", "misread")
+    assert filled("meter", "event", "chiller", *event, "--new", 1600).code == 0
+    changed = filled("pue", "sh1", *DAY, "--json").document["overhead_kwh"]["cooling"]
+    (entry,) = filled("meter", "events", "sh1", "--json").document["events"]
+    assert (entry["kind"], entry["point"], entry["new_value"]) == ("correction", "chiller.kwh", 1600)
+    assert entry["author"]
+    assert "misread" in filled("meter", "events", "sh1").out
+    assert filled("meter", "withdraw", "sh1", entry["id"]).code == 0
+    assert filled("meter", "withdraw", "sh1", entry["id"]).code == 1
+    restored = filled("pue", "sh1", *DAY, "--json").document["overhead_kwh"]["cooling"]
+    assert restored == pytest.approx(960.0)
+    assert changed != pytest.approx(960.0)
+    assert "withdrawn by" in filled("meter", "events", "sh1").out
+
+
+def test_frozen_reports_are_listed_with_what_changed(filled: Wattline, engine: sa.Engine) -> None:
+    later = datetime(2026, 4, 20, tzinfo=UTC)
+    close_month.run(engine, later)
+    event = ("--at", "2026-03-01T12:00:00+08:00", "--end", "2026-03-01T13:00:00+08:00", "--kind", "estimate")
+    assert filled("meter", "event", "chiller", *event, "--energy-kwh", 60, "--note", "by hand").code == 0
+    close_month.run(engine, later)
+    listed = filled("reports", "sh1", "--json").document["reports"]
+    assert [(r["period"], r["revision"]) for r in listed] == [("2026-03", 2), ("2026-03", 1)]
+    (second, first) = filled("reports", "sh1", "--period", "2026-03", "--json").document["reports"]
+    assert first["changes"] == []
+    assert "energy.classes[cooling].energy_kwh" in [c["figure"] for c in second["changes"]]
+    assert "changed with revision 2" in filled("reports", "sh1", "--period", "2026-03").out
+    assert filled("reports", "bank", "--period", "2026-03").code == 0
+    assert filled("reports", "sh1", "--period", "2026-02").code == 1
 
 
 def test_verify_finds_a_figure_that_does_not_follow(filled: Wattline, engine: sa.Engine) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.api import schemas
-from app.api.context import Caller, MeterId, SiteId, View
+from app.api.context import Caller, MeterId, SiteId
 from app.api.periods import instant
 from app.domain.access import Role
 from app.domain.energy import Event, EventKind
@@ -17,6 +17,7 @@ from app.errors import NotFound, SeriesError
 from app.store import events
 from app.store.events import LedgerEntry
 from app.store.readings import to_us
+from app.store.sites import Stored
 
 router = APIRouter(tags=["data quality"])
 
@@ -29,7 +30,7 @@ def list_events(site: SiteId, caller: Caller) -> schemas.EventsOut:
     with caller.read() as view:
         view.site(site)
         found = events.listing(view.connection, view.stored.site_id[site])
-        return schemas.EventsOut(site=site, events=[_out(view, entry) for entry in found])
+        return schemas.EventsOut(site=site, events=[event_out(view.stored, entry) for entry in found])
 
 
 @router.post("/meters/{meter}/events", status_code=201)
@@ -57,7 +58,7 @@ def post_event(meter: MeterId, body: schemas.EventIn, caller: Caller) -> schemas
             note=body.note,
         )
         added = [e for e in events.listing(view.connection, view.stored.site_id[site.id]) if e.id in ids]
-        answer = schemas.EventsOut(site=site.id, events=[_out(view, entry) for entry in added])
+        answer = schemas.EventsOut(site=site.id, events=[event_out(view.stored, entry) for entry in added])
         view.audit("event.add", meter, {"kind": body.kind, "entries": ids})
     return answer
 
@@ -72,7 +73,7 @@ def withdraw_event(
         own = {e.id for e in events.listing(view.connection, view.stored.site_id[site])}
         if event not in own:
             raise NotFound(f"there is no event {event} at site {site}")
-        answer = _out(view, events.withdraw(view.connection, event, view.principal.name))
+        answer = event_out(view.stored, events.withdraw(view.connection, event, view.principal.name))
         view.audit("event.withdraw", site, {"entry": event})
     return answer
 
@@ -94,12 +95,13 @@ def _fits(point: Point, kind: EventKind) -> bool:
     return point.kind is ReadingKind.REGISTER if kind in _ABOUT_REGISTERS else True
 
 
-def _out(view: View, entry: LedgerEntry) -> schemas.EventOut:
-    meters = {number: key for key, number in view.stored.meter_id.items()}
+def event_out(stored: Stored, entry: LedgerEntry) -> schemas.EventOut:
+    """An entry of the ledger as a document."""
+    meters = {number: key for key, number in stored.meter_id.items()}
     return schemas.EventOut(
         id=entry.id,
         meter=meters.get(entry.meter_id or 0),
-        point=view.stored.point_key.get(entry.point_id or 0),
+        point=stored.point_key.get(entry.point_id or 0),
         kind=entry.kind.value,
         start=entry.start,
         end=entry.end,

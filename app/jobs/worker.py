@@ -109,8 +109,8 @@ class Worker:
         """Freeze what is due; while an import comes in, months would be closed half full."""
         if self._is_loading or time.monotonic() < self._close_again_s:
             return
-        self._close_again_s = time.monotonic() + close_month.CLOSE_EVERY_S
         close_month.run(self._engine, _now())
+        self._close_again_s = time.monotonic() + close_month.CLOSE_EVERY_S
 
     def _forget_audit(self) -> None:
         with begin(self._engine) as connection:

@@ -445,7 +445,7 @@ def lock_closing(connection: sa.Connection) -> None:
     _rows(connection, "SELECT pg_advisory_xact_lock(:key)", key=_LOCK)
 
 
-_LOCK = 0x57A7_0006
+_LOCK = 0x57A7_0012
 
 
 def seen_marks(connection: sa.Connection, of: str) -> dict[str, str]:

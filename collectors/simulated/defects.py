@@ -252,7 +252,12 @@ def declared_events(anchor: datetime) -> tuple[DeclaredEvent, ...]:
         end = start + timedelta(minutes=50)
         events.append(
             DeclaredEvent(
-                "sh1-generator", "sh1-generator.kwh", "test", start, end, "每月带载试机 monthly test run on load"
+                "sh1-generator",
+                "sh1-generator.kwh",
+                "test",
+                start,
+                end,
+                "每月带载试机 monthly test run on load",
             )
         )
     return tuple(sorted(events, key=lambda e: e.start))

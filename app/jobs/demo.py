@@ -140,9 +140,9 @@ def record_alarms(
     imports.settle(engine)
     period, count = Period(floor(past.start(days)), floor(now_utc())), 0
     for site in estate.sites:
-        if is_stopping():
-            return None
-        count += past_alarms.record(engine, site.id, period)
+        count += past_alarms.record(engine, site.id, period, is_stopping=is_stopping)
+    if is_stopping():
+        return None
     with begin(engine) as connection:
         replace(past, has_alarms=True).keep(connection)
     return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.domain.alarm import Subject, Transition
@@ -19,11 +19,14 @@ _PAUSE_S = 0.2
 NOTE = "found in the history"
 
 
-def record(engine: Engine, site_id: str, period: Period) -> int:
+def record(
+    engine: Engine, site_id: str, period: Period, *, is_stopping: Callable[[], bool] = lambda: False
+) -> int:
     """Put the alarms of a period on record, as the stored figures show them now; how many are new.
 
     One that overlaps an alarm of the same rule on the same thing is known already and left out, so a
-    second time changes nothing. One that goes on at the end of the period is followed from there.
+    second time changes nothing. One that goes on at the end of the period is followed from there. Where
+    it is stopped nothing is put on record.
 
     Raises
     ------
@@ -33,7 +36,10 @@ def record(engine: Engine, site_id: str, period: Period) -> int:
     with connect(engine) as connection:
         stored, profiles = sites.load(connection), deployment.limit_profiles(connection)
         number = stored.site_id[site_id]
-        judged = replay.judge(connection, stored, stored.estate.site[site_id], period, profiles)
+        site = stored.estate.site[site_id]
+        judged = replay.judge(connection, stored, site, period, profiles, is_stopping=is_stopping)
+        if not judged.is_whole:
+            return 0
         found = list(_found(judged))
         fresh = [one for one in found if not alarms.overlaps(connection, number, one[0])]
         documents = []

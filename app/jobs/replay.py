@@ -6,7 +6,7 @@ was found out (findings), and how the service itself was doing (spool, evaluatio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -57,6 +57,8 @@ class Judged:
     changes: list[Change] = field(default_factory=list)
     memories: dict[tuple[str, Subject], Memory] = field(default_factory=dict)
     """By rule and subject."""
+    is_whole: bool = True
+    """False: it was stopped before the end."""
 
 
 def replay(
@@ -73,9 +75,15 @@ def replay(
 
 
 def judge(
-    connection: Connection, stored: Stored, site: Site, period: Period, profiles: Mapping[str, LimitProfile]
+    connection: Connection,
+    stored: Stored,
+    site: Site,
+    period: Period,
+    profiles: Mapping[str, LimitProfile],
+    *,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> Judged:
-    """The rules on every quarter-hour of a period.
+    """The rules on every quarter-hour of a period, or up to where it is stopped.
 
     Raises
     ------
@@ -92,6 +100,8 @@ def judge(
     watched = [w for rule in rules for w in _watched(rule, past, courses, period, lowest)]
     known_from, found, done = alarms.known_from(connection, number), observing.doubts(site, listed), Judged()
     for index, at in enumerate(ends(period)):
+        if is_stopping():
+            return replace(done, is_whole=False)
         awake = [w for w in watched if w.crosses[index] or not _is_calm(done.memories.get(w.key))]
         if awake:
             names = {w.rule.window for w in awake} - {""} | {"15m", "24h"}

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit lint format bench boards sbom audit lock clean
+.PHONY: help install demo test unit faults soak lint format bench boards sbom audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ test: $(STAMP) ## every test
 
 unit: $(STAMP) ## unit and property tests only (under 30 s)
 	@$(BIN)/python -m pytest tests/unit tests/property
+
+faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead lines: nothing is lost or doubled
+	@$(BIN)/python -m tests.faults
+
+soak: $(STAMP) ## a day of polls in twenty minutes: does the service get heavier or slower?
+	@$(BIN)/python -m bench soak
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -50,6 +50,15 @@ def test_popular_moduli_wrap_without_loss(modulus: float) -> None:
     assert total_kwh(series([modulus - 10.0, 15.0, 30.0]), point) == pytest.approx(40.0)
 
 
+@pytest.mark.parametrize("under", [429_496_728.0, 42_949_672.95, 4_294_967_295.0])
+def test_an_underflow_books_nothing_false(under: float) -> None:
+    """A register that fell below zero shows nearly its whole range for a moment."""
+    point = replace(REGISTER, max_power_kw=500.0)
+    assert total_kwh(series([1.0, under, 1.2, 2.0]), point) <= 1.0
+    known = energy.spans(series([1.0, under, 1.2, 2.0]), point)
+    assert known.energy_kwh.max() <= 1.0
+
+
 def test_a_transient_zero_is_dropped_and_books_nothing() -> None:
     assert total_kwh(series([3.7, 0.0, 3.7]), REGISTER) == 0.0
     assert total_kwh(series([3.7, math.nan, 0.0, 3.7]), REGISTER) == 0.0

@@ -1,0 +1,38 @@
+"""``python -m tests.faults [--seconds S] [--seed N]``: break things; exits 1 if anything is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import sys
+import time
+
+import structlog
+
+from app.cli.console import show
+from tests.faults.run import run
+
+
+def main() -> int:
+    """Run as the arguments say; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=240.0, help="how long things are broken")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.getLogger("app").setLevel(logging.ERROR)
+    began = time.monotonic()
+    show(f"seed {asked.seed}")
+
+    def say(text: str) -> None:
+        show(f"{time.monotonic() - began:6.1f} s  {text}")
+
+    outcome = run(asked.seed, sys.maxsize, asked.seconds, say, patient=True)
+    show(str(outcome))
+    show("everything adds up" if outcome.holds else f"WRONG; again with: --seed {asked.seed}")
+    return 0 if outcome.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

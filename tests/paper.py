@@ -10,6 +10,6 @@ from tests.programs import need_program
 def pages_of(pdf: bytes) -> list[str]:
     """The text of every page; the test is skipped where there is no pdftotext."""
     program = need_program("pdftotext", "poppler-utils")
-    command = [program, "-q", "-layout", "-enc", "UTF-8", "-", "-"]
+    command = [str(program), "-q", "-layout", "-enc", "UTF-8", "-", "-"]
     done = subprocess.run(command, input=pdf, capture_output=True, check=True)
     return done.stdout.decode().split("\f")[:-1]

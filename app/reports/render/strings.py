@@ -71,7 +71,7 @@ def _table(table: Table, language: Language, cell: Cell) -> dict[str, Any]:
         "rows": texts,
         "collapsed": table.collapsed,
         "together": _fits_together(texts),
-        "marks": [*table.marks, *[""] * (len(rows) - len(table.marks))],
+        "marks": [*table.marks, *[""] * (len(rows) - len(table.marks))][: len(rows)],
         "total": table.total,
         "more": table.more.format(count=left_out) if left_out else "",
     }

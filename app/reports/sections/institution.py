@@ -25,6 +25,7 @@ from app.reports.safe import line
 from app.reports.words import PUE_PLACES, Words, compliance_table, revision_blocks, signatures
 
 MOST_BARS = 60
+MOST_SITES = 500
 
 
 class InstitutionPage(Words):
@@ -111,7 +112,9 @@ class InstitutionPage(Words):
         columns += [self.share("coverage"), self.share("rate"), self.number("emissions", 1, "kgCO2e")]
         columns += [self.number("breach_days", 0), self.number("findings", 0), self.number("revision", 0)]
         rows = [self._site(s) for s in self.report.sites]
-        yield Table("sites", "", columns, rows, marks=[s.verdict or "" for s in self.report.sites])
+        marks = [s.verdict or "" for s in self.report.sites]
+        more = self.t("rows_more", count="{count}")
+        yield Table("sites", "", columns, rows, marks=marks, most_rows=MOST_SITES, more=more)
 
     def _site(self, s: SiteLine) -> list[Value]:
         return [

@@ -94,7 +94,7 @@ def _with_earlier(shaped: list[Row], rows: Sequence[Row], mapping: Mapping, zone
         return [row for row in before if any(c.strip() for c in row[1])] + shaped
     count = 0
     for _, cells in reversed(before):
-        is_timed = len(cells) == width and all(is_time(cells[i], mapping, zone) for i in times)
+        is_timed = bool(times) and all(i < len(cells) and is_time(cells[i], mapping, zone) for i in times)
         has_numbers = len(cells) == width and any(looks_measured(c) for c in cells)
         if not (is_timed or has_numbers):
             break
@@ -174,7 +174,7 @@ def _sheet(delimiter: str, rows: list[Row], shaped: list[Row], mapping: Mapping,
     header = _header(before, full_width, mapping)
     names = _join_names([cells for _, cells in header], full_width)
     aliases = _aliases(before)
-    width = _trimmed_width(names, shaped)
+    width = _trimmed_width(names, [row for row in shaped if len(row[1]) == full_width])
     body = tuple(row for row in rows if row[0] >= first)
     skip = header[0][0] - 1 if header else first - 1 if mapping.header is None else (mapping.skip or 0)
     named = tuple(aliases.get(n, n) or str(i) for i, n in enumerate(names[:width], 1))

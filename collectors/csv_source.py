@@ -308,8 +308,14 @@ _METER_WORDS = set(
 )
 
 
+_UNIT_SIGNS = re.compile(r"°[CF]\b|(?<=m)[²³]|µ(?=[A-Z])|€")
+
+
 def _speaks_of_meters(text: str) -> bool:
-    """Whether most of the Chinese characters are those of meters, times and tables."""
+    """Whether it holds units only, or most of its Chinese characters are those of meters and tables."""
+    text = _UNIT_SIGNS.sub("", text)
+    if text.isascii():
+        return True
     characters = [c for c in text if not c.isascii() and c.isalpha()]
     return bool(characters) and sum(c in _METER_WORDS for c in characters) > len(characters) / 2
 

@@ -315,7 +315,7 @@ class _Table:
 
     def _mark_choice(self, sheet: Sheet, where: TimeColumns) -> MarkChoice:
         """The marks by the sample's numbers; where those leave it open, by the file's, block by block."""
-        beside = [i for i in range(sheet.width) if i not in where.columns and may_have_values(sheet, i)]
+        beside = self._value_columns(sheet, where)
         votes = MarkVotes()
         for i in beside:
             votes += count_marks(pa.array(sheet.column(i)[:_SAMPLE_MARKS], pa.string()))
@@ -332,6 +332,13 @@ class _Table:
             if votes.has_marks and not choice.examples:
                 break
         return choice
+
+    def _value_columns(self, sheet: Sheet, where: TimeColumns) -> list[int]:
+        """The columns that fill a point; where their names do not tell, all that hold numbers."""
+        filled = [i for i in range(sheet.width) if i not in where.columns and may_have_values(sheet, i)]
+        named = [_as_mapped(Named(i, sheet.names[i]), sheet, self.mapping) for i in filled]
+        matched = csv_match.match_columns(named, self.site, self.mapping, file=str(self.path))
+        return [n.index for n in matched] or filled
 
     def _ask_marks(self, sheet: Sheet, choice: MarkChoice) -> Ambiguous:
         one, other = choice.examples[0], {",": ".", ".": ","}

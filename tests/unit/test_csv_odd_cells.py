@@ -150,6 +150,31 @@ def test_days_and_hours_in_columns_of_their_own_are_asked_about(tmp_path: Path) 
         understand(path, SITE)
 
 
+def test_other_columns_do_not_decide_on_marks(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("time;e;version\n" + "".join(f"2024-05-01 {i:02d}:00;{i},5;1.{i}\n" for i in range(24)))
+    assert understand(path, SITE).decimal == ","
+
+
+@pytest.mark.parametrize(
+    "odd", ["2024-04-30 23:00;1", "2024-04-30 23:00", "2024-04-30 23:00;1;2;3", "n/a;1;1"]
+)
+def test_an_odd_first_row_does_not_hide_the_names(tmp_path: Path, odd: str) -> None:
+    path = tmp_path / "f.csv"
+    rows = "".join(f"2024-05-01 {i:02d}:00;{i},5;x\n" for i in range(24))
+    path.write_text(f"time;e;note\n{odd}\n{rows}")
+    plan = understand(path, SITE)
+    batches = list(read(path, plan, now=NOW))
+    assert sum(len(b.columns) for b in batches) == 24
+    assert [r.line for b in batches for r in b.rejects] == [2]
+
+
+def test_a_lone_degree_sign_is_no_hanzi(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_bytes("time;e;Temp °C\n2024-05-01 00:00;1,5;20,5\n".encode("cp1252"))
+    assert understand(path, SITE).encoding == "cp1252"
+
+
 def test_a_spreadsheets_days(tmp_path: Path) -> None:
     days = [f"{45_413 + i / 96:.5f}" for i in range(96)]
     plan, stored, _ = _taken(tmp_path / "f.csv", days, [f"{v:.2f}" for v in _values(96)])

@@ -13,7 +13,6 @@ from enum import StrEnum
 
 from app.domain.site import Site
 
-
 KEY_COOKIE = "wattline_key"
 """Name under which a browser keeps a key: the pages set it, the HTTP interface reads it."""
 

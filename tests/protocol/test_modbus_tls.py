@@ -125,20 +125,16 @@ async def device(authority: Authority, *, name: str = "device", tls: bool = True
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(*authority.issue(name))
     unit = SimulatedUnit(load_profile("schneider_pm5xxx"), lambda channel, at: 1234.0)
-    serving: set[asyncio.Task[None]] = set()
     async with SimulatedModbus({1: unit}) as meter:
         found = Device(meter.port)
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            serving.add(asyncio.ensure_future(found.serve(reader, writer)))
-
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context if tls else None)
+        server = await asyncio.start_server(found.serve, "127.0.0.1", 0, ssl=context if tls else None)
         found.port = server.sockets[0].getsockname()[1]
         try:
             yield found
         finally:
             server.close()
-            await asyncio.gather(*serving)
+            while rest := asyncio.all_tasks() - {asyncio.current_task()}:  # handshakes, too
+                await asyncio.wait(rest)
 
 
 def settings(port: int, authority: Authority, *, certificate: bool = True, **more: Any) -> dict[str, Any]:

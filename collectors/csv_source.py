@@ -195,8 +195,8 @@ def encoding_of(path: Path) -> str:
             try:
                 check.decode(piece)
             except UnicodeDecodeError:
-                # decided by this piece, from its first whole line on
-                sample = head if piece is head else piece[piece.find(b"\n") + 1 :]
+                # decided by the beginning and this piece, from its first whole line on
+                sample = head if piece is head else head + piece[piece.find(b"\n") + 1 :]
                 return find_encoding(path, sample, whole=len(piece) < _DECIDING_BYTES)
             piece = source.read(_DECIDING_BYTES)
     return find_encoding(path, head, whole=seen == len(head) < _DECIDING_BYTES)
@@ -256,10 +256,11 @@ _CONTROLS = re.compile(rb"[\x01-\x08\x0e-\x19\x1b-\x1f]")
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:
-    """Whether a few damaged lines stand in a text that is plainly UTF-8."""
-    lines = [x for x in sample.splitlines()[:5000] if not x.isascii()]
-    good = sum(_decodes(x, "utf-8", whole=True) for x in lines)
-    return good >= 1 and good >= 0.8 * len(lines)
+    """Whether a few damaged bytes stand in plain UTF-8: its characters seldom arise by chance."""
+    text = sample.decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    good = sum(not c.isascii() for c in text) - damaged
+    return good >= 2 and good >= 2 * damaged
 
 
 def _by_script(path: Path, sample: bytes, whole: bool) -> str:

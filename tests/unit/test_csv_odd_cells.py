@@ -169,6 +169,17 @@ def test_an_odd_first_row_does_not_hide_the_names(tmp_path: Path, odd: str) -> N
     assert [r.line for b in batches for r in b.rejects] == [2]
 
 
+@pytest.mark.parametrize("rows", [24, 60_000])
+def test_a_damaged_byte_does_not_change_the_encoding(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "f.csv"
+    lines = [f"{at};{i},5\n".encode() for i, at in enumerate(_times(rows))]
+    lines[-1] = b"2026-05-01 00:00\xff;1,5\n"
+    path.write_bytes("时间;e\n".encode() + b"".join(lines))
+    plan = understand(path, SITE)
+    assert (plan.encoding, plan.header[0]) == ("utf-8", "时间")
+    assert [r.line for b in read(path, plan, now=NOW) for r in b.rejects] == [rows + 1]
+
+
 def test_a_lone_degree_sign_is_no_hanzi(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_bytes("time;e;Temp °C\n2024-05-01 00:00;1,5;20,5\n".encode("cp1252"))

@@ -147,7 +147,7 @@ class _Engines:
     @classmethod
     def on(cls, url: Url) -> _Engines:
         return cls(
-            make_engine(url, application_name="wattline-api"),
+            make_engine(url, application_name="wattline-api", awaits_tables=True),
             make_engine(url, application_name="wattline-worker", statement_timeout_s=WORK_TIMEOUT_S),
         )
 

@@ -124,6 +124,7 @@ def make_engine(
     lock_timeout_s: float = 10.0,
     pool_size: int = 10,
     prepare_threshold: int | None = 5,
+    awaits_tables: bool = False,
 ) -> sa.Engine:
     """Engine on PostgreSQL with time limits on everything that can hang.
 
@@ -140,6 +141,8 @@ def make_engine(
         Connections kept; as many again are opened under load.
     prepare_threshold : int or None
         Executions before a statement is prepared; None where a pooler in between cannot.
+    awaits_tables : bool
+        Somebody else brings the database into shape: as long as a table is missing, it is away.
 
     Raises
     ------
@@ -170,6 +173,8 @@ def make_engine(
         max_overflow=pool_size,
     )
     sa.event.listen(engine, "handle_error", _say_unavailable)
+    if awaits_tables:
+        sa.event.listen(engine, "handle_error", _say_unshaped)
     return engine
 
 
@@ -219,6 +224,11 @@ def _session_settings(statement_timeout_s: float, lock_timeout_s: float) -> psyc
 def _say_unavailable(context: sa.engine.ExceptionContext) -> StoreUnavailable | None:
     error = context.original_exception
     return unavailable(error) if isinstance(error, _AWAY) and not context.is_pre_ping else None
+
+
+def _say_unshaped(context: sa.engine.ExceptionContext) -> StoreUnavailable | None:
+    missing = isinstance(context.original_exception, psycopg.errors.UndefinedTable)
+    return StoreUnavailable("the database has no tables yet; they are being made") if missing else None
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:

@@ -6,12 +6,10 @@ import threading
 from collections.abc import Hashable
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 
 from app.domain.access import Principal
 from app.domain.site import Estate
-from app.errors import StoreUnavailable
 from app.store import sites
 from app.store.engine import store_errors
 from app.store.sites import Stored
@@ -42,22 +40,14 @@ class EstateCache:
         Raises
         ------
         StoreUnavailable
-            If the database is away, or was not brought into shape yet.
+            If the database is away.
         """
-        version = self._version_in(connection)
+        with store_errors():
+            version = tuple(connection.execute(_VERSION).one())
         with self._lock:
             if self._stored is None or version != self._version:
                 self._stored, self._version, self._views = sites.load(connection), version, {}
             return self._stored
-
-    def _version_in(self, connection: sa.Connection) -> Hashable:
-        try:
-            with store_errors():
-                return tuple(connection.execute(_VERSION).one())
-        except sa.exc.ProgrammingError as error:
-            if isinstance(error.orig, psycopg.errors.UndefinedTable):
-                raise StoreUnavailable("the database has no tables yet; they are being made") from error
-            raise
 
     def visible(self, connection: sa.Connection, principal: Principal) -> Stored:
         """The part of the estate that `principal` may know of.

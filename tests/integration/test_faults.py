@@ -161,7 +161,7 @@ async def test_a_socket_that_goes_silent_within_a_batch_ends_in_an_error_and_not
 def test_before_the_tables_are_made_requests_are_told_to_wait(
     empty_database_url: str, make_test_engine: MakeEngine
 ) -> None:
-    with client(make_test_engine(empty_database_url)) as http:
+    with client(make_test_engine(empty_database_url, awaits_tables=True)) as http:
         row = {"point": "main.kwh", "at": "2026-03-01T00:00:00Z", "value": 1.0}
         for answer in (
             http.get("/api/v1/sites"),

@@ -55,7 +55,7 @@ def post(api: Running, rows: list[dict[str, Any]]) -> None:
     assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_breach_in_readings_posted_to_the_interface_is_told_by_the_worker(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_breach_in_readings_posted_to_the_interface_is_told_by_the_worker(
                 post(api, registers(began, began - QUARTER_HOUR))  # another quarter-hour may have closed
                 return bool(hook.requests)
 
-            until(told, 120, "a message")
+            until(told, 240, "a message")
             (message,) = hook.requests[0].document["messages"]
             alarm = message["alarm"]
             assert (message["what"], alarm["rule"], alarm["site"]) == ("fire", "pue_1h", "sh1")

@@ -117,7 +117,9 @@ def _roll_up_site(
     declared = ledger.in_force(connection, sorted({d.point_id for _, d in stretches}))
     changed: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for point, dirty in stretches:
-        changed[point.id].append(_roll_up_point(connection, point, dirty, declared.get(dirty.point_id, [])))
+        span_us = _roll_up_point(connection, point, dirty, declared.get(dirty.point_id, []))
+        if span_us[0] < span_us[1]:  # a point's first reading, on a boundary, changes no interval
+            changed[point.id].append(span_us)
     findings.queue(connection, ((d.point_id, d.start, d.end) for _, d in stretches))
     _refresh_days(connection, stored, site, changed)
     for room in ("", *sorted({m.room for m in site.meters if m.room})):

@@ -151,6 +151,17 @@ def test_a_folder_that_is_away_stops_nothing(engine: sa.Engine, tmp_path: Path) 
     assert folders.run(engine, START) == 0
 
 
+def test_a_first_reading_on_a_quarter_hour_does_not_hold_up_the_rollup(
+    engine: sa.Engine, estate: Estate
+) -> None:
+    ingest = Ingest(engine, "poller")
+    for reading in register("main.kwh", 3):
+        ingest.stow([reading])
+        rollup.run(engine)
+    assert scalar(engine, "SELECT count(*) FROM energy_15m") == 2
+    assert scalar(engine, "SELECT count(*) FROM rollup_queue") == 0
+
+
 # -- scheduler ---------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,20 +110,26 @@ def load(engine: sa.Engine, file: Path) -> None:
 
 def write_export(file: Path, columns: ReadingColumns) -> None:
     """A long export as a building-management system writes it, with rows that are nonsense."""
-    at = np.datetime_as_string(columns.at_us.view("datetime64[us]"), unit="s")
     with file.open("w") as out:
         out.write("time,point,value\n")
-        rows = zip(at.tolist(), columns.point_id.tolist(), columns.value.tolist(), strict=True)
-        for number, (a, p, v) in enumerate(rows):
+        for number, (a, p, v) in enumerate(_texts(columns)):
             out.write(f"{a}Z,p{p},{'broken' if number % _BAD_EVERY == 999 else v}\n")
 
 
 def write_copy(file: Path, columns: ReadingColumns) -> None:
     """The same readings in the table's own layout."""
-    at = np.datetime_as_string(columns.at_us.view("datetime64[us]"), unit="s")
     with file.open("w") as out:
-        rows = zip(at.tolist(), columns.point_id.tolist(), columns.value.tolist(), strict=True)
-        out.writelines(f"{a}Z,{p},{v},0,0\n" for a, p, v in rows)
+        out.writelines(f"{a}Z,{p},{v},0,0\n" for a, p, v in _texts(columns))
+
+
+def _texts(columns: ReadingColumns) -> Iterator[tuple[str, int, float]]:
+    """Time, point and value of each reading; a gigabyte of them as Python objects would fill the machine."""
+    for start in range(0, len(columns), 100_000):
+        some = slice(start, start + 100_000)
+        at = np.datetime_as_string(columns.at_us[some].view("datetime64[us]"), unit="s")
+        yield from zip(
+            at.tolist(), columns.point_id[some].tolist(), columns.value[some].tolist(), strict=True
+        )
 
 
 # -- memory ------------------------------------------------------------------------------------------

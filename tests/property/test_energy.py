@@ -178,7 +178,7 @@ def test_reading_kinds_are_consistent(readings: Series) -> None:
     assert not dropped[steps.previous[steps.previous >= 0]][~dropped[steps.previous >= 0]].any()
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(
     st.sampled_from([0.5, 1.0, 5.0, 15.0]),
     st.floats(1, 60),

@@ -47,6 +47,7 @@ class Sender(ABC, threading.Thread):
                     return
             self.confirmed |= batch
             self.batches += 1
+            self._stop_asked.wait(_PAUSE_S)
 
     def finish(self, timeout_s: float) -> None:
         """Wait until the batch at hand is confirmed, and deliver no more.

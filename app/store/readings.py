@@ -255,11 +255,12 @@ _LOAD = """
 SELECT string_agg(
     timestamptz_send(at) || int4send(point_id) || float8send(value)
         || int4send(interval_s) || int4send(valid_s),
-    ''::bytea
+    ''::bytea ORDER BY at
 )
-FROM (SELECT * FROM readings WHERE point_id = %s AND at >= %s AND at < %s ORDER BY at) r
+FROM readings WHERE point_id = %s AND at >= %s AND at < %s
+GROUP BY date_bin('64 days', at, '2000-01-01Z') ORDER BY min(at)
 """
-"""All in one value: a row at a time costs twice as much on the way."""
+"""Packed: a row at a time costs twice as much on the way. In pieces: years at once cost memory."""
 
 
 def load(connection: sa.Connection, point_id: int, start: datetime, end: datetime) -> ReadingColumns:
@@ -271,8 +272,8 @@ def load(connection: sa.Connection, point_id: int, start: datetime, end: datetim
         If the database is away.
     """
     with store_errors(), unhurried(connection), driver(connection).cursor(binary=True) as cursor:
-        packed = cursor.execute(_LOAD, (point_id, start, end)).fetchone()
-    return binary_copy.unpack_fields(packed[0] if packed and packed[0] else b"")
+        pieces = cursor.stream(_LOAD, (point_id, start, end), binary=True)
+        return ReadingColumns.concat([binary_copy.unpack_fields(packed) for (packed,) in pieces])
 
 
 def around(

@@ -226,7 +226,7 @@ def test_hypertables_can_take_part_in_a_move(hyper: sa.Engine) -> None:
         assert sum(moving._fingerprint(connection, one)[0] for one in slices) == 200
         for one in slices:
             with moving._without_triggers(connection, one.table):
-                moving._make_room(connection, one)
+                moving._make_room(connection, connection, one)
         assert sum(moving._fingerprint(connection, one)[0] for one in slices) == 0
 
 

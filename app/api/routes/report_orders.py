@@ -35,6 +35,7 @@ class OrderIn(BaseModel):
         default=None,
         ge=0,
         le=100_000,
+        strict=True,
         description="Frozen revision; 0: as of now; default: the newest, else as of now",
     )
 

@@ -26,7 +26,7 @@ test: $(STAMP) ## every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 unit: $(STAMP) ## unit and property tests only (under 30 s)
-	@$(BIN)/python -m pytest tests/unit tests/property
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/property
 
 faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead lines: nothing is lost or doubled
 	@$(BIN)/python -m tests.faults

@@ -1,4 +1,4 @@
-"""Ask an address what it is, in every protocol that may be spoken there: one probe for page and interface."""
+"""Ask an address what it is, in every protocol that may be spoken there: one probe for all who ask."""
 
 from __future__ import annotations
 

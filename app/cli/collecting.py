@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,42 +14,15 @@ import typer
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import opened, settings, site_file
 from app.domain.site import Estate, Meter
-from app.errors import CollectError, NotFound
+from app.errors import NotFound
 from app.store.breakdown import text_of
-from collectors import modbus_probe, registry, snmp_probe
+from collectors import modbus_probe, probing, registry
 from collectors.base import Binding, Poll
-
-MODBUS_PORT, SNMP_PORT = 502, 161
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A device as one of the probes recognised it."""
-
-    profile: str
-    model: str
-    values: dict[str, float]
-    notes: tuple[str, ...]
-    """Why it is taken for this model, and what the installer should look at."""
-    yaml: str
-    """A meter for the site file."""
-
-    @classmethod
-    def on_modbus(cls, found: modbus_probe.Recognised) -> Seen:
-        """What the Modbus probe found."""
-        doubt = () if found.certain else ("this is not certain: compare the values with the display",)
-        problems = tuple(f"{name}: {problem}" for name, problem in found.problems.items())
-        model = f"{found.vendor} {found.model}, unit {found.device_id}"
-        return cls(found.profile, model, found.values, (found.why, *doubt, *problems), found.yaml)
-
-    @classmethod
-    def on_snmp(cls, found: snmp_probe.Recognised) -> Seen:
-        """What the SNMP probe found."""
-        return cls(found.profile, found.model, found.values, (found.sys_descr, *found.findings), found.yaml)
+from collectors.probing import Found, Protocol, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Wanted:
     """What is probed; without a port both protocols are tried on their usual ones."""
 
     host: str
@@ -61,7 +34,7 @@ class Target:
     shown: float | None = None
 
 
-def probe(target: Target, *, as_json: bool) -> None:
+def probe(target: Wanted, *, as_json: bool) -> None:
     """Recognise a device, or find out how one of its registers is to be read; exits 1 without a result.
 
     Raises
@@ -75,44 +48,33 @@ def probe(target: Target, *, as_json: bool) -> None:
         return
     found = asyncio.run(_probe(target))
     if as_json:
-        show_json({"host": target.host, "recognised": [asdict(seen) for seen in found]})
+        show_json({"host": target.host, "recognised": [asdict(one) for one in found]})
     else:
         _show(target.host, found)
     if not found:
         raise typer.Exit(1)
 
 
-async def _probe(target: Target) -> list[Seen]:
-    both = target.modbus is None and target.snmp is None
-    asked: list[Coroutine[Any, Any, list[Seen]]] = []
-    if both or target.modbus is not None:
-        asked.append(_probe_modbus(target))
-    if both or target.snmp is not None:
-        asked.append(_probe_snmp(target))
-    return [seen for found in await asyncio.gather(*asked) for seen in found]
+async def _probe(target: Wanted) -> list[Found]:
+    """What was recognised; says why anything else was not."""
+    outcomes = await asyncio.gather(*(probing.probe(one) for one in _targets(target)))
+    for problem in (problem for outcome in outcomes for problem in outcome.problems):
+        say(problem)
+    return [found for outcome in outcomes for found in outcome.found]
 
 
-async def _probe_modbus(target: Target) -> list[Seen]:
-    port = target.modbus or MODBUS_PORT
-    try:
-        found = await modbus_probe.probe(target.host, port, [target.device_id])
-    except CollectError as error:
-        say(f"Modbus: {error}")
-        return []
-    return [Seen.on_modbus(one) for one in found]
+def _targets(target: Wanted) -> list[Target]:
+    """Protocols whose port was named; else both, on their usual ones."""
+    ports: dict[Protocol, int | None] = {"modbus": target.modbus, "snmp": target.snmp}
+    named = {protocol: port for protocol, port in ports.items() if port is not None}
+    asked: dict[Protocol, int | None] = {**named} or {"both": None}
+    return [
+        Target(target.host, protocol, port, target.device_id, target.community)
+        for protocol, port in asked.items()
+    ]
 
 
-async def _probe_snmp(target: Target) -> list[Seen]:
-    port = target.snmp or SNMP_PORT
-    try:
-        found = await snmp_probe.probe(target.host, port, target.community)
-    except CollectError as error:
-        say(f"SNMP: {error}")
-        return []
-    return [Seen.on_snmp(one) for one in found]
-
-
-def _show(host: str, found: Sequence[Seen]) -> None:
+def _show(host: str, found: Sequence[Found]) -> None:
     if not found:
         say(f"{host}: nothing was recognised; name the port with --modbus or --snmp, and the --community")
         return
@@ -123,12 +85,12 @@ def _show(host: str, found: Sequence[Seen]) -> None:
     show_table(["channel", ">value"], ([name, f"{value:,.3f}"] for name, value in best.values.items()))
     show("# paste this under meters: in the site file")
     show(best.yaml)
-    if others := ", ".join(seen.profile for seen in found[1:]):
+    if others := ", ".join(one.profile for one in found[1:]):
         show(f"# these profiles fit too: {others}")
 
 
-def _try_orders(target: Target, register: int, shown: float, *, as_json: bool) -> None:
-    port = target.modbus or MODBUS_PORT
+def _try_orders(target: Wanted, register: int, shown: float, *, as_json: bool) -> None:
+    port = target.modbus or probing.MODBUS_PORT
     ways = asyncio.run(modbus_probe.try_orders(target.host, port, target.device_id, register, shown))
     if as_json:
         show_json({"host": target.host, "register": register, "ways": [asdict(way) for way in ways]})

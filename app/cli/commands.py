@@ -119,11 +119,11 @@ def probe(
     as_json: _Json = False,
 ) -> None:
     """Recognise a meter or PDU, print what it measures and the YAML to paste into the site file."""
-    from app.cli.collecting import Target
+    from app.cli.collecting import Wanted
     from app.cli.collecting import probe as work
 
-    target = Target(host, modbus, snmp, device_id, community, register, shown)
-    work(target, as_json=as_json)
+    wanted = Wanted(host, modbus, snmp, device_id, community, register, shown)
+    work(wanted, as_json=as_json)
 
 
 @app.command(rich_help_panel=_DATA)

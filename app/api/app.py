@@ -91,6 +91,7 @@ def create_app(
     is_prepared: Callable[[], bool] = lambda: True,
     scratch: Path | None = None,
     extra: tuple[APIRouter, ...] = (),
+    missing_page: problems.Page | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -112,6 +113,8 @@ def create_app(
         Folder for uploads and exports in the making.
     extra : tuple of APIRouter
         Served beside the interface, without its prefix: the web pages.
+    missing_page : callable, optional
+        What a browser is shown at an address that nothing has.
     """
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
     app = FastAPI(
@@ -139,7 +142,7 @@ def create_app(
     app.state.caller_of, app.state.status_of = caller_of, problems.status_of
     app.state.single_sign_on = app.state.context.authenticator.single_sign_on
     _mount(app, extra)
-    problems.install(app, _methods(app))
+    problems.install(app, _methods(app), missing_page)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     app.add_middleware(Guard, limits=bounds, metrics=telemetry.service)
     return app

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from app.errors import (
@@ -98,11 +98,19 @@ def unsupported_media(allowed: str) -> HTTPException:
     return HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as {allowed}")
 
 
-def install(app: FastAPI, methods_of: Callable[[str], set[str]]) -> None:
-    """Make `app` answer with problem documents; `methods_of` finds the methods that a path knows."""
+Page = Callable[[Request], Response]
 
-    async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+
+def install(app: FastAPI, methods_of: Callable[[str], set[str]], missing_page: Page | None = None) -> None:
+    """Make `app` answer with problem documents; `methods_of` finds the methods that a path knows.
+
+    A browser that asks for an address that nothing has gets the `missing_page`, if there is one.
+    """
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.NOT_FOUND and missing_page and _asks_for_a_page(request):
+            return missing_page(request)
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(sorted(methods_of(request.url.path))) or headers.get("Allow", "")
@@ -111,6 +119,11 @@ def install(app: FastAPI, methods_of: Callable[[str], set[str]]) -> None:
     app.add_exception_handler(WattlineError, _on_wattline_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, on_http_exception)
+
+
+def _asks_for_a_page(request: Request) -> bool:
+    is_page = not request.url.path.startswith("/api/")
+    return is_page and "text/html" in request.headers.get("accept", "")
 
 
 async def _on_wattline_error(request: Request, error: Exception) -> JSONResponse:

@@ -34,6 +34,7 @@ from app.store.engine import Engine, Url, begin, make_engine, wait_until_up
 from app.telemetry import MeterState, Telemetry
 from app.web import render
 from app.web import router as pages
+from app.web.access import missing_page
 
 ALL, API, WORKER = "all", "api", "worker"
 _PATIENCE_S = 1.0
@@ -218,6 +219,7 @@ class Service:
             authenticator=self._authenticator,
             is_prepared=self._prepared.is_set,
             extra=(pages.router,),
+            missing_page=missing_page,
         )
 
     def _worker(self, environment: Settings) -> Worker:

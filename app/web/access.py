@@ -204,7 +204,7 @@ class PageRoute(APIRoute):
                 status: HTTPStatus = request.app.state.status_of(error)
                 return error_page(request, status, str(error))
             except RequestValidationError:
-                return error_page(request, HTTPStatus.NOT_FOUND, "there is nothing at this address")
+                return missing_page(request)
 
         return handle
 
@@ -214,6 +214,11 @@ def _to_sign_in(request: Request, error: NotAuthenticated) -> Response:
         return error_page(request, HTTPStatus.UNAUTHORIZED, str(error))
     back = request.url.path if request.method == "GET" else "/"
     return RedirectResponse(f"/sign-in?next={quote(back)}", HTTPStatus.SEE_OTHER)
+
+
+def missing_page(request: Request) -> Response:
+    """What a browser is shown at an address that nothing has."""
+    return error_page(request, HTTPStatus.NOT_FOUND, "there is nothing at this address")
 
 
 def error_page(request: Request, status: HTTPStatus, problem: str) -> Response:

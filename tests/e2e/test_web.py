@@ -20,6 +20,7 @@ from app.domain.findings import Finding, FindingKind, Severity
 from app.jobs import evaluate
 from app.store import findings, identity, readings, sites
 from app.web import router as pages
+from app.web.access import missing_page
 from collectors.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, START, a_day, client, own_database
@@ -57,7 +58,7 @@ def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
 @pytest.fixture(scope="module")
 def open_pages(database: sa.Engine) -> Iterator[httpx.Client]:
     """The pages as the only visitor of this machine sees them."""
-    with client(database, extra=(pages.router,)) as http:
+    with client(database, extra=(pages.router,), missing_page=missing_page) as http:
         yield http
 
 
@@ -67,6 +68,18 @@ def locked(database: sa.Engine) -> Iterator[httpx.Client]:
     authenticator = KeyAuthenticator(database, clock=lambda: NOW)
     with client(database, authenticator=authenticator, extra=(pages.router,)) as http:
         yield http
+
+
+def test_an_address_that_nothing_has_is_a_page_for_browsers_and_a_problem_for_programs(
+    open_pages: httpx.Client,
+) -> None:
+    browser = {"Accept": "text/html,*/*;q=0.8"}
+    page = open_pages.get("/import?lang=zh", headers=browser)
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "此地址没有内容" in page.text
+    for path, headers in (("/import", {}), ("/api/v1/nothing", browser)):
+        answer = open_pages.get(path, headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
 def form_id(page: httpx.Response) -> str:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
+from typing import Any
 
 import httpx
 import psycopg

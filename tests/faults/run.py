@@ -293,7 +293,7 @@ def _emptied(engine: Engine, world: World) -> None:
 def _breaches(world: World, faults: list[str]) -> list[str]:
     """What ``wattline verify`` finds.
 
-    Where a clock was set, an impossible ratio of a day is excused for now: see ``docs/decisions/fault-run.md``.
+m/decisions/fault-run.md``.
     """
     environment = {
         **os.environ,

@@ -293,7 +293,8 @@ def _emptied(engine: Engine, world: World) -> None:
 def _breaches(world: World, faults: list[str]) -> list[str]:
     """What ``wattline verify`` finds.
 
-m/decisions/fault-run.md``.
+    Where a clock was set, an impossible ratio of a day is excused for now; why, says
+    ``docs/decisions/fault-run.md``.
     """
     environment = {
         **os.environ,

@@ -24,7 +24,7 @@ from app.domain.site import Meter, Point, Site
 from app.domain.tree import BalanceState
 from app.errors import NotFound, SeriesError
 from app.store import energy as stored_energy
-from app.store import events, outlook, readings, sites
+from app.store import events, outlook, pue, readings, sites
 from app.store import verify as store
 from app.store.engine import Connection, Engine
 from app.store.readings import from_us, to_us
@@ -200,12 +200,18 @@ def _chunks(span: Period) -> Iterator[Period]:
 
 
 def _ratio(connection: Connection, stored: Stored, site: Site, span: Period) -> Iterator[Breach]:
-    number = stored.site_id[site.id]
-    for day, totals in stored_energy.site_series(connection, number, site, "", span, Step.DAY):
-        if totals.it_kwh > 0 and totals.facility_kwh < totals.it_kwh * (1 - RELATIVE):
-            ratio = totals.facility_kwh / totals.it_kwh
+    """Days whose ratio cannot be; as in a PUE document, one that is hardly covered has none to judge."""
+    for day in pue.bars(connection, stored, site.id, span, Step.DAY):
+        known = day.it_kwh > 0 and day.coverage_ratio >= site.minimum_coverage_ratio
+        if known and day.facility_kwh < day.it_kwh * (1 - RELATIVE):
             yield Breach(
-                "pue", site.id, "site", day.isoformat(), 1.0, ratio, "facility energy below IT energy"
+                "pue",
+                site.id,
+                "site",
+                day.start.isoformat(),
+                1.0,
+                day.facility_kwh / day.it_kwh,
+                "facility energy below IT energy",
             )
 
 

@@ -35,7 +35,6 @@ RECOVERY_S = 120.0
 """Longest wait for new readings after a fault; generous, since machines are shared. [s]"""
 _HOUR_S = 3600
 _OFFSETS_S = (-12 * _HOUR_S, -45, 10 * 60, 30 * _HOUR_S)
-CLOCKS = {"clock set", "clock set without database"}
 KINDS = (
     "collector killed",
     "service killed",
@@ -275,7 +274,7 @@ def _reckoned(world: World, one: Run, seed: int, wrong: list[str]) -> Outcome:
         engine.dispose()
     wrong += [text for sender in one.senders for text in sender.wrong]
     wrong += [f"audit log: {broken}"] if broken else []
-    return Outcome(seed, account, one.faults, _breaches(world, one.faults), wrong)
+    return Outcome(seed, account, one.faults, _breaches(world), wrong)
 
 
 def _emptied(engine: Engine, world: World) -> None:
@@ -290,12 +289,8 @@ def _emptied(engine: Engine, world: World) -> None:
         pass
 
 
-def _breaches(world: World, faults: list[str]) -> list[str]:
-    """What ``wattline verify`` finds.
-
-    Where a clock was set, an impossible ratio of a day is excused for now; why, says
-    ``docs/decisions/fault-run.md``.
-    """
+def _breaches(world: World) -> list[str]:
+    """What ``wattline verify`` finds."""
     environment = {
         **os.environ,
         "WATTLINE_DATABASE_URL": world.direct(),
@@ -313,6 +308,4 @@ def _breaches(world: World, faults: list[str]) -> list[str]:
         json.loads(done.stdout) if done.stdout else {"breaches": [done.stderr], "pending": 0}
     )
     waiting = [f"{found['pending']} points wait for their rollup still"] if found["pending"] else []
-    excused = {"pue"} if CLOCKS & set(faults) else set()
-    breaches = [one for one in found["breaches"] if not (isinstance(one, dict) and one["rule"] in excused)]
-    return [f"wattline verify: {breach}" for breach in breaches] + waiting
+    return [f"wattline verify: {breach}" for breach in found["breaches"]] + waiting

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from app import config
+from app.domain.reading import Reading
 from app.jobs import rollup
 from app.jobs.verify import verify
-from app.store import readings
+from app.store import readings, sites
 from app.store.sites import Stored
-from tests.integration.test_whole_path import ALL, START, put, register, stored
+from tests.integration.test_whole_path import ALL, START, document, put, register, stored
 
 __all__ = ["stored"]
 
@@ -62,3 +65,38 @@ def test_children_that_take_more_than_goes_in_are_a_breach(engine: sa.Engine, st
     put(engine, stored, [*register("main.kwh", 400, 24), *register("ups.kwh", 500, 24)])
     rollup.run(engine)
     assert {b.rule for b in verify(engine).breaches} == {"pue"}
+
+
+WRONG_CLOCK = """
+institutions: [{id: bank, institution_class: joint_stock}]
+sites:
+  - id: sh1
+    institution: bank
+    time_zone: Asia/Shanghai
+    meters:
+      - {id: main, points: [{id: main.kwh, role: facility, kind: register, interval_s: 900}]}
+      - {id: office, points: [{id: office.kw, role: non_dc, kind: power, interval_s: 900}]}
+      - {id: ups, points: [{id: ups.kwh, role: it_ups_output, kind: register, interval_s: 900}]}
+"""
+
+
+def test_a_clock_30_h_ahead_for_seconds_leaves_days_that_are_not_judged(engine: sa.Engine) -> None:
+    """Registers that moved for two seconds over 30 h, beside a power that is known for those alone."""
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(WRONG_CLOCK).estate)
+        known = sites.load(connection)
+    true_s = np.arange(0, 16, 2)
+    stamped_s = np.where(true_s > 10, true_s + 30 * 3600, true_s)
+    for point, value in (
+        ("main.kwh", 1000 + true_s * 1080 / 3600),
+        ("ups.kwh", 1000 + true_s * 700 / 3600),
+        ("office.kw", np.full(len(true_s), 54.0)),
+    ):
+        at = [START + timedelta(seconds=float(s)) for s in stamped_s]
+        put(engine, known, [Reading(point, t, float(v)) for t, v in zip(at, value, strict=True)])
+    rollup.run(engine)
+    told = document(engine, known, 24)
+    assert told.facility_kwh < told.it_kwh
+    assert told.pue is None
+    assert "coverage" in (told.reason or "")
+    assert verify(engine).breaches == ()

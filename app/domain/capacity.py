@@ -6,15 +6,16 @@ Power is the mean of each 15-minute interval; a peak is the highest of these.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 
 from app.domain.site import Meter, Site, Stage
-from app.domain.tree import Feed, feeds, inflow_points, meter_flows
+from app.domain.tree import Feed, feeds, inflow_points, meter_flows, sums
 
 INTERVALS_PER_HOUR = 4
 
@@ -107,11 +108,13 @@ def load(power_kw: pd.Series[float], capacity_kw: float | None) -> Load:
         [kW] None or infinite: not stated.
     """
     stated = capacity_kw if capacity_kw is not None and math.isfinite(capacity_kw) else None
-    known = power_kw.dropna()
-    if known.empty:
+    values = power_kw.to_numpy()
+    known = values[~np.isnan(values)]
+    if not len(known):
         return Load(stated, None, None, None, 0.0)
-    peak_at = pd.Timestamp(str(known.idxmax())).to_pydatetime()
-    return Load(stated, float(known.mean()), float(known.max()), peak_at, len(known) / len(power_kw))
+    peak = int(np.nanargmax(values))
+    peak_at = pd.DatetimeIndex(power_kw.index)[peak].to_pydatetime()
+    return Load(stated, float(known.mean()), float(values[peak]), peak_at, len(known) / len(values))
 
 
 def it_load(it_energy_kwh: pd.Series[float], site: Site) -> Load:
@@ -138,7 +141,8 @@ def room_it_loads(site: Site, energy_kwh: pd.DataFrame) -> dict[str, Load]:
         by_room.setdefault(site.meter_of[point.id].room, []).append(point.id)
     by_room.pop("", None)
     capacity_kw = site.design.room_it_capacity_kw
-    return {room: load(_power_kw(energy_kwh, ids), capacity_kw.get(room)) for room, ids in by_room.items()}
+    power_kw = sums(energy_kwh, by_room) * INTERVALS_PER_HOUR
+    return {room: load(power_kw[room], capacity_kw.get(room)) for room in by_room}
 
 
 def feed_loads(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedLoad, ...]:
@@ -149,20 +153,37 @@ def feed_loads(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedLoad, ...]:
     energy_kwh : DataFrame of float64, shape (n, points)
         Energy per 15-minute interval by point, before weights. [kWh] NaN: not known.
     """
-    power_kw = meter_flows(site, energy_kwh) * INTERVALS_PER_HOUR
     meters = {meter.id: meter for meter in site.meters}
-    every = [feed for feed in feeds(site) if any(inflow_points(meters[m]) for m in feed.meters)]
-    loads = {feed.meters: _feed_load(feed, meters, power_kw) for feed in every}
+    members = {feed: [meters[m] for m in feed.meters] for feed in feeds(site)}
+    members = {feed: own for feed, own in members.items() if any(map(inflow_points, own))}
+    power_kw = _feed_power_kw(site, members, energy_kwh)
+    loads = {feed: load(power_kw[feed.meters], _usable_kw(own)) for feed, own in members.items()}
+    of_meter = {meter: loads[feed] for feed in members for meter in feed.meters}
     return tuple(
-        FeedLoad(
-            feed,
-            redundancy([meters[m] for m in feed.meters]),
-            _rated_kw([meters[m] for m in feed.meters]),
-            loads[feed.meters],
-            _stranded_kw(feed, every, loads),
-        )
-        for feed in every
+        FeedLoad(feed, redundancy(own), _rated_kw(own), loads[feed], stranded_kw(feed, of_meter))
+        for feed, own in members.items()
     )
+
+
+def stranded_kw(feed: Feed, of_meter: Mapping[str, Load]) -> float | None:
+    """Headroom that the feeds directly below have together beyond the headroom of this one. [kW]
+
+    Parameters
+    ----------
+    of_meter : mapping of str to Load
+        For each meter the load of its feed.
+
+    Returns
+    -------
+    float or None
+        None where one of the headrooms is not known, or nothing is below.
+    """
+    own = of_meter[feed.meters[0]].headroom_kw
+    below = {id(of_meter[m]): of_meter[m].headroom_kw for m in feed.children if m in of_meter}
+    known = [headroom for headroom in below.values() if headroom is not None]
+    if own is None or not known or len(known) != len(below):
+        return None
+    return max(sum(known) - own, 0.0)
 
 
 def peak_ratios(site: Site, energy_kwh: pd.DataFrame) -> dict[tuple[str, ...], pd.Series[float]]:
@@ -178,17 +199,27 @@ def peak_ratios(site: Site, energy_kwh: pd.DataFrame) -> dict[tuple[str, ...], p
     dict of tuple of str to Series of float64, shape (n,)
         By the meters of the feed; each interval with the three before it. NaN where all four are not known.
     """
-    power_kw = meter_flows(site, energy_kwh) * INTERVALS_PER_HOUR
     meters = {meter.id: meter for meter in site.meters}
-    ratios = {}
-    for feed in feeds(site):
-        members = [meters[m] for m in feed.meters]
-        capacity_kw = usable_kw([m.rated_power_kw for m in members], redundancy(members))
-        if math.isfinite(capacity_kw) and any(inflow_points(m) for m in members):
-            total_kw = power_kw.reindex(columns=list(feed.meters)).sum(axis=1, skipna=False)
-            peak_kw = total_kw.rolling(INTERVALS_PER_HOUR, min_periods=1).max()
-            ratios[feed.meters] = peak_kw / capacity_kw
-    return ratios
+    members = {feed: [meters[m] for m in feed.meters] for feed in feeds(site)}
+    capacity_kw = {
+        feed: _usable_kw(own)
+        for feed, own in members.items()
+        if math.isfinite(_usable_kw(own)) and any(map(inflow_points, own))
+    }
+    power_kw = _feed_power_kw(site, capacity_kw, energy_kwh)
+    return {
+        feed.meters: power_kw[feed.meters].rolling(INTERVALS_PER_HOUR, min_periods=1).max() / usable
+        for feed, usable in capacity_kw.items()
+    }
+
+
+def _feed_power_kw(
+    site: Site, every: Iterable[Feed], energy_kwh: pd.DataFrame
+) -> dict[tuple[str, ...], pd.Series[float]]:
+    """Power of feeds, by their meters; NaN where one of these is not known. [kW]"""
+    groups = {feed.meters[0]: feed.meters for feed in every}
+    power_kw = sums(meter_flows(site, energy_kwh), groups) * INTERVALS_PER_HOUR
+    return {meters: power_kw[first] for first, meters in groups.items()}
 
 
 def usable_kw(ratings_kw: Sequence[float], redundancy: str) -> float:
@@ -211,10 +242,8 @@ def usable_kw(ratings_kw: Sequence[float], redundancy: str) -> float:
     return sum(ordered)
 
 
-def _feed_load(feed: Feed, meters: dict[str, Meter], power_kw: pd.DataFrame) -> Load:
-    members = [meters[m] for m in feed.meters]
-    total_kw = power_kw.reindex(columns=list(feed.meters)).sum(axis=1, skipna=False)
-    return load(total_kw, usable_kw([m.rated_power_kw for m in members], redundancy(members)))
+def _usable_kw(members: Sequence[Meter]) -> float:
+    return usable_kw([meter.rated_power_kw for meter in members], redundancy(members))
 
 
 def redundancy(members: Sequence[Meter]) -> str:
@@ -226,22 +255,6 @@ def redundancy(members: Sequence[Meter]) -> str:
 def _rated_kw(members: Sequence[Meter]) -> float | None:
     total = sum(meter.rated_power_kw for meter in members)
     return total if math.isfinite(total) else None
-
-
-def _stranded_kw(feed: Feed, every: Sequence[Feed], loads: dict[tuple[str, ...], Load]) -> float | None:
-    """Headroom that the feeds directly below have together beyond the headroom of this one."""
-    own = loads[feed.meters].headroom_kw
-    below = [loads[f.meters].headroom_kw for f in every if set(f.meters) & set(feed.children)]
-    known = [headroom for headroom in below if headroom is not None]
-    if own is None or not known or len(known) != len(below):
-        return None
-    return max(sum(known) - own, 0.0)
-
-
-def _power_kw(energy_kwh: pd.DataFrame, points: Sequence[str]) -> pd.Series[float]:
-    if not points:
-        return pd.Series(math.nan, energy_kwh.index)
-    return energy_kwh.reindex(columns=list(points)).sum(axis=1, skipna=False) * INTERVALS_PER_HOUR
 
 
 def _by(load_kw: float | None, capacity_kw: float | None) -> float | None:

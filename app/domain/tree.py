@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 
 from app.domain.quantity import IT_ROLES, Role
@@ -129,9 +130,12 @@ def feeds(site: Site) -> tuple[Feed, ...]:
         for parent in meter.fed_by:
             _join(leader, meter.fed_by[0], parent)
     groups: dict[str, list[Meter]] = {}
+    below: dict[str, list[str]] = {}
     for meter in site.meters:
         groups.setdefault(_find(leader, meter.id), []).append(meter)
-    return tuple(_feed(site, members) for members in groups.values())
+        if meter.fed_by:
+            below.setdefault(_find(leader, meter.fed_by[0]), []).append(meter.id)
+    return tuple(_feed(members, below.get(first, ())) for first, members in groups.items())
 
 
 def inflow_points(meter: Meter) -> tuple[Point, ...]:
@@ -172,12 +176,31 @@ def meter_flows(site: Site, energy_kwh: pd.DataFrame) -> pd.DataFrame:
     DataFrame of float64, shape (n, meters)
         [kWh] NaN where one of the meter's points is not known.
     """
-    columns = {
-        meter.id: energy_kwh.reindex(columns=[p.id for p in inflow_points(meter)]).sum(axis=1, skipna=False)
-        for meter in site.meters
-        if inflow_points(meter)
-    }
-    return pd.DataFrame(columns, index=energy_kwh.index)
+    points = {meter.id: [p.id for p in inflow_points(meter)] for meter in site.meters}
+    return sums(energy_kwh, {meter: ids for meter, ids in points.items() if ids})
+
+
+def sums(table: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Sums of groups of columns, row by row.
+
+    Parameters
+    ----------
+    table : DataFrame of float64, shape (n, columns)
+        NaN or no column: not known.
+    groups : mapping of str to sequence of str
+        Names of the columns that belong together.
+
+    Returns
+    -------
+    DataFrame of float64, shape (n, groups)
+        NaN where one of the group is not known.
+    """
+    values, position = table.to_numpy(), {name: n for n, name in enumerate(table.columns)}
+    out = np.full((len(table), len(groups)), np.nan, order="F")
+    for column, names in zip(out.T, groups.values(), strict=True):
+        if names and position.keys() >= set(names):
+            column[:] = values[:, [position[name] for name in names]].sum(axis=1)
+    return pd.DataFrame(out, table.index, list(groups), copy=False)
 
 
 def balances(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedBalance, ...]:
@@ -232,12 +255,10 @@ def _flow_classes(site: Site) -> dict[str, float]:
     }
 
 
-def _feed(site: Site, members: Sequence[Meter]) -> Feed:
-    ids = {meter.id for meter in members}
+def _feed(members: Sequence[Meter], children: Sequence[str]) -> Feed:
     stages = [meter.stage for meter in members]
     main = next((stage for stage in stages if stage is not Stage.GENERATOR), stages[0])
-    children = tuple(meter.id for meter in site.meters if ids & set(meter.fed_by))
-    return Feed(tuple(meter.id for meter in members), children, main)
+    return Feed(tuple(meter.id for meter in members), tuple(children), main)
 
 
 def _find(leader: dict[str, str], meter_id: str) -> str:

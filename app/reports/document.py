@@ -7,7 +7,7 @@ renderers' business. The JSON form is published by :func:`schema`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -581,7 +581,8 @@ def _adapter(of_institution: bool) -> TypeAdapter[Any]:
 
 def as_data(document: Document) -> dict[str, Any]:
     """The document as JSON-ready data."""
-    return asdict(document)
+    data: dict[str, Any] = _adapter(isinstance(document, InstitutionReport)).dump_python(document)
+    return data
 
 
 def read(data: Any) -> Document:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from app.domain.capacity import FeedLoad, Load
+from app.domain.capacity import FeedLoad, Load, stranded_kw
 from app.domain.evidence import Evidence, Loads
 from app.domain.forecast import exhaustion
 from app.reports.document import Exhausted, LoadRow
@@ -23,7 +23,8 @@ def loads(e: Evidence) -> list[LoadRow]:
     rows += [_row(r, "room", "", merged(parts, [p.rooms[r] for p in parts]), zone) for r in rooms]
     feeds = list(zip(*(p.feeds for p in parts), strict=True))
     whole = [merged(parts, [f.load for f in one]) for one in feeds]
-    rows += [_feed(one, whole, i, feeds, zone) for i, one in enumerate(feeds)]
+    of_meter = {m: load for one, load in zip(feeds, whole, strict=True) for m in one[0].feed.meters}
+    rows += [_feed(one[0], of_meter, zone) for one in feeds]
     return rows
 
 
@@ -40,25 +41,13 @@ def merged(parts: Sequence[Loads], each: Sequence[Load]) -> Load:
     return Load(each[0].capacity_kw, mean, top.peak_kw, top.peak_at, coverage)
 
 
-def _feed(
-    one: Sequence[FeedLoad],
-    whole: Sequence[Load],
-    i: int,
-    feeds: Sequence[Sequence[FeedLoad]],
-    zone: ZoneInfo,
-) -> LoadRow:
-    first = one[0]
-    figure = FeedLoad(first.feed, first.redundancy, first.rated_kw, whole[i], None)
-    below = [
-        whole[k].headroom_kw
-        for k, other in enumerate(feeds)
-        if set(other[0].feed.meters) & set(first.feed.children)
-    ]
-    own = whole[i].headroom_kw
-    known = [h for h in below if h is not None]
-    stranded = max(sum(known) - own, 0.0) if own is not None and known and len(known) == len(below) else None
-    name = " + ".join(first.feed.meters)
-    return _row(name, first.feed.stage.value, first.redundancy, whole[i], zone, stranded, figure.state.value)
+def _feed(one: FeedLoad, of_meter: Mapping[str, Load], zone: ZoneInfo) -> LoadRow:
+    whole = of_meter[one.feed.meters[0]]
+    figure = FeedLoad(one.feed, one.redundancy, one.rated_kw, whole, stranded_kw(one.feed, of_meter))
+    name = " + ".join(one.feed.meters)
+    return _row(
+        name, one.feed.stage.value, one.redundancy, whole, zone, figure.stranded_kw, figure.state.value
+    )
 
 
 def _row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -221,6 +221,37 @@ def _quarter_hours(packed: bytes) -> QuarterHours:
         cells["tag"].astype(np.int8),
         cells["s"].astype(np.int32),
     )
+
+
+_PACKED_WHOLE_QUARTER_HOURS = """
+SELECT point_id, string_agg(timestamptz_send(at) || float8send(energy_kwh / coverage_ratio), ''::bytea)
+FROM energy_15m
+WHERE point_id = ANY(:points) AND at >= :start AND at < :end AND coverage_ratio >= :least GROUP BY point_id
+"""
+_PACKED_WHOLE = np.dtype([("at", ">i8"), ("kwh", ">f8")])
+
+
+def load_whole_quarter_hours(
+    connection: sa.Connection, point_ids: Sequence[int], span: Period, least_coverage: float
+) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Energies scaled up to the whole interval, where at least so much of it is covered.
+
+    Returns
+    -------
+    iterator of (int, int64 array, float64 array)
+        Number of the point, starts of its intervals [us] in no certain order, energies [kWh].
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    values = {"points": list(point_ids), "start": span.start, "end": span.end, "least": least_coverage}
+    with store_errors():
+        rows = connection.execute(sa.text(_PACKED_WHOLE_QUARTER_HOURS), values).all()
+    for number, packed in rows:
+        cells = np.frombuffer(packed, _PACKED_WHOLE)
+        yield number, cells["at"].astype(np.int64) + binary_copy.EPOCH_SHIFT_US, cells["kwh"]
 
 
 @dataclass(frozen=True, slots=True)

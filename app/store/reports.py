@@ -38,13 +38,12 @@ from app.domain.limits import limits_for
 from app.domain.period import Period, Step, floor, midnight, month_or_year, shift_months, starts
 from app.domain.pue import CLASSES, boundary
 from app.domain.quantity import ReadingKind, Role
-from app.domain.site import Point, Site
+from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
 from app.store import deployment, energy, events, findings, pue, tables, usage
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
 
-_POINTS_AT_ONCE = 20
 _LEAST_COVERAGE = 0.5
 """An interval of which less is covered says nothing about its power."""
 
@@ -256,7 +255,7 @@ def _loads(connection: sa.Connection, stored: Stored, site: Site, known: Period)
     points = usage.capacity_points(site)
     for start, end in starts(known, Step.MONTH, site.zone):
         span = Period(start, end)
-        table = _frame(connection, stored, points, span)
+        table = usage.frame(connection, stored, points, span)
         yield Loads(
             span,
             capacity.it_load(usage.it_energy(site, table), site),
@@ -268,18 +267,8 @@ def _loads(connection: sa.Connection, stored: Stored, site: Site, known: Period)
 def _it_loads(connection: sa.Connection, stored: Stored, site: Site, known: Period) -> Iterator[Loads]:
     for start, end in starts(known, Step.MONTH, site.zone):
         span = Period(start, end)
-        table = _frame(connection, stored, site.it_carriers(), span)
+        table = usage.frame(connection, stored, site.it_carriers(), span)
         yield Loads(span, capacity.it_load(usage.it_energy(site, table), site), {}, ())
-
-
-def _frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], span: Period) -> pd.DataFrame:
-    """The energies of all points, fetched some at a time: the rows take more room than the table."""
-    index = pd.date_range(span.start, span.end, freq="15min", inclusive="left")
-    table = np.full((len(index), len(points)), np.nan, order="F")
-    for first in range(0, len(points), _POINTS_AT_ONCE):
-        part = usage.frame(connection, stored, points[first : first + _POINTS_AT_ONCE], span)
-        table[:, first : first + _POINTS_AT_ONCE] = part.to_numpy()
-    return pd.DataFrame(table, index, [p.id for p in points], copy=False)
 
 
 def _points(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> dict[str, PointFigures]:

@@ -59,6 +59,8 @@ class Look:
     files: int
     threads: int
     scrape_s: float
+    bare_s: float
+    """Time of an answer that does no work, a moment later: how busy the machine is."""
 
 
 def run() -> list[Row]:
@@ -164,12 +166,16 @@ def _soaked(pid: int, base: str, day: Iterator[list[dict[str, Any]]]) -> list[Lo
 
 
 def _look(pid: int, http: httpx.Client, at_s: float) -> Look:
-    start = time.perf_counter()
-    http.get("/metrics").raise_for_status()
-    scrape_s = time.perf_counter() - start
+    scrape_s, bare_s = _time_s(http, "/metrics"), _time_s(http, "/healthz")
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     files = len(os.listdir(f"/proc/{pid}/fd"))
-    return Look(at_s, int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]), scrape_s)
+    return Look(at_s, int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]), scrape_s, bare_s)
+
+
+def _time_s(http: httpx.Client, path: str) -> float:
+    start = time.perf_counter()
+    http.get(path).raise_for_status()
+    return time.perf_counter() - start
 
 
 def _counters(base: str) -> tuple[float, int]:
@@ -187,6 +193,7 @@ def _rows(looks: Sequence[Look], counters: tuple[float, int]) -> list[Row]:
         _row("open files", "", [float(look.files) for look in looks], looks),
         _row("threads", "", [float(look.threads) for look in looks], looks),
         _row("scrape of /metrics", "ms", [look.scrape_s * 1e3 for look in looks], looks),
+        _row("the same over /healthz", "", [look.scrape_s / look.bare_s for look in looks], looks),
     ]
 
 

@@ -1,9 +1,10 @@
 """Freeze the reports of months and years that are over, and revise them when late data changes figures.
 
 A report is frozen some days after its period ended (``close_month_after_days`` of the site), once no
-reading from before then waits for its energy to be computed. Afterwards it is looked at again whenever the
-energy behind it changed; if figures differ, a new revision with the list of them is frozen. Frozen
-revisions are never changed. Who is to have them is told in the same transaction.
+reading from before then waits for its energy to be computed or its quality to be looked at. Afterwards it
+is looked at again whenever something in it was computed again; if figures differ, a new revision with the
+list of them is frozen. Frozen revisions are never changed. Who is to have them is told in the same
+transaction.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from app.store.sites import Stored
 
 CLOSE_EVERY_S = 600.0
 LOOK_EVERY_S = 20.0
-"""How soon after an import it is looked again."""
+"""How soon after an import, and while something due waits, it is looked again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -64,6 +65,21 @@ def run(engine: Engine, now: datetime) -> list[Closed]:
             changes=closed.changes,
         )
     return done
+
+
+def is_waiting(engine: Engine, now: datetime) -> bool:
+    """Whether a site has readings of a period that is due whose energy or quality is not looked at yet.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with connect(engine) as connection:
+        stored = sites.load(connection)
+        return not all(
+            reports.is_settled(connection, stored, site, now - _after(site)) for site in stored.estate.sites
+        )
 
 
 def close_site(engine: Engine, stored: Stored, site: Site, now: datetime) -> list[Closed]:

@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 from app.domain import energy
 from app.domain.affected import Affected, affected
 from app.domain.energy import Event, Series
-from app.domain.period import QUARTER_HOUR_US, Period
+from app.domain.period import QUARTER_HOUR_US, Period, Step, starts
 from app.domain.pue import Boundary, boundary, pair
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, ReadingColumns
 from app.domain.site import Point, Site
 from app.store import energy as store
 from app.store import events as ledger
-from app.store import findings, readings, sites
+from app.store import findings, readings, reports, sites
 from app.store.energy import Dirty
 from app.store.engine import Connection, Engine, begin
 from app.store.readings import from_us, to_us
@@ -122,6 +122,7 @@ def _roll_up_site(
             changed[point.id].append(span_us)
     findings.queue(connection, ((d.point_id, d.start, d.end) for _, d in stretches))
     _refresh_days(connection, stored, site, changed)
+    reports.note_computed(connection, stored.site_id[site.id], _months(site, changed))
     for room in ("", *sorted({m.room for m in site.meters if m.room})):
         parts = boundary(site, room)
         needed = {p.id for p in parts.points()}
@@ -201,6 +202,17 @@ def _refresh_days(
             by_span[span].append(stored.point_id[point_id])
     for (start_us, end_us), point_ids in by_span.items():
         store.refresh_days(connection, site, point_ids, Period(from_us(start_us), from_us(end_us)))
+
+
+def _months(site: Site, changed: dict[str, list[tuple[int, int]]]) -> set[date]:
+    """First days of the local months in which something changed."""
+    ranges = {span for spans in changed.values() for span in spans}
+    periods = [Period(from_us(start_us), from_us(end_us)) for start_us, end_us in ranges]
+    return {
+        at.astimezone(site.zone).date().replace(day=1)
+        for period in periods
+        for at, _ in starts(period, Step.MONTH, site.zone)
+    }
 
 
 def _union(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

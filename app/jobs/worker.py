@@ -109,8 +109,11 @@ class Worker:
         """Freeze what is due; while an import comes in, months would be closed half full."""
         if self._is_loading or time.monotonic() < self._close_again_s:
             return
-        close_month.run(self._engine, _now())
-        self._close_again_s = time.monotonic() + close_month.CLOSE_EVERY_S
+        now = _now()
+        is_waiting = close_month.is_waiting(self._engine, now)
+        close_month.run(self._engine, now)
+        pause_s = close_month.LOOK_EVERY_S if is_waiting else close_month.CLOSE_EVERY_S
+        self._close_again_s = time.monotonic() + pause_s
 
     def _forget_audit(self) -> None:
         with begin(self._engine) as connection:

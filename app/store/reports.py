@@ -5,7 +5,7 @@ A closed report is a row that nobody can change (a trigger refuses); corrected f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from app.domain import capacity
 from app.domain.attribution import EnergySplit
@@ -327,7 +328,7 @@ def _gauges(connection: sa.Connection, stored: Stored, site: Site, span: Period)
 def _findings(connection: sa.Connection, number: int, span: Period) -> tuple[FoundRow, ...]:
     listed = findings.listing(connection, number, start=span.start, end=span.end)
     return tuple(
-        FoundRow(f.kind, f.point, f.start, f.end, f.severity, f.state, f.effect_kwh)
+        FoundRow(f.kind, f.point, f.start, min(f.end, span.end), f.severity, f.state, f.effect_kwh)
         for f in sorted(listed, key=lambda f: (f.start, f.point, f.kind))
     )
 
@@ -382,11 +383,36 @@ def _rows(connection: sa.Connection, query: str, **values: Any) -> Sequence[Any]
 # -- what has changed --------------------------------------------------------------------------------
 
 
+def note_computed(connection: sa.Connection, site_id: int, months: Iterable[date]) -> None:
+    """Write down that something in these months, given by their first days, was computed again.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    rows = [{"site_id": site_id, "month": month, "computed": 1} for month in sorted(months)]
+    if rows:
+        t = tables.site_months
+        insert = postgresql.insert(t)
+        again = insert.on_conflict_do_update(
+            index_elements=[t.c.site_id, t.c.month], set_={"computed": t.c.computed + 1}
+        )
+        with store_errors():
+            connection.execute(again, rows)
+
+
 _MARKS = """
-SELECT to_char(day, 'YYYY-MM'),
-       sum(hashtextextended(point_id || ' ' || day || ' ' || round(energy_kwh::numeric, 5) || ' '
-           || round(covered_s::numeric) || ' ' || round(estimated_s::numeric), 0))::text
-FROM energy_day WHERE point_id = ANY(:points) GROUP BY 1 ORDER BY 1
+SELECT to_char(month, 'YYYY-MM'), computed || ' ' || coalesce(conflicts, 0)
+FROM site_months
+LEFT JOIN (
+    SELECT date_trunc('month', at AT TIME ZONE :zone)::date AS month, count(*) AS conflicts
+    FROM reading_conflicts WHERE point_id = ANY(:points) GROUP BY 1
+) contradicted USING (month)
+WHERE site_id = :site AND month >= (
+    SELECT date_trunc('month', min(day))::date FROM energy_day WHERE point_id = ANY(:points)
+)
+ORDER BY 1
 """
 _DEFINITION = """
 SELECT md5(s.definition::text || string_agg(p.definition::text || p.role || p.weight, ' ' ORDER BY p.id)
@@ -397,30 +423,41 @@ FROM sites s JOIN points p ON p.site_id = s.id AND p.retired_at IS NULL WHERE s.
 
 
 def marks(connection: sa.Connection, stored: Stored, site: Site) -> dict[str, str]:
-    """For every month with energy a mark that changes when the energy, the site or its dated data do.
+    """A mark for every month from the first with energy on in which something was measured.
+
+    It changes when a figure of the month was computed again, or contradicted, and when the site or its dated
+    data change.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    definition = _rows(connection, _DEFINITION, site=stored.site_id[site.id])
-    numbers = [stored.point_id[p.id] for p in site.points()]
+    number = stored.site_id[site.id]
+    definition = _rows(connection, _DEFINITION, site=number)
     what = definition[0][0] if definition else ""
-    return {month: f"{what} {mark}" for month, mark in _rows(connection, _MARKS, points=numbers)}
+    points = [stored.point_id[p.id] for p in site.points()]
+    found = _rows(connection, _MARKS, site=number, points=points, zone=site.time_zone)
+    return {month: f"{what} {mark}" for month, mark in found}
+
+
+_WAITING = """
+SELECT EXISTS (SELECT FROM rollup_queue WHERE point_id = ANY(:points) AND start_at < :before)
+    OR EXISTS (SELECT FROM check_queue WHERE meter_id = ANY(:meters) AND start_at < :before)
+"""
 
 
 def is_settled(connection: sa.Connection, stored: Stored, site: Site, before: datetime) -> bool:
-    """Whether no reading of the site before an instant waits for its energy to be computed.
+    """Whether no reading of the site before an instant waits for its energy, or for a look at its quality.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    numbers = [stored.point_id[p.id] for p in site.points()]
-    query = "SELECT EXISTS (SELECT FROM rollup_queue WHERE point_id = ANY(:points) AND start_at < :before)"
-    return not _rows(connection, query, points=numbers, before=before)[0][0]
+    points = [stored.point_id[p.id] for p in site.points()]
+    meters = [stored.meter_id[m.id] for m in site.meters]
+    return not _rows(connection, _WAITING, points=points, meters=meters, before=before)[0][0]
 
 
 def lock_closing(connection: sa.Connection) -> None:

@@ -432,6 +432,14 @@ check_queue = Table(
     _instant("end_at"),
 )
 
+site_months = Table(
+    "site_months",
+    metadata,
+    Column("site_id", Integer, ForeignKey("sites.id"), primary_key=True, autoincrement=False),
+    _key("month", Date),
+    Column("computed", BigInteger, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app.api.auth import KeyAuthenticator
 from app.domain.access import Grant
 from app.errors import TooBusy
-from app.jobs import close_month
+from app.jobs import close_month, findings
 from app.reports import canonical
 from app.store import identity, report_orders
 from app.store.report_orders import Wanted
@@ -32,6 +32,7 @@ def engine_with_reports(server_url: str, _template: str) -> Iterator[sa.Engine]:
     """An estate whose March is frozen, with one day of readings in it."""
     with own_database(server_url, _template) as engine:
         a_day(engine)
+        findings.run(engine)
         close_month.run(engine, LATER)
         yield engine
 

@@ -16,7 +16,7 @@ from app import config
 from app.domain.period import Period
 from app.domain.reading import Reading
 from app.errors import SeriesError
-from app.jobs import close_month, imports, rollup
+from app.jobs import close_month, findings, imports, rollup
 from app.jobs.close_month import Closed
 from app.reports import canonical, indicators, output
 from app.reports.build import build
@@ -84,6 +84,7 @@ def put(engine: sa.Engine, stored: Stored, rows: list[Reading]) -> None:
     with engine.begin() as connection:
         readings.ingest_readings(connection, rows, dict(stored.point_id))
     rollup.run(engine)
+    findings.run(engine)
 
 
 def report(engine: sa.Engine, stored: Stored, name: str = "2026-02", now: datetime = NOW) -> Report:
@@ -149,6 +150,42 @@ def test_late_data_makes_a_revision_that_lists_what_changed(engine: sa.Engine) -
     assert canonical.is_intact(second.document)
 
 
+DAY_5 = START + timedelta(days=5)
+BESIDE = """
+      - {id: cooling-tower, points: [{id: water.m3, role: water, kind: register}]}
+      - {id: sensor, points: [{id: hall.temperature, role: temperature, kind: gauge, interval_s: 3600}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("late", "figure"),
+    [
+        (Reading("water.m3", START + timedelta(days=27), 3000.0), "indicators[wue].value"),
+        (Reading("hall.temperature", START + timedelta(days=20, minutes=40), 31.5), "gauges"),
+        (Reading("ups.kwh", DAY_5 + timedelta(minutes=30), 1000 + 500 * 120 + 400), "loads[0].peak_kw"),
+        (Reading("ups.kwh", DAY_5, 1000 + 500 * 119), "quality.conflicting_readings"),
+    ],
+    ids=["water", "temperature", "the same energy at other times", "a contradiction"],
+)
+def test_late_data_of_every_kind_makes_a_revision(engine: sa.Engine, late: Reading, figure: str) -> None:
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(SITE + BESIDE.lstrip("\n")).estate)
+        stored = sites.load(connection)
+    hours = [START + timedelta(hours=h) for h in range(28 * 24)]
+    beside = [Reading("hall.temperature", at, 24.0) for at in hours]
+    beside += [Reading("water.m3", at, 100.0 + h) for h, at in enumerate(hours[: 20 * 24])]
+    put(engine, stored, [*beside, *(r for point, kw in LOAD_KW.items() for r in register(point, kw, 29))])
+    close_month.run(engine, NOW)
+    put(engine, stored, [late])
+    assert {(c.of, c.revision) for c in close_month.run(engine, NOW)} >= {("sh1", 2)}
+    with engine.connect() as connection:
+        second = Shelf.of_site(stored, "sh1").newest(connection, "2026-02")
+    assert second is not None
+    changed = [c["figure"] for c in second.document["revision"]["changes"]]
+    assert any(figure in one for one in changed), changed
+    assert close_month.run(engine, NOW) == []
+
+
 def test_a_factor_that_the_operator_adds_revises_the_frozen_report(engine: sa.Engine, stored: Stored) -> None:
     close_month.run(engine, NOW)
     own = config.parse(SITE + FACTOR).reference
@@ -199,6 +236,8 @@ def test_a_month_waits_for_its_own_readings_and_not_for_todays(engine: sa.Engine
     queue(engine, stored, late)
     assert close_month.run(engine, NOW) == []
     rollup.run(engine)
+    assert close_month.run(engine, NOW) == [], "its quality is not looked at yet"
+    findings.run(engine)
     queue(engine, stored, Reading("main.kwh", NOW, 2_000_000.0))
     assert [c.of for c in close_month.run(engine, NOW)] == ["sh1", "bank"]
 

@@ -6,7 +6,7 @@ sent to it over HTTP, a quarter-hour after the other, so that a day's intervals 
 Each second /metrics is read. After a first fifth in which everything warms up, the second fifth is compared
 with the last, and the slope is that of a straight line through all after the first.
 
-``WATTLINE_SOAK_MINUTES`` (default 20) says how long; a shorter soak is a shorter part of the day.
+``WATTLINE_SOAK_MINUTES`` (default 20) says how long: a part of the day, or several.
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ def _until(what: Callable[[], _T], process: subprocess.Popen[str]) -> _T:
 
 
 def _day(simulation: Simulation, site: Site, end: datetime) -> Iterator[list[dict[str, Any]]]:
-    """The readings of the day before `end`, a quarter-hour after the other."""
+    """The readings of the day before `end`, or of what the soak lasts, a quarter-hour after the other."""
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    for ids, columns in simulation.history(site, end - timedelta(seconds=DAY_S), end):
+    for ids, columns in simulation.history(site, end - timedelta(minutes=MINUTES * FACTOR), end):
         for at_us in np.unique(columns.at_us):
             chosen = columns.take(columns.at_us == at_us)
             at = (epoch + timedelta(microseconds=int(at_us))).isoformat()

@@ -20,7 +20,7 @@ from app.domain.quality_values import conflicting_duplicates
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, OLDEST
 from app.domain.site import Meter, Site
-from app.errors import SeriesError
+from app.errors import SeriesError, StoreUnavailable
 from app.store import events, outlook, readings, sites
 from app.store import findings as store
 from app.store.engine import Connection, Engine, begin
@@ -28,8 +28,6 @@ from app.store.findings import Look, Scope
 from app.store.retention import raw_horizon
 from app.store.sites import Stored
 
-TAKE_AT_ONCE = 1
-"""Meters per transaction: a rollup that touches one waits for it."""
 LIVE = timedelta(days=2)
 """A change longer than this is an import: the whole history is looked at."""
 CONTEXT = timedelta(days=2)
@@ -51,25 +49,51 @@ BALANCE_DAYS = 30
 
 
 def run(engine: Engine) -> int:
-    """Look at the queued meters; how many there were.
+    """Look at the queued meters, each in its own transaction: a rollup that touches one waits for it.
+
+    A meter at which this fails stays in the queue, and does not keep the others from being looked at.
+
+    Returns
+    -------
+    int
+        How many there were.
 
     Raises
     ------
     StoreUnavailable
-        If the database is away; the queue is as it was.
+        If the database is away; what is not looked at stays in the queue.
+    ExceptionGroup
+        What failed, by meter, after all others were looked at.
     """
-    looked = 0
+    looked, last, failed = 0, 0, []
     while True:
-        with begin(engine) as connection:
-            work = store.take_queue(connection, TAKE_AT_ONCE)
-            if not work:
-                return looked
-            stored = sites.load(connection)
-            names = {number: key for key, number in stored.meter_id.items()}
-            for look in work:
-                if look.meter_id in names:
-                    look_at(connection, stored, names[look.meter_id], look)
-            looked += len(work)
+        look: Look | None = None
+        try:
+            with begin(engine) as connection:
+                look = store.take_next(connection, last)
+                if look is not None:
+                    _look_at_queued(connection, look)
+                    looked += 1
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if look is None:
+                raise
+            error.add_note(f"at meter number {look.meter_id}")
+            failed.append(error)
+        if look is None:
+            break
+        last = look.meter_id
+    if failed:
+        raise ExceptionGroup("meters that could not be looked at", failed)
+    return looked
+
+
+def _look_at_queued(connection: Connection, look: Look) -> None:
+    stored = sites.load(connection)
+    names = {number: key for key, number in stored.meter_id.items()}
+    if look.meter_id in names:
+        look_at(connection, stored, names[look.meter_id], look)
 
 
 def look_at(connection: Connection, stored: Stored, meter_id: str, look: Look | None = None) -> None:

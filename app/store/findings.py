@@ -227,8 +227,8 @@ def queue_everything(connection: sa.Connection) -> None:
         connection.execute(query)
 
 
-def take_queue(connection: sa.Connection, limit: int) -> list[Look]:
-    """Remove and return meters to look at; they come back if the transaction fails.
+def take_next(connection: sa.Connection, after: int) -> Look | None:
+    """Remove and return the next meter to look at, by number; it comes back if the transaction fails.
 
     Raises
     ------
@@ -236,12 +236,14 @@ def take_queue(connection: sa.Connection, limit: int) -> list[Look]:
         If the database is away.
     """
     query = sa.text(
-        "DELETE FROM check_queue WHERE meter_id IN"
-        " (SELECT meter_id FROM check_queue ORDER BY meter_id LIMIT :limit FOR UPDATE SKIP LOCKED)"
+        "DELETE FROM check_queue WHERE meter_id ="
+        " (SELECT meter_id FROM check_queue WHERE meter_id > :after"
+        " ORDER BY meter_id LIMIT 1 FOR UPDATE SKIP LOCKED)"
         " RETURNING meter_id, start_at, end_at"
     )
     with store_errors():
-        return [Look(*row) for row in connection.execute(query, {"limit": limit})]
+        row = connection.execute(query, {"after": after}).one_or_none()
+    return None if row is None else Look(*row)
 
 
 _CONFLICTS = sa.text(

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 
 from app import config
 from app.domain.energy import Event, EventKind
+from app.domain.findings import Finding
 from app.domain.period import Period
 from app.domain.reading import Reading
+from app.domain.site import Meter
 from app.jobs import findings as job
 from app.jobs import rollup
 from app.store import energy, events, findings, readings, sites
@@ -126,3 +128,35 @@ def test_a_contradicting_reading_is_a_finding(engine: sa.Engine, stored: Stored)
         result = readings.ingest_readings(connection, [wrong], dict(stored.point_id))
     assert (result.accepted, result.conflicting) == (0, 1)
     assert [f.kind for f in look(engine, stored)] == ["conflicting_duplicate"]
+
+
+def test_a_meter_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = "      - {id: second, points: [{id: second.kwh, role: none, kind: register}]}\n"
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(SITE + second).estate)
+        stored = sites.load(connection)
+    rows = [
+        Reading(p, START + timedelta(minutes=15 * i), 10.0 * i)
+        for p in ("main.kwh", "second.kwh")
+        for i in (1, 2)
+    ]
+    with engine.begin() as connection:
+        readings.ingest_readings(connection, rows, dict(stored.point_id))
+    rollup.run(engine)
+    looked: list[str] = []
+
+    def stumbling(meter: Meter, *_: object) -> list[Finding]:
+        if meter.id == "main":
+            raise ArithmeticError("odd readings")
+        looked.append(meter.id)
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "meter_findings", stumbling)
+        with pytest.raises(ExceptionGroup) as raised:
+            job.run(engine)
+    assert looked == ["second"]
+    assert [str(e) for e in raised.value.exceptions] == ["odd readings"]
+    assert job.run(engine) == 1, "the meter at which it failed is still queued"

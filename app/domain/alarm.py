@@ -27,6 +27,9 @@ _STRICT = {"extra": "forbid"}
 LONGEST_SILENCE = timedelta(hours=1)
 """After so long without an evaluation a breach that was pending is taken as a new one."""
 
+REPEATED = timedelta(minutes=5)
+"""An evaluation older than the last by no more than this came late or twice; else the clock was set back."""
+
 
 class Severity(StrEnum):
     """How much an alarm matters."""
@@ -339,7 +342,7 @@ def step(rule: Rule, memory: Memory, seen: Observation) -> tuple[Memory, tuple[T
         As the evaluation before left it.
     seen : Observation
         The figure now. One that is not newer than the last changes nothing, so a repeated or late
-        evaluation does no harm.
+        evaluation does no harm; where the clock was set back, what lies ahead of it counts as from now.
 
     Returns
     -------
@@ -349,7 +352,9 @@ def step(rule: Rule, memory: Memory, seen: Observation) -> tuple[Memory, tuple[T
         In order; empty where nothing changed.
     """
     if memory.at is not None and seen.at <= memory.at:
-        return memory, ()
+        if memory.at - seen.at <= REPEATED:
+            return memory, ()
+        memory = _set_back(memory, seen.at)
     run = _Step(rule, memory, seen)
     if seen.value is not None and not math.isfinite(seen.value):
         seen = run.seen = replace(seen, value=None, reason=seen.reason or "the figure is no number")
@@ -360,6 +365,12 @@ def step(rule: Rule, memory: Memory, seen: Observation) -> tuple[Memory, tuple[T
     else:
         _while_calm(run, seen.value)
     return replace(run.memory, at=seen.at, value=seen.value), tuple(run.done)
+
+
+def _set_back(memory: Memory, now: datetime) -> Memory:
+    """The memory with no instant later than `now`: with those a rule would be deaf until they are reached."""
+    instants = {name: getattr(memory, name) for name in ("since", "at", "started", "other_since")}
+    return replace(memory, **{name: at and min(at, now) for name, at in instants.items()})
 
 
 def _unknown(run: _Step, state: State, reason: str) -> None:

@@ -362,6 +362,6 @@ def _gauges(ground: Ground, site: Site, rule: Rule) -> Iterator[Seen]:
 
 def _silence(ground: Ground, site: Site, rule: Rule) -> Iterator[Seen]:
     keys = ground.stored.point_key
-    latest = readings.latest(ground.connection, site.id)
-    last = {keys[one.point_id]: one.at for one in latest if one.point_id in keys and one.at <= ground.now}
+    latest = readings.latest(ground.connection, site.id, until=ground.now)
+    last = {keys[one.point_id]: one.at for one in latest if one.point_id in keys}
     return observing.of_silence(rule, site, ground.now, last, None)

@@ -226,11 +226,15 @@ class Announcer:
         due = [
             c
             for c in self._channels(alarm.id, What.REPEAT, rule, subject, severity)
-            if c.repeat_s and (c.id not in said or self._now - said[c.id] >= timedelta(seconds=c.repeat_s))
+            if c.repeat_s and (c.id not in said or self._is_due(said[c.id], c.repeat_s))
         ]
         payload = {**alarm.document, "alarm": alarm.id, "severity": alarm.severity}
         key = f"{alarm.id}:{What.REPEAT}:{_text(self._now)}"
         self._put(alarm.id, subject, What.REPEAT, severity, payload, due, key)
+
+    def _is_due(self, said: datetime, repeat_s: float) -> bool:
+        """Whether it is to be said again; also what was said by a clock that was ahead."""
+        return not timedelta(0) <= self._now - said < timedelta(seconds=repeat_s)
 
 
 def before(period: Period, site: Site) -> Period:

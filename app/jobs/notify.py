@@ -103,11 +103,11 @@ def _claim(
     with begin(engine) as connection:
         if not outbox.lock_channel(connection, channel.id):
             return None
-        if outbox.in_doubt(connection, channel.id, now - timedelta(seconds=settings.dedup_s)):
+        if outbox.in_doubt(connection, channel.id, now - timedelta(seconds=settings.dedup_s), now):
             return None
         if outbox.backs_off(connection, channel.id, now):
             return None
-        if outbox.sent_since(connection, channel.id, now - timedelta(hours=1)) >= channel.most_per_hour:
+        if outbox.sent_since(connection, channel.id, now - timedelta(hours=1), now) >= channel.most_per_hour:
             return None
         waiting = outbox.ready(connection, channel.id, now, channels.MOST_ITEMS)
         batch = _group(channel, waiting, settings, now)
@@ -120,7 +120,7 @@ def _group(
     channel: Channel, waiting: Sequence[Waiting], settings: Notifications, now: datetime
 ) -> list[Waiting]:
     """The oldest message and those about the same site, as many as one holds; a report by itself."""
-    if not waiting or now - waiting[0].created_at < timedelta(seconds=settings.group_wait_s):
+    if not waiting or timedelta(0) <= now - waiting[0].created_at < timedelta(seconds=settings.group_wait_s):
         return []
     if waiting[0].what is What.REPORT:
         return [waiting[0]]

@@ -23,6 +23,8 @@ STARTED, SENT, FAILED = "started", "sent", "failed"
 """Outcomes of an attempt; started: not known (yet)."""
 FIRST_BACKOFF = timedelta(seconds=10)
 LONGEST_BACKOFF = timedelta(minutes=15)
+SKEW = timedelta(minutes=5)
+"""What was written further ahead than this is from before the clock was set back; it holds nothing up."""
 _AT_ONCE = 500
 
 
@@ -97,7 +99,9 @@ def lock_channel(connection: sa.Connection, channel: str) -> bool:
 _READY = sa.text(
     """
     SELECT id, channel, site_id, what, dedup_key, payload, created_at, attempts FROM outbox
-    WHERE channel = :channel AND state = 'waiting' AND not_before <= :now
+    WHERE channel = :channel AND state = 'waiting' AND (
+        not_before <= :now OR created_at > :ahead OR (attempts > 0 AND not_before > :backs_off_until)
+    )
     ORDER BY id LIMIT :most
     """
 )
@@ -111,8 +115,15 @@ def ready(connection: sa.Connection, channel: str, now: datetime, most: int = 20
     StoreUnavailable
         If the database is away.
     """
+    values = {
+        "channel": channel,
+        "now": now,
+        "ahead": now + SKEW,
+        "backs_off_until": now + LONGEST_BACKOFF,
+        "most": most,
+    }
     with store_errors():
-        rows = connection.execute(_READY, {"channel": channel, "now": now, "most": most})
+        rows = connection.execute(_READY, values)
         return [Waiting(r[0], r[1], r[2], What(r[3]), *r[4:]) for r in rows]
 
 
@@ -125,12 +136,18 @@ def backs_off(connection: sa.Connection, channel: str, now: datetime) -> bool:
         If the database is away.
     """
     t = tables.outbox
-    here = (t.c.channel == channel, t.c.state == "waiting", t.c.attempts > 0, t.c.not_before > now)
+    query = sa.select(t.c.id).where(
+        t.c.channel == channel,
+        t.c.state == "waiting",
+        t.c.attempts > 0,
+        t.c.not_before > now,
+        t.c.not_before <= now + LONGEST_BACKOFF,
+    )
     with store_errors():
-        return connection.execute(sa.select(t.c.id).where(*here).limit(1)).first() is not None
+        return connection.execute(query.limit(1)).first() is not None
 
 
-def in_doubt(connection: sa.Connection, channel: str, since: datetime) -> bool:
+def in_doubt(connection: sa.Connection, channel: str, since: datetime, now: datetime) -> bool:
     """Whether an attempt since then was neither sent nor failed, as far as is known.
 
     Raises
@@ -139,12 +156,13 @@ def in_doubt(connection: sa.Connection, channel: str, since: datetime) -> bool:
         If the database is away.
     """
     t = tables.deliveries
-    query = sa.select(t.c.id).where(t.c.channel == channel, t.c.outcome == STARTED, t.c.started_at > since)
+    lately = t.c.started_at.between(since, now + SKEW)
+    query = sa.select(t.c.id).where(t.c.channel == channel, t.c.outcome == STARTED, lately)
     with store_errors():
         return connection.execute(query.limit(1)).first() is not None
 
 
-def sent_since(connection: sa.Connection, channel: str, since: datetime) -> int:
+def sent_since(connection: sa.Connection, channel: str, since: datetime, now: datetime) -> int:
     """Attempts over a channel since then, for its rate limit.
 
     Raises
@@ -153,7 +171,8 @@ def sent_since(connection: sa.Connection, channel: str, since: datetime) -> int:
         If the database is away.
     """
     t = tables.deliveries
-    query = sa.select(sa.func.count()).where(t.c.channel == channel, t.c.started_at > since)
+    lately = t.c.started_at.between(since, now + SKEW)
+    query = sa.select(sa.func.count()).where(t.c.channel == channel, lately)
     with store_errors():
         return int(connection.execute(query).scalar_one())
 

@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from app.domain.reading import Reading, ReadingColumns
+from app.domain.reading import LATEST, Reading, ReadingColumns
 from app.store import binary_copy, partitions
 from app.store.engine import driver, store_errors, unhurried
 
@@ -398,15 +398,16 @@ _LATEST = """
 SELECT p.id, p.key, r.at, r.value
 FROM points p JOIN sites s ON s.id = p.site_id
 CROSS JOIN LATERAL (
-    SELECT at, value FROM readings WHERE point_id = p.id AND at >= :since ORDER BY at DESC LIMIT 1
+    SELECT at, value FROM readings
+    WHERE point_id = p.id AND at >= :since AND at <= :until ORDER BY at DESC LIMIT 1
 ) r
 WHERE s.key = :site AND p.retired_at IS NULL AND p.id <> ALL(:known)
 ORDER BY p.id
 """
 
 
-def latest(connection: sa.Connection, site: str) -> list[Latest]:
-    """The newest reading of every point of a site that has one, by point.
+def latest(connection: sa.Connection, site: str, until: datetime = LATEST) -> list[Latest]:
+    """The newest reading of every point of a site that has one until then, by point.
 
     Raises
     ------
@@ -417,6 +418,8 @@ def latest(connection: sa.Connection, site: str) -> list[Latest]:
     found: list[Latest] = []
     for since in (now - timedelta(days=2), datetime(1900, 1, 1, tzinfo=UTC)):
         known = [one.point_id for one in found]
-        rows = connection.execute(sa.text(_LATEST), {"site": site, "since": since, "known": known})
+        rows = connection.execute(
+            sa.text(_LATEST), {"site": site, "since": since, "until": until, "known": known}
+        )
         found += [Latest(*row) for row in rows]
     return sorted(found, key=lambda one: one.point_id)

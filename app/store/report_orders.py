@@ -17,7 +17,8 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 MOST_OPEN = 50
 """Orders that may wait at the same time."""
 ABANDONED = timedelta(minutes=10)
-"""An order that nobody touched for so long lost its maker and is made again."""
+"""An order that nobody touched for so long lost its maker and is made again; so did one touched so far ahead,
+before the clock was set back."""
 MOST_ATTEMPTS = 3
 KEPT = timedelta(days=1)
 """How long a file is kept."""
@@ -130,7 +131,7 @@ _CLAIM = sa.text(
     UPDATE report_orders SET state = 'running', touched_at = :now, attempts = attempts + 1, steps_done = 0
     WHERE id = (
         SELECT id FROM report_orders
-        WHERE state = 'waiting' OR (state = 'running' AND touched_at < :abandoned)
+        WHERE state = 'waiting' OR (state = 'running' AND touched_at NOT BETWEEN :abandoned AND :ahead)
         ORDER BY asked_at LIMIT 1 FOR UPDATE SKIP LOCKED
     ) RETURNING id, attempts
     """
@@ -146,7 +147,8 @@ def claim(connection: sa.Connection, now: datetime) -> Order | None:
         If the database is away.
     """
     with store_errors():
-        row = connection.execute(_CLAIM, {"now": now, "abandoned": now - ABANDONED}).one_or_none()
+        values = {"now": now, "abandoned": now - ABANDONED, "ahead": now + ABANDONED}
+        row = connection.execute(_CLAIM, values).one_or_none()
     if row is None:
         return None
     order = get(connection, row.id)

@@ -112,10 +112,18 @@ def configure(engine: Engine, *channels: Channel, **more: Any) -> None:
         stored_alarms.save_sections(connection, Alarms(), settings)
 
 
-def leave(engine: Engine, channel: str, what: What = What.FIRE, *, key: str = "k1", **more: Any) -> None:
-    message = Message(channel, what, key, NOW, None, {**ALARM, **more})
+def leave(
+    engine: Engine,
+    channel: str,
+    what: What = What.FIRE,
+    *,
+    key: str = "k1",
+    at: datetime = NOW,
+    **more: Any,
+) -> None:
+    message = Message(channel, what, key, at, None, {**ALARM, **more})
     with begin(engine) as connection:
-        outbox.put(connection, [message], NOW)
+        outbox.put(connection, [message], at)
 
 
 def log(engine: Engine) -> list[tuple[str, str]]:
@@ -393,6 +401,23 @@ def test_a_failed_message_comes_again_later_and_in_order(engine: Engine, hook: R
     assert [outcome for outcome, _ in log(engine)] == ["sent", "failed"]
 
 
+def test_a_clock_that_was_ahead_holds_no_channel_up(engine: Engine, hook: Receiver) -> None:
+    configure(engine, hook_channel(hook, most_per_hour=2), group_wait_s=60.0)
+    ahead = NOW + timedelta(hours=12)
+    hook.status = 503
+    leave(engine, "hook", key="a", at=ahead)
+    assert notify.run(engine, ahead + timedelta(minutes=2)).failed == 1
+    hook.status = 200
+    leave(engine, "hook", key="b", at=ahead)
+    leave(engine, "hook", key="c")
+    assert notify.run(engine, NOW + timedelta(minutes=2)).sent == 3
+    assert [m["id"] for m in hook.requests[-1].document["messages"]] == ["a", "b", "c"]
+    leave(engine, "hook", key="d")
+    assert notify.run(engine, NOW + timedelta(minutes=2)).sent == 1
+    leave(engine, "hook", key="e")
+    assert notify.run(engine, NOW + timedelta(minutes=2)).sent == 0, "two in this hour"
+
+
 def test_messages_wait_for_the_end_of_quiet_hours_and_for_the_rate_limit(
     engine: Engine, hook: Receiver
 ) -> None:
@@ -553,6 +578,15 @@ def test_what_fires_is_said_again_until_somebody_is_on_it_and_its_end_is_said_on
     notify.run(engine, NOW + timedelta(seconds=9300))
     whats = [m["what"] for r in hook.requests for m in r.document["messages"]]
     assert whats == ["fire", "repeat", "resolve"]
+
+
+def test_readings_from_before_the_clock_was_set_back_hide_no_silence(engine: Engine, hook: Receiver) -> None:
+    configure(engine, hook_channel(hook))
+    declare(engine, 1)
+    with begin(engine) as connection:
+        ahead = [Reading("m0.kwh", NOW + timedelta(hours=12), 2.0)]
+        readings.ingest_readings(connection, ahead, sites.load(connection).point_id)
+    assert [judge(engine, s).messages for s in (0, 61)] == [0, 1]
 
 
 def test_a_silenced_alarm_is_recorded_and_nobody_is_told(engine: Engine, hook: Receiver) -> None:

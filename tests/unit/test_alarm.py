@@ -58,6 +58,25 @@ def course(rule: Rule, *seen: tuple[float, float | None]) -> tuple[Memory, list[
     return memory, passed
 
 
+HALF_A_DAY_S = 43_200.0
+
+
+def test_a_clock_set_back_makes_no_rule_deaf() -> None:
+    _, passed = course(RULE, (HALF_A_DAY_S, 1.4), (0, 1.52), (30, 1.52))
+    assert passed == [("inactive", "pending", "critical"), ("pending", "firing", "critical")]
+
+
+def test_an_alarm_of_before_the_clock_was_set_back_ends() -> None:
+    ahead = [(HALF_A_DAY_S + s, 1.52) for s in (0, 30)]
+    memory, passed = course(RULE, *ahead, (60, 1.52), (70, 1.3), (200, 1.3))
+    assert [after for _, after, _ in passed] == ["pending", "firing", "recovering", "resolved"]
+    assert memory.at == at(200)
+
+
+def test_an_evaluation_that_comes_late_changes_nothing() -> None:
+    assert course(RULE, (299, 1.4), (0, 1.52), (298, 1.52)) == course(RULE, (299, 1.4))
+
+
 def test_a_breach_warns_gets_worse_and_is_over_once() -> None:
     _, passed = course(
         RULE,

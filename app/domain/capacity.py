@@ -179,8 +179,11 @@ def stranded_kw(feed: Feed, of_meter: Mapping[str, Load]) -> float | None:
         None where one of the headrooms is not known, or nothing is below.
     """
     own = of_meter[feed.meters[0]].headroom_kw
-    below = {id(of_meter[m]): of_meter[m].headroom_kw for m in feed.children if m in of_meter}
-    known = [headroom for headroom in below.values() if headroom is not None]
+    loads = {
+        id(of_meter[m]): of_meter[m] for m in feed.children if m in of_meter
+    }  # meters of a feed share one
+    below = [load.headroom_kw for load in loads.values()]
+    known = [headroom for headroom in below if headroom is not None]
     if own is None or not known or len(known) != len(below):
         return None
     return max(sum(known) - own, 0.0)

@@ -208,7 +208,7 @@ class Announcer:
         new = self._flush()
         if self._settings.channels:
             by_id = {rule.id: rule for rule in rules}
-            said = outbox.last_said(self._connection)
+            said = outbox.last_said(self._connection, self._now)
             numbers = [*self._stored.site_key, alarms.DEPLOYMENT]
             for alarm in alarms.listing(self._connection, numbers, limit=10_000):
                 rule = by_id.get(alarm.rule)
@@ -226,15 +226,11 @@ class Announcer:
         due = [
             c
             for c in self._channels(alarm.id, What.REPEAT, rule, subject, severity)
-            if c.repeat_s and (c.id not in said or self._is_due(said[c.id], c.repeat_s))
+            if c.repeat_s and (c.id not in said or self._now - said[c.id] >= timedelta(seconds=c.repeat_s))
         ]
         payload = {**alarm.document, "alarm": alarm.id, "severity": alarm.severity}
         key = f"{alarm.id}:{What.REPEAT}:{_text(self._now)}"
         self._put(alarm.id, subject, What.REPEAT, severity, payload, due, key)
-
-    def _is_due(self, said: datetime, repeat_s: float) -> bool:
-        """Whether it is to be said again; also what was said by a clock that was ahead."""
-        return not timedelta(0) <= self._now - said < timedelta(seconds=repeat_s)
 
 
 def before(period: Period, site: Site) -> Period:

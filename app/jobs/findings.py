@@ -23,7 +23,7 @@ from app.domain.site import Meter, Site
 from app.errors import SeriesError, StoreUnavailable
 from app.store import events, outlook, readings, sites
 from app.store import findings as store
-from app.store.engine import Connection, Engine, begin
+from app.store.engine import Connection, Engine, begin, connect
 from app.store.findings import Look, Scope
 from app.store.retention import raw_horizon
 from app.store.sites import Stored
@@ -65,35 +65,29 @@ def run(engine: Engine) -> int:
     ExceptionGroup
         What failed, by meter, after all others were looked at.
     """
-    looked, last, failed = 0, 0, []
-    while True:
-        look: Look | None = None
+    failed = []
+    with connect(engine) as connection:
+        queued = store.queued(connection)
+    for number in queued:
         try:
-            with begin(engine) as connection:
-                look = store.take_next(connection, last)
-                if look is not None:
-                    _look_at_queued(connection, look)
-                    looked += 1
+            _look_at_queued(engine, number)
         except StoreUnavailable:
             raise
-        except Exception as error:
-            if look is None:
-                raise
-            error.add_note(f"at meter number {look.meter_id}")
+        except Exception as error:  # noqa: BLE001 - raised below, with whatever else failed
+            error.add_note(f"at meter number {number}")
             failed.append(error)
-        if look is None:
-            break
-        last = look.meter_id
     if failed:
         raise ExceptionGroup("meters that could not be looked at", failed)
-    return looked
+    return len(queued)
 
 
-def _look_at_queued(connection: Connection, look: Look) -> None:
-    stored = sites.load(connection)
-    names = {number: key for key, number in stored.meter_id.items()}
-    if look.meter_id in names:
-        look_at(connection, stored, names[look.meter_id], look)
+def _look_at_queued(engine: Engine, number: int) -> None:
+    with begin(engine) as connection:
+        look = store.take(connection, number)
+        stored = sites.load(connection)
+        names = {number: key for key, number in stored.meter_id.items()}
+        if look is not None and number in names:
+            look_at(connection, stored, names[number], look)
 
 
 def look_at(connection: Connection, stored: Stored, meter_id: str, look: Look | None = None) -> None:

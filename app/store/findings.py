@@ -227,8 +227,27 @@ def queue_everything(connection: sa.Connection) -> None:
         connection.execute(query)
 
 
-def take_next(connection: sa.Connection, after: int) -> Look | None:
-    """Remove and return the next meter to look at, by number; it comes back if the transaction fails.
+def queued(connection: sa.Connection) -> list[int]:
+    """Numbers of the meters that wait to be looked at.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        return list(
+            connection.execute(sa.text("SELECT meter_id FROM check_queue ORDER BY meter_id")).scalars()
+        )
+
+
+def take(connection: sa.Connection, meter_id: int) -> Look | None:
+    """Remove a meter from the queue and return what to look at; it comes back if the transaction fails.
+
+    Returns
+    -------
+    Look or None
+        None where another process has it.
 
     Raises
     ------
@@ -237,12 +256,11 @@ def take_next(connection: sa.Connection, after: int) -> Look | None:
     """
     query = sa.text(
         "DELETE FROM check_queue WHERE meter_id ="
-        " (SELECT meter_id FROM check_queue WHERE meter_id > :after"
-        " ORDER BY meter_id LIMIT 1 FOR UPDATE SKIP LOCKED)"
+        " (SELECT meter_id FROM check_queue WHERE meter_id = :meter FOR UPDATE SKIP LOCKED)"
         " RETURNING meter_id, start_at, end_at"
     )
     with store_errors():
-        row = connection.execute(query, {"after": after}).one_or_none()
+        row = connection.execute(query, {"meter": meter_id}).one_or_none()
     return None if row is None else Look(*row)
 
 

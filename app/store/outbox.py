@@ -234,13 +234,13 @@ def drop_unknown(connection: sa.Connection, channels: Sequence[str]) -> int:
 _LAST = sa.text(
     """
     SELECT o.alarm_id, o.channel, max(o.created_at) FROM outbox o JOIN alarms a ON a.id = o.alarm_id
-    WHERE a.resolved_at IS NULL GROUP BY 1, 2
+    WHERE a.resolved_at IS NULL AND o.created_at <= :ahead GROUP BY 1, 2
     """
 )
 
 
-def last_said(connection: sa.Connection) -> dict[int, dict[str, datetime]]:
-    """When something was last said about each alarm that is going on, by channel.
+def last_said(connection: sa.Connection, now: datetime) -> dict[int, dict[str, datetime]]:
+    """When something was last said about each alarm that is going on, by channel; not by a clock ahead.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def last_said(connection: sa.Connection) -> dict[int, dict[str, datetime]]:
     """
     out: dict[int, dict[str, datetime]] = {}
     with store_errors():
-        for alarm_id, channel, at in connection.execute(_LAST):
+        for alarm_id, channel, at in connection.execute(_LAST, {"ahead": now + SKEW}):
             out.setdefault(alarm_id, {})[channel] = at
     return out
 

@@ -38,7 +38,8 @@ def frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], pe
         If the database is away.
     """
     index = pd.date_range(period.start, period.end, freq="15min", inclusive="left")
-    column = {stored.point_id[p]: n for n, p in enumerate(dict.fromkeys(p.id for p in points))}
+    keys = list(dict.fromkeys(p.id for p in points))
+    column = {stored.point_id[key]: n for n, key in enumerate(keys)}
     numbers, start_us = list(column), to_us(period.start)
     table = np.full((len(index), len(column)), np.nan, order="F")
     for first in range(0, len(numbers), _POINTS_AT_ONCE):
@@ -47,7 +48,7 @@ def frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], pe
             connection, part, period, LEAST_COVERAGE
         ):
             table[(at_us - start_us) // QUARTER_HOUR_US, column[number]] = whole_kwh
-    return pd.DataFrame(table, index, [stored.point_key[n] for n in numbers], copy=False)
+    return pd.DataFrame(table, index, keys, copy=False)
 
 
 def capacity_points(site: Site) -> list[Point]:

@@ -194,6 +194,17 @@ def test_an_order_whose_maker_died_is_made_by_another(engine: sa.Engine) -> None
         assert report_orders.forget(connection, NOW + timedelta(hours=28)) == 1
 
 
+def test_an_order_of_before_the_clock_was_set_back_is_made(engine: sa.Engine) -> None:
+    wanted = Wanted("sh1", "bank", "2026-03", None, "pdf", "en")
+    with engine.begin() as connection:
+        order = report_orders.put(connection, wanted, "test", NOW)
+        assert report_orders.claim(connection, NOW + timedelta(hours=12)) is not None
+        assert report_orders.claim(connection, NOW + timedelta(hours=12)) is None
+        again = report_orders.claim(connection, NOW)
+    assert again is not None
+    assert again.id == order.id
+
+
 def test_only_so_many_orders_wait(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         for n in range(report_orders.MOST_OPEN):

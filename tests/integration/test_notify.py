@@ -580,6 +580,21 @@ def test_what_fires_is_said_again_until_somebody_is_on_it_and_its_end_is_said_on
     assert whats == ["fire", "repeat", "resolve"]
 
 
+def test_what_was_said_by_a_clock_that_was_ahead_is_said_again_once_and_ends(
+    engine: Engine, hook: Receiver
+) -> None:
+    configure(engine, hook_channel(hook, repeat_s=3600.0))
+    declare(engine, 1)
+    assert [judge(engine, 43_200 + s).messages for s in (0, 61)] == [0, 1]
+    assert [judge(engine, s).messages for s in (0, 10, 20, 3500, 3601, 3620)] == [1, 0, 0, 0, 1, 0]
+    with begin(engine) as connection:
+        fresh = [Reading("m0.kwh", NOW + timedelta(seconds=3640), 2.0)]
+        readings.ingest_readings(connection, fresh, sites.load(connection).point_id)
+    assert [judge(engine, s).messages for s in (3650, 3711)] == [0, 1]
+    with begin(engine) as connection:
+        assert stored_alarms.listing(connection, [*sites.load(connection).site_key]) == []
+
+
 def test_readings_from_before_the_clock_was_set_back_hide_no_silence(engine: Engine, hook: Receiver) -> None:
     configure(engine, hook_channel(hook))
     declare(engine, 1)

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from app import config
+from app.domain.energy import Event, EventKind
+from app.domain.findings import Finding, FindingKind, Severity
 from app.domain.period import Period
 from app.domain.reading import Reading
 from app.errors import SeriesError
@@ -23,8 +25,10 @@ from app.reports.build import build
 from app.reports.document import Report, as_data, read
 from app.reports.render import csv as as_csv
 from app.reports.render import json as as_json
-from app.store import deployment, readings, reports, sites
+from app.store import deployment, events, readings, reports, sites
+from app.store import findings as stored_findings
 from app.store.audit import Who
+from app.store.findings import Scope
 from app.store.reports import Shelf
 from app.store.sites import Stored
 from tests.paper import pages_of
@@ -184,6 +188,41 @@ def test_late_data_of_every_kind_makes_a_revision(engine: sa.Engine, late: Readi
     changed = [c["figure"] for c in second.document["revision"]["changes"]]
     assert any(figure in one for one in changed), changed
     assert close_month.run(engine, NOW) == []
+
+
+def test_an_event_declared_late_is_in_the_next_revision(engine: sa.Engine, stored: Stored) -> None:
+    close_month.run(engine, NOW)
+    start, end = DAY_5, DAY_5 + timedelta(hours=2)
+    with engine.begin() as connection:
+        events.add(
+            connection,
+            site_id=stored.site_id["sh1"],
+            meter_id=stored.meter_id["chiller"],
+            point_ids=[stored.point_id["chiller.kwh"]],
+            event=Event(EventKind.MAINTENANCE, readings.to_us(start), readings.to_us(end)),
+            start=start,
+            end=end,
+            author="li",
+            note="condenser cleaned",
+        )
+    rollup.run(engine)
+    findings.run(engine)
+    assert {(c.of, c.revision) for c in close_month.run(engine, NOW)} >= {("sh1", 2)}
+
+
+def test_the_end_of_a_finding_that_goes_on_is_that_of_the_month(engine: sa.Engine, stored: Stored) -> None:
+    with engine.begin() as connection:
+        put_finding(connection, stored, START + timedelta(days=20), START + timedelta(days=33))
+        evidence = reports.gather(connection, stored, stored.estate.site["sh1"], "2026-02", NOW)
+    (found,) = evidence.findings
+    assert (found.start, found.end) == (START + timedelta(days=20), START + timedelta(days=28))
+
+
+def put_finding(connection: sa.Connection, stored: Stored, start: datetime, end: datetime) -> None:
+    number = stored.point_id["chiller.kwh"]
+    scope = Scope(stored.site_id["sh1"], [number], (FindingKind.GAP,), start, end)
+    gap = Finding(FindingKind.GAP, "chiller.kwh", start, end, Severity.WARNING, 10.0)
+    stored_findings.replace(connection, scope, [gap], {"chiller.kwh": number})
 
 
 def test_a_factor_that_the_operator_adds_revises_the_frozen_report(engine: sa.Engine, stored: Stored) -> None:

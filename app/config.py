@@ -20,12 +20,12 @@ from typing import Any
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.domain.alarm import Alarms
+from app.domain.alarms.alarm import Alarms
+from app.domain.alarms.notification import Notifications
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.indicators import EmissionFactor
 from app.domain.limits import LimitProfile, ScoringBand, limit_problems, merged_profiles
-from app.domain.notification import Notifications
 from app.domain.reference import Reference
 from app.domain.site import Estate, Institution, Meter, Site
 from app.domain.targets import Target

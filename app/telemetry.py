@@ -20,10 +20,10 @@ from prometheus_client import Counter as ServiceCounter
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from app.store import deployment, outbox, sites, snapshot
+from app.store import deployment, metrics_snapshot, outbox, sites
 from app.store.engine import Engine, connect
+from app.store.metrics_snapshot import SiteFigures
 from app.store.outbox import Tally
-from app.store.snapshot import SiteFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 JOULES_PER_KWH = 3_600_000.0
@@ -104,7 +104,7 @@ class Telemetry:
             with connect(engine) as connection:
                 stored = sites.load(connection)
                 profiles = deployment.limit_profiles(connection)
-                self.show(snapshot.collect(connection, stored, profiles, now), now)
+                self.show(metrics_snapshot.collect(connection, stored, profiles, now), now)
                 self._deliveries = outbox.tallies(connection)
             return True
         finally:

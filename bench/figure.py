@@ -21,7 +21,7 @@ from app.domain.reading import Reading, ReadingColumns
 from app.jobs import rollup
 from app.jobs.verify import verify
 from app.store import deployment, energy, pue, readings, sites
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer
 from app.store.engine import make_engine
 from app.store.migrate import upgrade
 from app.store.sites import Stored

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from app.domain.reading import ReadingColumns
 from app.store import migrate, partitions
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer
 from app.store.engine import begin, driver, make_engine
 from app.store.readings import ingest
 from bench.series import register_series

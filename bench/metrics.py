@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from app.store.snapshot import MeterFigures, SiteFigures
+from app.store.metrics_snapshot import MeterFigures, SiteFigures
 from app.telemetry import FAMILIES, Telemetry
 from bench.table import Row, interleaved_s
 

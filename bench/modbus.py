@@ -29,9 +29,9 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from bench.table import Row, paired
 from collectors.base import Binding, Poll
-from collectors.modbus import Config as ModbusConfig
+from collectors.modbus.collector import Config as ModbusConfig
 from collectors.poller import Device, Poller, look_for_garbage_rarely
-from collectors.profile import ModbusChannel, ModbusProfile
+from collectors.profiles.profile import ModbusChannel, ModbusProfile
 from collectors.registry import build, parse
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 

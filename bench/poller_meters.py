@@ -13,7 +13,7 @@ import sys
 
 import uvloop
 
-from collectors.profile import load_profile
+from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 
 

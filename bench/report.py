@@ -29,9 +29,10 @@ from app.reports import canonical, output
 from app.reports.build import build
 from app.reports.document import Report, as_data
 from app.reports.render import csv
-from app.store import reports, sites
+from app.store import sites
 from app.store.engine import make_engine
-from app.store.reports import Shelf
+from app.store.reports import revisions
+from app.store.reports.revisions import Shelf
 from app.store.sites import Stored
 from bench.figure import fill, opened, put, served
 from bench.table import Row
@@ -154,7 +155,7 @@ def memory(url: str, _: str) -> dict[str, Any]:
 def _january(url: str) -> Report:
     with make_engine(url).connect() as connection:
         stored = sites.load(connection)
-        return build(reports.gather(connection, stored, stored.estate.site["s"], "2025-01", NOW))
+        return build(revisions.gather(connection, stored, stored.estate.site["s"], "2025-01", NOW))
 
 
 def _time_s(report: Report, form: str) -> float:
@@ -250,7 +251,7 @@ def yearly(engine: sa.Engine) -> None:
     put(engine, first, 365 * 86_400)
     with engine.begin() as connection:
         site = stored.estate.site[names[0]]
-        report = build(reports.gather(connection, stored, site, "2025", AFTER), 1)
+        report = build(revisions.gather(connection, stored, site, "2025", AFTER), 1)
         for name in names:
             _freeze(connection, stored, report, name)
 

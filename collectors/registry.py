@@ -20,12 +20,12 @@ from app.errors import ConfigError
 from collectors import network
 from collectors.base import Binding, Collector
 from collectors.config import CollectorConfig
-from collectors.profile import ModbusProfile, SnmpProfile, config_error, defaults_for
+from collectors.profiles.profile import ModbusProfile, SnmpProfile, config_error, defaults_for
 
 KINDS: dict[str, str] = {
-    "csv_folder": "collectors.csv_folder",
-    "modbus": "collectors.modbus",
-    "snmp": "collectors.snmp",
+    "csv_folder": "collectors.csv.folder",
+    "modbus": "collectors.modbus.collector",
+    "snmp": "collectors.snmp.collector",
 }
 """Kind -> module."""
 

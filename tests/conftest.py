@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck
 from psycopg import conninfo, sql
 
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer
 from app.store.engine import make_engine
 from app.store.migrate import upgrade
 

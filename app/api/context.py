@@ -41,7 +41,7 @@ from app.errors import Forbidden, NotFound, TooBusy
 from app.store import audit
 from app.store.audit import Who
 from app.store.engine import Connection, Engine, begin, connect
-from app.store.estate import EstateCache
+from app.store.fleet_cache import EstateCache
 from app.store.sites import Stored
 from app.telemetry import Telemetry
 from collectors import network

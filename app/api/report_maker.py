@@ -16,9 +16,10 @@ from app.api import reports
 from app.errors import NotFound, StoreUnavailable, WattlineError
 from app.reports import output
 from app.reports.document import Document
-from app.store import report_orders, sites
+from app.store import sites
 from app.store.engine import Connection, Engine, begin, connect, unhurried
-from app.store.report_orders import FAILED, Order
+from app.store.reports import orders
+from app.store.reports.orders import FAILED, Order
 
 LOOK_EVERY_S = 30.0
 """Orders of other processes are found by looking; one's own by a bell."""
@@ -65,10 +66,10 @@ class Maker:
 
     def _make_all(self) -> None:
         with begin(self._engine) as connection:
-            report_orders.forget(connection, self._clock())
+            orders.forget(connection, self._clock())
         while not self._stopping.is_set():
             with begin(self._engine) as connection:
-                order = report_orders.claim(connection, self._clock())
+                order = orders.claim(connection, self._clock())
             if order is None:
                 return
             if order.state != FAILED:
@@ -79,7 +80,7 @@ class Maker:
             document, made = self._made(order)
         except _Stopped:
             with begin(self._engine) as connection:
-                report_orders.release(connection, order, self._clock())
+                orders.release(connection, order, self._clock())
         except StoreUnavailable:
             raise
         except WattlineError as error:
@@ -91,11 +92,11 @@ class Maker:
             form = output.FORMS[order.wanted.format]
             name = output.file_name(document, order.wanted.format, order.wanted.lang)
             with begin(self._engine) as connection:
-                report_orders.finish(connection, order, name, form.media_type, made, self._clock())
+                orders.finish(connection, order, name, form.media_type, made, self._clock())
 
     def _fail(self, order: Order, problem: str) -> None:
         with begin(self._engine) as connection:
-            report_orders.fail(connection, order, problem, self._clock())
+            orders.fail(connection, order, problem, self._clock())
 
     def _made(self, order: Order) -> tuple[Document, bytes]:
         wanted = order.wanted
@@ -133,4 +134,4 @@ class Maker:
         if self._stopping.is_set():
             raise _Stopped
         with begin(self._engine) as connection:
-            report_orders.touch(connection, order, done, total, self._clock())
+            orders.touch(connection, order, done, total, self._clock())

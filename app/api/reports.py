@@ -11,9 +11,10 @@ from app.domain.site import Institution, Site
 from app.errors import NotFound
 from app.reports import build, institution
 from app.reports.document import Document, InstitutionReport, Report, SiteLine, Span, read
-from app.store import deployment, reports
+from app.store import deployment
 from app.store.engine import Connection
-from app.store.reports import Shelf
+from app.store.reports import revisions
+from app.store.reports.revisions import Shelf
 from app.store.sites import Stored
 
 
@@ -32,7 +33,7 @@ def of_site(
     frozen = _frozen(connection, Shelf.of_site(stored, site.id), period, revision)
     if frozen is not None:
         return read(frozen.document)
-    return build.build(reports.gather(connection, stored, site, period, floor(now)))
+    return build.build(revisions.gather(connection, stored, site, period, floor(now)))
 
 
 def _frozen(connection: Connection, shelf: Shelf, period: str, revision: int | None) -> Frozen | None:
@@ -118,5 +119,5 @@ def lines(
     """
     own = sites_of(stored, bank)
     for site in own:
-        reports.begun(site, period, now)
+        revisions.begun(site, period, now)
     return _reports(connection, stored, own, period, now, [])

@@ -9,9 +9,9 @@ from typing import Any
 
 import typer
 
+from app.cli.actor import record, user
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import opened
-from app.cli.who import record, user
 from app.domain.access import Grant
 from app.errors import SeriesError
 from app.store import audit, identity

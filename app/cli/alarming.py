@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from app.api.routes.alarms import alarm_out
+from app.cli.actor import record, user
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import Wanted
-from app.cli.who import record, user
-from app.domain.notification import Silence
+from app.domain.alarms.notification import Silence
 from app.domain.period import Period, ceil, floor
-from app.jobs import notify, past_alarms
-from app.jobs.replay import Replayed, replay_site
+from app.jobs.alarms import backfill
+from app.jobs.alarms.replay import Replayed, replay_site
+from app.jobs.notifications import send
 from app.store import alarms, outbox
 from app.store.alarms import DEPLOYMENT, StoredAlarm
 from app.store.engine import begin, connect
@@ -78,7 +79,7 @@ def replay(site_id: str, wanted: Wanted, *, is_kept: bool, config_path: Path | N
 
 
 def _keep(here: Opened, site_id: str, period: Period) -> None:
-    fresh = past_alarms.record(here.engine, site_id, period)
+    fresh = backfill.record(here.engine, site_id, period)
     with begin(here.engine) as connection:
         record(connection, "alarms.replay", site_id, {**period.as_dict(), "alarms": fresh})
     say(f"{fresh} alarms of {site_id} are new on record; the others were known")
@@ -149,7 +150,7 @@ def test(channel: str, config_path: Path | None) -> None:
         If it was not taken.
     """
     with opened(config_path) as here:
-        notify.test(here.engine, channel, datetime.now(UTC))
+        send.test(here.engine, channel, datetime.now(UTC))
     say(f"channel {channel}: the receiver took the message")
 
 

@@ -17,9 +17,10 @@ from app.cli.periods import Wanted, spoken
 from app.domain.attribution import attribute
 from app.reports import document as documents
 from app.reports.indicators import build
-from app.store import deployment, outlook, outlooks, reports, usage
-from app.store import fleet as store_fleet
+from app.store import deployment, outlook, outlook_cache, usage
+from app.store import fleet_pue as store_fleet
 from app.store.engine import connect
+from app.store.reports import revisions
 
 
 def budget(site_id: str, *, year: int | None, config_path: Path | None, as_json: bool) -> None:
@@ -117,7 +118,7 @@ def capacity(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json:
         period = wanted.period(site.zone, now)
         table = usage.frame(connection, here.stored, usage.capacity_points(site), period)
         document = capacity_out(site, period, table)
-        full = exhaustions_out(site, outlooks.exhaustions(connection, here.stored, site, now))
+        full = exhaustions_out(site, outlook_cache.exhaustions(connection, here.stored, site, now))
     if as_json:
         both = {**document.model_dump(mode="json"), "exhaustion": full.model_dump(mode="json")}
         show_json(both)
@@ -191,7 +192,7 @@ def indicators(site_id: str, wanted: Wanted, *, config_path: Path | None, as_jso
     with opened(config_path) as here, connect(here.engine) as connection:
         site, now = here.site(site_id), datetime.now(UTC)
         period = wanted.period(site.zone, now)
-        basis = reports.basis(connection, here.stored, site, period, now)
+        basis = revisions.basis(connection, here.stored, site, period, now)
     found = build(basis)
     if as_json:
         show_json(asdict(found))

@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
+from app.cli.actor import record, user
 from app.cli.console import show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import instant, local
-from app.cli.who import record, user
 from app.domain.energy import Event, EventKind
 from app.domain.quantity import ReadingKind
 from app.domain.site import Meter, Site

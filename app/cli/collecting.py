@@ -16,9 +16,11 @@ from app.cli.opening import opened, settings, site_file
 from app.domain.site import Estate, Meter
 from app.errors import NotFound
 from app.store.breakdown import text_of
-from collectors import modbus_probe, probing, registry
+from collectors import probe as probing
+from collectors import registry
 from collectors.base import Binding, Poll
-from collectors.probing import Found, Protocol, Target
+from collectors.modbus import probe as modbus_probe
+from collectors.probe import Found, Protocol, Target
 
 
 @dataclass(frozen=True, slots=True)

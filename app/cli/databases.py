@@ -6,9 +6,9 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+from app.cli.actor import record
 from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.opening import database, engine_at, kept, located, settings
-from app.cli.who import record
 from app.errors import ConfigError
 from app.store import backup as backups
 from app.store import migrate, reader

@@ -24,7 +24,7 @@ from app.jobs import demo
 from app.jobs.demo import Past, Progress
 from app.jobs.worker import Worker
 from app.store import migrate, reader
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Engine, make_engine
 from collectors import network
 from collectors.simulated.devices import SimulatedDevices

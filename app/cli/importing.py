@@ -11,9 +11,9 @@ from typing import Any
 import typer
 from rich.progress import Progress
 
+from app.cli.actor import who
 from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.opening import Opened, kept, opened, settings, site_file
-from app.cli.who import who
 from app.domain.reading import LATEST
 from app.domain.site import Site
 from app.errors import DataError, NotFound
@@ -22,8 +22,8 @@ from app.jobs.imports import RejectsFile
 from app.store import findings, retention
 from app.store.engine import connect
 from app.store.findings import StoredFinding
-from collectors.csv_mapping import Mapping, load_mapping
-from collectors.csv_reader import Understanding, understand
+from collectors.csv.mapping import Mapping, load_mapping
+from collectors.csv.reader import Understanding, understand
 
 _SHOWN_FINDINGS = 10
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from app.api import schemas
 from app.api.routes.events import event_out
+from app.cli.actor import record, user
 from app.cli.console import show, show_json, show_table
 from app.cli.opening import opened
 from app.cli.periods import local
-from app.cli.who import record, user
 from app.domain.site import Site
 from app.errors import NotFound
 from app.jobs import imports

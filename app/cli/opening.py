@@ -10,13 +10,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app import config
+from app.cli.actor import record
 from app.cli.console import say
-from app.cli.who import record
 from app.config import Settings, SiteFile
 from app.domain.site import Site
 from app.errors import ConfigError, NotFound
 from app.store import alarms, deployment, migrate, sites
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
 from app.store.retention import Retention
 from app.store.sites import Stored, SyncResult

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from app.api import reports
+from app.cli.actor import record
 from app.cli.console import say, show_json, show_table
 from app.cli.opening import Opened, opened
-from app.cli.who import record
 from app.errors import ConfigError, NotFound
 from app.reports import output
 from app.reports.document import Document
 from app.store.engine import Connection, begin, connect
-from app.store.reports import Shelf
+from app.store.reports.revisions import Shelf
 
 
 def write(

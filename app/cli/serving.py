@@ -22,9 +22,9 @@ from app.api.auth import Authenticator, OpenToLoopback, authenticator_for
 from app.api.oidc import OidcSettings
 from app.api.single_sign_on import Client
 from app.cli import logs
+from app.cli.actor import record
 from app.cli.console import say
 from app.cli.opening import WORK_TIMEOUT_S, kept, located, settings, site_file, synchronised
-from app.cli.who import record
 from app.config import Settings, SiteFile
 from app.errors import ConfigError, StoreUnavailable, WattlineError
 from app.jobs.ingest import Stowed

@@ -21,9 +21,10 @@ from app.domain.site import Institution, Site
 from app.jobs import report_mail
 from app.reports import build, canonical, institution
 from app.reports.document import Document, InstitutionReport, Report, as_data, read
-from app.store import alarms, deployment, reports, sites
+from app.store import alarms, deployment, sites
 from app.store.engine import Connection, Engine, begin, connect
-from app.store.reports import Shelf
+from app.store.reports import revisions
+from app.store.reports.revisions import Shelf
 from app.store.sites import Stored
 
 CLOSE_EVERY_S = 600.0
@@ -78,16 +79,16 @@ def is_waiting(engine: Engine, now: datetime) -> bool:
     with connect(engine) as connection:
         stored = sites.load(connection)
         return not all(
-            reports.is_settled(connection, stored, site, now - _after(site)) for site in stored.estate.sites
+            revisions.is_settled(connection, stored, site, now - _after(site)) for site in stored.estate.sites
         )
 
 
 def close_site(engine: Engine, stored: Stored, site: Site, now: datetime) -> list[Closed]:
     """Freeze and revise the reports of one site."""
     with connect(engine) as connection:
-        if not reports.is_settled(connection, stored, site, now - _after(site)):
+        if not revisions.is_settled(connection, stored, site, now - _after(site)):
             return []
-        marks = reports.marks(connection, stored, site)
+        marks = revisions.marks(connection, stored, site)
     out = []
     for period in due(site, marks, now):
         with begin(engine) as connection:
@@ -128,14 +129,14 @@ def _mark(marks: Mapping[str, str], period: str) -> str:
 def _close(
     connection: Connection, stored: Stored, site: Site, period: str, mark: str, now: datetime
 ) -> Closed | None:
-    reports.lock_closing(connection)
-    seen = reports.seen_marks(connection, site.id)
+    revisions.lock_closing(connection)
+    seen = revisions.seen_marks(connection, site.id)
     if seen.get(period) == mark:
         return None
     shelf = Shelf.of_site(stored, site.id)
-    evidence = reports.gather(connection, stored, site, period, now)
+    evidence = revisions.gather(connection, stored, site, period, now)
     closed = _freeze(connection, shelf, site.id, period, build.build(evidence, 1), now)
-    reports.save_marks(connection, site.id, {**seen, period: mark})
+    revisions.save_marks(connection, site.id, {**seen, period: mark})
     return closed
 
 
@@ -186,14 +187,14 @@ def _close_together(
     mark: str,
     now: datetime,
 ) -> Closed | None:
-    reports.lock_closing(connection)
-    seen = reports.seen_marks(connection, f"institution {bank.id}")
+    revisions.lock_closing(connection)
+    seen = revisions.seen_marks(connection, f"institution {bank.id}")
     if seen.get(period) == mark:
         return None
     shelf = Shelf.of_institution(connection, bank.id)
     fresh = together(connection, stored, bank, own, period, now)
     closed = _freeze(connection, shelf, bank.id, period, fresh, now)
-    reports.save_marks(connection, f"institution {bank.id}", {**seen, period: mark})
+    revisions.save_marks(connection, f"institution {bank.id}", {**seen, period: mark})
     return closed
 
 

@@ -22,7 +22,8 @@ from app.domain.energy import Event, EventKind
 from app.domain.period import Period, floor
 from app.domain.reading import ReadingColumns
 from app.domain.site import Estate, Site
-from app.jobs import imports, past_alarms
+from app.jobs import imports
+from app.jobs.alarms import backfill
 from app.store import deployment, events, readings, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.readings import to_us
@@ -140,7 +141,7 @@ def record_alarms(
     imports.settle(engine)
     period, count = Period(floor(past.start(days)), floor(now_utc())), 0
     for site in estate.sites:
-        count += past_alarms.record(engine, site.id, period, is_stopping=is_stopping)
+        count += backfill.record(engine, site.id, period, is_stopping=is_stopping)
     if is_stopping():
         return None
     with begin(engine) as connection:

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from app.domain.energy import Series
-from app.domain.findings import Finding, FindingKind
 from app.domain.period import Period
-from app.domain.quality import meter_findings, negative_remainders
-from app.domain.quality_registers import cross_talk
-from app.domain.quality_values import conflicting_duplicates
+from app.domain.quality.detect import meter_findings, negative_remainders
+from app.domain.quality.finding import Finding, FindingKind
+from app.domain.quality.registers import cross_talk
+from app.domain.quality.values import conflicting_duplicates
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, OLDEST
 from app.domain.site import Meter, Site

@@ -18,9 +18,9 @@ from app.store.audit import Who
 from app.store.engine import Engine
 from app.store.imports import Imported, Source
 from app.store.sites import Stored
-from collectors.csv_batch import ParsedBatch
-from collectors.csv_mapping import Mapping
-from collectors.csv_reader import Reject, Understanding, read, understand
+from collectors.csv.batch import ParsedBatch
+from collectors.csv.mapping import Mapping
+from collectors.csv.reader import Reject, Understanding, read, understand
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _PAUSE_S = 0.2

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import structlog
 
 from app.domain.reading import Reading, refusal
-from app.store import dropped, sites
-from app.store.dropped import Drop
+from app.store import drop_ledger, sites
+from app.store.drop_ledger import Drop
 from app.store.engine import Engine, begin, connect
 from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
@@ -107,7 +107,7 @@ class Ingest:
         if not totals:
             return 0
         with begin(self._engine) as connection:
-            return dropped.add_totals(connection, sites.load(connection), f"spool:{spool.id}", totals)
+            return drop_ledger.add_totals(connection, sites.load(connection), f"spool:{spool.id}", totals)
 
     def _estate(self, batch: Sequence[Reading]) -> Stored:
         """The estate as last loaded; loaded anew where the batch names a point it does not know."""

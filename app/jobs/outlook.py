@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 
 from app.errors import SeriesError
-from app.store import deployment, outlooks, sites
+from app.store import deployment, outlook_cache, sites
 from app.store.engine import Engine, begin, connect
 
 _log = structlog.get_logger(__name__)
@@ -24,15 +24,15 @@ def run(engine: Engine, now: datetime) -> int:
         If the database is away.
     """
     with connect(engine) as connection:
-        stored, wanted = sites.load(connection), outlooks.due(connection, now)
+        stored, wanted = sites.load(connection), outlook_cache.due(connection, now)
     for number, known_from in wanted.items():
         with begin(engine) as connection:
             site = stored.estate.site[stored.site_key[number]]
             profiles = deployment.limit_profiles(connection)
             try:
-                document = outlooks.work_out(connection, stored, site, profiles, now)
+                document = outlook_cache.work_out(connection, stored, site, profiles, now)
             except SeriesError as error:
                 _log.info("no outlook yet", site=site.id, problem=str(error))
                 continue
-            outlooks.save(connection, number, now, known_from, document)
+            outlook_cache.save(connection, number, now, known_from, document)
     return len(wanted)

@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from app.domain.alarms.notification import Channel, ChannelKind, Message, Notifications, What, earliest
 from app.domain.evidence import PERIOD
-from app.domain.notification import Channel, ChannelKind, Message, Notifications, What, earliest
 from app.domain.report_route import ReportFormat
 from app.errors import DataError
-from app.jobs.channels import File, Item
+from app.jobs.notifications.channels import File, Item
 from app.reports import output
 from app.reports.document import Document, Report, read
 from app.store import outbox, sites
 from app.store.engine import Connection, Engine, connect
-from app.store.reports import Shelf
+from app.store.reports.revisions import Shelf
 
 RECENT = timedelta(days=45)
 """A first revision is sent if its period ended so recently: old months that are imported tell nobody."""

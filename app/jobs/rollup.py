@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from app.domain import energy
-from app.domain.affected import Affected, affected
 from app.domain.energy import Event, Series
 from app.domain.period import QUARTER_HOUR_US, Period, Step, starts
 from app.domain.pue import Boundary, boundary, pair
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, ReadingColumns
+from app.domain.recalculation import Affected, affected
 from app.domain.site import Point, Site
 from app.store import energy as store
 from app.store import events as ledger
-from app.store import findings, readings, reports, sites
+from app.store import findings, readings, sites
 from app.store.energy import Dirty
 from app.store.engine import Connection, Engine, begin
 from app.store.readings import from_us, to_us
+from app.store.reports import revisions
 from app.store.retention import raw_horizon
 from app.store.sites import Stored
 
@@ -122,7 +123,7 @@ def _roll_up_site(
             changed[point.id].append(span_us)
     findings.queue(connection, ((d.point_id, d.start, d.end) for _, d in stretches))
     _refresh_days(connection, stored, site, changed)
-    reports.note_computed(connection, stored.site_id[site.id], _months(site, changed))
+    revisions.note_computed(connection, stored.site_id[site.id], _months(site, changed))
     for room in ("", *sorted({m.room for m in site.meters if m.room})):
         parts = boundary(site, room)
         needed = {p.id for p in parts.points()}

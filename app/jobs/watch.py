@@ -17,7 +17,7 @@ from app.store.engine import Engine, connect
 from app.store.sites import Stored
 from collectors import registry
 from collectors.base import Binding
-from collectors.csv_folder import CsvFolder, Delivery
+from collectors.csv.folder import CsvFolder, Delivery
 
 _log = structlog.get_logger(__name__)
 

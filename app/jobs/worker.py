@@ -14,8 +14,10 @@ import structlog
 from app.domain.period import floor
 from app.domain.site import Estate
 from app.errors import StoreUnavailable
-from app.jobs import alarms, close_month, evaluate, findings, notify, outlook, rollup
+from app.jobs import close_month, evaluate, findings, outlook, rollup
+from app.jobs.alarms import judge
 from app.jobs.ingest import Ingest, Stowed
+from app.jobs.notifications import send
 from app.jobs.poll import Polling, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
@@ -84,7 +86,7 @@ class Worker:
         self._evaluated_until: datetime | None = None
         self._is_loading = self._is_held = False
         self._close_again_s = 0.0
-        self._alarm_cache = alarms.Cache()
+        self._alarm_cache = judge.Cache()
         self._scheduler = Scheduler(self._jobs())
 
     def _jobs(self) -> list[Job]:
@@ -92,7 +94,7 @@ class Worker:
             Job("rollup", self._roll_up, ROLLUP_EVERY_S),
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S),
             Job("alarms", self._judge_alarms, ALARMS_EVERY_S),
-            Job("notify", lambda: notify.run(self._engine, _now()), NOTIFY_EVERY_S),
+            Job("notify", lambda: send.run(self._engine, _now()), NOTIFY_EVERY_S),
             Job("outlook", lambda: outlook.run(self._engine, _now()), OUTLOOK_EVERY_S),
             Job("findings", self._find, FINDINGS_EVERY_S),
             Job("folders", lambda: self._folders.run(self._engine, _now()), FOLDERS_EVERY_S),
@@ -172,7 +174,7 @@ class Worker:
     def _judge_alarms(self) -> None:
         """Judge the rules, but not while a big import comes in: it is judged when its findings are known."""
         if not self._is_loading:
-            alarms.run(self._engine, _now(), cache=self._alarm_cache, spool_fill_ratio=self.spool.fill_ratio)
+            judge.run(self._engine, _now(), cache=self._alarm_cache, spool_fill_ratio=self.spool.fill_ratio)
 
     def _evaluate(self) -> None:
         """Evaluate where a rollup changed something or a quarter-hour has closed."""

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.alarm import Alarms, Memory, Rule, Subject, Transition, fingerprint
+from app.domain.alarms.alarm import Alarms, Memory, Rule, Subject, Transition, fingerprint
+from app.domain.alarms.notification import Notifications, Silence
 from app.domain.data.alarm_rules import ALARM_RULES
-from app.domain.notification import Notifications, Silence
 from app.errors import NotFound
 from app.store import deployment, tables
 from app.store.engine import store_errors

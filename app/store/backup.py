@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
 from app.store import timescale
+from app.store.embedded.paths import packaged_bin_dir
 from app.store.engine import begin, connect, connect_parameters, make_engine
-from app.store.place import packaged_bin_dir
 
 Progress = Callable[[str], None]
 """Gets a line about every step."""

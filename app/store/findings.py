@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.findings import Finding, FindingKind
+from app.domain.quality.finding import Finding, FindingKind
 from app.errors import NotFound
 from app.store import tables
 from app.store.engine import store_errors

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.notification import Message, What
+from app.domain.alarms.notification import Message, What
 from app.store import tables
 from app.store.engine import store_errors
 

@@ -16,8 +16,8 @@ import sqlalchemy.exc
 
 from app.domain.reading import Reading
 from app.errors import StoreUnavailable
-from app.store import dropped
-from app.store.dropped import Drop
+from app.store import drop_ledger
+from app.store.drop_ledger import Drop
 from app.store.engine import begin
 from app.store.readings import IngestResult, ingest_readings
 from app.store.sites import Stored
@@ -73,7 +73,7 @@ def ingest_safely(
     """
     try:
         with begin(engine) as connection:
-            dropped.add(connection, stored, collector, drops)
+            drop_ledger.add(connection, stored, collector, drops)
             return SafeResult(ingest_readings(connection, batch, dict(stored.point_id)))
     except _AT_FAULT as error:
         if not batch:
@@ -99,7 +99,7 @@ def _quarantine(
     drop = Drop(reading.point, STORE_REFUSED, 1, f"{reading}: {reason}", str(reading))
     _log.warning("a reading of %s cannot be stored: %s", reading.point, reason)
     with begin(engine) as connection:
-        dropped.add(connection, stored, collector, [*drops, drop])
+        drop_ledger.add(connection, stored, collector, [*drops, drop])
     return SafeResult(quarantined=(drop,))
 
 

@@ -1,1 +1,1 @@
-"""One YAML file per device model; ``collectors.profile`` reads them."""
+"""One YAML file per device model; ``collectors.profiles.profile`` reads them."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from app.domain.site import Estate, Meter, Site
 from app.errors import NotFound
-from collectors.profile import SnmpProfile, load_profile
+from collectors.profiles.profile import SnmpProfile, load_profile
 from collectors.simulated.device import DeviceFaults, now_utc
 from collectors.simulated.exports import Exporter
 from collectors.simulated.history import Simulation

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from collectors.modbus_codec import encode, encode_raw
-from collectors.modbus_link import ERROR_FLAG, READ_DEVICE_ID, rtu_frame
-from collectors.modbus_sunspec import BASES, END, MARK
-from collectors.profile import ModbusChannel, ModbusProfile, Profile
+from collectors.modbus.codec import encode, encode_raw
+from collectors.modbus.link import ERROR_FLAG, READ_DEVICE_ID, rtu_frame
+from collectors.modbus.sunspec import BASES, END, MARK
+from collectors.profiles.profile import ModbusChannel, ModbusProfile, Profile
 from collectors.simulated.device import DeviceFaults, now_utc
 from collectors.simulated.tcp_server import TcpServer
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from collectors.profile import SnmpProfile
+from collectors.profiles.profile import SnmpProfile
 from collectors.simulated import snmp_aes
 from collectors.simulated.device import DeviceFaults, now_utc
 from collectors.simulated.snmp_view import Oid, Values, View
-from collectors.snmp_ber import (
+from collectors.snmp.ber import (
     COUNTER32,
     END_OF_MIB,
     GET,
@@ -38,7 +38,7 @@ from collectors.snmp_ber import (
     oid,
     opaque_float,
 )
-from collectors.snmp_usm import (
+from collectors.snmp.usm import (
     AUTH,
     DIGESTS,
     PRIV,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from app.errors import ConfigError
-from collectors.profile import SnmpChannel, SnmpProfile, delivered
-from collectors.snmp_ber import COUNTER64, GAUGE32, INTEGER, TIMETICKS, integer, octets, oid, parse_oid
+from collectors.profiles.profile import SnmpChannel, SnmpProfile, delivered
+from collectors.snmp.ber import COUNTER64, GAUGE32, INTEGER, TIMETICKS, integer, octets, oid, parse_oid
 
 Oid = tuple[int, ...]
 Values = Callable[[str, datetime], float]

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.domain.alarms.notification import Notifications
 from app.domain.data.alarm_rules import ALARM_RULES
-from app.domain.notification import Notifications
 from app.domain.period import QUARTER_HOUR, floor
 from app.jobs import worker
 from tests.e2e.processes import Running, running

@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from app import config
 from app.api.auth import KeyAuthenticator
 from app.domain.access import Grant
-from app.domain.findings import Finding, FindingKind, Severity
+from app.domain.quality.finding import Finding, FindingKind, Severity
 from app.jobs import evaluate
 from app.store import findings, identity, readings, sites
 from app.web import router as pages
 from app.web.access import missing_page
-from collectors.profile import load_profile
+from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, START, a_day, client, own_database
 

@@ -26,7 +26,7 @@ import yaml
 from app import config
 from app.cli.demo import SITE_FILE
 from app.jobs import demo
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer
 from collectors.simulated.devices import SimulatedDevices
 from collectors.simulated.fault_proxy import FaultProxy
 from collectors.simulated.history import Simulation

@@ -10,11 +10,13 @@ import pytest
 
 import collectors.simulated
 from app import config
-from app.domain.alarm import Alarms
-from app.domain.notification import Channel, ChannelKind, Language, MailSecurity, Notifications, Route
-from app.jobs import alarms, demo, evaluate, imports, notify
+from app.domain.alarms.alarm import Alarms
+from app.domain.alarms.notification import Channel, ChannelKind, Language, MailSecurity, Notifications, Route
+from app.jobs import demo, evaluate, imports
+from app.jobs.alarms import judge
 from app.jobs.demo import Past
-from app.store import alarms as stored_alarms
+from app.jobs.notifications import send
+from app.store import judge as stored_alarms
 from app.store import sites
 from app.store.engine import Engine, begin
 from collectors.simulated import defects
@@ -74,13 +76,13 @@ def test_failing_cooling_is_told_early_once_and_by_its_name(engine: Engine, box:
     days = (NOW - failing.start).days + 3
     demo.load(engine, config.load(_SITE).estate, Simulation(NOW), Past.begun(engine, NOW), days=days)
     imports.settle(engine)
-    cache, seen = alarms.Cache(), []
+    cache, seen = judge.Cache(), []
     at = failing.start.replace(minute=0)
     while at < failing.end + timedelta(hours=1, minutes=30):
         evaluate.run(engine, at + timedelta(seconds=5))
         for seconds in (5, 30):
-            alarms.run(engine, at + timedelta(seconds=seconds), cache=cache)
-        notify.run(engine, at + timedelta(seconds=40))
+            judge.run(engine, at + timedelta(seconds=seconds), cache=cache)
+        send.run(engine, at + timedelta(seconds=40))
         if labels(base) not in seen[-1:]:
             seen.append(labels(base))
         at += timedelta(minutes=15)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.period import Period
-from app.jobs.replay import replay_site
+from app.jobs.alarms.replay import replay_site
 from app.store import sites
 from app.store.engine import Engine, begin, make_engine
 from tests.integration.conftest import Wattline

@@ -11,7 +11,7 @@ import pytest
 
 from app import config
 from app.domain.reading import Reading
-from app.jobs import alarms
+from app.jobs.alarms import judge
 from app.store import readings, sites
 from app.store.engine import Engine, begin
 from tests.integration import api_helpers
@@ -30,7 +30,7 @@ def client(engine: Engine) -> Iterator[httpx.Client]:
         said = [Reading("m0.kwh", NOW - timedelta(hours=1), 1.0)]
         readings.ingest_readings(connection, said, stored.point_id)
     for seconds in (0, 61):
-        alarms.run(engine, NOW + timedelta(seconds=seconds))
+        judge.run(engine, NOW + timedelta(seconds=seconds))
     with api_helpers.client(engine, clock=lambda: NOW + timedelta(minutes=2)) as http:
         yield http
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from app.api.auth import KeyAuthenticator
 from app.domain.access import Grant
 from app.store import audit, identity
-from collectors.profile import load_profile
+from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, client, declare
 

@@ -18,8 +18,9 @@ from app.domain.access import Grant
 from app.errors import TooBusy
 from app.jobs import close_month, findings
 from app.reports import canonical
-from app.store import identity, report_orders
-from app.store.report_orders import Wanted
+from app.store import identity
+from app.store.reports import orders
+from app.store.reports.orders import Wanted
 from tests.integration.api_helpers import NOW, a_day, client, own_database
 from tests.waiting import until
 
@@ -180,36 +181,34 @@ def test_an_order_of_a_site_of_others_does_not_exist(
 def test_an_order_whose_maker_died_is_made_by_another(engine: sa.Engine) -> None:
     wanted = Wanted("sh1", "bank", "2026-03", None, "pdf", "en")
     with engine.begin() as connection:
-        first = report_orders.put(connection, wanted, "test", NOW)
-        assert report_orders.put(connection, wanted, "test", NOW).id == first.id
+        first = orders.put(connection, wanted, "test", NOW)
+        assert orders.put(connection, wanted, "test", NOW).id == first.id
     for begun in range(4):
         now = NOW + begun * timedelta(hours=1)
         with engine.begin() as connection:
-            claimed = report_orders.claim(connection, now)
-            assert report_orders.claim(connection, now) is None
+            claimed = orders.claim(connection, now)
+            assert orders.claim(connection, now) is None
         assert claimed is not None
         assert (claimed.id, claimed.state) == (first.id, "running" if begun < 3 else "failed")
     with engine.begin() as connection:
-        assert report_orders.forget(connection, NOW + timedelta(hours=26)) == 0
-        assert report_orders.forget(connection, NOW + timedelta(hours=28)) == 1
+        assert orders.forget(connection, NOW + timedelta(hours=26)) == 0
+        assert orders.forget(connection, NOW + timedelta(hours=28)) == 1
 
 
 def test_an_order_of_before_the_clock_was_set_back_is_made(engine: sa.Engine) -> None:
     wanted = Wanted("sh1", "bank", "2026-03", None, "pdf", "en")
     with engine.begin() as connection:
-        order = report_orders.put(connection, wanted, "test", NOW)
-        assert report_orders.claim(connection, NOW + timedelta(hours=12)) is not None
-        assert report_orders.claim(connection, NOW + timedelta(hours=12)) is None
-        again = report_orders.claim(connection, NOW)
+        order = orders.put(connection, wanted, "test", NOW)
+        assert orders.claim(connection, NOW + timedelta(hours=12)) is not None
+        assert orders.claim(connection, NOW + timedelta(hours=12)) is None
+        again = orders.claim(connection, NOW)
     assert again is not None
     assert again.id == order.id
 
 
 def test_only_so_many_orders_wait(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        for n in range(report_orders.MOST_OPEN):
-            report_orders.put(
-                connection, Wanted("sh1", "bank", f"{2000 + n}", None, "pdf", "en"), "test", NOW
-            )
+        for n in range(orders.MOST_OPEN):
+            orders.put(connection, Wanted("sh1", "bank", f"{2000 + n}", None, "pdf", "en"), "test", NOW)
         with pytest.raises(TooBusy, match="50 reports are waiting"):
-            report_orders.put(connection, Wanted("sh1", "bank", "1999", None, "pdf", "en"), "test", NOW)
+            orders.put(connection, Wanted("sh1", "bank", "1999", None, "pdf", "en"), "test", NOW)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from collectors.profile import load_profile
+from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.conftest import Wattline
 

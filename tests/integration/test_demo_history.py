@@ -17,7 +17,8 @@ from app.domain import capacity
 from app.domain import pue as figures
 from app.domain.period import QUARTER_HOUR, Period, floor
 from app.domain.site import Estate
-from app.jobs import demo, imports, past_alarms, rollup
+from app.jobs import demo, imports, rollup
+from app.jobs.alarms import backfill
 from app.jobs.demo import Past
 from app.store import alarms, deployment, pue, sites
 from app.store import findings as stored_findings
@@ -127,7 +128,7 @@ def lists(year: Loaded) -> dict[str, list[dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def record(year: Loaded) -> list[StoredAlarm]:
     """The alarms of the year, put on record."""
-    counts = [past_alarms.record(year.engine, site, YEAR) for site in SITES]
+    counts = [backfill.record(year.engine, site, YEAR) for site in SITES]
     with year.engine.begin() as connection:
         listed = alarms.listing(connection, sites.load(connection).site_key, "all")
     assert len(listed) == sum(counts)
@@ -147,7 +148,7 @@ def test_the_record_has_the_same_alarms_and_a_second_time_adds_none(
     listed = {(one["fired_at"], one["rule"], one["subject"]) for found in lists.values() for one in found}
     assert listed == {(a.fired_at.isoformat(), a.rule, a.subject) for a in record}
     assert {a.state for a in record} <= {"firing", "recovering", "resolved"}
-    assert past_alarms.record(year.engine, "sh1", Period(YEAR.end - timedelta(days=60), YEAR.end)) == 0
+    assert backfill.record(year.engine, "sh1", Period(YEAR.end - timedelta(days=60), YEAR.end)) == 0
     with year.engine.begin() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM v_alarms")).scalar_one() == len(record)
         assert connection.execute(sa.text("SELECT count(*) FROM outbox")).scalar_one() == 0

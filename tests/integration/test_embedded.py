@@ -18,15 +18,14 @@ import pytest
 import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
-from app.store import place
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer, paths
 from app.store.engine import begin, connect, wait_until_up
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
 import sys, pathlib
-from app.store.embedded import EmbeddedServer
+from app.store.embedded.server import EmbeddedServer
 from tests.waiting import until
 server = EmbeddedServer(pathlib.Path(sys.argv[1]))
 server.start()
@@ -195,7 +194,7 @@ def test_root_with_a_closed_folder_keeps_the_cluster_elsewhere(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = data_dir.parent / "common"
-    monkeypatch.setattr(place, "COMMON_FOLDER", common)
+    monkeypatch.setattr(paths, "COMMON_FOLDER", common)
     closed = data_dir.parent / "closed"
     closed.mkdir(mode=0o700)
     with EmbeddedServer(closed / "data") as server:
@@ -209,13 +208,13 @@ def test_root_with_a_closed_folder_keeps_the_cluster_elsewhere(
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root steps down to another user")
 def test_root_with_a_closed_installation_runs_a_copy(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "COMMON_FOLDER", data_dir.parent / "common")
+    monkeypatch.setattr(paths, "COMMON_FOLDER", data_dir.parent / "common")
     closed = data_dir.parent / "closed"
     closed.mkdir(mode=0o700)
-    installed = place.packaged_bin_dir().parents[2]
-    for part in place.PACKAGED_PARTS:
+    installed = paths.packaged_bin_dir().parents[2]
+    for part in paths.PACKAGED_PARTS:
         shutil.copytree(installed / part, closed / part, symlinks=True)
-    monkeypatch.setattr(place, "packaged_bin_dir", lambda: closed / place.PACKAGED_PARTS[0] / "bin")
+    monkeypatch.setattr(paths, "packaged_bin_dir", lambda: closed / paths.PACKAGED_PARTS[0] / "bin")
     for _ in range(2):
         with EmbeddedServer(data_dir) as server:
             assert ask(server.url, "SELECT 1") == 1
@@ -239,7 +238,7 @@ def test_root_without_a_reachable_folder_is_told_what_to_do(
 ) -> None:
     closed = data_dir.parent / "closed"
     closed.mkdir(mode=0o700)
-    monkeypatch.setattr(place, "COMMON_FOLDER", closed / "common")
+    monkeypatch.setattr(paths, "COMMON_FOLDER", closed / "common")
     with pytest.raises(ConfigError, match=r"WATTLINE_DATA_DIR.*parent folders every user may enter"):
         EmbeddedServer(closed / "data").start()
 

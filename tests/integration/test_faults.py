@@ -23,9 +23,9 @@ from app.domain.reading import Reading, ReadingColumns
 from app.errors import StoreUnavailable
 from app.store import engine as stores
 from app.store import migrate, readings, sites
-from app.store.dropped import Drop
-from app.store.embedded import EmbeddedServer
-from app.store.place import find_place
+from app.store.drop_ledger import Drop
+from app.store.embedded.paths import find_place
+from app.store.embedded.server import EmbeddedServer
 from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
 from collectors.simulated.fault_proxy import FaultProxy

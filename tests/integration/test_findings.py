@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from app import config
 from app.domain.energy import Event, EventKind
-from app.domain.findings import Finding
 from app.domain.period import Period
+from app.domain.quality.finding import Finding
 from app.domain.reading import Reading
 from app.domain.site import Meter
 from app.jobs import findings as job

@@ -24,7 +24,7 @@ from app.jobs.scheduler import Guarded, Job, Scheduler
 from app.jobs.watch import Folders
 from app.jobs.worker import Worker
 from app.store import energy, readings, sites
-from collectors.profile import load_profile
+from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from collectors.spool import Limits, Spool
 from tests.waiting import until

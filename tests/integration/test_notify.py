@@ -19,8 +19,8 @@ import pytest
 import sqlalchemy as sa
 
 from app import config
-from app.domain.alarm import Alarms
-from app.domain.notification import (
+from app.domain.alarms.alarm import Alarms
+from app.domain.alarms.notification import (
     Channel,
     ChannelKind,
     Language,
@@ -34,8 +34,10 @@ from app.domain.notification import (
 )
 from app.domain.reading import Reading
 from app.errors import DeliveryFailed, NotFound
-from app.jobs import alarms, evaluate, notify
-from app.jobs.channels import signature
+from app.jobs import evaluate
+from app.jobs.alarms import judge as alarms
+from app.jobs.notifications import send as notify
+from app.jobs.notifications.channels import signature
 from app.store import alarms as stored_alarms
 from app.store import outbox, readings, sites
 from app.store.engine import Engine, begin
@@ -522,7 +524,8 @@ def test_a_delivery_in_doubt_is_not_repeated_within_the_dedup_window(
 CHILD = """
 import sys
 from datetime import UTC, datetime, timedelta
-from app.jobs import alarms, notify
+from app.jobs.alarms import judge as alarms
+from app.jobs.notifications import send as notify
 from app.store.engine import make_engine
 engine = make_engine(sys.argv[1])
 NOW = datetime.fromisoformat(sys.argv[2])

@@ -12,7 +12,7 @@ from app.cli.demo import SITE_FILE
 from app.domain.site import SiteLimit
 from app.jobs import demo, outlook, rollup
 from app.jobs.demo import Past
-from app.store import deployment, outlooks
+from app.store import deployment, outlook_cache
 from app.store import outlook as store_outlook
 from app.store.engine import begin
 from app.store.sites import load, sync
@@ -41,17 +41,17 @@ def test_every_view_of_the_outlook_has_rows_and_is_renewed(engine: sa.Engine) ->
     with engine.connect() as connection:
         stored = load(connection)
         site = stored.estate.site["sh1"]
-        kept = outlooks.exhaustions(connection, stored, site, NOW + timedelta(hours=3))
+        kept = outlook_cache.exhaustions(connection, stored, site, NOW + timedelta(hours=3))
         now_it = store_outlook.it_exhaustion(connection, stored, site, NOW)
         now_feeds = store_outlook.feed_exhaustions(connection, stored, site, NOW)
-        late = outlooks.exhaustions(connection, stored, site, NOW + timedelta(days=1))
+        late = outlook_cache.exhaustions(connection, stored, site, NOW + timedelta(days=1))
         limits = deployment.limit_profiles(connection)
-        year = outlooks.this_year(connection, stored, site, limits, NOW + timedelta(hours=3))
+        year = outlook_cache.this_year(connection, stored, site, limits, NOW + timedelta(hours=3))
         now_year = store_outlook.year_outlook(connection, stored, site, NOW.year, limits, NOW)
         stricter = replace(site, limit=SiteLimit(pue=1.31))
-        judged = outlooks.this_year(connection, stored, stricter, limits, NOW + timedelta(hours=3))
+        judged = outlook_cache.this_year(connection, stored, stricter, limits, NOW + timedelta(hours=3))
         other = replace(site, design=replace(site.design, it_capacity_kw=2000))
-        fresh = outlooks.exhaustions(connection, stored, other, NOW + timedelta(hours=3))
+        fresh = outlook_cache.exhaustions(connection, stored, other, NOW + timedelta(hours=3))
     assert kept.evaluated_at == NOW + timedelta(hours=2)
     assert (late.evaluated_at, kept.it) == (NOW + timedelta(days=1), now_it)
     assert kept.feeds == now_feeds

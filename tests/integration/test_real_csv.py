@@ -20,8 +20,8 @@ from pydantic import TypeAdapter
 from app.domain.reading import ReadingColumns
 from app.domain.site import Site
 from app.errors import FileNotUnderstood
-from collectors.csv_mapping import parse_mapping
-from collectors.csv_reader import ParsedBatch, Reject, Understanding, read, understand
+from collectors.csv.mapping import parse_mapping
+from collectors.csv.reader import ParsedBatch, Reject, Understanding, read, understand
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 

@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from app import config
-from app.domain.alarm import Alarms
-from app.domain.notification import Channel, ChannelKind, Language, MailSecurity, Notifications
+from app.domain.alarms.alarm import Alarms
+from app.domain.alarms.notification import Channel, ChannelKind, Language, MailSecurity, Notifications
 from app.domain.reading import Reading
 from app.domain.report_route import ReportFormat, ReportRoute
 from app.errors import ConfigError
-from app.jobs import close_month, notify, report_mail
-from app.jobs.notify import Delivered
+from app.jobs import close_month, report_mail
+from app.jobs.notifications import send
+from app.jobs.notifications.send import Delivered
 from app.reports import output
 from app.reports.document import read
 from app.store import alarms
 from app.store.engine import Engine, begin, connect
-from app.store.reports import Shelf
+from app.store.reports.revisions import Shelf
 from tests.integration.receivers import Mailbox, Receiver, mailbox, receiver
 from tests.integration.test_reports import LOAD_KW, NOW, SITE, declared, put, register
 
@@ -98,9 +99,9 @@ def test_a_closed_month_arrives_by_mail_with_its_files_and_so_does_its_revision(
     february(engine)
     close_month.run(engine, NOW)
     box.refuses = True
-    assert notify.run(engine, NOW) == Delivered(0, 1)
+    assert send.run(engine, NOW) == Delivered(0, 1)
     box.refuses = False
-    assert notify.run(engine, NOW + LATER) == Delivered(1, 0)
+    assert send.run(engine, NOW + LATER) == Delivered(1, 0)
     assert box.subjects == ["[Wattline] 绿色数据中心月度报告: sh1 2026-02, PUE1 1.4000"]
     assert "附件: sh1-2026-02-r1-zh.pdf, sh1-2026-02-r1-zh.xlsx" in box.texts[0]
     found = attachments(box.mails[0])
@@ -108,11 +109,11 @@ def test_a_closed_month_arrives_by_mail_with_its_files_and_so_does_its_revision(
     assert found["sh1-2026-02-r1-zh.xlsx"][1] == rendered(engine, "xlsx")
 
     close_month.run(engine, NOW)
-    assert notify.run(engine, NOW + 2 * LATER) == Delivered()
+    assert send.run(engine, NOW + 2 * LATER) == Delivered()
     stored = declared(engine)
     put(engine, stored, last_day())
     close_month.run(engine, NOW)
-    assert notify.run(engine, NOW + 2 * LATER) == Delivered(1, 0)
+    assert send.run(engine, NOW + 2 * LATER) == Delivered(1, 0)
     assert box.subjects[1].startswith("[Wattline] 已修订 绿色数据中心月度报告: sh1 2026-02")
     assert "变更的数值个数: " in box.texts[1]
     assert set(attachments(box.mails[1])) == {"sh1-2026-02-r2-zh.pdf", "sh1-2026-02-r2-zh.xlsx"}
@@ -141,7 +142,7 @@ def test_each_gets_what_its_routes_say_and_a_name_splits_no_header(
     with begin(engine) as connection:
         connection.exec_driver_sql("UPDATE institutions SET name = %s", ("Bank\r\nBcc: all@bank.example",))
     close_month.run(engine, NOW)
-    assert notify.run(engine, NOW) == Delivered(3, 0)
+    assert send.run(engine, NOW) == Delivered(3, 0)
     assert box.mails[0]["Bcc"] is None
     assert "all sites, month: Bank Bcc: all@bank.example 2026-02" in box.subjects[0]
     assert set(attachments(box.mails[0])) == {"bank-2026-02-r1.csv", "bank-2026-02-r1.json"}

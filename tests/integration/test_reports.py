@@ -14,8 +14,8 @@ import sqlalchemy.exc
 
 from app import config
 from app.domain.energy import Event, EventKind
-from app.domain.findings import Finding, FindingKind, Severity
 from app.domain.period import Period
+from app.domain.quality.finding import Finding, FindingKind, Severity
 from app.domain.reading import Reading
 from app.errors import SeriesError
 from app.jobs import close_month, findings, imports, rollup
@@ -25,11 +25,12 @@ from app.reports.build import build
 from app.reports.document import Report, as_data, read
 from app.reports.render import csv as as_csv
 from app.reports.render import json as as_json
-from app.store import deployment, events, readings, reports, sites
+from app.store import deployment, events, readings, sites
 from app.store import findings as stored_findings
 from app.store.audit import Who
 from app.store.findings import Scope
-from app.store.reports import Shelf
+from app.store.reports import revisions
+from app.store.reports.revisions import Shelf
 from app.store.sites import Stored
 from tests.paper import pages_of
 
@@ -93,7 +94,7 @@ def put(engine: sa.Engine, stored: Stored, rows: list[Reading]) -> None:
 
 def report(engine: sa.Engine, stored: Stored, name: str = "2026-02", now: datetime = NOW) -> Report:
     with engine.connect() as connection:
-        return build(reports.gather(connection, stored, stored.estate.site["sh1"], name, now))
+        return build(revisions.gather(connection, stored, stored.estate.site["sh1"], name, now))
 
 
 def test_the_figures_of_a_month(engine: sa.Engine, stored: Stored) -> None:
@@ -213,7 +214,7 @@ def test_an_event_declared_late_is_in_the_next_revision(engine: sa.Engine, store
 def test_the_end_of_a_finding_that_goes_on_is_that_of_the_month(engine: sa.Engine, stored: Stored) -> None:
     with engine.begin() as connection:
         put_finding(connection, stored, START + timedelta(days=20), START + timedelta(days=33))
-        evidence = reports.gather(connection, stored, stored.estate.site["sh1"], "2026-02", NOW)
+        evidence = revisions.gather(connection, stored, stored.estate.site["sh1"], "2026-02", NOW)
     (found,) = evidence.findings
     assert (found.start, found.end) == (START + timedelta(days=20), START + timedelta(days=28))
 
@@ -253,9 +254,9 @@ def test_indicators_of_a_month_are_those_of_its_report(engine: sa.Engine) -> Non
     site = stored.estate.site["sh1"]
     month = Period(START, START + timedelta(days=28))
     with engine.connect() as connection:
-        found = indicators.build(reports.basis(connection, stored, site, month, NOW))
+        found = indicators.build(revisions.basis(connection, stored, site, month, NOW))
         day = indicators.build(
-            reports.basis(connection, stored, site, Period(START, START + timedelta(days=1)), NOW)
+            revisions.basis(connection, stored, site, Period(START, START + timedelta(days=1)), NOW)
         )
     whole = report(engine, stored)
     assert (found.indicators, found.money, found.savings) == (whole.indicators, whole.money, whole.savings)
@@ -267,7 +268,7 @@ def test_indicators_of_a_month_are_those_of_its_report(engine: sa.Engine) -> Non
     assert {i.name: i.value for i in day.indicators}["cer"] == pytest.approx(3.0)
     assert {s.indicator: s.score_ratio for s in day.scores}["it_load_ratio"] == 1.0
     with engine.connect() as connection, pytest.raises(SeriesError, match="has begun"):
-        reports.basis(connection, stored, site, Period(NOW, NOW + timedelta(days=1)), NOW)
+        revisions.basis(connection, stored, site, Period(NOW, NOW + timedelta(days=1)), NOW)
 
 
 def test_a_month_waits_for_its_own_readings_and_not_for_todays(engine: sa.Engine, stored: Stored) -> None:
@@ -338,7 +339,7 @@ def test_a_published_year_has_its_figure_in_every_form(engine: sa.Engine, shared
     imports.import_file(engine, stored, site, path, by=Who("test"))
     imports.settle(engine)
     with engine.connect() as connection:
-        found = build(reports.gather(connection, stored, site, "2016", NOW))
+        found = build(revisions.gather(connection, stored, site, "2016", NOW))
     assert found.pue["period"].pue == 1.035333
     assert found.pue["period"].it_kwh == pytest.approx(1_399_800, abs=100)
     for form in ("json", "csv", "html"):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.alarm import Indicator, Memory, Observation, Rule, Side, State, Transition, step
+from app.domain.alarms.alarm import Indicator, Memory, Observation, Rule, Side, State, Transition, step
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 NEXT = {

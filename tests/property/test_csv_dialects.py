@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from app.domain.quantity import ReadingKind, Role
 from app.domain.reading import ReadingColumns
 from app.domain.site import Meter, Point, Site
-from collectors.csv_mapping import Ambiguous, Mapping
-from collectors.csv_reader import Reject, read, understand
+from collectors.csv.mapping import Ambiguous, Mapping
+from collectors.csv.reader import Reject, read, understand
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

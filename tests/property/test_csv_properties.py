@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from app.domain.quantity import ReadingKind, Role
 from app.domain.reading import ReadingColumns
 from app.domain.site import Meter, Point, Site
-from collectors.csv_mapping import parse_mapping
-from collectors.csv_number import NUMBER, NumberStyle, parse_numbers
-from collectors.csv_reader import Reject, Understanding, read, understand
-from collectors.csv_time import parse_times, time_format
-from collectors.csv_zone import LocalClock
+from collectors.csv.mapping import parse_mapping
+from collectors.csv.number import NUMBER, NumberStyle, parse_numbers
+from collectors.csv.reader import Reject, Understanding, read, understand
+from collectors.csv.time import parse_times, time_format
+from collectors.csv.zone import LocalClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain import energy
-from app.domain.affected import affected
 from app.domain.energy import Series
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind, Role
+from app.domain.recalculation import affected
 from app.domain.register import DROPPED, StepKind, walk
 from app.domain.site import Falls, Point
 

@@ -18,9 +18,9 @@ from app import config
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point, Site
 from app.errors import ConfigError, FileNotUnderstood
-from collectors.csv_mapping import parse_mapping
-from collectors.csv_reader import read, understand
-from collectors.profile import read_profile
+from collectors.csv.mapping import parse_mapping
+from collectors.csv.reader import read, understand
+from collectors.profiles.profile import read_profile
 
 PARSERS: dict[str, Callable[[str], object]] = {
     "site file": config.parse,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from app.domain import energy
-from app.domain.affected import affected
 from app.domain.energy import Event, EventKind, Series
+from app.domain.recalculation import affected
 from app.domain.site import Point
 from tests.property.test_energy import POINTS, registers, whole
 

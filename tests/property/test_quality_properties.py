@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.energy import Series
-from app.domain.findings import FindingKind
-from app.domain.quality import meter_findings
-from app.domain.quality_registers import register_findings
+from app.domain.quality.detect import meter_findings
+from app.domain.quality.finding import FindingKind
+from app.domain.quality.registers import register_findings
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors import snmp_ber as ber
-from collectors.profile import SnmpProfile, load_profile
+from collectors.profiles.profile import SnmpProfile, load_profile
 from collectors.simulated.snmp_agent import SimulatedSnmp, SnmpUser
-from collectors.snmp_usm import AnswerGuard
+from collectors.snmp import ber as ber
+from collectors.snmp.usm import AnswerGuard
 
 _ARCS = st.lists(st.integers(0, 2**32 - 1), max_size=20).map(lambda tail: (1, 3, *tail))
 

@@ -9,7 +9,7 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from collectors import registry
 from collectors.base import Binding, Collector, Poll
-from collectors.profile import Channel, ModbusProfile, read_profile
+from collectors.profiles.profile import Channel, ModbusProfile, read_profile
 from collectors.simulated.modbus_server import SimulatedUnit
 
 AT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)

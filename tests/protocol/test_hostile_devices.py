@@ -21,7 +21,7 @@ from app.domain.site import Point
 from app.errors import CollectError, DecodeError
 from collectors import registry
 from collectors.base import Binding, Poll
-from collectors.snmp_session import Agent, SnmpAccess
+from collectors.snmp.session import Agent, SnmpAccess
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SOON_S = 30.0

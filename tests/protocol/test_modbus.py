@@ -15,8 +15,8 @@ import pytest
 from app.errors import ConfigError, DeviceUnreachable
 from collectors import registry
 from collectors.base import Binding
-from collectors.modbus_link import Asker, Endpoint, borrowed, find_rtu_answer, rtu_frame
-from collectors.profile import ModbusProfile, load_profile
+from collectors.modbus.link import Asker, Endpoint, borrowed, find_rtu_answer, rtu_frame
+from collectors.profiles.profile import ModbusProfile, load_profile
 from collectors.simulated.fault_proxy import FaultProxy, wrong_transaction_id
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.protocol.modbus_helpers import (

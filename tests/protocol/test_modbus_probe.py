@@ -12,8 +12,8 @@ from app.domain.site import Meter
 from app.errors import DeviceUnreachable
 from collectors import registry
 from collectors.base import Binding
-from collectors.modbus_probe import interpretations, probe, try_orders
-from collectors.profile import ModbusProfile, load_profile
+from collectors.modbus.probe import interpretations, probe, try_orders
+from collectors.profiles.profile import ModbusProfile, load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.protocol.modbus_helpers import AT, plain_profile, read, values
 from tests.protocol.test_modbus_profiles import EMPTY

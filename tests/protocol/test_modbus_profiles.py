@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.profile import ModbusChannel, ModbusProfile, load_profile, profile_names
+from collectors.profiles.profile import ModbusChannel, ModbusProfile, load_profile, profile_names
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.protocol.modbus_helpers import AT, collector, plain_profile, read
 

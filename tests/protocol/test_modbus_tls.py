@@ -23,7 +23,7 @@ from app.domain.site import Point
 from app.errors import ConfigError
 from collectors import registry
 from collectors.base import Binding, Poll
-from collectors.profile import load_profile
+from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 
 NOW = datetime.now(UTC)

@@ -26,11 +26,11 @@ import yaml
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from collectors.base import Binding
-from collectors.profile import SnmpProfile, find_channel, load_profile, profile_names
+from collectors.profiles.profile import SnmpProfile, find_channel, load_profile, profile_names
 from collectors.registry import build, parse
-from collectors.snmp_probe import Recognised, probe
-from collectors.snmp_session import Agent, SnmpAccess
-from collectors.snmp_table import Cell, Survey, survey
+from collectors.snmp.probe import Recognised, probe
+from collectors.snmp.session import Agent, SnmpAccess
+from collectors.snmp.table import Cell, Survey, survey
 
 AT = datetime(2026, 10, 1, tzinfo=UTC)
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -19,7 +19,7 @@ from app.domain.site import Estate, Meter, Point
 from app.errors import NotFound
 from collectors import registry
 from collectors.base import Binding, Poll
-from collectors.modbus_probe import probe
+from collectors.modbus.probe import probe
 from collectors.simulated.devices import SimulatedDevices, accelerated
 from collectors.simulated.history import Simulation
 from collectors.simulated.meters import channel_of

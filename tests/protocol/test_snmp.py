@@ -19,11 +19,11 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from app.errors import ConfigError, DecodeError, DeviceRefused, DeviceUnreachable
 from collectors.base import Binding, Collector, Poll
-from collectors.profile import SnmpProfile, load_profile
+from collectors.profiles.profile import SnmpProfile, load_profile
 from collectors.registry import build, parse
 from collectors.simulated.snmp_agent import SimulatedSnmp, SnmpUser
-from collectors.snmp_probe import probe
-from collectors.snmp_session import Agent, SnmpAccess
+from collectors.snmp.probe import probe
+from collectors.snmp.session import Agent, SnmpAccess
 
 AT = datetime(2026, 10, 1, tzinfo=UTC)
 TRUE = {

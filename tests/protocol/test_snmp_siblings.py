@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from collectors.profile import SnmpProfile, load_profile
-from collectors.snmp_ber import parse_oid
-from collectors.snmp_probe import Recognised, probe_agent
-from collectors.snmp_session import Value
-from collectors.snmp_table import Cell, survey
+from collectors.profiles.profile import SnmpProfile, load_profile
+from collectors.snmp.ber import parse_oid
+from collectors.snmp.probe import Recognised, probe_agent
+from collectors.snmp.session import Value
+from collectors.snmp.table import Cell, survey
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 RECORDINGS = sorted(path.stem for path in DATA.glob("snmprec/*.snmprec"))

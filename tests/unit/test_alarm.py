@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.alarm import (
+from app.domain.alarms.alarm import (
     Alarms,
     Indicator,
     Memory,
@@ -18,8 +18,7 @@ from app.domain.alarm import (
     step,
     withdrawn,
 )
-from app.domain.data.alarm_rules import ALARM_RULES
-from app.domain.notification import (
+from app.domain.alarms.notification import (
     Channel,
     ChannelKind,
     Notifications,
@@ -29,6 +28,7 @@ from app.domain.notification import (
     refusal,
     what_of,
 )
+from app.domain.data.alarm_rules import ALARM_RULES
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 RULE = Rule(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from app import config
+from app.domain.alarms.notification import Notifications
 from app.domain.data.alarm_rules import ALARM_RULES
-from app.domain.notification import Notifications
 from app.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

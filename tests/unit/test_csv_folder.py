@@ -13,7 +13,7 @@ from app.domain.site import Meter, Point, Site
 from app.errors import CollectError, ConfigError, FileNotUnderstood
 from collectors import registry
 from collectors.base import Binding
-from collectors.csv_folder import CsvFolder, FolderConfig, build
+from collectors.csv.folder import CsvFolder, FolderConfig, build
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 POINT = Point(id="main", role=Role.FACILITY, kind=ReadingKind.REGISTER)

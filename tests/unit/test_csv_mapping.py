@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigError
-from collectors.csv_mapping import (
+from collectors.csv.mapping import (
     Interval,
     Mapping,
     interval_text,

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from collectors.csv_marks import MarkChoice, choose_marks, count_marks
-from collectors.csv_number import (
+from collectors.csv.number import (
     BAD,
     MISSING,
     NUMBER,
@@ -17,6 +16,7 @@ from collectors.csv_number import (
     parse_number,
     parse_numbers,
 )
+from collectors.csv.number_marks import MarkChoice, choose_marks, count_marks
 
 COMMA = NumberStyle(",", ".")
 

@@ -11,7 +11,7 @@ import pytest
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point, Site
 from app.errors import FileNotUnderstood
-from collectors.csv_reader import Reject, Understanding, read, understand
+from collectors.csv.reader import Reject, Understanding, read, understand
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 SITE = Site(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from collectors.csv_rows import RowParser, is_regular, records
-from collectors.csv_source import Block
+from collectors.csv.rows import RowParser, is_regular, records
+from collectors.csv.source import Block
 
 
 def _parser(width: int = 2, full_width: int = 2) -> RowParser:

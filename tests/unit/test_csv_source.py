@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import FileNotUnderstood
-from collectors import csv_source
-from collectors.csv_mapping import Ambiguous
-from collectors.csv_source import blocks, encoding_of, open_source
+from collectors.csv import source as csv_source
+from collectors.csv.mapping import Ambiguous
+from collectors.csv.source import blocks, encoding_of, open_source
 
 HEADER = "时间,总有功电能(kWh)\n2024-01-01 00:00,1\n"
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from collectors.csv_formats import choose_formats, formats_of, is_clock
-from collectors.csv_mapping import Interval
-from collectors.csv_time import NO_OFFSET, parse_text, parse_times, time_format
-from collectors.csv_zone import ABSENT, CLEAR, DOUBLED, LocalClock, shift_local, zone_of
+from collectors.csv.mapping import Interval
+from collectors.csv.time import NO_OFFSET, parse_text, parse_times, time_format
+from collectors.csv.time_formats import choose_formats, formats_of, is_clock
+from collectors.csv.zone import ABSENT, CLEAR, DOUBLED, LocalClock, shift_local, zone_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.modbus_codec import NoValue, decoder, encode, scale_factor
-from collectors.profile import WORDS_OF_TYPE, ModbusChannel
+from collectors.modbus.codec import NoValue, decoder, encode, scale_factor
+from collectors.profiles.profile import WORDS_OF_TYPE, ModbusChannel
 
 
 def channel(**keys: object) -> ModbusChannel:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.modbus_plan import Block, Field, plan, split
-from collectors.profile import Blocks
+from collectors.modbus.plan import Block, Field, plan, split
+from collectors.profiles.profile import Blocks
 
 
 def shape(blocks: list[Block]) -> list[tuple[str, int, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.place import RunUser, _may_enter, can_enter
+from app.store.embedded.paths import RunUser, _may_enter, can_enter
 
 ROOT_USER = RunUser(0, 0, "root")
 NOBODY = RunUser(65_534, 65_534, "nobody")

@@ -9,7 +9,7 @@ import pytest
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from app.errors import ConfigError
-from collectors.profile import (
+from collectors.profiles.profile import (
     channel_for,
     defaults_for,
     delivered,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from app.domain.energy import Event, EventKind, Series
-from app.domain.findings import Finding, FindingKind, Severity, at
-from app.domain.quality import meter_findings, negative_remainders, point_findings, site_findings
-from app.domain.quality_clock import clock_drift, interval_too_long
-from app.domain.quality_pairs import dead_register, unit_suspected
-from app.domain.quality_registers import cross_talk, register_findings
-from app.domain.quality_values import (
+from app.domain.quality.clock import clock_drift, interval_too_long
+from app.domain.quality.detect import meter_findings, negative_remainders, point_findings, site_findings
+from app.domain.quality.finding import Finding, FindingKind, Severity, at
+from app.domain.quality.pairs import dead_register, unit_suspected
+from app.domain.quality.registers import cross_talk, register_findings
+from app.domain.quality.values import (
     bad_minutes,
     conflicting_duplicates,
     gaps,

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from app.domain.energy import Series
-from app.domain.findings import Finding, FindingKind
-from app.domain.quality import meter_findings, point_findings
-from app.domain.quality_values import bad_minutes
+from app.domain.quality.detect import meter_findings, point_findings
+from app.domain.quality.finding import Finding, FindingKind
+from app.domain.quality.values import bad_minutes
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point
 

@@ -14,8 +14,8 @@ import app.reports
 from app.domain.capacity import LoadState
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.energy import EventKind
-from app.domain.findings import FindingKind, Severity
 from app.domain.limits import Outcome
+from app.domain.quality.finding import FindingKind, Severity
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import InstitutionClass, Stage
 from app.domain.targets import Standing

@@ -12,7 +12,7 @@ import collectors.simulated
 from app import config
 from app.domain.reading import ReadingColumns
 from app.domain.site import Site
-from collectors.csv_reader import read, understand
+from collectors.csv.reader import read, understand
 from collectors.simulated.exports import Exporter, exported, quarter_before, write_late_file
 from collectors.simulated.history import Simulation
 

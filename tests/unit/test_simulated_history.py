@@ -12,8 +12,8 @@ import pytest
 import collectors.simulated
 from app import config
 from app.domain.energy import Event, EventKind, Series
-from app.domain.findings import Finding
-from app.domain.quality import site_findings
+from app.domain.quality.detect import site_findings
+from app.domain.quality.finding import Finding
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
 from app.domain.register import StepKind, walk

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from collectors import snmp_ber as ber
 from collectors.simulated import snmp_aes
-from collectors.snmp_usm import AnswerGuard, localized, localized_key, master_key
+from collectors.snmp import ber as ber
+from collectors.snmp.usm import AnswerGuard, localized, localized_key, master_key
 
 ENGINE = bytes.fromhex("000000000000000000000002")
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from collectors.profile import SnmpProfile, find_channel, load_profile, profile_names
+from collectors.profiles.profile import SnmpProfile, find_channel, load_profile, profile_names
 from collectors.simulated.snmp_view import View, channels_shown
-from collectors.snmp_ber import INTEGER, OCTETS, Span, parse_oid
-from collectors.snmp_session import Value
-from collectors.snmp_table import survey
+from collectors.snmp.ber import INTEGER, OCTETS, Span, parse_oid
+from collectors.snmp.session import Value
+from collectors.snmp.table import survey
 
 AT = datetime(2026, 10, 1, tzinfo=UTC)
 

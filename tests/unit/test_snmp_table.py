@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from app.errors import ConfigError
-from collectors.profile import SnmpProfile, read_profile
-from collectors.snmp_session import Value
-from collectors.snmp_table import NoValue, Survey, number, survey
+from collectors.profiles.profile import SnmpProfile, read_profile
+from collectors.snmp.session import Value
+from collectors.snmp.table import NoValue, Survey, number, survey
 
 HEAD = "model: M\nvendor: V\nprotocol: snmp\nsource: test\nchannels:\n"
 

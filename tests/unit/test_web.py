@@ -15,21 +15,21 @@ import pytest
 import yaml
 
 import app.web
-from app.domain.alarm import State
+from app.domain.alarms.alarm import State
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.energy import EventKind
-from app.domain.findings import FindingKind, Severity
 from app.domain.period import WINDOWS
+from app.domain.quality.finding import FindingKind, Severity
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Stage
 from app.errors import NotFound
 from app.web import charts, format, words
+from app.web.cache import Memo
 from app.web.charts import Axis, Bar, Look, Span
-from app.web.held import LIFE_S, MOST_PER_OWNER, Held
-from app.web.memo import Memo
 from app.web.pages import signin
 from app.web.pages.imports import _choose
-from collectors.probing import composed
+from app.web.uploads import LIFE_S, MOST_PER_OWNER, Held
+from collectors.probe import composed
 
 HERE = Path(app.web.__file__).parent
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -67,8 +67,8 @@ def test_every_value_of_an_enumeration_has_a_name(language: str) -> None:
 
 SPEAKING = (
     "app/web/*.py app/web/pages/*.py app/api/context.py app/api/auth.py app/api/oidc.py app/api/rate.py "
-    "app/api/single_sign_on.py app/domain/observing.py app/domain/attribution.py app/store/usage.py "
-    "app/store/alarms.py app/store/findings.py app/store/pue.py collectors/modbus_link.py"
+    "app/api/single_sign_on.py app/domain/alarms/observation.py app/domain/attribution.py app/store/usage.py "
+    "app/store/alarms.py app/store/findings.py app/store/pue.py collectors/modbus/link.py"
 )
 """Files whose errors and reasons reach a page."""
 ERRORS = {"NotFound", "Forbidden", "NotAuthenticated", "TooBusy", "CoverageTooLow"}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.context import Caller, View
 from app.domain.access import Role
-from app.domain.notification import Silence
+from app.domain.alarms.notification import Silence
 from app.errors import NotFound, SeriesError
 from app.store import alarms, outbox
 from app.store.alarms import DEPLOYMENT, StoredAlarm

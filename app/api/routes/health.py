@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from app.api import problems, schemas
 from app.api.context import context_of
 from app.errors import StoreUnavailable
-from app.store import ready
+from app.store import readiness
 
 router = APIRouter(tags=["health"])
 
@@ -33,7 +33,7 @@ async def readyz(request: Request) -> JSONResponse:
     try:
         with anyio.fail_after(_ANSWER_S):
             found = await anyio.to_thread.run_sync(
-                ready.look, context.engine, limiter=context.health_threads, abandon_on_cancel=True
+                readiness.look, context.engine, limiter=context.health_threads, abandon_on_cancel=True
             )
     except TimeoutError:
         return problems.of_error(request, StoreUnavailable("the database does not answer in time"))

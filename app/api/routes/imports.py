@@ -22,8 +22,8 @@ from app.domain.access import Role
 from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError
 from app.store import imports
 from app.store.imports import ImportRecord
-from collectors.csv_mapping import Mapping, parse_mapping
-from collectors.csv_reader import ParsedBatch, Understanding, read, understand
+from collectors.csv.mapping import Mapping, parse_mapping
+from collectors.csv.reader import ParsedBatch, Understanding, read, understand
 
 router = APIRouter(tags=["imports"])
 

@@ -9,7 +9,7 @@ from app.api.periods import Last30d, check_bars
 from app.domain.period import Step
 from app.reports import indicators
 from app.reports.document import Indicators
-from app.store import reports
+from app.store.reports import revisions
 
 router = APIRouter(tags=["indicators"])
 
@@ -23,5 +23,5 @@ def get_indicators(site: SiteId, asked: Last30d, caller: Caller) -> Indicators:
         found = view.site(site)
         period = asked.resolve(caller.now, found.zone)
         check_bars(period, Step.QUARTER_HOUR, found.zone, len(found.it_carriers()), _MOST_CELLS)
-        basis = reports.basis(view.connection, view.stored, found, period, caller.now)
+        basis = revisions.basis(view.connection, view.stored, found, period, caller.now)
     return indicators.build(basis)

@@ -14,9 +14,9 @@ from app.domain.limits import Limit
 from app.domain.period import Period, Step
 from app.domain.site import Site
 from app.domain.tree import FeedBalance, StageLoss
-from app.store import deployment, outlook, outlooks
+from app.store import deployment, outlook, outlook_cache
 from app.store.outlook import Balance, YearOutlook
-from app.store.outlooks import Exhaustions
+from app.store.outlook_cache import Exhaustions
 
 router = APIRouter(tags=["capacity"])
 
@@ -33,7 +33,7 @@ def get_budget(site: SiteId, caller: Caller, year: _Year = None) -> schemas.Budg
         found = view.site(site)
         profiles, now = deployment.limit_profiles(view.connection), caller.now
         if year in (None, now.astimezone(found.zone).year):
-            figures = outlooks.this_year(view.connection, view.stored, found, profiles, now)
+            figures = outlook_cache.this_year(view.connection, view.stored, found, profiles, now)
         else:
             figures = outlook.year_outlook(view.connection, view.stored, found, year, profiles, now)
     return budget_out(found, figures)
@@ -55,7 +55,7 @@ def get_exhaustion(site: SiteId, caller: Caller) -> schemas.ExhaustionsOut:
     """The dates on which the site and its UPS, PDU and racks reach what they can carry."""
     with caller.read() as view:
         found = view.site(site)
-        figures = outlooks.exhaustions(view.connection, view.stored, found, caller.now)
+        figures = outlook_cache.exhaustions(view.connection, view.stored, found, caller.now)
     return exhaustions_out(found, figures)
 
 

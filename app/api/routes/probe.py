@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Caller
 from app.domain.quantity import Role
-from collectors import probing
+from collectors import probe
 
 router = APIRouter(tags=["meters"])
 
@@ -22,7 +22,7 @@ class ProbeIn(BaseModel):
         extra="forbid", json_schema_extra={"example": {"host": "10.0.0.17", "protocol": "modbus"}}
     )
     host: str = Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_%-]*$")
-    protocol: probing.Protocol = "both"
+    protocol: probe.Protocol = "both"
     port: int | None = Field(None, ge=1, le=65_535, description="Default: 502 for Modbus, 161 for SNMP")
     unit: int = Field(1, ge=1, le=255, description="Unit behind the Modbus address")
     community: str = Field("public", max_length=200, pattern=r"^[\x20-\x7e]*$")
@@ -56,10 +56,10 @@ async def probe_address(body: ProbeIn, caller: Caller) -> ProbeOut:
     For operators of the whole deployment, a few times a minute, within the networks collectors may reach.
     """
     await run_in_threadpool(caller.begin_probe, body.host)
-    target = probing.Target(body.host, body.protocol, body.port, body.unit, body.community)
+    target = probe.Target(body.host, body.protocol, body.port, body.unit, body.community)
     with caller.reach():
-        outcome = await probing.probe(target)
-    found = [asdict(one) | {"yaml": probing.composed(one.yaml, body.picks)} for one in outcome.found]
+        outcome = await probe.probe(target)
+    found = [asdict(one) | {"yaml": probe.composed(one.yaml, body.picks)} for one in outcome.found]
     return ProbeOut(
         host=body.host, recognised=[RecognisedOut(**one) for one in found], problems=list(outcome.problems)
     )

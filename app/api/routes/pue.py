@@ -15,7 +15,7 @@ from app.domain import period as periods
 from app.domain.indicators import FleetPue
 from app.domain.period import Step
 from app.domain.pue import PueDocument
-from app.store import deployment, fleet, pue
+from app.store import deployment, fleet_pue, pue
 
 router = APIRouter(tags=["pue"])
 
@@ -60,7 +60,7 @@ def get_fleet_pue(
     with caller.read() as view:
         profiles = deployment.limit_profiles(view.connection)
         spans = {s.id: periods.window(window, caller.now, s.zone) for s in view.stored.estate.sites}
-        documents, figure = fleet.pue(view.connection, view.stored, spans, profiles)
+        documents, figure = fleet_pue.pue(view.connection, view.stored, spans, profiles)
     return fleet_out(window, documents, figure)
 
 

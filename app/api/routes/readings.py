@@ -18,7 +18,7 @@ from app.api.rows import Outcome
 from app.domain.period import Period
 from app.domain.site import Point
 from app.errors import NotFound, RequestTooLarge, SeriesError
-from app.store import pages
+from app.store import reading_pages
 
 router = APIRouter(tags=["readings"])
 
@@ -189,7 +189,7 @@ def _visible(view: View, keys: list[str]) -> list[Point]:
 
 def _page(view: View, points: list[Point], period: Period, limit: int) -> dict[str, Any]:
     keys = {view.stored.point_id[p.id]: p.id for p in points}
-    rows, following = pages.page(view.connection, list(keys), period.start, period.end, limit)
+    rows, following = reading_pages.page(view.connection, list(keys), period.start, period.end, limit)
     return {
         "points": {p.id: p.quantity.house_unit for p in points},
         "readings": [_out(row, keys) for row in rows],
@@ -197,7 +197,7 @@ def _page(view: View, points: list[Point], period: Period, limit: int) -> dict[s
     }
 
 
-def _out(row: pages.Row, keys: dict[int, str]) -> dict[str, Any]:
+def _out(row: reading_pages.Row, keys: dict[int, str]) -> dict[str, Any]:
     return {
         "point": keys[row.point_id],
         "at": _text(row.at),

@@ -16,8 +16,8 @@ from app.api.context import Caller, CallerOf, SiteId, View
 from app.api.routes.reports import FormName, InstitutionId, PeriodName, institution_of
 from app.domain.period import month_or_year
 from app.reports.language import language
-from app.store import report_orders
-from app.store.report_orders import DONE, Order, Wanted
+from app.store.reports import orders
+from app.store.reports.orders import DONE, Order, Wanted
 
 router = APIRouter(tags=["reports"])
 
@@ -96,7 +96,7 @@ def get_report_file(order_id: OrderId, caller: Caller) -> Response:
     """The file of an ordered report, once it is done."""
     with caller.write() as view:
         order = _visible(view, order_id)
-        content = report_orders.content(view.connection, order)
+        content = orders.content(view.connection, order)
         wanted = order.wanted
         detail = {"period": wanted.period, "form": wanted.format}
         view.audit("report.export", wanted.site or wanted.institution, detail)
@@ -107,7 +107,7 @@ def get_report_file(order_id: OrderId, caller: Caller) -> Response:
 
 def _put(view: View, wanted: Wanted) -> Order:
     language(wanted.lang)
-    order = report_orders.put(view.connection, wanted, view.principal.name, view.now)
+    order = orders.put(view.connection, wanted, view.principal.name, view.now)
     detail = {"period": wanted.period, "form": wanted.format, "order": str(order.id)}
     view.audit("report.order", wanted.site or wanted.institution, detail)
     return order
@@ -128,7 +128,7 @@ def _visible(view: View, order_id: uuid.UUID) -> Order:
     NotFound
         If there is none, or the caller may not know of it.
     """
-    order = report_orders.get(view.connection, order_id)
+    order = orders.get(view.connection, order_id)
     if order.wanted.site:
         view.site(order.wanted.site)
     else:

@@ -21,7 +21,7 @@ from app.reports import document, output
 from app.reports.document import Document
 from app.reports.render import csv
 from app.store.engine import connect, unhurried
-from app.store.reports import Shelf
+from app.store.reports.revisions import Shelf
 
 router = APIRouter(tags=["reports"])
 

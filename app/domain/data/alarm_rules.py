@@ -6,7 +6,7 @@ stays inside it; compare both with the equipment's own before you rely on them.
 
 from __future__ import annotations
 
-from app.domain.alarm import Indicator, Rule, Side
+from app.domain.alarms.alarm import Indicator, Rule, Side
 
 _DAY_S = 86_400.0
 _HOUR_S = 3_600.0

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.access import Role
-from app.domain.notification import Silence
+from app.domain.alarms.notification import Silence
 from app.domain.site import Site
 from app.store import alarms
 from app.store.alarms import StoredAlarm

@@ -14,8 +14,8 @@ from starlette.datastructures import FormData
 from app.domain.quantity import Role
 from app.web import render
 from app.web.access import Caller, FromOwnPage, PageRoute, Viewer
-from collectors import probing
-from collectors.probing import Found, Target
+from collectors import probe as probing
+from collectors.probe import Found, Target
 
 router = APIRouter(route_class=PageRoute)
 

@@ -12,11 +12,11 @@ from app.domain.period import Period, Step, floor, midnight, shift_months
 from app.domain.pue import PueBar
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Site
-from app.store import deployment, energy, pue, snapshot
-from app.store.snapshot import SiteFigures
+from app.store import deployment, energy, metrics_snapshot, pue
+from app.store.metrics_snapshot import SiteFigures
 from app.web.access import View
+from app.web.cache import Memo
 from app.web.charts import Bar, Span
-from app.web.memo import Memo
 
 CLASSES = (*(role.value for role in OVERHEAD_ROLES), "unmetered")
 """Parts of the overhead, in the order in which they are shown."""
@@ -96,7 +96,7 @@ def now_figures(view: View, now: datetime) -> dict[str, SiteFigures]:
 
     def collect() -> dict[str, SiteFigures]:
         profiles = deployment.limit_profiles(view.connection)
-        return {f.site: f for f in snapshot.collect(view.connection, view.stored, profiles, now)}
+        return {f.site: f for f in metrics_snapshot.collect(view.connection, view.stored, profiles, now)}
 
     key = (id(view.connection.engine), tuple(view.stored.site_key.items()))
     return _NOW.get(key, collect)

@@ -22,9 +22,9 @@ from app.errors import ConfigError, FileNotUnderstood, SeriesError, TooBusy
 from app.store import imports
 from app.web import render
 from app.web.access import Caller, PageRoute, Viewer, checked_form
-from app.web.held import Held, Upload
-from collectors.csv_mapping import Ambiguous, MappingNeeded, mapping_lines, parse_mapping
-from collectors.csv_reader import ParsedBatch, Reject, Understanding, read, understand
+from app.web.uploads import Held, Upload
+from collectors.csv.mapping import Ambiguous, MappingNeeded, mapping_lines, parse_mapping
+from collectors.csv.reader import ParsedBatch, Reject, Understanding, read, understand
 
 router = APIRouter(route_class=PageRoute)
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.domain.site import Site
-from app.store.snapshot import SiteFigures
+from app.store.metrics_snapshot import SiteFigures
 from app.web import render
 from app.web.access import PageRoute, View, Viewer
 from app.web.charts import Bar, Span

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.domain.period import shift_months
 from app.domain.site import Site
-from app.store.reports import Shelf
+from app.store.reports.revisions import Shelf
 from app.web import render
 from app.web.access import PageRoute, Viewer
 

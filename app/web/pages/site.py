@@ -16,12 +16,12 @@ from app.domain.forecast import Exhaustion
 from app.domain.period import WINDOWS, Period, window
 from app.domain.site import Site
 from app.errors import DataError
-from app.store import deployment, outlooks, pue, usage
+from app.store import deployment, outlook_cache, pue, usage
 from app.store.outlook import YearOutlook
 from app.web import charts, render
 from app.web.access import PageRoute, View, Viewer
+from app.web.cache import Memo
 from app.web.charts import Look
-from app.web.memo import Memo
 from app.web.pages import figures
 from app.web.pages.figures import Document
 from app.web.words import Words
@@ -144,8 +144,8 @@ def _profiles(year: YearOutlook) -> dict[float, list[str]]:
 
 def _outlook(view: View, site: Site, now: datetime) -> tuple[YearOutlook, Exhaustion | None, Load]:
     profiles = deployment.limit_profiles(view.connection)
-    year = outlooks.this_year(view.connection, view.stored, site, profiles, now)
-    full = outlooks.exhaustions(view.connection, view.stored, site, now).it
+    year = outlook_cache.this_year(view.connection, view.stored, site, profiles, now)
+    full = outlook_cache.exhaustions(view.connection, view.stored, site, now).it
     span = window("30d", now, site.zone)
     table = usage.frame(view.connection, view.stored, site.it_carriers(), span)
     return year, full, capacity.it_load(usage.it_energy(site, table), site)

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from app.domain.site import Site
 from app.errors import FileNotUnderstood
-from collectors.csv_mapping import load_mapping, parse_mapping
-from collectors.csv_reader import ParsedBatch, Understanding, read, understand
+from collectors.csv.mapping import load_mapping, parse_mapping
+from collectors.csv.reader import ParsedBatch, Understanding, read, understand
 
 HERE = Path(__file__).parent
 CASES = sorted(p.parent for p in HERE.glob("*/site.yaml"))

@@ -29,8 +29,9 @@ from app.reports.document import Document, Factor, Report, as_data, read
 from app.reports.language import codes, language
 from app.reports.pages import layout_of
 from app.reports.render import strings
-from app.store import events, readings, reports, sites
+from app.store import events, readings, sites
 from app.store.readings import to_us
+from app.store.reports import revisions
 from tests.golden.reports.cases import CASES, HOSTILE, Case
 from tests.paper import pages_of
 
@@ -59,7 +60,7 @@ def made(engine: sa.Engine, case: Case) -> Report:
             )
     rollup.run(engine)
     with engine.begin() as connection:
-        return build(reports.gather(connection, stored, stored.estate.site["s1"], case.period, case.now))
+        return build(revisions.gather(connection, stored, stored.estate.site["s1"], case.period, case.now))
 
 
 @pytest.mark.parametrize("name", CASES)

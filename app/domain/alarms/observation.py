@@ -1,0 +1,259 @@
+"""From stored figures to what the alarm rules see of them: a value, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.domain.alarms.alarm import Indicator, Observation, Rule, Subject
+from app.domain.capacity import FeedLoad
+from app.domain.limits import Limit
+from app.domain.period import Period
+from app.domain.pue import boundary
+from app.domain.quality.finding import FindingKind
+from app.domain.quantity import Role
+from app.domain.site import Meter, Point, Site
+
+EXPLAINING = (
+    FindingKind.RESET,
+    FindingKind.REPLACEMENT_SUSPECTED,
+    FindingKind.GAP,
+    FindingKind.STUCK,
+    FindingKind.SPIKE,
+    FindingKind.BAD_MINUTES,
+    FindingKind.NEGATIVE_POWER,
+    FindingKind.CROSS_TALK,
+    FindingKind.CONFLICTING_DUPLICATE,
+    FindingKind.UNIT_SUSPECTED,
+)
+"""Findings after which a high or low figure need not be the data centre's doing."""
+SHORT = timedelta(hours=24)
+"""In windows up to this any overlap with such a finding counts."""
+LONG_SHARE = 0.1
+"""Share of a longer window that such findings must cover to count."""
+MOST_ESTIMATED = 0.2
+"""Above this share of estimates a figure says how it was estimated, not what happened."""
+POLLED_KINDS_NOT = "csv_folder"
+"""Collector whose readings come in files, when somebody puts them there."""
+
+Seen = tuple[Rule, Subject, Observation]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A finding that may explain a figure."""
+
+    kind: str
+    point: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFigures:
+    """What is known about a site over a window."""
+
+    period: Period
+    pue: float | None
+    reason: str
+    """Why there is no PUE."""
+    facility_kwh: float
+    it_kwh: float
+    coverage_ratio: float
+    estimated_ratio: float
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> WindowFigures:
+        """From a stored PUE document."""
+        period = Period(datetime.fromisoformat(document["start"]), datetime.fromisoformat(document["end"]))
+        return cls(
+            period,
+            document["pue"],
+            document.get("reason") or "",
+            document["facility_kwh"],
+            document["it_kwh"],
+            document["coverage_ratio"],
+            document["estimated_ratio"],
+        )
+
+    @property
+    def it_kw(self) -> float | None:
+        """Mean IT power over the covered part. [kW]"""
+        covered_h = self.coverage_ratio * self.period.duration_s / 3600
+        return self.it_kwh / covered_h if covered_h > 0 else None
+
+
+Windows = Mapping[str, WindowFigures]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the rules see of a site that follows from its windows."""
+
+    site: Site
+    at: datetime
+    windows: Windows
+    limit: Limit | None
+    known_from: datetime | None
+    """Beginning of the site's record."""
+    doubts: Sequence[Doubt] = ()
+    """About points that enter the site's ratio."""
+
+    def explanation(self, period: Period) -> str:
+        """The finding that explains what a figure over the period says; empty where none does."""
+        near = [d for d in self.doubts if overlap_s(d, period) > 0]
+        if timedelta(seconds=period.duration_s) > SHORT:
+            covered_s = sum(overlap_s(d, period) for d in near)
+            near = near if covered_s >= LONG_SHARE * period.duration_s else []
+        return f"{near[0].kind} of {near[0].point}" if near else ""
+
+
+def overlap_s(doubt: Doubt, period: Period) -> float:
+    """Time that a finding and a period share; at least a moment where they touch. [s]"""
+    if doubt.end < period.start or doubt.start >= period.end:
+        return 0.0
+    return max((min(doubt.end, period.end) - max(doubt.start, period.start)).total_seconds(), 1.0)
+
+
+def doubts(site: Site, findings: Iterable[Any]) -> tuple[Doubt, ...]:
+    """Those of some findings that explain figures: about points that enter the site's ratio."""
+    kinds, gating = {kind.value for kind in EXPLAINING}, boundary(site).gating
+    return tuple(
+        Doubt(f.kind, f.point, f.start, f.end) for f in findings if f.kind in kinds and f.point in gating
+    )
+
+
+def of_windows(rules: Iterable[Rule], scene: Scene) -> Iterator[Seen]:
+    """What follows from the windows alone: PUE, its jump, IT load, coverage."""
+    for rule in rules:
+        if rule.sites and scene.site.id not in rule.sites:
+            continue
+        judge = OF_WINDOWS.get(rule.indicator)
+        seen = judge(rule, scene) if judge is not None else None
+        if seen is not None:
+            yield rule, Subject(scene.site.id), seen
+
+
+def _pue(rule: Rule, scene: Scene) -> Observation:
+    return _ratio(rule, scene, scene.windows.get(rule.window), None)
+
+
+def _jump(rule: Rule, scene: Scene) -> Observation:
+    return _ratio(rule, scene, scene.windows.get("15m"), scene.windows.get("24h"))
+
+
+def _ratio(
+    rule: Rule, scene: Scene, figures: WindowFigures | None, less: WindowFigures | None
+) -> Observation:
+    """The PUE of a window, `less` that of another where one is given."""
+    if rule.from_limit and scene.limit is None:
+        return Observation(scene.at, reason="no limit holds for the site; name a profile or a limit")
+    if figures is None:
+        return Observation(scene.at, reason="not evaluated yet")
+    base = 0.0 if less is None else less.pue
+    if figures.pue is None or base is None:
+        return Observation(scene.at, reason=figures.reason or "PUE of the last 24 h is not known")
+    mostly = "estimates" if figures.estimated_ratio > MOST_ESTIMATED else ""
+    return Observation(
+        scene.at,
+        figures.pue - base,
+        explained_by=scene.explanation(figures.period) or mostly,
+        limit=None if scene.limit is None else scene.limit.pue,
+    )
+
+
+def _it_load(rule: Rule, scene: Scene) -> Observation | None:
+    capacity_kw = scene.site.design.it_capacity_kw
+    if not capacity_kw:
+        return None
+    figures = scene.windows.get(rule.window)
+    it_kw = None if figures is None else figures.it_kw
+    if figures is None or it_kw is None or figures.coverage_ratio < scene.site.minimum_coverage_ratio:
+        return Observation(scene.at, reason="too little of the window is covered")
+    return Observation(scene.at, it_kw / capacity_kw, explained_by=scene.explanation(figures.period))
+
+
+def _coverage(rule: Rule, scene: Scene) -> Observation:
+    figures = scene.windows.get(rule.window)
+    if figures is None:
+        return Observation(scene.at, reason="not evaluated yet")
+    if scene.known_from is None or scene.known_from > figures.period.start:
+        return Observation(scene.at, reason="the record is shorter than the window")
+    return Observation(scene.at, figures.coverage_ratio)
+
+
+OF_WINDOWS = {
+    Indicator.PUE: _pue,
+    Indicator.POWER_RATIO_JUMP: _jump,
+    Indicator.IT_LOAD_RATIO: _it_load,
+    Indicator.COVERAGE_RATIO: _coverage,
+}
+"""Indicators that follow from the windows alone."""
+
+
+def of_feeds(rule: Rule, site: Site, at: datetime, loads: Iterable[FeedLoad]) -> Iterator[Seen]:
+    """Load of every feed with a rating."""
+    for one in loads:
+        if one.load.capacity_kw is None:
+            continue
+        ratio = one.load.peak_ratio
+        seen = Observation(at, ratio, reason="" if ratio is not None else "load is not known")
+        yield rule, Subject(site.id, "+".join(one.feed.meters)), seen
+
+
+GAUGE_ROLES = {
+    Indicator.TEMPERATURE_C: Role.TEMPERATURE,
+    Indicator.HUMIDITY_PERCENT: Role.HUMIDITY,
+}
+
+
+def of_gauges(rule: Rule, site: Site, at: datetime, means: Mapping[str, float]) -> Iterator[Seen]:
+    """Temperature or humidity of every point in a room; outdoor sensors have no room."""
+    for point in gauge_points(site, rule.indicator):
+        value = means.get(point.id)
+        seen = Observation(at, value, reason="" if value is not None else "no reading in the last 2 h")
+        yield rule, Subject(site.id, point.id), seen
+
+
+def gauge_points(site: Site, indicator: Indicator) -> list[Point]:
+    """Points of rooms that an indicator is about."""
+    role = GAUGE_ROLES[indicator]
+    return [p for m in site.meters if m.room for p in m.points if p.role is role]
+
+
+def is_polled(meter: Meter) -> bool:
+    """Whether Wattline asks the meter by itself; then its silence means something."""
+    return meter.collector is not None and meter.collector.get("kind") != POLLED_KINDS_NOT
+
+
+def of_silence(
+    rule: Rule, site: Site, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
+) -> Iterator[Seen]:
+    """Time since the newest reading of every polled meter, in its intervals.
+
+    A meter that never answered is silent since `declared_at`, where that is known.
+    """
+    for meter in filter(is_polled, site.meters):
+        heard = [last[p.id] for p in meter.points if p.id in last]
+        newest = max(heard, default=declared_at)
+        subject = Subject(site.id, meter.id)
+        if newest is None:
+            yield rule, subject, Observation(at, reason="never heard")
+            continue
+        own_s = (meter.collector or {}).get("interval_s")
+        interval_s = max(60, own_s or min((p.interval_s for p in meter.points), default=60))
+        yield rule, subject, Observation(at, max((at - newest).total_seconds(), 0.0) / interval_s)
+
+
+def serious(findings: Iterable[Any], at: datetime) -> int:
+    """Open findings of severity error that begin in the last week."""
+    week = at - timedelta(days=7)
+    return sum(f.severity == "error" and f.state == "open" and f.start >= week for f in findings)
+
+
+def uninformed(rule: Rule, subjects: Collection[str], site: str, at: datetime, reason: str) -> Iterator[Seen]:
+    """The same rule on its known subjects, when its figure could not be computed."""
+    for name in subjects or ("",):
+        yield rule, Subject(site, name), Observation(at, reason=reason, is_error=True)

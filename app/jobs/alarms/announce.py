@@ -1,0 +1,259 @@
+"""What is said about a transition, to whom: documents of alarms, and messages for the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from app.domain.alarms.alarm import Indicator, Observation, Rule, Severity, Subject, Transition, fingerprint
+from app.domain.alarms.notification import Channel, Message, What, earliest, what_of
+from app.domain.attribution import UNMETERED, Attribution, attribute
+from app.domain.limits import LimitProfile, governing, limits_for
+from app.domain.period import Period, shift_months, window
+from app.domain.site import Site
+from app.errors import CoverageTooLow
+from app.store import alarms, breakdown, energy, outbox, usage
+from app.store.breakdown import By
+from app.store.engine import Connection
+from app.store.sites import Stored
+
+__all__ = ["Announcer", "what_of"]
+
+MOST_METERS = 3
+_ATTRIBUTED = {Indicator.PUE: "", Indicator.POWER_RATIO_JUMP: "15m", Indicator.YEAR_END_PUE: "30d"}
+"""Indicators whose change is attributed to load classes, with the window that shows it; empty: their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What moved a PUE, over which time against which."""
+
+    period: Period
+    figure: Attribution
+    meters: tuple[str, ...]
+    coverage_ratio: float
+
+
+class Announcer:
+    """Makes the documents and messages of one evaluation."""
+
+    def __init__(
+        self, connection: Connection, stored: Stored, profiles: Mapping[str, LimitProfile], now: datetime
+    ) -> None:
+        self._connection, self._stored, self._profiles, self._now = connection, stored, profiles, now
+        self._settings = alarms.notifications(connection)
+        self._silences = [s.silence for s in alarms.silences(connection, now)]
+        self._moved: dict[tuple[str, str], Moved | None] = {}
+        self._messages: list[Message] = []
+
+    # -- documents -----------------------------------------------------------------------------------
+
+    def document(self, rule: Rule, subject: Subject, seen: Observation, change: Transition) -> dict[str, Any]:
+        """Everything that there is to say about an alarm, JSON-ready."""
+        site = self._stored.estate.site.get(subject.site)
+        return {
+            "rule": rule.id,
+            "indicator": rule.indicator.value,
+            "fingerprint": fingerprint(rule.id, subject),
+            "site": subject.site,
+            "site_name": site.name if site else "",
+            "time_zone": site.time_zone if site else "UTC",
+            "subject": subject.name,
+            "severity": change.severity.value if change.severity else None,
+            "value": change.value,
+            "threshold": change.threshold,
+            "window": rule.window,
+            "since": _text(change.started or change.at),
+            "at": _text(change.at),
+            "reason": change.reason,
+            **self._limit(site, seen),
+            **self._attributed(site, rule, subject),
+            "links": self._links(rule, subject),
+        }
+
+    def _limit(self, site: Site | None, seen: Observation) -> dict[str, Any]:
+        if site is None or seen.limit is None:
+            return {}
+        bank = self._stored.estate.institution[site.institution]
+        day = self._now.astimezone(site.zone).date()
+        limit = governing(limits_for(site, bank, dict(self._profiles), day))
+        return {} if limit is None else {"limit": limit.pue, "profile": limit.profile}
+
+    def _links(self, rule: Rule, subject: Subject) -> dict[str, str]:
+        links = {"runbook": f"{self._settings.runbook_url}#{rule.id}"}
+        if self._settings.board_url:
+            base = self._settings.board_url.rstrip("/")
+            links["board"] = f"{base}/?site={quote(subject.site)}" if subject.site else base
+        return links
+
+    def _attributed(self, site: Site | None, rule: Rule, subject: Subject) -> dict[str, Any]:
+        """What moved, over which window; only the subject's meters where nothing can be attributed."""
+        name = (rule.window or _ATTRIBUTED.get(rule.indicator)) if rule.indicator in _ATTRIBUTED else ""
+        if site is None or not name:
+            return {"meters": list(_meters(site, subject))}
+        key = (site.id, name)
+        if key not in self._moved:
+            self._moved[key] = self._move(site, name)
+        moved = self._moved[key]
+        if moved is None:
+            return {"meters": []}
+        return {
+            "start": _text(moved.period.start),
+            "end": _text(moved.period.end),
+            "moved": moved.figure.moved,
+            "parts": moved.figure.parts,
+            "baseline_pue": moved.figure.baseline_pue,
+            "window_pue": moved.figure.pue,
+            "meters": list(moved.meters),
+            "coverage_ratio": moved.coverage_ratio,
+        }
+
+    def _move(self, site: Site, name: str) -> Moved | None:
+        """What moved the PUE of a window against the time before it; None where that is not known."""
+        period = window(name, self._now, site.zone)
+        baseline = before(period, site)
+        try:
+            first = usage.split(self._connection, self._stored, site, baseline)
+            second = usage.split(self._connection, self._stored, site, period)
+        except CoverageTooLow:
+            return None
+        figure = attribute(first, second)
+        meters = self._involved(site, figure.moved, baseline, period)
+        return Moved(period, figure, meters, second.covered_h * 3600 / period.duration_s)
+
+    def _involved(self, site: Site, moved: str | None, baseline: Period, period: Period) -> tuple[str, ...]:
+        """Meters of the class that moved whose power changed most, the largest change first."""
+        groups = breakdown.groups_of(site, By.LOAD_CLASS)
+        group = groups.get("facility" if moved == UNMETERED else moved or "", {})
+        ids = [self._stored.point_id[p] for p in group]
+        old, new = (
+            {n: e.energy_kwh / e.covered_s for n, e in found.items() if e.covered_s > 0}
+            for found in (energy.by_point(self._connection, site, ids, span) for span in (baseline, period))
+        )
+        change = {
+            p: abs(group[p] * (new[n] - old[n]))
+            for p in group
+            if (n := self._stored.point_id[p]) in old and n in new
+        }
+        largest = sorted(change, key=lambda p: change[p], reverse=True)
+        return tuple(dict.fromkeys(site.meter_of[p].id for p in largest))[:MOST_METERS]
+
+    # -- messages ------------------------------------------------------------------------------------
+
+    def say(
+        self, alarm_id: int, rule: Rule, subject: Subject, change: Transition, document: Mapping[str, Any]
+    ) -> None:
+        """Leave messages about a transition in the outbox."""
+        what = what_of(change)
+        if what is None:
+            return
+        payload = {**document, "alarm": alarm_id}
+        if what in (What.RESOLVE, What.HANDOVER, What.EASE):
+            stored = alarms.one(self._connection, alarm_id)
+            payload = {**stored.document, "alarm": alarm_id, "value": change.value, "reason": change.reason}
+            payload["severity"] = change.severity.value if change.severity else stored.severity
+            payload["previous_severity"] = change.previous_severity and change.previous_severity.value
+            payload |= {} if what is What.EASE else {"until": _text(change.at)}
+        severity = change.severity or Severity.WARNING
+        if what is What.ESCALATE:
+            payload["previous_severity"] = Severity.WARNING.value
+        channels = self._channels(alarm_id, what, rule, subject, severity)
+        key = f"{alarm_id}:{what}:{severity}:{_text(change.at)}"
+        self._put(alarm_id, subject, what, severity, payload, channels, key)
+
+    def _channels(
+        self, alarm_id: int, what: What, rule: Rule, subject: Subject, severity: Severity
+    ) -> list[Channel]:
+        """Who hears of it: the end of an alarm only those who heard of its beginning."""
+        if what in (What.RESOLVE, What.HANDOVER):
+            told = outbox.told(self._connection, alarm_id)
+            return [
+                c for c in self._settings.channels if c.id in told and (what is What.RESOLVE or c.keeps_state)
+            ]
+        if any(s.covers(subject.site, rule.id, subject.name, self._now) for s in self._silences):
+            return []
+        chosen = self._settings.receivers(subject.site, severity, rule.id)
+        return [c for c in chosen if what is not What.EASE or c.keeps_state]
+
+    def _put(
+        self,
+        alarm_id: int,
+        subject: Subject,
+        what: What,
+        severity: Severity,
+        payload: dict[str, Any],
+        channels: Iterable[Channel],
+        key: str,
+    ) -> None:
+        number = alarms.site_number(self._stored, subject.site)
+        self._messages += [
+            Message(
+                c.id,
+                what,
+                f"{key}:{c.id}",
+                earliest(c, severity, self._now),
+                severity,
+                payload,
+                number,
+                alarm_id,
+            )
+            for c in channels
+        ]
+
+    def announce(self, rules: Iterable[Rule]) -> int:
+        """Say again what fires and nobody acknowledged; how many messages this evaluation made."""
+        new = self._flush()
+        if self._settings.channels:
+            by_id = {rule.id: rule for rule in rules}
+            said = outbox.last_said(self._connection, self._now)
+            numbers = [*self._stored.site_key, alarms.DEPLOYMENT]
+            for alarm in alarms.listing(self._connection, numbers, limit=10_000):
+                rule = by_id.get(alarm.rule)
+                if rule is not None and alarm.acknowledged_at is None:
+                    self._repeat(alarm, rule, said.get(alarm.id, {}))
+        return new + self._flush()
+
+    def _flush(self) -> int:
+        new = outbox.put(self._connection, self._messages, self._now)
+        self._messages = []
+        return new
+
+    def _repeat(self, alarm: alarms.StoredAlarm, rule: Rule, said: Mapping[str, datetime]) -> None:
+        subject, severity = Subject(alarm.site, alarm.subject), Severity(alarm.severity)
+        due = [
+            c
+            for c in self._channels(alarm.id, What.REPEAT, rule, subject, severity)
+            if c.repeat_s and (c.id not in said or self._now - said[c.id] >= timedelta(seconds=c.repeat_s))
+        ]
+        payload = {**alarm.document, "alarm": alarm.id, "severity": alarm.severity}
+        key = f"{alarm.id}:{What.REPEAT}:{_text(self._now)}"
+        self._put(alarm.id, subject, What.REPEAT, severity, payload, due, key)
+
+
+def before(period: Period, site: Site) -> Period:
+    """The time that a window is compared with: the day, week, month or year before it."""
+    length = timedelta(seconds=period.duration_s)
+    if length >= timedelta(days=60):
+        return Period(shift_months(period.start, -12, site.zone), period.start)
+    for longest, span in ((1.0, 1), (24.0, 7), (24.0 * 60, 30)):
+        if length <= timedelta(hours=longest):
+            return Period(period.start - timedelta(days=span), period.start)
+    raise AssertionError("every length is one of the above")
+
+
+def _meters(site: Site | None, subject: Subject) -> Iterator[str]:
+    """Meters that the name of a subject stands for."""
+    if site is None or not subject.name:
+        return
+    known = {m.id for m in site.meters}
+    for name in subject.name.split("+"):
+        meter = site.meter_of.get(name)
+        if meter is not None or name in known:
+            yield meter.id if meter is not None else name
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,192 @@
+"""Everything about the sites that ``/metrics`` shows, collected in a few queries after each evaluation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from app.domain.alarms.alarm import Severity
+from app.domain.limits import Limit, LimitProfile, governing, limits_for
+from app.domain.period import floor
+from app.domain.site import Meter, Site
+from app.store import alarms, breakdown, energy
+from app.store.alarms import DEPLOYMENT
+from app.store.breakdown import By, Group
+from app.store.engine import store_errors
+from app.store.sites import Stored
+
+POWER_AGE = timedelta(hours=1)
+"""A mean power older than this is not shown as that of now."""
+LEAST_COVERAGE = 0.5
+FRESH_INTERVALS = 3
+"""A meter without a poller is up while its newest reading is at most so many intervals old."""
+
+
+@dataclass(frozen=True)
+class MeterFigures:
+    """What is known about a meter's readings."""
+
+    meter: str
+    last_reading_s: float | None
+    """Time of the newest reading, since 1970. [s]"""
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class SiteFigures:
+    """The newest figures of one site, in house units."""
+
+    site: str
+    pue: Mapping[str, float] = field(default_factory=dict)
+    """By window."""
+    coverage_ratio: Mapping[str, float] = field(default_factory=dict)
+    """By window."""
+    evaluated_at: datetime | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """By profile."""
+    power_kw: Mapping[str, float] = field(default_factory=dict)
+    """Mean of the newest quarter-hour, by load class; absent where a point is not known."""
+    energy_kwh: Mapping[str, float] = field(default_factory=dict)
+    """Since the beginning, by load class."""
+    it_load_ratio: float | None = None
+    meters: tuple[MeterFigures, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Readings in the drop ledger, by reason."""
+    alarms: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Alarms that fire, by rule and severity."""
+    thresholds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Of the alarm rules in force, by rule and severity, in the unit of each rule's indicator."""
+
+
+def collect(
+    connection: sa.Connection, stored: Stored, profiles: Mapping[str, LimitProfile], now: datetime
+) -> list[SiteFigures]:
+    """The figures of every site, and last those of the deployment itself.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        found = _Found(connection, stored, now)
+        return [*(found.site(site, profiles) for site in stored.estate.sites), found.deployment()]
+
+
+class _Found:
+    """Results of the queries, to be dealt out to the sites."""
+
+    def __init__(self, connection: sa.Connection, stored: Stored, now: datetime) -> None:
+        self._stored, self._now = stored, now
+        keys, sites = stored.point_key, {**stored.site_key, DEPLOYMENT: ""}
+        self._evaluations = defaultdict(list)
+        for number, window, at, document in energy.load_evaluations(connection, list(sites)):
+            self._evaluations[sites[number]].append((window, at, document))
+        self._energy_kwh = {keys[n]: e for n, e in connection.execute(_ENERGY) if n in keys}
+        since = {"since": floor(now) - POWER_AGE, "until": floor(now), "coverage": LEAST_COVERAGE}
+        self._power_kw = {keys[n]: p for n, p in connection.execute(_POWER, since) if n in keys}
+        self._last_at = {keys[n]: at for n, at in connection.execute(_LAST, {"now": now}) if n in keys}
+        self._dropped = _grouped(connection, _DROPPED, sites)
+        self._alarms = _grouped(connection, _ALARMS, sites)
+        self._rules = alarms.rules(connection)
+
+    def site(self, site: Site, profiles: Mapping[str, LimitProfile]) -> SiteFigures:
+        """What was found about one site."""
+        documents = self._evaluations[site.id]
+        groups = {n: g for n, g in breakdown.groups_of(site, By.LOAD_CLASS).items() if g}
+        power_kw = _sums(groups, self._power_kw, whole=True)
+        capacity_kw, it_kw = site.design.it_capacity_kw, power_kw.get("it")
+        bank = self._stored.estate.institution[site.institution]
+        limits = limits_for(site, bank, dict(profiles), self._now.astimezone(site.zone).date())
+        return SiteFigures(
+            site.id,
+            {w: d["pue"] for w, _, d in documents if d["pue"] is not None},
+            {w: d["coverage_ratio"] for w, _, d in documents},
+            max((at for _, at, _ in documents), default=None),
+            {limit.profile: limit.pue for limit in limits},
+            power_kw,
+            _sums(groups, self._energy_kwh, whole=False),
+            it_kw / capacity_kw if it_kw is not None and capacity_kw else None,
+            tuple(self._meter(meter) for meter in site.meters),
+            self._drops_of(site.id),
+            self._alarms_of(site.id),
+            self._thresholds_of(site.id, governing(limits)),
+        )
+
+    def deployment(self) -> SiteFigures:
+        """What concerns no single site, under the empty name."""
+        return SiteFigures("", dropped=self._drops_of(""), alarms=self._alarms_of(""))
+
+    def _drops_of(self, site: str) -> dict[str, int]:
+        return {reason: n for (reason,), n in self._dropped[site].items()}
+
+    def _alarms_of(self, site: str) -> dict[tuple[str, str], int]:
+        return {(rule, severity): n for (rule, severity), n in self._alarms[site].items()}
+
+    def _thresholds_of(self, site: str, limit: Limit | None) -> dict[tuple[str, str], float]:
+        pue = None if limit is None else limit.pue
+        return {
+            (rule.id, severity.value): threshold
+            for rule in self._rules
+            if not rule.sites or site in rule.sites
+            for severity in Severity
+            if (threshold := rule.threshold(severity, pue)) is not None
+        }
+
+    def _meter(self, meter: Meter) -> MeterFigures:
+        heard = [(self._last_at[p.id], p) for p in meter.points if p.id in self._last_at]
+        fresh = any(
+            self._now - at <= timedelta(seconds=FRESH_INTERVALS * max(p.interval_s, 60)) for at, p in heard
+        )
+        return MeterFigures(meter.id, max((at.timestamp() for at, _ in heard), default=None), fresh)
+
+
+def _sums(groups: Mapping[str, Group], known: Mapping[str, float], *, whole: bool) -> dict[str, float]:
+    """Weighted sums by group; with `whole` only where every point of the group is known."""
+    out = {}
+    for name, group in groups.items():
+        have = [p for p in group if p in known]
+        if have and (len(have) == len(group) or not whole):
+            out[name] = sum(group[p] * known[p] for p in have)
+    return out
+
+
+def _grouped(
+    connection: sa.Connection, query: sa.TextClause, sites: Mapping[int, str]
+) -> dict[str, dict[tuple[str, ...], int]]:
+    out: dict[str, dict[tuple[str, ...], int]] = defaultdict(dict)
+    for number, *labels, count in connection.execute(query):
+        if number in sites:
+            out[sites[number]][tuple(labels)] = int(count)
+    return out
+
+
+_ENERGY = sa.text("SELECT point_id, sum(energy_kwh) FROM energy_day GROUP BY point_id")
+_POWER = sa.text(
+    """
+    SELECT DISTINCT ON (point_id) point_id, energy_kwh / (0.25 * coverage_ratio)
+    FROM energy_15m WHERE at >= :since AND at < :until AND coverage_ratio >= :coverage
+    ORDER BY point_id, at DESC
+    """
+)
+_LAST = sa.text(
+    """
+    SELECT p.id, r.at FROM points p CROSS JOIN LATERAL (
+        SELECT at FROM readings
+        WHERE point_id = p.id AND at > CAST(:now AS timestamptz) - interval '31 days'
+        ORDER BY at DESC LIMIT 1
+    ) r
+    WHERE p.retired_at IS NULL
+    """
+)
+_DROPPED = sa.text("SELECT coalesce(site_id, 0), reason, sum(readings) FROM dropped_readings GROUP BY 1, 2")
+_ALARMS = sa.text(
+    """
+    SELECT site_id, rule, severity, count(*) FROM alarms
+    WHERE fired_at IS NOT NULL AND resolved_at IS NULL GROUP BY 1, 2, 3
+    """
+)

@@ -1,0 +1,186 @@
+"""A watched folder: export files are picked up when complete, and done only when the caller says so.
+
+::
+
+    collector: {kind: csv_folder, folder: /data/exports, pattern: "*.csv", mapping: bms.yaml}
+
+A file is complete when its size and time have not changed for ``settle_s`` and its name does not say
+that it is still being written. Nothing is remembered outside the folder: a file that was taken over is
+moved into ``done/``, one that cannot be read into ``refused/`` beside a text that says why. A crash
+before :meth:`Delivery.ack` leaves the file where it is; it is then delivered once more, and storing it
+again changes nothing.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.domain.site import Site
+from app.errors import CollectError, ConfigError, FileNotUnderstood
+from collectors.base import Binding, Poll
+from collectors.config import CollectorConfig, Seconds
+from collectors.csv.batch import ParsedBatch
+from collectors.csv.mapping import Mapping, load_mapping
+from collectors.csv.plan import Understanding
+from collectors.csv.reader import read, understand
+from collectors.registry import CollectorKind
+
+DONE, REFUSED = "done", "refused"
+_UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", ".lock", "~")
+
+
+class FolderConfig(CollectorConfig):
+    """Settings of one watched folder."""
+
+    kind: Literal["csv_folder"] = "csv_folder"
+    folder: Annotated[Path, Field(description="folder the exports are written to")]
+    pattern: str = "*"
+    """Names of the files to take, e.g. ``*.csv``."""
+    mapping: Path | None = None
+    """Mapping file for all of them."""
+    settle_s: Seconds = 10.0
+    """A file that did not change for so long is complete. [s]"""
+
+    @property
+    def stamps_polls(self) -> bool:
+        """The files say when their readings were taken."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> _State | None:
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return None
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One complete file. Read it, store it, then :meth:`ack`; or :meth:`refuse` it."""
+
+    path: Path
+    mapping: Mapping | None
+    _state: _State
+
+    def understand(self, site: Site) -> Understanding:
+        """How the file is read into the site's points.
+
+        Raises
+        ------
+        FileNotUnderstood
+            If it cannot be; then :meth:`refuse` it.
+        """
+        return understand(self.path, site, self.mapping)
+
+    def batches(self, understanding: Understanding, *, now: datetime) -> Iterator[ParsedBatch]:
+        """The file's readings; see :func:`collectors.csv.reader.read`."""
+        return read(self.path, understanding, now=now)
+
+    def ack(self) -> bool:
+        """The readings are committed: the file is done. False if it changed meanwhile and comes again."""
+        if _State.of(self.path) != self._state:
+            return False
+        _move(self.path, DONE)
+        return True
+
+    def refuse(self, error: FileNotUnderstood) -> Path:
+        """Sets the file aside; the reason stands beside it. Returns its new place."""
+        place = _move(self.path, REFUSED)
+        place.with_name(place.name + ".reason.txt").write_text(f"{error}\n", encoding="utf-8")
+        return place
+
+
+def _move(path: Path, folder: str) -> Path:
+    target = path.parent / folder
+    target.mkdir(exist_ok=True)
+    place, number = target / path.name, 1
+    while place.exists():
+        number += 1
+        place = target / f"{path.stem}.{number}{path.suffix}"
+    os.replace(path, place)
+    return place
+
+
+@dataclass
+class CsvFolder:
+    """The collector of one folder: :meth:`deliveries` instead of readings, since files need an ack."""
+
+    device: str
+    config: FolderConfig
+    mapping: Mapping | None = None
+    _seen: dict[Path, tuple[_State, datetime]] = field(default_factory=dict)
+
+    async def poll(self, at: datetime) -> Poll:
+        """No readings of its own; says if the folder cannot be read."""
+        problem = self._problem()
+        return Poll(at, failures=(CollectError(self.device, problem),) if problem else ())
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def deliveries(self, at: datetime) -> list[Delivery]:
+        """Files that are complete at this instant, oldest first; look at least every few seconds.
+
+        Raises
+        ------
+        CollectError
+            If the folder cannot be read.
+        """
+        problem = self._problem()
+        if problem:
+            raise CollectError(self.device, problem)
+        found = {p: s for p in self._candidates() if (s := _State.of(p)) is not None}
+        before, self._seen = self._seen, {}
+        complete = []
+        for path, state in found.items():
+            known, since = before.get(path, (None, at))
+            since = min(since, at)  # the clock may have been set back
+            self._seen[path] = (state, since if known == state else at)
+            if known == state and (at - since).total_seconds() >= self.config.settle_s:
+                complete.append(Delivery(path, self.mapping, state))
+        return sorted(complete, key=lambda d: (d._state.mtime_ns, d.path.name))
+
+    def _candidates(self) -> Iterator[Path]:
+        for entry in os.scandir(self.config.folder):
+            name = entry.name
+            if name.startswith((".", "~")) or name.lower().endswith(_UNFINISHED):
+                continue
+            if entry.is_file(follow_symlinks=False) and fnmatch.fnmatch(name, self.config.pattern):
+                yield Path(entry.path)
+
+    def _problem(self) -> str:
+        folder = self.config.folder
+        if not folder.is_dir():
+            return f"folder {folder} does not exist"
+        return "" if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else f"folder {folder} is not writable"
+
+
+def build(config: FolderConfig, binding: Binding) -> CsvFolder:
+    """The collector of one folder.
+
+    Raises
+    ------
+    ConfigError
+        If the mapping file cannot be read.
+    """
+    if config.folder.name in (DONE, REFUSED):
+        raise ConfigError(f"a folder called {config.folder.name} holds what was taken already", key="folder")
+    return CsvFolder(binding.meter, config, load_mapping(config.mapping) if config.mapping else None)
+
+
+KIND = CollectorKind(FolderConfig, build)

@@ -1,0 +1,247 @@
+"""Which column fills which point: by the mapping, else by names that can mean one point only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS
+from app.domain.site import Meter, Point, Site, Stamp
+from app.errors import FileNotUnderstood
+from collectors.csv.dialect import bare_name, normal, unit_in
+from collectors.csv.mapping import (
+    PREVIOUS,
+    Ambiguous,
+    ColumnMapping,
+    Interval,
+    Mapping,
+    interval_of_seconds,
+    interval_text,
+    mapping_yaml,
+    parse_interval,
+)
+from collectors.csv.number import NumberStyle
+from collectors.csv.plan import INTERVAL_KINDS, ColumnPlan
+
+
+@dataclass(frozen=True)
+class Named:
+    """Something that carries values: a column, or in a long file one text of the point column."""
+
+    index: int
+    name: str
+    unit: str | None = None
+    is_empty: bool = False
+    """Whether no cell of the sample says anything."""
+
+
+_RATIOS = ("pue", "dcie", "ere", "wue", "cue")
+"""Columns of figures that somebody computed; they measure nothing."""
+
+
+def match_columns(
+    named: Sequence[Named], site: Site, mapping: Mapping, *, file: str
+) -> dict[Named, ColumnMapping]:
+    """The point of each column. Mapped columns come first; a mapping with columns leaves out all others.
+
+    Raises
+    ------
+    FileNotUnderstood
+        If the mapping names an unknown point, or two columns fill the same one.
+    """
+    if mapping.columns:
+        return _mapped(named, site, mapping, file)
+    found = {n: ColumnMapping(point=p.id) for n in named for p in [_only_point(n, site)] if p is not None}
+    _refuse_twice(found, file)
+    return found
+
+
+def _mapped(named: Sequence[Named], site: Site, mapping: Mapping, file: str) -> dict[Named, ColumnMapping]:
+    known = {p.id for p in site.points()}
+    found = {}
+    for key, column in mapping.columns.items():
+        if column.point not in known:
+            shown = ", ".join(sorted(known)[:40])
+            raise FileNotUnderstood(
+                f"the mapping fills point {column.point!r}; site {site.id} has no such point, it has {shown}",
+                file=file,
+                column=key,
+            )
+        fits = next((n for n in named if n.name == key), None)
+        if fits is not None:
+            found[fits] = column
+    return found
+
+
+def _refuse_twice(found: dict[Named, ColumnMapping], file: str) -> None:
+    by_point: dict[str, str] = {}
+    for named, column in found.items():
+        other = by_point.setdefault(column.point, named.name)
+        if other != named.name:
+            raise FileNotUnderstood(
+                f"columns {other!r} and {named.name!r} both fit point {column.point!r}; map one of them",
+                file=file,
+                column=named.name,
+            )
+
+
+def _only_point(named: Named, site: Site) -> Point | None:
+    """The one point the name can mean; None if there is none or more than one."""
+    unit = named.unit or unit_in(named.name)
+    for candidates in (
+        _by_name(named.name, site),
+        _by_name(bare_name(named.name), site),
+        _by_meter(named.name, site),
+    ):
+        fitting = [p for p in candidates if unit is None or UNITS[unit][0] is p.quantity]
+        if len(fitting) == 1:
+            return fitting[0]
+    return None
+
+
+def _by_name(name: str, site: Site) -> list[Point]:
+    wanted = normal(name)
+    return [p for p in site.points() if wanted and wanted in (normal(p.id), normal(p.name))]
+
+
+def _by_meter(name: str, site: Site) -> list[Point]:
+    """Points of the meter the name begins with: ``MMCB.KWH``, ``main energy``, ``main register``."""
+    bare, whole = normal(bare_name(name)), normal(name)
+    found = []
+    for meter in site.meters:
+        ids = {normal(meter.id), normal(meter.name)} - {""}
+        found += [p for p in meter.points if bare in ids or whole in _names(meter, p, ids)]
+    return found
+
+
+def _names(meter: Meter, point: Point, ids: Iterable[str]) -> set[str]:
+    words = {point.kind.value, point.channel, point.quantity.house_unit}
+    words |= {"energy"} if point.quantity is ENERGY else {"power"} if point.quantity is POWER else set()
+    return {i + normal(w) for i in ids for w in words if w}
+
+
+def column_plan(
+    named: Named,
+    column: ColumnMapping,
+    site: Site,
+    mapping: Mapping,
+    numbers: NumberStyle,
+    step: Interval | None,
+    *,
+    file: str,
+) -> tuple[ColumnPlan, list[str]]:
+    """How the cells of a matched column become readings, and what was assumed.
+
+    `step` is the regular distance of the rows, if they have one.
+
+    Raises
+    ------
+    FileNotUnderstood
+        If unit and point do not go together, or could be meant in two ways.
+    """
+    point = next(p for p in site.points() if p.id == column.point)
+    unit = _unit(named, column, point, file)
+    _, factor, offset = UNITS[unit]
+    interval, warnings = _interval(point, mapping, step)
+    style = NumberStyle(
+        numbers.decimal, numbers.thousands, numbers.no_value | frozenset(column.no_value), unit
+    )
+    plan = ColumnPlan(
+        named.index,
+        named.name,
+        point,
+        unit,
+        factor * column.scale,
+        offset,
+        style,
+        mapping.time.stamp or (point.stamp if point.kind in INTERVAL_KINDS else Stamp.END),
+        interval,
+        column.allow_negative,
+    )
+    return plan, warnings
+
+
+def _unit(named: Named, column: ColumnMapping, point: Point, file: str) -> str:
+    """The unit of the cells: told, else stated by the column, else the point's."""
+    stated = named.unit or unit_in(named.name)
+    unit = column.unit or stated or point.source_unit
+    if column.unit is None and point.quantity is NUMBER:
+        unit = point.source_unit
+    if UNITS[unit][0] is not point.quantity:
+        raise FileNotUnderstood(
+            f"{unit} is {UNITS[unit][0].name}, but point {point.id} ({point.role}, {point.kind}) needs "
+            f"{point.quantity.name}",
+            file=file,
+            column=named.name,
+        )
+    if column.unit is None and point.unit and unit != point.source_unit:
+        raise _two_units(named, unit, point, file)
+    return unit
+
+
+def _two_units(named: Named, stated: str, point: Point, file: str) -> Ambiguous:
+    house = point.quantity.house_unit
+    return Ambiguous(
+        f"the column states {stated}, the site file says {point.source_unit} for point {point.id}",
+        f"columns: {named.name}: unit",
+        [(unit, f"1 as {UNITS[unit][1]:g} {house}") for unit in (stated, point.source_unit)],
+        file=file,
+        column=named.name,
+    )
+
+
+def _interval(point: Point, mapping: Mapping, step: Interval | None) -> tuple[Interval, list[str]]:
+    if mapping.time.interval is not None:
+        return parse_interval(mapping.time.interval), []
+    told = interval_of_seconds(point.interval_s)
+    if point.kind not in INTERVAL_KINDS or step is None or step == told:
+        return told, []
+    return step, [
+        f"point {point.id}: rows are {spoken(step)} apart, so each is taken to state {spoken(step)}, not the "
+        f"{spoken(told)} of the site file; say time: interval if that is wrong"
+    ]
+
+
+def spoken(interval: Interval) -> str:
+    """The interval in the mapping's spelling."""
+    if interval.months or interval.days:
+        return f"{interval.months}mo" if interval.months else f"{interval.days}d"
+    return PREVIOUS if interval.from_previous else interval_text(interval.seconds)
+
+
+def may_fill(named: Named, point: Point) -> bool:
+    """Whether the unit that the column states, if any, is one of the point's quantity."""
+    unit = named.unit or unit_in(named.name)
+    if unit is None:
+        return normal(named.name) not in _RATIOS
+    return UNITS[unit][0] is point.quantity
+
+
+def template(named: Sequence[Named], site: Site, mapping: Mapping, *, long: bool = False) -> str:
+    """A mapping to start from: every column, with the points there are to choose from."""
+    columns = {n.name: ColumnMapping(point=_suggestion(n, site)) for n in named[:50]}
+    chosen = mapping.model_copy(update={"columns": columns})
+    known = "\n".join(f"#   {p.id}: {p.role.value}, {p.kind.value}, {p.source_unit}" for p in site.points())
+    texts = "texts of the point column" if long else "columns"
+    return (
+        f"# points of site {site.id}:\n{known}\n"
+        f"# columns: which point each of the {texts} fills; delete those that fill none\n"
+        f"{mapping_yaml(chosen)}"
+    )
+
+
+def _suggestion(named: Named, site: Site) -> str:
+    """The site's only point of the quantity that the column states, else a question mark."""
+    unit = named.unit or unit_in(named.name)
+    fitting = [p.id for p in site.points() if unit and UNITS[unit][0] is p.quantity]
+    return fitting[0] if len(fitting) == 1 else "?"
+
+
+def nothing_matches(named: Sequence[Named], site: Site) -> str:
+    """Why no column could be matched, with what each is called."""
+    shown = ", ".join(repr(n.name) for n in named[:20])
+    ratio = [n.name for n in named if normal(n.name) in _RATIOS]
+    problem = f"none of {shown} is the id or name of exactly one point of site {site.id}"
+    if ratio:
+        problem += f"; {', '.join(ratio)}: a ratio that somebody computed is no meter reading"
+    return problem

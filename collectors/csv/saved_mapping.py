@@ -1,0 +1,120 @@
+"""What was found out about a table, and the same as a mapping to be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.domain.site import Site
+from collectors.csv.columns import LongColumns
+from collectors.csv.dialect import Sheet, TimeColumns
+from collectors.csv.mapping import (
+    VALID_UNITS_S,
+    ColumnMapping,
+    LongMapping,
+    Mapping,
+    OffsetColumn,
+    StatusMapping,
+    TimeMapping,
+    ValidMapping,
+)
+from collectors.csv.match import spoken
+from collectors.csv.number import NumberStyle
+from collectors.csv.plan import MIXED, ColumnPlan, SidePlan, TimePlan
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything about a table but its points."""
+
+    layout: str
+    sheet: Sheet
+    where: TimeColumns
+    time: TimePlan
+    long: LongColumns | None
+    valid: SidePlan | None
+    status: SidePlan | None
+    marks: NumberStyle
+    offset: OffsetColumn | None
+
+    @property
+    def beside(self) -> set[int]:
+        """Columns that carry times, valid parts or statuses."""
+        sides = {s.index for s in (self.valid, self.status) if s}
+        offset = self.time.offset_column
+        return {*self.where.columns, *sides} | ({offset} if offset is not None else set())
+
+    def unused(self, columns: Sequence[ColumnPlan]) -> tuple[str, ...]:
+        """Names of the columns that nothing is taken from."""
+        long = (self.long.point, self.long.value, self.long.unit) if self.long else ()
+        used = self.beside | {c.index for c in columns} | set(long)
+        return tuple(n for i, n in enumerate(self.sheet.names) if i not in used)
+
+
+def full_mapping(
+    found: Findings, columns: Sequence[ColumnPlan], told: Mapping, site: Site, encoding: str
+) -> Mapping:
+    """The mapping that says all of it; what was told stays as it was told."""
+    return told.model_copy(
+        update={
+            "encoding": encoding,
+            "delimiter": found.sheet.delimiter,
+            "decimal": found.marks.decimal,
+            "thousands": found.marks.thousands,
+            "layout": found.layout,
+            "skip": found.sheet.skip,
+            "header": found.sheet.header_rows,
+            "time": _time(found, columns, told.time, site),
+            "columns": {c.name: _column(c, told) for c in columns},
+            "valid": _valid(found.valid),
+            "status": _status(found.status),
+            "long": _long(found),
+        }
+    )
+
+
+def _column(column: ColumnPlan, told: Mapping) -> ColumnMapping:
+    before = told.columns.get(column.name, ColumnMapping(point=column.point.id))
+    return before.model_copy(update={"unit": column.unit})
+
+
+def _valid(valid: SidePlan | None) -> ValidMapping | None:
+    if valid is None:
+        return None
+    unit = next(name for name, unit_s in VALID_UNITS_S.items() if unit_s == valid.unit_s)
+    return ValidMapping.model_validate({"column": valid.name, "unit": unit})
+
+
+def _status(status: SidePlan | None) -> StatusMapping | None:
+    return StatusMapping(column=status.name, good=tuple(sorted(status.good))) if status else None
+
+
+def _long(found: Findings) -> LongMapping | None:
+    long, names = found.long, found.sheet.names
+    if long is None:
+        return None
+    unit = names[long.unit] if long.unit is not None else None
+    return LongMapping(point=names[long.point], value=names[long.value], unit=unit)
+
+
+def _time(found: Findings, columns: Sequence[ColumnPlan], told: TimeMapping, site: Site) -> TimeMapping:
+    names, place = [found.sheet.names[i] for i in found.where.columns], found.where.place
+    is_fixed = place in ("single", "joined")
+    stamps = {c.stamp for c in columns if c.is_interval and is_fixed}
+    intervals = {spoken(c.interval) for c in columns if c.is_interval and is_fixed}
+    order = found.time.order
+    return TimeMapping.model_validate(
+        {
+            "column": names[0] if place == "single" else None,
+            "columns": names if place == "joined" else (),
+            "start": names[0] if place == "bounds" else None,
+            "end": names[1] if place == "bounds" else None,
+            "range": names[0] if place == "range" else None,
+            "format": [f.text for f in found.time.formats],
+            "zone": told.zone or site.time_zone,
+            "offset": found.offset,
+            "stamp": stamps.pop() if len(stamps) == 1 else told.stamp,
+            "interval": intervals.pop() if len(intervals) == 1 else told.interval,
+            "order": None if order == MIXED else order,
+        }
+    )

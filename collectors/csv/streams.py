@@ -1,0 +1,141 @@
+"""What the formats that are no plain table share: named streams of readings, matched to points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from app.domain.quantity import UNITS, ReadingKind
+from app.domain.site import Site, Stamp
+from app.errors import FileNotUnderstood
+from collectors.csv.batch import Bulk
+from collectors.csv.mapping import ColumnMapping, Interval, Mapping, MappingNeeded
+from collectors.csv.match import Named, column_plan, match_columns, nothing_matches, template
+from collectors.csv.number import NumberStyle
+from collectors.csv.plan import ColumnPlan, TimePlan, Understanding
+from collectors.csv.time import time_format
+from collectors.csv.zone import zone_of
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One series of a file. ``aliases`` are other names it may go by in a mapping or the site file."""
+
+    name: str
+    unit: str | None
+    kinds: tuple[ReadingKind, ...]
+    """Kinds of point it can fill."""
+    scale: float = 1.0
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass
+class Rows:
+    """Readings of one point being collected."""
+
+    line: list[int] = field(default_factory=list)
+    at_us: list[int] = field(default_factory=list)
+    start_us: list[int] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+
+    def add(self, line: int, start_us: int, at_us: int, value: float) -> None:
+        """One more reading; NaN where nothing was measured."""
+        self.line.append(line)
+        self.start_us.append(start_us)
+        self.at_us.append(at_us)
+        self.value.append(value)
+
+    def bulk(self, column: ColumnPlan) -> Bulk:
+        """What was collected, in house units."""
+        at = np.array(self.at_us, np.int64)
+        start = np.array(self.start_us, np.int64) if column.is_interval else at
+        value = np.array(self.value, np.float64) * column.factor + column.offset
+        return Bulk(np.array(self.line, np.int64), at, start, value, np.full(len(at), np.nan))
+
+
+def understand_streams(
+    path: Path, site: Site, mapping: Mapping, streams: Sequence[Stream], layout: str, warnings: Sequence[str]
+) -> Understanding:
+    """Streams matched to points, as the mapping says or by names that can mean one point only.
+
+    Raises
+    ------
+    FileNotUnderstood
+        If no stream fits a point, or one fits a point of another kind.
+    """
+    file = str(path)
+    if not streams:
+        raise FileNotUnderstood(f"it is {layout}, but holds no readings", file=file, line=1)
+    found = _matched(streams, site, mapping, file)
+    plans = []
+    for stream, named, column in found:
+        plan, _ = column_plan(named, column, site, Mapping(), NumberStyle(), None, file=file)
+        if plan.point.kind not in stream.kinds:
+            raise FileNotUnderstood(
+                f"{stream.name} fills points of kind {' or '.join(stream.kinds)}, but {plan.point.id} is "
+                f"{plan.point.kind}",
+                file=file,
+                column=stream.name,
+            )
+        plans.append(_scaled(plan, stream))
+    names = {s.name for s, _, _ in found}
+    full = mapping.model_copy(update={"layout": layout, "columns": {n.name: c for _, n, c in found}})
+    return Understanding(
+        path=path,
+        layout=layout,
+        encoding="utf-8",
+        mapping=full,
+        time=TimePlan("single", (), (time_format("epoch_s"),), zone_of(mapping.time.zone or "UTC")),
+        columns=tuple(plans),
+        header=tuple(s.name for s in streams),
+        unused=tuple(s.name for s in streams if s.name not in names),
+        warnings=tuple(warnings),
+    )
+
+
+def _scaled(plan: ColumnPlan, stream: Stream) -> ColumnPlan:
+    return replace(plan, factor=plan.factor * stream.scale, stamp=Stamp.START, interval=Interval())
+
+
+_Match = tuple[Stream, Named, ColumnMapping]
+
+
+def _matched(streams: Sequence[Stream], site: Site, mapping: Mapping, file: str) -> list[_Match]:
+    found = [m for s in streams for m in [_match_one(s, site, mapping, file)] if m is not None]
+    if not found and not mapping.columns:
+        found = _only_pair(streams, site)
+    if not found:
+        named = [Named(0, s.name, s.unit) for s in streams]
+        raise MappingNeeded(nothing_matches(named, site), template(named, site, Mapping()), file=file, line=1)
+    return found
+
+
+def _match_one(stream: Stream, site: Site, mapping: Mapping, file: str) -> _Match | None:
+    for alias in (stream.name, *stream.aliases):
+        if mapping.columns and alias not in mapping.columns:
+            continue
+        named = Named(0, alias, stream.unit)
+        only = mapping.model_copy(
+            update={"columns": {k: v for k, v in mapping.columns.items() if k == alias}}
+        )
+        hit = match_columns([named], site, only, file=file)
+        if hit:
+            return stream, named, hit[named]
+    return None
+
+
+def _only_pair(streams: Sequence[Stream], site: Site) -> list[_Match]:
+    """The file's only stream of the quantity of the site's only point."""
+    points = list(site.points())
+    if len(points) != 1:
+        return []
+    fitting = [
+        s for s in streams if s.unit and UNITS[s.unit][0] is points[0].quantity and points[0].kind in s.kinds
+    ]
+    if len(fitting) != 1:
+        return []
+    named = Named(0, fitting[0].name, fitting[0].unit)
+    return [(fitting[0], named, ColumnMapping(point=points[0].id))]

@@ -1,0 +1,437 @@
+"""Understanding a file before a single reading is taken: everything found out, or a question asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.domain.site import Site
+from app.errors import FileNotUnderstood
+from collectors.csv import match
+from collectors.csv.columns import (
+    LongColumns,
+    find_long,
+    is_empty,
+    may_have_values,
+    usual_status,
+    valid_unit,
+)
+from collectors.csv.dialect import (
+    Sheet,
+    TimeColumns,
+    column_index,
+    epoch_format,
+    find_sheet,
+    find_time,
+    is_epoch,
+    normal,
+    serial_column,
+    time_texts,
+    unit_in,
+)
+from collectors.csv.green_button import is_espi, understand_espi
+from collectors.csv.json_export import is_json, table_blocks
+from collectors.csv.mapping import (
+    VALID_UNITS_S,
+    Ambiguous,
+    ColumnMapping,
+    LongMapping,
+    Mapping,
+    MappingNeeded,
+    OffsetColumn,
+    ValidMapping,
+)
+from collectors.csv.match import Named, may_fill
+from collectors.csv.nem import is_nem, understand_nem
+from collectors.csv.number import NumberStyle, known_unit
+from collectors.csv.number_marks import MarkChoice, MarkVotes, choose_marks, count_marks, may_have_marks
+from collectors.csv.order import find_order, regular_step, time_cells
+from collectors.csv.plan import ColumnPlan, SidePlan, TimePlan, Understanding
+from collectors.csv.rows import RowParser
+from collectors.csv.saved_mapping import Findings, full_mapping
+from collectors.csv.source import encoding_of, open_source
+from collectors.csv.time import SECOND_US, parse_times, time_format
+from collectors.csv.time_formats import FormatChoice, choose_formats, formats_of
+from collectors.csv.zone import zone_of
+
+_SAMPLE_BYTES = 1 << 18
+_SAMPLE_CELLS = 300
+_SAMPLE_MARKS = 2000
+_MOST_DAYS = 5000
+_DAY_CHARACTERS = 8
+"""The first characters of a time, enough to tell its day from other days of the same format."""
+
+
+def understand(path: Path, site: Site, mapping: Mapping | None = None) -> Understanding:
+    """How the file is to be read into the site's points.
+
+    What the mapping says is taken as said; the rest is found out where only one reading is possible.
+
+    Raises
+    ------
+    FileNotUnderstood
+        If the file is no table of readings, or something must be said in a mapping (``MappingNeeded``
+        carries a template, ``Ambiguous`` the choices). Nothing was read.
+    """
+    mapping = mapping or Mapping()
+    head = _head(path)
+    layout = mapping.layout or _layout_of(head)
+    if layout in ("nem12", "nem13"):
+        return understand_nem(path, site, mapping, layout)
+    if layout == "espi":
+        return understand_espi(path, site, mapping)
+    if layout == "json":
+        return _Table(path, site, mapping, "utf-8", "json").understand()
+    return _Table(path, site, mapping, mapping.encoding or encoding_of(path)).understand()
+
+
+def _head(path: Path) -> bytes:
+    with open_source(path) as source:
+        return source.read(1 << 16)
+
+
+def _layout_of(head: bytes) -> str | None:
+    """The format, if the file begins like one that is no plain table."""
+    return is_nem(head) or ("espi" if is_espi(head) else "json" if is_json(head) else None)
+
+
+@dataclass
+class _Table:
+    """Works out one text table step by step."""
+
+    path: Path
+    site: Site
+    mapping: Mapping
+    encoding: str
+    layout: str = ""
+
+    def understand(self) -> Understanding:
+        found, notes = self._find()
+        named = self._named(found)
+        columns, more = self._columns(found, named)
+        sheet, long = found.sheet, found.long
+        return Understanding(
+            path=self.path,
+            layout=found.layout,
+            encoding=self.encoding,
+            mapping=full_mapping(found, columns, self.mapping, self.site, self.encoding),
+            time=found.time,
+            columns=columns,
+            delimiter=sheet.delimiter,
+            decimal=found.marks.decimal,
+            header=sheet.names,
+            header_line=sheet.skip + 1 if sheet.header_rows else 0,
+            first_line=sheet.first_line,
+            width=sheet.width,
+            full_width=sheet.full_width,
+            long_point=long.point if long else None,
+            long_unit=long.unit if long else None,
+            leaves_out=bool(self.mapping.columns),
+            valid=found.valid,
+            status=found.status,
+            footer=self.mapping.footer or "",
+            unused=found.unused(columns),
+            sample=tuple(tuple(cells) for _, cells in sheet.rows[:5]),
+            warnings=tuple(dict.fromkeys([*notes, *more])),
+        )
+
+    def _find(self) -> tuple[Findings, list[str]]:
+        """Everything but the points, and what was assumed."""
+        file = str(self.path)
+        zone = zone_of(self.mapping.time.zone) if self.mapping.time.zone else self.site.zone
+        sheet, more = self._sheet(zone)
+        where = find_time(sheet, self.mapping, file=file, zone=zone)
+        time, notes = self._time_plan(sheet, where, zone)
+        long = self._long(sheet, where)
+        layout = self.layout or ("long" if long else "wide")
+        valid, status, marks = self._valid(sheet), self._status(sheet), self._marks(sheet, where)
+        offset = self._offset_column(sheet)
+        return Findings(layout, sheet, where, time, long, valid, status, marks, offset), [*more, *notes]
+
+    def _sheet(self, zone: tzinfo) -> tuple[Sheet, list[str]]:
+        """The table in the file; its times may be a spreadsheet's day numbers, which only a name tells."""
+        text, file = self._sample(), str(self.path)
+        try:
+            return find_sheet(text, self.mapping, file=file, zone=zone), []
+        except FileNotUnderstood:
+            found = None if self.mapping.time.format else serial_column(text, self.mapping)
+            if found is None:
+                raise
+        delimiter, name = found
+        time = self.mapping.time.model_copy(update={"format": ("excel",)})
+        if not time.is_placed:
+            time = time.model_copy(update={"column": name})
+        self.mapping = self.mapping.model_copy(update={"time": time, "delimiter": delimiter})
+        note = f"{name}: its numbers are taken for a spreadsheet's days since 1899-12-30, in local time"
+        return find_sheet(text, self.mapping, file=file, zone=zone), [note]
+
+    def _sample(self) -> str:
+        block = next(table_blocks(self.path, self.encoding, self.layout, _SAMPLE_BYTES), None)
+        return block.data.decode("utf-8", "replace") if block else ""
+
+    # --- time ---
+
+    def _time_plan(self, sheet: Sheet, where: TimeColumns, zone: tzinfo) -> tuple[TimePlan, list[str]]:
+        told = self.mapping.time
+        cells = [c for column in time_cells(sheet, where) for c in column]
+        notes: list[str] = []
+        if told.format:
+            formats: tuple[str, ...] = told.format
+        elif where.place == "single" and cells and sum(map(is_epoch, cells)) > len(cells) / 2:
+            formats = (epoch_format(cells),)
+        else:
+            formats, notes = self._found_formats(sheet, where, cells, zone)
+        offset_column = self._offset_column(sheet)
+        plan = TimePlan(
+            where.place,
+            where.columns,
+            tuple(time_format(f) for f in formats),
+            zone,
+            offset_column=column_index(sheet, offset_column.column, "time: offset", str(self.path))
+            if offset_column
+            else None,
+            offset_unit_us={"minutes": 60, "hours": 3600, "seconds": 1}[offset_column.unit] * SECOND_US
+            if offset_column
+            else 0,
+        )
+        order = told.order or find_order(sheet, plan)
+        return TimePlan(**{**vars(plan), "order": order}), notes
+
+    def _offset_column(self, sheet: Sheet) -> OffsetColumn | None:
+        if self.mapping.time.offset or self.mapping.time.zone:
+            return self.mapping.time.offset
+        found = [n for n in sheet.names if normal(n).startswith("utcoffset")]
+        return (
+            OffsetColumn(column=found[0], unit="minutes")
+            if len(found) == 1 and "minute" in found[0]
+            else None
+        )
+
+    def _found_formats(
+        self, sheet: Sheet, where: TimeColumns, cells: list[str], zone: tzinfo
+    ) -> tuple[tuple[str, ...], list[str]]:
+        good = [c for c in _telling(cells) if formats_of(c, zone)]
+        choice = choose_formats(good, zone)
+        if choice is None:
+            raise FileNotUnderstood(
+                "its times are not understood; say time: format in the mapping, e.g. '%d.%m.%Y %H:%M'",
+                file=str(self.path),
+                line=sheet.first_line,
+                column=sheet.names[where.columns[0]],
+            )
+        if choice.rivals:
+            choice = choose_formats(self._deciding(sheet, where, choice, good), zone) or choice
+        if choice.rivals:
+            raise self._ask_order(sheet, where, choice.formats, choice.rivals, good)
+        notes = [f"times read as {' or '.join(choice.formats)}: {choice.reason}"] if choice.reason else []
+        return choice.formats, notes
+
+    def _ask_order(
+        self,
+        sheet: Sheet,
+        where: TimeColumns,
+        found: tuple[str, ...],
+        rivals: tuple[str, ...],
+        cells: list[str],
+    ) -> Ambiguous:
+        texts = pa.array(cells, pa.string())
+        read = [parse_times(texts, [time_format(f) for f in formats]).us for formats in (found, rivals)]
+        row = int(np.argmax(read[0] != read[1]))
+        shown = [
+            f"{cells[row].strip()!r} as {np.datetime64(int(us[row]), 'us').astype('datetime64[D]')}"
+            for us in read
+        ]
+        return Ambiguous(
+            "day and month cannot be told apart in any of its times",
+            "time: format",
+            [(repr(f[0]), s) for f, s in zip((found, rivals), shown, strict=True)],
+            file=str(self.path),
+            line=sheet.first_line,
+            column=sheet.names[where.columns[0]],
+        )
+
+    def _deciding(self, sheet: Sheet, where: TimeColumns, choice: FormatChoice, good: list[str]) -> list[str]:
+        """The sample's times and one of each further day, up to the first that only reads one way."""
+        rivals = [[time_format(f) for f in fs] for fs in (choice.formats, choice.rivals)]
+        seen = {c.strip()[:_DAY_CHARACTERS] for c in good}
+        for cells in self._time_columns(sheet, where):
+            keys = pc.utf8_slice_codeunits(cells, 0, _DAY_CHARACTERS).to_numpy(zero_copy_only=False)
+            days, first = np.unique(keys, return_index=True)
+            rows = [i for day, i in zip(days, first, strict=True) if day not in seen]
+            new = cells.take(pa.array(rows, pa.int64()))
+            seen.update(days)
+            parsed = [parse_times(new, r) for r in rivals]
+            readable = np.logical_or.reduce([p.ok for p in parsed])
+            good = good + [c for c, ok in zip(new.to_pylist(), readable, strict=True) if ok]
+            if len(seen) > _MOST_DAYS or not all((p.ok | ~readable).all() for p in parsed):
+                break
+        return good
+
+    def _time_columns(self, sheet: Sheet, where: TimeColumns) -> Iterator[Any]:
+        """The first time of every row of the file, as Arrow arrays."""
+        parser = RowParser(sheet.delimiter, sheet.width, sheet.full_width, where.columns)
+        for block in table_blocks(self.path, self.encoding, self.layout):
+            cells, _, _ = parser.parse(block)
+            yield time_texts(cells, where.place, where.columns)[0]
+
+    # --- columns beside the values ---
+
+    def _valid(self, sheet: Sheet) -> SidePlan | None:
+        told = self.mapping.valid
+        if told is None:
+            found = [(n, u) for n in sheet.names for u in [valid_unit(n)] if u]
+            if len(found) != 1 or self.mapping.columns:
+                return None
+            told = ValidMapping.model_validate({"column": found[0][0], "unit": found[0][1]})
+        index = column_index(sheet, told.column, "valid: column", str(self.path))
+        return SidePlan(index, sheet.names[index], unit_s=VALID_UNITS_S[told.unit])
+
+    def _status(self, sheet: Sheet) -> SidePlan | None:
+        told = self.mapping.status or usual_status(sheet)
+        if told is None:
+            return None
+        index = column_index(sheet, told.column, "status: column", str(self.path))
+        return SidePlan(index, sheet.names[index], good=frozenset(g.strip() for g in told.good))
+
+    # --- numbers ---
+
+    def _marks(self, sheet: Sheet, where: TimeColumns) -> NumberStyle:
+        told = self.mapping
+        if told.decimal is not None:
+            other = {",": ".", ".": ","}[told.decimal]
+            thousands = told.thousands if told.thousands is not None else other
+            return NumberStyle(told.decimal, thousands.strip(" '"), frozenset(told.no_value))
+        choice = self._mark_choice(sheet, where)
+        if choice.examples:
+            raise self._ask_marks(sheet, choice)
+        return NumberStyle(choice.decimal, choice.thousands, frozenset(told.no_value))
+
+    def _mark_choice(self, sheet: Sheet, where: TimeColumns) -> MarkChoice:
+        """The marks by the sample's numbers; where those leave it open, by the file's, block by block."""
+        beside = self._value_columns(sheet, where)
+        votes = MarkVotes()
+        for i in beside:
+            votes += count_marks(pa.array(sheet.column(i)[:_SAMPLE_MARKS], pa.string()))
+        choice = choose_marks(votes, sheet.delimiter)
+        if votes.has_marks and not choice.examples:
+            return choice
+        parser = RowParser(sheet.delimiter, sheet.width, sheet.full_width, beside)
+        for block in table_blocks(self.path, self.encoding, self.layout):
+            if votes.has_marks or may_have_marks(block.data, sheet.delimiter):
+                cells, _, _ = parser.parse(block)
+                for column in cells.columns.values():
+                    votes += count_marks(column)
+                choice = choose_marks(votes, sheet.delimiter)
+            if votes.has_marks and not choice.examples:
+                break
+        return choice
+
+    def _value_columns(self, sheet: Sheet, where: TimeColumns) -> list[int]:
+        """The columns that fill a point; where their names do not tell, all that hold numbers."""
+        filled = [i for i in range(sheet.width) if i not in where.columns and may_have_values(sheet, i)]
+        named = [_as_mapped(Named(i, sheet.names[i]), sheet, self.mapping) for i in filled]
+        matched = match.match_columns(named, self.site, self.mapping, file=str(self.path))
+        return [n.index for n in matched] or filled
+
+    def _ask_marks(self, sheet: Sheet, choice: MarkChoice) -> Ambiguous:
+        one, other = choice.examples[0], {",": ".", ".": ","}
+        mark = "," if "," in one else "."
+        readings = {mark: one.replace(",", "."), other[mark]: one.replace(",", "").replace(".", "")}
+        problem = f"numbers such as {one!r} can be read in two ways"
+        if len(choice.examples) > 1:
+            readings = {",": choice.examples[0], ".": choice.examples[1]}
+            problem = "some numbers have a decimal comma, others a decimal point"
+        choices = [(f"'{m}'", shown) for m, shown in readings.items()]
+        return Ambiguous(problem, "decimal", choices, file=str(self.path), line=sheet.first_line)
+
+    # --- points ---
+
+    def _long(self, sheet: Sheet, where: TimeColumns) -> LongColumns | None:
+        told = self.mapping.long
+        if told is not None:
+            names = (told.point, told.value, told.unit)
+            found = [column_index(sheet, n, "long", str(self.path)) if n else None for n in names]
+            return LongColumns(found[0] or 0, found[1] or 0, found[2])
+        if self.mapping.layout == "wide" or (self.mapping.columns and self.mapping.layout != "long"):
+            return None
+        return find_long(sheet, where, self.site)
+
+    def _named(self, found: Findings) -> list[Named]:
+        """What carries values: columns, or the texts of a long file's point column."""
+        sheet, long = found.sheet, found.long
+        if long is None:
+            columns = [Named(i, n) for i, n in enumerate(sheet.names) if i not in found.beside]
+            ids = {normal(p.id) for p in self.site.points()}
+            filled = [n for n in columns if may_have_values(sheet, n.index) or normal(n.name) in ids]
+            return [_as_mapped(n, sheet, self.mapping) for n in filled]
+        units: dict[str, str] = {}
+        if long.unit is not None:
+            pairs = list(zip(sheet.column(long.point), sheet.column(long.unit), strict=False))
+            units = {point.strip(): unit for point, unit in reversed(pairs)}
+        texts = dict.fromkeys([*self.mapping.columns, *(c.strip() for c in sheet.column(long.point))])
+        texts.update(dict.fromkeys(p.id for p in self.site.points() if not self.mapping.columns))
+        return [Named(long.value, t, known_unit(units.get(t))) for t in texts if t]
+
+    def _columns(self, found: Findings, named: list[Named]) -> tuple[tuple[ColumnPlan, ...], list[str]]:
+        """How each column fills its point, and what was assumed."""
+        file = str(self.path)
+        warnings: list[str] = []
+        self._check_mapped_columns(found.sheet, found.long)
+        matched = match.match_columns(named, self.site, self.mapping, file=file)
+        if not matched and not self.mapping.columns and (only := self._only_pair(named)):
+            matched = dict([only])
+            warnings.append(f"the file's only column of values is taken for {only[1].point}")
+        if not matched:
+            raise self._mapping_needed(found.sheet, named, found.long)
+        step = regular_step(found.sheet, found.time, found.long.point if found.long else None)
+        step = step if found.where.place in ("single", "joined") else None
+        plans = [
+            match.column_plan(n, c, self.site, self.mapping, found.marks, step, file=file)
+            for n, c in matched.items()
+        ]
+        return tuple(p for p, _ in plans), warnings + [note for _, notes in plans for note in notes]
+
+    def _check_mapped_columns(self, sheet: Sheet, long: LongColumns | None) -> None:
+        if long is None:
+            for key in self.mapping.columns:
+                column_index(sheet, key, "columns", str(self.path))
+
+    def _only_pair(self, named: list[Named]) -> tuple[Named, ColumnMapping] | None:
+        points = list(self.site.points())
+        filled = [n for n in named if not n.is_empty]
+        if len(filled) != 1 or len(points) != 1 or not may_fill(filled[0], points[0]):
+            return None
+        return filled[0], ColumnMapping(point=points[0].id)
+
+    def _mapping_needed(self, sheet: Sheet, named: list[Named], long: LongColumns | None) -> MappingNeeded:
+        start = Mapping(
+            delimiter=sheet.delimiter,
+            long=LongMapping(point=sheet.names[long.point], value=sheet.names[long.value]) if long else None,
+        )
+        ids = {p.id for p in self.site.points()}
+        shown = [n for n in named if n.name not in ids and not n.is_empty] or named
+        return MappingNeeded(
+            match.nothing_matches(shown, self.site),
+            match.template(shown, self.site, start, long=long is not None),
+            file=str(self.path),
+            line=sheet.skip + 1,
+        )
+
+
+def _telling(cells: Sequence[str]) -> list[str]:
+    """The first cells, and from the others one of each day."""
+    days = {c.strip()[:_DAY_CHARACTERS]: c for c in reversed(cells[_SAMPLE_CELLS:])}
+    return [*cells[:_SAMPLE_CELLS], *reversed(days.values())]
+
+
+def _as_mapped(named: Named, sheet: Sheet, mapping: Mapping) -> Named:
+    """The column under the name the mapping uses for it (number, header or preamble name)."""
+    key = next((k for k in mapping.columns if sheet.index(k) == named.index), named.name)
+    return Named(named.index, key, unit_in(sheet.names[named.index]), is_empty(sheet, named.index))

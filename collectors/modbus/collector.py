@@ -1,0 +1,309 @@
+"""Modbus meters: TCP, RTU over TCP, RTU on a serial port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Field as Setting
+from pydantic import model_validator
+
+from app.errors import CollectError, ConfigError, DeviceRefused, DeviceUnreachable
+from collectors.base import Binding, Poll, joined
+from collectors.config import CollectorConfig, Port
+from collectors.modbus.decode import BlockDecoder, Item, item
+from collectors.modbus.link import (
+    Asker,
+    Endpoint,
+    Link,
+    ModbusRefused,
+    registers_in,
+    release,
+    request_pdu,
+    shared_link,
+)
+from collectors.modbus.plan import Block, plan, split
+from collectors.modbus.serial import Line
+from collectors.modbus.sunspec import model_address
+from collectors.modbus.tls import PORT, Tls
+from collectors.profiles.profile import Blocks, ModbusChannel, ModbusProfile, channel_for, load_profile
+from collectors.registry import CollectorKind
+
+SILENCES_TO_STOP = 2
+"""A device that was silent for this many requests in a row is not asked the rest of the poll."""
+
+Order = Literal["big", "little"]
+
+
+class Config(CollectorConfig):
+    """``collector: {kind: modbus, ...}``."""
+
+    kind: Literal["modbus"]
+    transport: Literal["tcp", "rtu_over_tcp", "rtu"] = "tcp"
+    host: Annotated[str, Setting(max_length=253, pattern=r"^[A-Za-z0-9._:%-]*$")] = ""
+    """Name or address of the meter or its gateway (tcp, rtu_over_tcp)."""
+    port: Port = 502
+    tls: Tls | None = None
+    """Modbus/TCP Security (tcp), for devices that have it; the port is 802 then, unless said."""
+    serial_port: str = ""
+    """Device file of the port (rtu)."""
+    baud_rate: Annotated[int, Setting(ge=300, le=4_000_000)] = 9600
+    parity: Literal["none", "even", "odd"] = "none"
+    stop_bits: Literal[1, 2] = 1
+    device_id: Annotated[int, Setting(ge=0, le=255)] = 1
+    """Unit number."""
+    profile: str | Path | None = None
+    """Shipped profile, or a YAML file of one's own."""
+    channels: tuple[ModbusChannel, ...] = ()
+    """Registers written here instead of in a profile."""
+    blocks: Blocks | None = None
+    """How registers may be read together; overrides the profile's."""
+    word_order: Order | None = None
+    """Overrides the profile's, for meters where it is a setting."""
+    byte_order: Order | None = None
+    retries: Annotated[int, Setting(ge=0, le=5)] = 1
+    concurrent_requests: Annotated[int, Setting(ge=1, le=16)] = 1
+    """Requests the device or gateway takes at once (tcp); a gateway to RTU takes one."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.transport == "rtu") != bool(self.serial_port):
+            raise ValueError("serial_port is needed for transport rtu and allowed for no other")
+        if (self.transport == "rtu") == bool(self.host):
+            raise ValueError("host is needed for transports tcp and rtu_over_tcp and not allowed for rtu")
+        if self.tls is not None and self.transport != "tcp":
+            raise ValueError("tls is for transport tcp")
+        if (self.profile is None) == (not self.channels):
+            raise ValueError("give either profile or channels")
+        return self
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The line to the meter."""
+        if self.transport == "rtu":
+            line = Line(self.serial_port, self.baud_rate, self.parity, self.stop_bits)
+            return Endpoint("rtu", line=line)
+        port = PORT if self.tls is not None and "port" not in self.model_fields_set else self.port
+        return Endpoint(self.transport, self.host, port, tls=self.tls)
+
+    @property
+    def gateway(self) -> str:
+        """Meters behind one address share its line."""
+        return str(self.endpoint)
+
+    @property
+    def gateway_concurrency(self) -> int:
+        """Polls that may run at once on that line."""
+        return self.concurrent_requests if self.transport == "tcp" else 1
+
+    def device_profile(self) -> ModbusProfile:
+        """The profile, or one made of the channels written in the site file.
+
+        Raises
+        ------
+        ConfigError
+            If the profile does not exist, is broken, or is for another protocol.
+        """
+        if self.profile is None:
+            return ModbusProfile(
+                model="own", vendor="own", protocol="modbus", source="site file", channels=self.channels
+            )
+        profile = load_profile(self.profile)
+        if not isinstance(profile, ModbusProfile):
+            raise ConfigError(f"{self.profile} is a profile for {profile.protocol}", key="profile")
+        return profile
+
+
+class _Step(NamedTuple):
+    """One request of a poll, ready to be made."""
+
+    block: Block
+    decoder: BlockDecoder
+    pdu: bytes
+
+
+class _Round:
+    """The requests of one poll, made one after the other."""
+
+    __slots__ = (
+        "_asker",
+        "_at",
+        "_deadline",
+        "_limit_s",
+        "_link",
+        "_silences",
+        "polls",
+        "refused_everything",
+    )
+
+    def __init__(self, link: Link, asker: Asker, limit_s: float, at: datetime) -> None:
+        self.polls: list[Poll] = []
+        """What every request brought."""
+        # True where the device answers, but has nothing at these addresses.
+        self.refused_everything = True
+        self._link, self._asker, self._limit_s, self._at = link, asker, limit_s, at
+        self._deadline = asyncio.get_running_loop().time() + limit_s
+        self._silences = 0
+
+    async def read(self, step: _Step) -> list[Block]:
+        """Read one block; returns it, or the smaller blocks to try because it was refused as a whole."""
+        block, decoder, pdu = step
+        try:
+            self._check_limits()
+            answer = await self._link.ask(self._asker, pdu)
+            data = registers_in(answer, self._asker, block.count)
+        except ModbusRefused as refusal:
+            self._silences = 0
+            if refusal.address_refused and len(block.fields) > 1:
+                return split(block)
+            self._fail(decoder, refusal)
+        except CollectError as error:
+            self.refused_everything = False
+            self._silences = self._silences + 1 if isinstance(error, DeviceUnreachable) else 0
+            self._fail(decoder, error)
+        else:
+            self.refused_everything = False
+            self._silences = 0
+            self.polls.append(decoder.poll(data, self._at))
+        return [block]
+
+    def _fail(self, decoder: BlockDecoder, error: CollectError) -> None:
+        self.polls.append(_nothing(decoder.items, error, self._at))
+
+    def _check_limits(self) -> None:
+        """Raise where this poll is not to ask for any more."""
+        if self._silences >= SILENCES_TO_STOP:
+            raise DeviceUnreachable(self._asker.device, "not asked any more in this poll: it was silent")
+        if self._link.time() > self._deadline:
+            raise DeviceUnreachable(
+                self._asker.device, f"not asked any more: the poll took {self._limit_s:g} s"
+            )
+
+
+class ModbusCollector:
+    """Reads one Modbus unit; see `collectors.base.Collector`.
+
+    What a refused block taught (its holes, or that values stand alone) is kept for the next polls.
+    """
+
+    __slots__ = (
+        "_asker",
+        "_config",
+        "_items",
+        "_limit_s",
+        "_link",
+        "_profile",
+        "_steps",
+        "_sunspec_at",
+        "device",
+    )
+
+    def __init__(self, config: Config, binding: Binding) -> None:
+        if config.tls is not None:
+            config.tls.check()
+        self.device = binding.meter
+        self._config = config
+        self._profile = config.device_profile()
+        self._items = [
+            item(point.id, self._ordered(channel_for(point, self._profile.channels)[0]))
+            for point in binding.points
+        ]
+        self._asker = Asker(self.device, config.device_id, config.timeout_s, config.retries)
+        self._limit_s = config.poll_limit_s
+        self._link: Link | None = None
+        self._sunspec_at = 0
+        self._steps: list[_Step] = [] if self._profile.sunspec_models else self._plan()
+
+    def _ordered(self, channel: ModbusChannel) -> ModbusChannel:
+        """The channel with the orders that the site file sets."""
+        changes = {"word_order": self._config.word_order, "byte_order": self._config.byte_order}
+        return channel.model_copy(update={key: value for key, value in changes.items() if value})
+
+    def _plan(self) -> list[_Step]:
+        rules = self._config.blocks or self._profile.blocks
+        return [self._step(block) for block in plan((one.field for one in self._items), rules)]
+
+    def _step(self, block: Block) -> _Step:
+        pdu = request_pdu(block.table, block.address, block.count)
+        return _Step(block, BlockDecoder(self.device, block, self._items), pdu)
+
+    async def poll(self, at: datetime) -> Poll:
+        """Read every bound point once; stops early when the device stays silent or time runs out."""
+        link = self._link or self._linked()
+        if len(self._steps) != 1:
+            return await self._poll_in_steps(link, at)
+        block, decoder, pdu = self._steps[0]
+        try:
+            data = registers_in(await link.ask(self._asker, pdu), self._asker, block.count)
+        except CollectError as error:
+            if isinstance(error, ModbusRefused) and self._learn_from(error, block):
+                return await self._poll_in_steps(link, at)
+            return _nothing(self._items, error, at)
+        return decoder.poll(data, at)
+
+    def _linked(self) -> Link:
+        link = self._link = shared_link(self._config.endpoint, self._config.concurrent_requests)
+        return link
+
+    async def _poll_in_steps(self, link: Link, at: datetime) -> Poll:
+        try:
+            await self._find_steps(link)
+        except CollectError as error:
+            return _nothing(self._items, error, at)
+        reading = _Round(link, self._asker, self._limit_s, at)
+        await self._read_all(reading)
+        return joined(at, reading.polls)
+
+    def _learn_from(self, refusal: ModbusRefused, block: Block) -> bool:
+        """Plan anew after the only request was refused; True where its parts are worth trying now."""
+        if refusal.address_refused and len(block.fields) > 1:
+            self._steps = [self._step(part) for part in split(block)]
+            return True
+        if self._profile.sunspec_models:
+            self._steps = []
+        return False
+
+    async def _find_steps(self, link: Link) -> None:
+        """Find out at which address the device has its SunSpec model, where that is not known."""
+        if self._steps or not self._items:
+            return
+        address = await model_address(link, self._asker, self._profile.sunspec_models)
+        self._items = [one.moved(address - self._sunspec_at) for one in self._items]
+        self._sunspec_at = address
+        self._steps = self._plan()
+
+    async def _read_all(self, reading: _Round) -> None:
+        todo, done = self._steps, []
+        while todo:
+            parts = await reading.read(todo[0])
+            if len(parts) == 1:
+                done.append(todo[0])
+                todo = todo[1:]
+            else:
+                todo = [*map(self._step, parts), *todo[1:]]
+                self._steps = [*done, *todo]
+        if self._profile.sunspec_models and reading.refused_everything:
+            self._steps = []
+
+    async def close(self) -> None:
+        """Give the line back; harmless when repeated."""
+        if self._link is not None:
+            release(self._link)
+            self._link = None
+
+
+def _nothing(items: Iterable[Item], error: CollectError, at: datetime) -> Poll:
+    """The same failure of every point."""
+    return Poll(at, failures=tuple(_said_of(one.point, error) for one in items))
+
+
+def _said_of(point: str, error: CollectError) -> CollectError:
+    """The same failure, said of one point."""
+    kind = DeviceRefused if isinstance(error, DeviceRefused) else type(error)
+    return kind(error.device, error.problem, point=point)
+
+
+KIND = CollectorKind(Config, ModbusCollector)

@@ -1,0 +1,322 @@
+"""Recognise an unknown Modbus meter by safe reads, and propose its configuration.
+
+Only functions 3, 4 and 43 are used: nothing is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any, Literal
+
+from app.domain.quantity import ReadingKind, Role
+from app.domain.site import Point
+from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachable
+from collectors.base import Binding
+from collectors.modbus.codec import NoValue, Raw, raw_decoder
+from collectors.modbus.collector import Config, ModbusCollector
+from collectors.modbus.link import Asker, Endpoint, Link, borrowed
+from collectors.modbus.sunspec import models
+from collectors.profiles.profile import (
+    WORDS_OF_TYPE,
+    ModbusChannel,
+    ModbusProfile,
+    ModbusRecognition,
+    load_profile,
+    profile_names,
+)
+
+Transport = Literal["tcp", "rtu_over_tcp"]
+SCALES = (1.0, 0.1, 0.01, 0.001, 10.0, 100.0, 1000.0)
+LARGEST_DIFFERENCE_RATIO = 0.02
+"""A value on a panel has moved a little by the time it is read."""
+MOST_REGISTERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A profile that fits a device, and what it reads there."""
+
+    profile: str
+    vendor: str
+    model: str
+    device_id: int
+    why: str
+    certain: bool
+    """False where only a plausible value speaks for it: compare with the display."""
+    values: dict[str, float]
+    """By channel, in the unit its name ends in."""
+    problems: dict[str, str]
+    """Channels that could not be read, and why."""
+    yaml: str
+    """The meter, to paste into the site file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpretation:
+    """One way to read registers that comes close to the value on the panel."""
+
+    type: str
+    word_order: str
+    byte_order: str
+    scale: float
+    value: float
+    difference_ratio: float
+
+
+async def probe(
+    host: str,
+    port: int = 502,
+    device_ids: Sequence[int] = (1,),
+    *,
+    transport: Transport = "tcp",
+    timeout_s: float = 1.0,
+) -> list[Recognised]:
+    """Profiles that fit the device, certain ones first; empty where none does.
+
+    Raises
+    ------
+    DeviceUnreachable
+        If nothing answers there.
+    """
+    found: list[Recognised] = []
+    silent: list[DeviceUnreachable] = []
+    with borrowed(Endpoint(transport, host, port)) as link:
+        for device_id in device_ids:
+            asker = Asker(f"{host}:{port} unit {device_id}", device_id, timeout_s)
+            config = _config(host, port, device_id, transport, timeout_s)
+            try:
+                found += await _probe_unit(link, asker, config)
+            except DeviceUnreachable as error:
+                silent.append(error)
+    if silent and len(silent) == len(device_ids):
+        raise silent[0]
+    return sorted(found, key=lambda one: (not one.certain, -len(one.values)))
+
+
+async def _probe_unit(link: Link, asker: Asker, config: dict[str, Any]) -> list[Recognised]:
+    signs = _Signs(link, asker)
+    await signs.gather()
+    return [
+        await _described(profile, Config(**config, profile=profile.name), why, certain)
+        for profile, why, certain in await signs.fitting()
+    ]
+
+
+def _config(host: str, port: int, device_id: int, transport: Transport, timeout_s: float) -> dict[str, Any]:
+    return {
+        "kind": "modbus",
+        "host": host,
+        "port": port,
+        "device_id": device_id,
+        "transport": transport,
+        "timeout_s": timeout_s,
+    }
+
+
+class _Signs:
+    """What a device tells of itself; every register is read once."""
+
+    def __init__(self, link: Link, asker: Asker) -> None:
+        self._link, self._asker = link, asker
+        self._texts = ""
+        self._sunspec: frozenset[int] = frozenset()
+        self._registers: dict[tuple[str, int, int], bytes | None] = {}
+
+    async def gather(self) -> None:
+        """Read the device id and the SunSpec map, where there are any."""
+        try:
+            self._texts = " ".join(await self._link.device_id(self._asker))
+        except (DeviceRefused, DecodeError):
+            self._texts = ""
+        except CollectError:
+            # Some meters do not answer unknown functions at all: only a silent plain read counts as absent.
+            await self._plain_read()
+        try:
+            self._sunspec = frozenset(await models(self._link, self._asker))
+        except CollectError:
+            self._sunspec = frozenset()
+
+    async def _plain_read(self) -> None:
+        try:
+            await self._link.read(self._asker, "holding", 0, 1)
+        except DeviceRefused:
+            return
+
+    async def fitting(self) -> list[tuple[ModbusProfile, str, bool]]:
+        """Profiles with the reason they fit and whether that is certain."""
+        fits: list[tuple[ModbusProfile, str, bool]] = []
+        for name in profile_names("modbus"):
+            profile = load_profile(name)
+            assert isinstance(profile, ModbusProfile)
+            for sign in profile.recognise:
+                why = await self._why(sign)
+                if why:
+                    fits.append((profile, why, sign.between is None))
+                    break
+        return fits
+
+    async def _why(self, sign: ModbusRecognition) -> str:
+        """Why this sign is there; empty where it is not."""
+        if sign.device_id_text is not None:
+            match = re.search(sign.device_id_text, self._texts)
+            return f"it calls itself {self._texts!r}" if match else ""
+        if sign.sunspec_model is not None:
+            there = sign.sunspec_model in self._sunspec
+            return f"it has SunSpec model {sign.sunspec_model}" if there else ""
+        return await self._register_sign(sign)
+
+    async def _register_sign(self, sign: ModbusRecognition) -> str:
+        value = await self._value(sign)
+        if value is None:
+            return ""
+        if value in sign.equals:
+            return f"{sign.table} register {sign.address} holds {value:g}"
+        if sign.between is not None and sign.between[0] <= value <= sign.between[1]:
+            return f"{sign.table} register {sign.address} holds a plausible {value:g}"
+        return ""
+
+    async def _value(self, sign: ModbusRecognition) -> Raw | None:
+        if sign.address is None:
+            return None
+        key = (sign.table, sign.address, WORDS_OF_TYPE[sign.type])
+        if key not in self._registers:
+            self._registers[key] = await self._read(*key)
+        data = self._registers[key]
+        if data is None:
+            return None
+        try:
+            return raw_decoder(_channel(sign.type, sign.word_order, "big"))(data)
+        except NoValue:
+            return None
+
+    async def _read(self, table: str, address: int, count: int) -> bytes | None:
+        try:
+            return await self._link.read(self._asker, table, address, count)
+        except CollectError:
+            return None
+
+
+async def _described(profile: ModbusProfile, config: Config, why: str, certain: bool) -> Recognised:
+    points = tuple(_point(channel) for channel in profile.channels)
+    collector = ModbusCollector(config, Binding(config.host, points))
+    try:
+        poll = await collector.poll(datetime.now(UTC))
+    finally:
+        await collector.close()
+    values = {reading.point: reading.value for reading in poll.readings}
+    problems = {failure.point: failure.problem for failure in poll.failures}
+    yaml = meter_yaml(profile, config, values)
+    return Recognised(
+        profile.name,
+        profile.vendor,
+        profile.model,
+        config.device_id,
+        why,
+        certain and profile.verified,
+        values,
+        problems,
+        yaml,
+    )
+
+
+def _point(channel: ModbusChannel) -> Point:
+    role = Role.NONE if channel.kind == "gauge" else Role.OTHER
+    return Point(id=channel.name, role=role, kind=ReadingKind(channel.kind), channel=channel.name)
+
+
+def meter_yaml(profile: ModbusProfile, config: Config, channels: Iterable[str]) -> str:
+    """The meter as the site file has it, with a point for its total energy and power."""
+    there = set(channels)
+    name = re.sub(r"[^A-Za-z0-9.-]", "-", f"{config.host}-{config.device_id}").strip("-")
+    lines = [
+        f"- id: {name}",
+        f"  name: {profile.vendor} {profile.model.split('/')[0].split(' (')[0]}",
+        f'  collector: {{kind: modbus, host: "{config.host}", port: {config.port}, '
+        f"device_id: {config.device_id}, transport: {config.transport}, profile: {config.profile}}}",
+        "  points:  # role: facility, it_ups_output, it_pdu_output, cooling, lighting ...",
+    ]
+    for channel, kind in (("energy_import_kwh", "register"), ("power_kw", "power")):
+        if channel in there:
+            short = channel.split("_")[0]
+            lines.append(f"  - {{id: {name}-{short}, role: other, kind: {kind}, channel: {channel}}}")
+    return "\n".join(lines) + "\n"
+
+
+async def try_orders(
+    host: str,
+    port: int,
+    device_id: int,
+    address: int,
+    shown: float,
+    *,
+    table: Literal["holding", "input"] = "holding",
+    transport: Transport = "tcp",
+    timeout_s: float = 1.0,
+) -> list[Interpretation]:
+    """Ways to read the registers at `address` that give about what the panel shows, closest first.
+
+    Parameters
+    ----------
+    shown : float
+        The number on the meter's panel, in any unit.
+
+    Raises
+    ------
+    CollectError
+        If the registers cannot be read.
+    """
+    asker = Asker(f"{host}:{port} unit {device_id}", device_id, timeout_s)
+    with borrowed(Endpoint(transport, host, port)) as link:
+        return interpretations(await _as_many_as_possible(link, asker, table, address), shown)
+
+
+async def _as_many_as_possible(link: Link, asker: Asker, table: str, address: int) -> bytes:
+    for count in range(MOST_REGISTERS, 1, -1):
+        try:
+            return await link.read(asker, table, address, count)
+        except DeviceRefused:
+            continue
+    return await link.read(asker, table, address, 1)
+
+
+def interpretations(registers: bytes, shown: float) -> list[Interpretation]:
+    """Types, orders and scales under which `registers` begin with about `shown`, closest first."""
+    found: list[Interpretation] = []
+    for kind, words in WORDS_OF_TYPE.items():
+        if 2 * words > len(registers) or kind.startswith("acc"):
+            continue
+        for word_order, byte_order in product(
+            ("big", "little") if words > 1 else ("big",), ("big", "little")
+        ):
+            raw = _raw(kind, word_order, byte_order, registers[: 2 * words])
+            found += _scaled(kind, word_order, byte_order, raw, shown)
+    found.sort(key=lambda one: (one.difference_ratio > 1e-4, one.scale != 1.0, one.difference_ratio))
+    return found
+
+
+def _raw(kind: str, word_order: str, byte_order: str, registers: bytes) -> Raw | None:
+    try:
+        return raw_decoder(_channel(kind, word_order, byte_order))(registers)
+    except NoValue:
+        return None
+
+
+def _scaled(
+    kind: str, word_order: str, byte_order: str, raw: Raw | None, shown: float
+) -> list[Interpretation]:
+    close = []
+    for scale in SCALES if raw else ():
+        value = float(raw or 0) * scale
+        ratio = abs(value - shown) / max(abs(shown), 1e-9)
+        if ratio <= LARGEST_DIFFERENCE_RATIO:
+            close.append(Interpretation(kind, word_order, byte_order, scale, value, ratio))
+    return close
+
+
+def _channel(kind: str, word_order: str, byte_order: str) -> ModbusChannel:
+    settings: dict[str, Any] = {"name": "probe", "kind": "gauge", "unit": "1", "address": 0}
+    return ModbusChannel(**settings, type=kind, word_order=word_order, byte_order=byte_order)  # type: ignore[arg-type]

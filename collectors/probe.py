@@ -1,0 +1,128 @@
+"""Ask an address what it is, in every protocol that may be spoken there: one probe for all who ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import yaml
+
+from app.domain.quantity import ReadingKind, Role
+from app.errors import CollectError
+from collectors.modbus import probe as modbus_probe
+from collectors.snmp import probe as snmp_probe
+
+MODBUS_PORT, SNMP_PORT = 502, 161
+PATIENCE_S = 30.0
+"""Longest time that a probe takes. [s]"""
+
+Protocol = Literal["both", "modbus", "snmp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is probed; without a port each protocol's usual one."""
+
+    host: str = ""
+    protocol: Protocol = "both"
+    port: int | None = None
+    unit: int = 1
+    community: str = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A device as a probe recognised it."""
+
+    profile: str
+    model: str
+    values: dict[str, float]
+    """By channel, in the unit its name ends in."""
+    notes: tuple[str, ...]
+    """Why it is taken for this model, and what the installer should look at."""
+    yaml: str
+    """A meter for the site file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What answered, and why the rest did not."""
+
+    found: tuple[Found, ...]
+    problems: tuple[str, ...]
+
+
+async def probe(target: Target, *, patience_s: float = PATIENCE_S) -> Outcome:
+    """What answers at an address, by reading only; what does not answer is a problem of the outcome."""
+    asked = {"Modbus": _modbus, "SNMP": _snmp}
+    chosen = [name for name in asked if target.protocol in ("both", name.lower())]
+    patient = [asyncio.wait_for(asked[name](target), patience_s) for name in chosen]
+    found: list[Found] = []
+    problems: list[str] = []
+    for name, outcome in zip(chosen, await asyncio.gather(*patient, return_exceptions=True), strict=True):
+        if isinstance(outcome, BaseException):
+            problems.append(_problem(name, outcome, patience_s))
+        else:
+            found += outcome
+            problems += [] if outcome else [f"{name}: it answers, but fits none of the profiles"]
+    return Outcome(tuple(found), tuple(problems))
+
+
+def _problem(protocol: str, error: BaseException, patience_s: float) -> str:
+    """What a failed probe means; raises what is no answer of a device."""
+    if isinstance(error, TimeoutError):
+        return f"{protocol}: it answers too slowly, not done after {patience_s:g} s"
+    if not isinstance(error, CollectError):
+        raise error
+    return f"{protocol}: {error}"
+
+
+async def _modbus(target: Target) -> list[Found]:
+    seen = await modbus_probe.probe(target.host, target.port or MODBUS_PORT, [target.unit])
+    return [_from_modbus(one) for one in seen]
+
+
+def _from_modbus(one: modbus_probe.Recognised) -> Found:
+    doubt = () if one.certain else ("this is not certain: compare the values with the display",)
+    problems = tuple(f"{name}: {problem}" for name, problem in one.problems.items())
+    model = f"{one.vendor} {one.model} (Modbus {one.device_id})"
+    return Found(one.profile, model, one.values, (one.why, *doubt, *problems), one.yaml)
+
+
+async def _snmp(target: Target) -> list[Found]:
+    seen = await snmp_probe.probe(target.host, target.port or SNMP_PORT, target.community)
+    return [
+        Found(one.profile, f"{one.model} (SNMP)", one.values, (one.sys_descr, *one.findings), one.yaml)
+        for one in seen
+    ]
+
+
+def composed(text: str, picks: Mapping[str, str]) -> str:
+    """The proposed configuration with the picked channels as points; as it was where none is picked.
+
+    Parameters
+    ----------
+    picks : mapping of channel to role
+        What is to be read, and what it counts as.
+    """
+    meters = yaml.safe_load(text)
+    if not picks or not isinstance(meters, list):
+        return text
+    for meter in meters:
+        known = {p.get("channel"): p for p in meter["points"]}
+        meter["points"] = [
+            {**known.get(channel, _point(meter["id"], channel)), "role": str(role)}
+            for channel, role in picks.items()
+        ]
+    return str(
+        yaml.safe_dump(meters, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
+    )
+
+
+def _point(meter: str, channel: str) -> dict[str, str]:
+    """A point for a channel, whose name ends in its unit."""
+    unit = channel.rpartition("_")[2]
+    kind = {"kwh": ReadingKind.REGISTER, "kw": ReadingKind.POWER}.get(unit, ReadingKind.GAUGE)
+    return {"id": f"{meter}-{channel}", "role": Role.NONE.value, "kind": kind.value, "channel": channel}

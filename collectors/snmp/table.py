@@ -1,0 +1,335 @@
+"""Which instances of a profile's channels an agent has, and what their raw values mean.
+
+:func:`survey` walks the tables a profile names and says, for every channel found, from which OIDs its
+value is made. The result asks for nothing more than plain GETs afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Protocol
+
+from collectors.profiles.profile import SnmpChannel, SnmpProfile, delivered
+from collectors.snmp.session import Value
+
+_NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(?:%|[A-Za-z°]{1,4})?\s*")
+_SI_NONE = 9
+
+
+class NoValue(ValueError):
+    """The agent answered, but said that it has no value, or none that is a number."""
+
+
+class Gone(LookupError):
+    """The agent no longer has the instance."""
+
+
+class Reads(Protocol):
+    """What a survey needs of an agent."""
+
+    async def get(self, oids: Sequence[str]) -> dict[str, Value]:
+        """Values of those OIDs that exist."""
+
+    async def walk(self, oid: str) -> dict[str, Value]:
+        """Every value under an OID, by what follows it."""
+
+
+def number(raw: Value) -> float:
+    """The number an agent means; texts may hold one, with a unit behind it.
+
+    Raises
+    ------
+    NoValue
+        If it is none, or not finite.
+    """
+    if type(raw) is int:
+        return float(raw)
+    if isinstance(raw, bytes | str):
+        text = raw.decode("latin-1") if isinstance(raw, bytes) else raw
+        match = _NUMBER.fullmatch(text.strip("\0"))
+        if match is None:
+            raise NoValue(f"{text[:40]!r} is not a number")
+        raw = float(match[1].replace(",", "."))
+    if not math.isfinite(raw):
+        raise NoValue(f"{raw} is not a number")
+    return float(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One instance of a channel: an OID, and where its scale stands."""
+
+    channel: SnmpChannel
+    oid: str
+    digits_oid: str = ""
+    si_oid: str = ""
+    valid_oid: str = ""
+    _line: tuple[float, float] = field(init=False, repr=False)
+    """Factor and offset from the raw value to the delivered unit."""
+
+    def __post_init__(self) -> None:
+        scale, unit = self.channel.scale, self.channel.unit
+        offset = delivered(0.0, unit)
+        object.__setattr__(self, "_line", ((delivered(1.0, unit) - offset) * scale, offset))
+
+    def oids(self) -> Iterable[str]:
+        """OIDs needed for the value."""
+        return filter(None, (self.oid, self.digits_oid, self.si_oid, self.valid_oid))
+
+    def value(self, values: Mapping[str, Value]) -> float:
+        """Value in the channel's delivered unit.
+
+        Raises
+        ------
+        Gone
+            If an OID is not among the values.
+        NoValue
+            If the raw value is no number or a sentinel of the channel, or the device calls it invalid.
+        """
+        if self.valid_oid:
+            self._check_valid(values)
+        raw = _present(values, self.oid)
+        if type(raw) is not int:
+            raw = number(raw)
+        if raw in self.channel.sentinels:
+            raise NoValue(f"{raw:g} means that the device has no value")
+        factor, offset = self._line
+        if self.digits_oid or self.si_oid:
+            factor *= self._scale(values)
+        return raw * factor + offset
+
+    def _check_valid(self, values: Mapping[str, Value]) -> None:
+        (allowed,) = self.channel.valid.values()
+        state = _present(values, self.valid_oid)
+        if state not in allowed:
+            raise NoValue(f"the device calls the value invalid (state {state!r})")
+
+    def _scale(self, values: Mapping[str, Value]) -> float:
+        scale = 1.0
+        if self.digits_oid:
+            scale /= 10.0 ** number(_present(values, self.digits_oid))
+        if self.si_oid:
+            scale *= 10.0 ** (3 * (number(_present(values, self.si_oid)) - _SI_NONE))
+        return scale
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A channel made of others: their sum or their product."""
+
+    channel: SnmpChannel
+    parts: tuple[Source, ...]
+
+    def oids(self) -> Iterable[str]:
+        """OIDs needed for the value."""
+        return (oid for part in self.parts for oid in part.oids())
+
+    def value(self, values: Mapping[str, Value]) -> float:
+        """Value in the channel's delivered unit.
+
+        Raises
+        ------
+        Gone, NoValue
+            As for a part; parts without a value are left out only where the channel allows.
+        """
+        if self.channel.product_of:
+            product = math.prod(part.value(values) for part in self.parts)
+            return delivered(product * self.channel.scale, self.channel.unit)
+        known = [v for part in self.parts if (v := self._part(part, values)) is not None]
+        if not known:
+            raise NoValue("no part of the sum has a value")
+        return math.fsum(known) * self.channel.scale
+
+    def _part(self, part: Source, values: Mapping[str, Value]) -> float | None:
+        try:
+            return part.value(values)
+        except NoValue:
+            if self.channel.skip_missing:
+                return None
+            raise
+
+
+Source = Cell | Made
+
+
+def _present(values: Mapping[str, Value], oid: str) -> Value:
+    try:
+        return values[oid]
+    except KeyError:
+        raise Gone(f"nothing came for {oid}: the device refuses it or no longer has it") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What an agent has of a profile: for every channel its source, and the values seen on the way."""
+
+    sources: dict[str, Source]
+    values: dict[str, Value]
+
+    def readings(self) -> dict[str, float]:
+        """Every channel that has a value now."""
+        found = {name: _usable(source, self.values) for name, source in self.sources.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+async def survey(agent: Reads, profile: SnmpProfile, names: Iterable[str] | None = None) -> Survey:
+    """Find the instances of a profile's channels, or of the named ones and what they are made of.
+
+    Raises
+    ------
+    CollectError
+        If the agent cannot be read.
+    """
+    wanted = _needed(profile, None if names is None else set(names))
+    rows = _Rows(agent)
+    await rows.fetch_scalars(wanted)
+    finder = _Finder(wanted, {id(c): await rows.cells(c) for c in wanted if c.oid}, rows.values)
+    templates = dict.fromkeys(channel.name for channel in wanted)
+    options: dict[str, list[Source]] = {}
+    for template in templates:
+        for name, source in finder.of(template).items():
+            options.setdefault(name, []).append(source)
+    asked = options if names is None else [name for name in names if name in options]
+    return Survey({name: _choice(options[name], rows.values) for name in asked}, rows.values)
+
+
+def _needed(profile: SnmpProfile, names: set[str] | None) -> tuple[SnmpChannel, ...]:
+    """Channels that answer to the names, with all they are made of."""
+    if names is None:
+        return profile.channels
+    todo = {c.name for c in profile.channels if any(c.indices(n) is not None for n in names)}
+    needed: set[str] = set()
+    while todo:
+        needed |= todo
+        parts = {p for c in profile.channels if c.name in todo for p in (*c.sum_of, *c.product_of)}
+        todo = parts - needed
+    return tuple(c for c in profile.channels if c.name in needed)
+
+
+class _Rows:
+    """Tables of one agent, each walked once."""
+
+    def __init__(self, agent: Reads) -> None:
+        self._agent = agent
+        self._walked: dict[str, dict[str, Value]] = {}
+        self.values: dict[str, Value] = {}
+        """Every value seen, by its OID."""
+
+    async def fetch_scalars(self, channels: Iterable[SnmpChannel]) -> None:
+        """Read all instances that need no walk in as few requests as possible."""
+        oids = [
+            o for c in channels if c.oid and c.index is None for o in (c.oid, c.digits_oid, c.si_oid) if o
+        ]
+        self.values.update(await self._agent.get(list(dict.fromkeys(oids))))
+
+    async def cells(self, channel: SnmpChannel) -> dict[str, Cell]:
+        """The channel's instances by their names, in the agent's order."""
+        assert channel.oid is not None
+        if channel.index is None:
+            scale = {"digits_oid": channel.digits_oid or "", "si_oid": channel.si_oid or ""}
+            there = channel.oid in self.values
+            return {channel.name: Cell(channel, channel.oid, **scale)} if there else {}
+        found: dict[str, Cell] = {}
+        for row in await self._column(channel.oid):
+            indices = _indices(channel.index, row)
+            if indices is not None and await self._belongs(channel, row):
+                found.setdefault(channel.name_for(indices), await self._cell(channel, row))
+        return found
+
+    async def _cell(self, channel: SnmpChannel, row: str) -> Cell:
+        for column in filter(None, (channel.digits_oid, channel.si_oid)):
+            await self._column(column)
+        digits, si = (f"{c}.{row}" if c else "" for c in (channel.digits_oid, channel.si_oid))
+        told = [f"{c}.{row}" for c in channel.valid if row in await self._column(c)]
+        return Cell(channel, f"{channel.oid}.{row}", digits, si, *told)
+
+    async def _belongs(self, channel: SnmpChannel, row: str) -> bool:
+        for column, allowed in channel.where.items():
+            if (await self._column(column)).get(row) not in allowed:
+                return False
+        return True
+
+    async def _column(self, oid: str) -> dict[str, Value]:
+        if oid not in self._walked:
+            rows = await self._agent.walk(oid)
+            self._walked[oid] = rows
+            self.values.update({f"{oid}.{row}": value for row, value in rows.items()})
+        return self._walked[oid]
+
+
+def _indices(pattern: str, row: str) -> dict[str, int] | None:
+    """Numbers that the variables of an index pattern stand for, or None where the row is another's."""
+    match = _index_pattern(pattern).fullmatch(row)
+    if match is None:
+        return None
+    return {name[0]: int(text) + name.endswith("1") for name, text in match.groupdict().items()}
+
+
+@cache
+def _index_pattern(pattern: str) -> re.Pattern[str]:
+    parts = []
+    for part in pattern.split("."):
+        variable = re.fullmatch(r"\{([a-z])(\+1)?\}", part)
+        if variable:
+            parts.append(rf"(?P<{variable[1]}{'1' if variable[2] else '0'}>\d+)")
+        else:
+            parts.append(r"\d+" if part == "*" else re.escape(part))
+    return re.compile(r"\.".join(parts))
+
+
+class _Finder:
+    """Sources of channels by the name as the profile writes it."""
+
+    def __init__(
+        self, channels: Sequence[SnmpChannel], cells: dict[int, dict[str, Cell]], values: Mapping[str, Value]
+    ) -> None:
+        self._channels, self._cells, self._values = channels, cells, values
+        self._known: dict[str, dict[str, Source]] = {}
+
+    def of(self, template: str) -> dict[str, Source]:
+        """Instances of all channels of that name; of several descriptions, the one the agent answers."""
+        if template not in self._known:
+            options: dict[str, list[Source]] = {}
+            for channel in self._channels:
+                if channel.name == template:
+                    for name, source in self._instances(channel).items():
+                        options.setdefault(name, []).append(source)
+            self._known[template] = {n: _choice(several, self._values) for n, several in options.items()}
+        return self._known[template]
+
+    def _instances(self, channel: SnmpChannel) -> Mapping[str, Source]:
+        if channel.oid:
+            return self._cells[id(channel)]
+        groups = [self._grouped(channel, part) for part in (*channel.sum_of, *channel.product_of)]
+        names = list(dict.fromkeys(name for group in groups for name in group))
+        if channel.product_of:
+            names = [name for name in names if all(name in group for group in groups)]
+        return {n: Made(channel, tuple(s for group in groups for s in group.get(n, ()))) for n in names}
+
+    def _grouped(self, channel: SnmpChannel, part: str) -> dict[str, list[Source]]:
+        """Instances of a part by the name of the channel they belong to."""
+        described = next(c for c in self._channels if c.name == part)
+        groups: dict[str, list[Source]] = {}
+        for name, source in self.of(part).items():
+            indices = described.indices(name) or {}
+            groups.setdefault(channel.name_for(indices), []).append(source)
+        return groups
+
+
+def _choice(options: list[Source], values: Mapping[str, Value]) -> Source:
+    """The first that has a value now. A register's origin must not change from one start to the next
+    with a passing lack of a value, so there the first that exists is taken."""
+    if options[0].channel.kind == "register":
+        return options[0]
+    return next((o for o in options if _usable(o, values) is not None), options[0])
+
+
+def _usable(source: Source, values: Mapping[str, Value]) -> float | None:
+    try:
+        return source.value(values)
+    except (NoValue, Gone):
+        return None

@@ -27,7 +27,7 @@ from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.indicators import EmissionFactor
 from app.domain.limits import LimitProfile, ScoringBand, limit_problems, merged_profiles
 from app.domain.reference import Reference
-from app.domain.site import Estate, Institution, Meter, Site
+from app.domain.site import Fleet, Institution, Meter, Site
 from app.domain.targets import Target
 from app.errors import ConfigError
 from collectors import network, registry
@@ -126,9 +126,9 @@ class SiteFile:
     """Who is told of alarms, and over which channels."""
 
     @cached_property
-    def estate(self) -> Estate:
+    def fleet(self) -> Fleet:
         """Everything that is measured."""
-        return Estate(institutions=self.institutions, sites=self.sites)
+        return Fleet(institutions=self.institutions, sites=self.sites)
 
     @property
     def reference(self) -> Reference:

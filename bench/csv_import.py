@@ -20,10 +20,10 @@ import sqlalchemy as sa
 
 from app.domain.quantity import ReadingKind, Role
 from app.domain.reading import ReadingColumns
-from app.domain.site import Estate, Institution, InstitutionClass, Meter, Point, Site
+from app.domain.site import Fleet, Institution, InstitutionClass, Meter, Point, Site
 from app.jobs.imports import RejectsFile, import_file
 from app.store import sites
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import begin, make_engine
 from bench.ingest import copy_csv, durable_server, emptied, rate
 from bench.series import register_series
@@ -38,7 +38,7 @@ _LARGE_MB = int(os.environ.get("WATTLINE_BENCH_CSV_MB", "100"))
 _BYTES_PER_ROW = 33
 
 
-def estate() -> Estate:
+def fleet() -> Fleet:
     """One site with the bench's registers."""
     meters = tuple(
         Meter(
@@ -48,7 +48,7 @@ def estate() -> Estate:
     )
     bank = Institution(id="bank", institution_class=InstitutionClass.OTHER)
     site = Site(id="bench", institution="bank", time_zone="UTC", meters=meters)
-    return Estate(institutions=(bank,), sites=(site,))
+    return Fleet(institutions=(bank,), sites=(site,))
 
 
 def run() -> list[Row]:
@@ -57,7 +57,7 @@ def run() -> list[Row]:
     with durable_server() as url, tempfile.TemporaryDirectory() as folder:
         engine = make_engine(url)
         with begin(engine) as connection:
-            sites.sync(connection, estate())
+            sites.sync(connection, fleet())
         ours, theirs = Path(folder) / "export.csv", Path(folder) / "copy.csv"
         write_export(ours, columns)
         write_copy(theirs, columns)
@@ -105,7 +105,7 @@ def load(engine: sa.Engine, file: Path) -> None:
     with begin(engine) as connection:
         stored = sites.load(connection)
     with RejectsFile(file.with_suffix(".rejects.csv")) as rejects:
-        import_file(engine, stored, stored.estate.site["bench"], file, by=Who("bench"), rejects=rejects)
+        import_file(engine, stored, stored.fleet.site["bench"], file, by=Actor("bench"), rejects=rejects)
 
 
 def write_export(file: Path, columns: ReadingColumns) -> None:

@@ -83,7 +83,7 @@ def _meter(name: str, role: str) -> str:
 def fill(engine: sa.Engine, racks: int, seconds: int) -> Stored:
     """Registers every 15 minutes, rolled up."""
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(site_text(racks)).estate)
+        sites.sync(connection, config.parse(site_text(racks)).fleet)
         stored = sites.load(connection)
     put(engine, stored.point_id, seconds)
     return stored
@@ -113,7 +113,7 @@ def registers(points: Iterable[str], count: int) -> Iterator[tuple[str, npt.NDAr
 def filled_quickly(engine: sa.Engine, racks: int, seconds: int, raw_days: int) -> Stored:
     """What :func:`fill` leaves in the end, with the raw readings of the last days only."""
     text = site_text(racks)
-    points = [p.id for p in config.parse(text).estate.sites[0].points()]
+    points = [p.id for p in config.parse(text).fleet.sites[0].points()]
     at_us = history.quarter_hours(readings.to_us(START), seconds)
     return history.write(engine, text, at_us, dict(registers(points, len(at_us))), raw_days * 96)
 
@@ -143,7 +143,7 @@ def _check() -> None:
 
 def _document(engine: sa.Engine, stored: Stored, end: datetime, days: int) -> Row:
     period = Period(end - timedelta(days=days, hours=3), end - timedelta(hours=3))
-    site = stored.estate.site["s"]
+    site = stored.fleet.site["s"]
     points = [stored.point_id[p.id] for p in boundary(site).points()]
     with engine.connect() as connection:
         profiles = deployment.limit_profiles(connection)
@@ -168,13 +168,13 @@ def _document(engine: sa.Engine, stored: Stored, end: datetime, days: int) -> Ro
 
 def _from_raw(engine: sa.Engine, stored: Stored, end: datetime) -> Row:
     period = Period(end - timedelta(days=30), end)
-    site = stored.estate.site["s"]
+    site = stored.fleet.site["s"]
     with engine.connect() as connection:
         profiles = deployment.limit_profiles(connection)
 
         def raw() -> Totals:
             cells = {}
-            for _, _, point in (stored.estate.point[p.id] for p in boundary(site).points()):
+            for _, _, point in (stored.fleet.point[p.id] for p in boundary(site).points()):
                 columns = readings.load(connection, stored.point_id[point.id], period.start, period.end)
                 series = Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
                 start_us, end_us = readings.to_us(period.start), readings.to_us(period.end)

@@ -64,9 +64,9 @@ def write(
         So many of the newest readings are kept, as retention does.
     """
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(text).estate)
+        sites.sync(connection, config.parse(text).fleet)
         stored = sites.load(connection)
-        (site,) = stored.estate.sites
+        (site,) = stored.fleet.sites
         _raw(connection, stored, at_us[-raw:], {point: value[-raw:] for point, value in registers.items()})
         for statement in _WITHOUT_INDEXES:
             connection.exec_driver_sql(statement)

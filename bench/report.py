@@ -136,7 +136,7 @@ def _closed_s(url: str, report: Report) -> float:
     for _ in range(5):
         with engine.connect() as connection:
             start = time.perf_counter()
-            document = of_period.of_site(connection, stored, stored.estate.site["s"], "2025-01", None, NOW)
+            document = of_period.of_site(connection, stored, stored.fleet.site["s"], "2025-01", None, NOW)
             output.render(document, "json", "en")
             times_s.append(time.perf_counter() - start)
     return statistics.median(times_s)
@@ -155,7 +155,7 @@ def memory(url: str, _: str) -> dict[str, Any]:
 def _january(url: str) -> Report:
     with make_engine(url).connect() as connection:
         stored = sites.load(connection)
-        return build(revisions.gather(connection, stored, stored.estate.site["s"], "2025-01", NOW))
+        return build(revisions.gather(connection, stored, stored.fleet.site["s"], "2025-01", NOW))
 
 
 def _time_s(report: Report, form: str) -> float:
@@ -185,8 +185,8 @@ def fleet(url: str, count: str) -> dict[str, Any]:
 
 def _parts(connection: sa.Connection, count: int, form: str) -> Iterator[bytes]:
     whole = sites.load(connection)
-    stored = replace(whole, estate=replace(whole.estate, sites=whole.estate.sites[:count]))
-    bank = stored.estate.institutions[0]
+    stored = replace(whole, fleet=replace(whole.fleet, sites=whole.fleet.sites[:count]))
+    bank = stored.fleet.institutions[0]
     if form == "csv":
         yield from csv.lines(of_period.lines(connection, stored, bank, "2025", AFTER))
         return
@@ -245,12 +245,12 @@ def yearly(engine: sa.Engine) -> None:
     names = [f"s{n:03}" for n in range(count)]
     text = "institutions: [{id: b, institution_class: other}]\nsites:\n" + "".join(map(_site, names))
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(text).estate)
+        sites.sync(connection, config.parse(text).fleet)
         stored = sites.load(connection)
-    first = {p.id: stored.point_id[p.id] for p in stored.estate.site[names[0]].points()}
+    first = {p.id: stored.point_id[p.id] for p in stored.fleet.site[names[0]].points()}
     put(engine, first, 365 * 86_400)
     with engine.begin() as connection:
-        site = stored.estate.site[names[0]]
+        site = stored.fleet.site[names[0]]
         report = build(revisions.gather(connection, stored, site, "2025", AFTER), 1)
         for name in names:
             _freeze(connection, stored, report, name)

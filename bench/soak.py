@@ -70,12 +70,12 @@ def run() -> list[Row]:
         folder.chmod(0o711)
         anchor = datetime.now(UTC).replace(microsecond=0)
         simulation = Simulation(anchor)
-        estate = config.load(SITE_FILE).estate
-        devices = stack.enter_context(demo.running(SimulatedDevices(estate, simulation)))
+        fleet = config.load(SITE_FILE).fleet
+        devices = stack.enter_context(demo.running(SimulatedDevices(fleet, simulation)))
         site_file = folder / "site.yaml"
         site_file.write_text(yaml.safe_dump(_document(devices), allow_unicode=True), encoding="utf-8")
         process, base = stack.enter_context(_service(folder, site_file))
-        looks = _soaked(process.pid, base, _day(simulation, estate.site[PUSHED], anchor))
+        looks = _soaked(process.pid, base, _day(simulation, fleet.site[PUSHED], anchor))
         return _rows(looks, _counters(base))
 
 

@@ -39,9 +39,9 @@ from app.domain.access import Principal, Role
 from app.domain.site import Meter, Site
 from app.errors import Forbidden, NotFound, TooBusy
 from app.store import audit
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import Connection, Engine, begin, connect
-from app.store.fleet_cache import EstateCache
+from app.store.fleet_cache import FleetCache
 from app.store.sites import Stored
 from app.telemetry import Telemetry
 from collectors import network
@@ -86,7 +86,7 @@ class Context:
     """Whether the database has this process's shape and site file."""
     scratch: Path | None = None
     """Folder for uploads and exports in the making; None: the system's."""
-    estate: EstateCache = field(default_factory=EstateCache)
+    fleet: FleetCache = field(default_factory=FleetCache)
     imports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(2))
     exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(4))
     probes: RateLimiter = field(default_factory=lambda: RateLimiter(12, 6))
@@ -118,7 +118,7 @@ class View:
         Forbidden
             If the caller has only a lower role there.
         """
-        site = self.stored.estate.site.get(site_id)
+        site = self.stored.fleet.site.get(site_id)
         if site is None:
             raise NotFound(f"there is no site {site_id!r}")
         self._require(site, role)
@@ -126,7 +126,7 @@ class View:
 
     def meter(self, meter_id: str, role: Role = Role.VIEWER) -> tuple[Site, Meter]:
         """The meter and its site; raises as :meth:`site`."""
-        found = self.stored.estate.meter.get(meter_id)
+        found = self.stored.fleet.meter.get(meter_id)
         if found is None:
             raise NotFound(f"there is no meter {meter_id!r}")
         self._require(found[0], role)
@@ -150,13 +150,13 @@ class View:
             raise Forbidden(f"this needs the role {role} on the whole deployment")
 
     @property
-    def who(self) -> Who:
+    def actor(self) -> Actor:
         """The caller, as the audit log names it."""
-        return Who(self.principal.name, self.source, self.principal.key_id)
+        return Actor(self.principal.name, self.source, self.principal.key_id)
 
     def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write down what the caller did, in this transaction; call it last, it takes a short lock."""
-        audit.append(self.connection, self.who.did(action, target, detail), self.now)
+        audit.append(self.connection, self.actor.did(action, target, detail), self.now)
 
 
 class CallerOf:
@@ -230,7 +230,7 @@ class CallerOf:
             yield self._view(connection)
 
     def _view(self, connection: Connection) -> View:
-        stored = self.context.estate.visible(connection, self.principal)
+        stored = self.context.fleet.visible(connection, self.principal)
         return View(connection, stored, self.principal, self.source, self.now)
 
 

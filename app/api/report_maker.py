@@ -108,14 +108,14 @@ class Maker:
         """The report, telling how far it is: a step for every site, and one for setting it."""
         stored, wanted = sites.load(connection), order.wanted
         if wanted.site:
-            site = stored.estate.site.get(wanted.site)
+            site = stored.fleet.site.get(wanted.site)
             if site is None:
                 raise NotFound(f"there is no site {wanted.site!r} any more")
             self._step(order, 0, 2)
             one = reports.of_site(connection, stored, site, wanted.period, wanted.revision, self._clock())
             self._step(order, 1, 2)
             return one
-        bank = stored.estate.institution.get(wanted.institution)
+        bank = stored.fleet.institution.get(wanted.institution)
         if bank is None:
             raise NotFound(f"there is no institution {wanted.institution!r} any more")
         total = len(reports.sites_of(stored, bank)) + 1

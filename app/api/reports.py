@@ -89,7 +89,7 @@ def _together(
 
 def sites_of(stored: Stored, bank: Institution) -> Sequence[Site]:
     """Sites of an institution."""
-    return [site for site in stored.estate.sites if site.institution == bank.id]
+    return [site for site in stored.fleet.sites if site.institution == bank.id]
 
 
 def _reports(

@@ -73,7 +73,7 @@ def take(view: View, rows: Iterable[tuple[int, Any]], now: datetime, outcome: Ou
 def _store(view: View, good: list[Reading], numbers: list[int], outcome: Outcome) -> None:
     by_site: dict[str, list[int]] = {}
     for index, reading in enumerate(good):
-        by_site.setdefault(view.stored.estate.point[reading.point][0].id, []).append(index)
+        by_site.setdefault(view.stored.fleet.point[reading.point][0].id, []).append(index)
     for site, own in by_site.items():
         taken = incoming.take(view.connection, view.stored, [good[i] for i in own])
         outcome.accepted += taken.accepted
@@ -104,7 +104,7 @@ def _reading(view: View, row: Any, now: datetime) -> Reading:
 
 
 def _point(view: View, key: Any) -> Point:
-    found = view.stored.estate.point.get(key) if isinstance(key, str) else None
+    found = view.stored.fleet.point.get(key) if isinstance(key, str) else None
     if found is None:
         raise Refused("no point is called so")
     site, _, point = found

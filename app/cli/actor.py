@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import socket
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import click
+
 from app.store import audit
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import Connection
 
 
@@ -22,21 +23,19 @@ def user() -> str:
         return f"uid {os.getuid()}"
 
 
-def who() -> Who:
+def actor() -> Actor:
     """The user, with the command that was run and the machine it was run on."""
-    return Who(user(), f"wattline {_command(sys.argv[1:])} on {socket.gethostname()}")
+    return Actor(user(), f"{_command()} on {socket.gethostname()}")
 
 
-def _command(words: Sequence[str]) -> str:
+def _command() -> str:
     """The words that name the command, without what it was told: that may be secret."""
-    from app.cli.commands import app
-
-    is_group = any(group.name in words[:1] for group in app.registered_groups)
-    return " ".join(words[: 2 if is_group else 1])
+    context = click.get_current_context(silent=True)
+    return context.command_path if context else "wattline"
 
 
 def record(
     connection: Connection, action: str, target: str = "", detail: Mapping[str, Any] | None = None
 ) -> None:
     """Write down in the audit log what a command did, in its transaction; call it last."""
-    audit.append(connection, who().did(action, target, detail))
+    audit.append(connection, actor().did(action, target, detail))

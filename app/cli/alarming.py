@@ -99,12 +99,12 @@ def acknowledge(alarm_id: int, comment: str) -> None:
     NotFound
         If there is no such alarm.
     """
-    who, now = user(), datetime.now(UTC)
+    actor, now = user(), datetime.now(UTC)
     with opened() as here, begin(here.engine) as connection:
         found = alarms.one(connection, alarm_id)
-        alarms.acknowledge(connection, alarm_id, who, now, comment)
+        alarms.acknowledge(connection, alarm_id, actor, now, comment)
         record(connection, "alarm.acknowledge", found.site, {"alarm": alarm_id})
-    show(f"alarm {alarm_id} ({found.rule} at {found.site or 'the deployment'}): acknowledged by {who}")
+    show(f"alarm {alarm_id} ({found.rule} at {found.site or 'the deployment'}): acknowledged by {actor}")
 
 
 def comment(alarm_id: int, text: str) -> None:
@@ -130,11 +130,11 @@ def silence(site_id: str | None, rule: str, subject: str, hours: float, text: st
     NotFound
         If there is no such site.
     """
-    who, now = user(), datetime.now(UTC)
+    actor, now = user(), datetime.now(UTC)
     wanted = Silence(now, now + timedelta(hours=hours), site_id or "", rule, subject, text)
     with opened() as here, begin(here.engine) as connection:
         number = DEPLOYMENT if site_id is None else _number(here, site_id)
-        made = alarms.add_silence(connection, wanted, number, who)
+        made = alarms.add_silence(connection, wanted, number, actor)
         record(connection, "silence.add", site_id or "", {"silence": made, "rule": rule})
     show(f"silence {made} until {wanted.end:%Y-%m-%d %H:%M}Z")
 

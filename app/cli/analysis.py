@@ -273,7 +273,7 @@ def fleet(window: str, *, config_path: Path | None, as_json: bool) -> None:
     """
     with opened(config_path) as here, connect(here.engine) as connection:
         now = datetime.now(UTC)
-        spans = {s.id: Wanted(window).period(s.zone, now) for s in here.stored.estate.sites}
+        spans = {s.id: Wanted(window).period(s.zone, now) for s in here.stored.fleet.sites}
         profiles = deployment.limit_profiles(connection)
         found, figure = store_fleet.pue(connection, here.stored, spans, profiles)
     document = fleet_out(window, found, figure)

@@ -134,9 +134,9 @@ def declare(entry: Entry, *, as_json: bool) -> None:
 
 
 def _write(here: Opened, entry: Entry) -> list[int]:
-    if entry.meter not in here.stored.estate.meter:
+    if entry.meter not in here.stored.fleet.meter:
         raise NotFound(f"there is no meter {entry.meter!r}")
-    site, meter = here.stored.estate.meter[entry.meter]
+    site, meter = here.stored.fleet.meter[entry.meter]
     start = instant(entry.at, site.zone)
     end = start if entry.end is None else instant(entry.end, site.zone)
     span = (to_us(start), to_us(end))

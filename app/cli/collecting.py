@@ -13,7 +13,7 @@ import typer
 
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import opened, settings, site_file
-from app.domain.site import Estate, Meter
+from app.domain.site import Fleet, Meter
 from app.errors import NotFound
 from app.store.breakdown import text_of
 from collectors import probe as probing
@@ -118,7 +118,7 @@ def poll(meter_id: str, *, config_path: Path | None, as_json: bool) -> None:
     NotFound
         If there is no such meter, or it is not polled.
     """
-    meter = _meter(_estate(config_path), meter_id)
+    meter = _meter(_fleet(config_path), meter_id)
     at = datetime.now(UTC)
     outcome = asyncio.run(_poll(meter, at))
     if as_json:
@@ -129,19 +129,19 @@ def poll(meter_id: str, *, config_path: Path | None, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _estate(config_path: Path | None) -> Estate:
-    """The site file's estate, which needs no database; else the database's."""
+def _fleet(config_path: Path | None) -> Fleet:
+    """The site file's fleet, which needs no database; else the database's."""
     file = site_file(config_path, settings())
     if file is not None:
-        return file.estate
+        return file.fleet
     with opened() as here:
-        return here.stored.estate
+        return here.stored.fleet
 
 
-def _meter(estate: Estate, meter_id: str) -> Meter:
-    if meter_id not in estate.meter:
-        raise NotFound(f"there is no meter {meter_id!r}; known are {', '.join(estate.meter) or 'none'}")
-    meter = estate.meter[meter_id][1]
+def _meter(fleet: Fleet, meter_id: str) -> Meter:
+    if meter_id not in fleet.meter:
+        raise NotFound(f"there is no meter {meter_id!r}; known are {', '.join(fleet.meter) or 'none'}")
+    meter = fleet.meter[meter_id][1]
     if meter.collector is None:
         raise NotFound(f"meter {meter_id} has no collector: section; it is read from files or the API")
     return meter

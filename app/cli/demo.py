@@ -19,7 +19,7 @@ from app.cli.console import progress, say, show
 from app.cli.opening import WORK_TIMEOUT_S, settings
 from app.cli.serving import Service, listening, stop_signal
 from app.config import Settings, SiteFile
-from app.domain.site import Estate
+from app.domain.site import Fleet
 from app.jobs import demo
 from app.jobs.demo import Past, Progress
 from app.jobs.worker import Worker
@@ -59,7 +59,7 @@ def run(*, port: int, browser: bool) -> None:
         stack.callback(engine.dispose)
         world = _World(engine, folder, environment)
         devices = stack.enter_context(demo.running(world.devices()))
-        file = SiteFile(institutions=world.file.institutions, sites=devices.patched(world.estate).sites)
+        file = SiteFile(institutions=world.file.institutions, sites=devices.patched(world.fleet).sites)
         service = stack.enter_context(
             Service(environment, lambda: server.url, file, on_ready=lambda worker: world.load(worker, stop))
         )
@@ -95,20 +95,20 @@ class _World:
         self._past = Past.begun(engine, now)
         self._simulation = Simulation(self._past.anchor)
         self._late: list[Path] = []
-        self._since = demo.fill_gap(engine, self.estate, self._simulation, now) or self._past.anchor
+        self._since = demo.fill_gap(engine, self.fleet, self._simulation, now) or self._past.anchor
 
     @property
-    def estate(self) -> Estate:
+    def fleet(self) -> Fleet:
         """What the demo measures."""
-        return self.file.estate
+        return self.file.fleet
 
     def devices(self) -> SimulatedDevices:
         """The simulated meters, not yet started."""
-        return SimulatedDevices(self.estate, self._simulation, exports=self._exports, since=self._since)
+        return SimulatedDevices(self.fleet, self._simulation, exports=self._exports, since=self._since)
 
     def load(self, worker: Worker, stop: threading.Event) -> None:
         """Load what of the history is not in the database yet, then put its alarms on record."""
-        is_loaded = self._past.is_loaded(self.estate, self._days)
+        is_loaded = self._past.is_loaded(self.fleet, self._days)
         if is_loaded and self._past.has_alarms:
             return
         with worker.loading():
@@ -120,14 +120,14 @@ class _World:
     def _load(self, stop: threading.Event) -> None:
         began = time.monotonic()
         with progress(total_is_bytes=True) as bar:
-            tasks = {site.id: bar.add_task(f"history of {site.id}", total=None) for site in self.estate.sites}
+            tasks = {site.id: bar.add_task(f"history of {site.id}", total=None) for site in self.fleet.sites}
 
             def show_progress(at: Progress) -> None:
                 bar.update(tasks[at.site], completed=at.loaded_days, total=at.total_days)
 
             self._past = demo.load(
                 self._engine,
-                self.estate,
+                self.fleet,
                 self._simulation,
                 self._past,
                 days=self._days,
@@ -136,7 +136,7 @@ class _World:
             )
         if not stop.is_set():
             say(f"history is loaded, in {time.monotonic() - began:.0f} s; the last sums follow in a moment")
-            self._late = demo.deliver_late_files(self._exports, self.estate, self._simulation)
+            self._late = demo.deliver_late_files(self._exports, self.fleet, self._simulation)
 
     def _record_alarms(self, stop: threading.Event) -> None:
         """After the late files have come: what they change must not look like an alarm."""
@@ -145,7 +145,7 @@ class _World:
             if stop.wait(_PAUSE_S):
                 return
         found = demo.record_alarms(
-            self._engine, self.estate, self._past, days=self._days, is_stopping=stop.is_set
+            self._engine, self.fleet, self._past, days=self._days, is_stopping=stop.is_set
         )
         if found is not None:
             say(f"{found} alarms of the history are on record")

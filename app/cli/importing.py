@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.progress import Progress
 
-from app.cli.actor import who
+from app.cli.actor import actor
 from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.opening import Opened, kept, opened, settings, site_file
 from app.domain.reading import LATEST
@@ -118,7 +118,7 @@ def _one_file(
             here.stored,
             site,
             path,
-            by=who(),
+            by=actor(),
             understanding=understood,
             rejects=rejects,
             on_progress=lambda packed_bytes: bar.update(task, completed=packed_bytes),
@@ -233,9 +233,9 @@ def _site(site_id: str, config_path: Path | None) -> Site:
     if file is None:
         with opened() as here:
             return here.site(site_id)
-    if site_id not in file.estate.site:
-        raise NotFound(f"there is no site {site_id!r}; the site file has {', '.join(file.estate.site)}")
-    return file.estate.site[site_id]
+    if site_id not in file.fleet.site:
+        raise NotFound(f"there is no site {site_id!r}; the site file has {', '.join(file.fleet.site)}")
+    return file.fleet.site[site_id]
 
 
 def _preview(plan: Understanding, accepted: int, refused: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Find the database and the estate: what almost every command begins with."""
+"""Find the database and the fleet: what almost every command begins with."""
 
 from __future__ import annotations
 
@@ -115,16 +115,16 @@ class Opened:
         NotFound
             If there is none; the text names those that there are.
         """
-        site = self.stored.estate.site.get(site_id)
+        site = self.stored.fleet.site.get(site_id)
         if site is None:
-            known = ", ".join(self.stored.estate.site) or "none; give a site file with --config"
+            known = ", ".join(self.stored.fleet.site) or "none; give a site file with --config"
             raise NotFound(f"there is no site {site_id!r}; known are {known}")
         return site
 
 
 @contextmanager
 def opened(config_path: Path | None = None) -> Iterator[Opened]:
-    """The database of the environment, migrated, with the site file's estate where one is given."""
+    """The database of the environment, migrated, with the site file's fleet where one is given."""
     environment = settings()
     file = site_file(config_path, environment)
     with ExitStack() as stack:
@@ -138,7 +138,7 @@ def synchronised(engine: Engine, file: SiteFile | None) -> Stored:
     """Make the database say what the site file says, if there is one; what it says then."""
     if file is not None:
         with begin(engine) as connection:
-            synced = sites.sync(connection, file.estate)
+            synced = sites.sync(connection, file.fleet)
             deployment.save_limit_profiles(connection, file.limit_profiles)
             deployment.save_reference(connection, file.reference)
             alarms.save_sections(connection, file.alarms, file.notifications)
@@ -153,12 +153,12 @@ def _record_change(connection: Connection, file: SiteFile, synced: SyncResult) -
     if sha256 == before:
         return
     deployment.save(connection, "site_file_sha256", sha256)
-    points = sum(len(meter.points) for _, meter in file.estate.meter.values())
+    points = sum(len(meter.points) for _, meter in file.fleet.meter.values())
     detail = {
         "sha256": sha256,
         "before": before,
-        "sites": len(file.estate.site),
-        "meters": len(file.estate.meter),
+        "sites": len(file.fleet.site),
+        "meters": len(file.fleet.meter),
         "points": points,
         "recomputed": synced.recomputed_points[:_NAMED],
         "retired": synced.retired_points[:_NAMED],

@@ -52,10 +52,10 @@ def write(
 
 
 def _document(here: Opened, of: str, period: str, revision: int | None) -> Document:
-    bank = here.stored.estate.institution.get(of)
+    bank = here.stored.fleet.institution.get(of)
     now = datetime.now(UTC)
     with connect(here.engine) as connection:
-        if bank is not None and of not in here.stored.estate.site:
+        if bank is not None and of not in here.stored.fleet.site:
             return reports.of_institution(connection, here.stored, bank, period, revision, now)
         return reports.of_site(connection, here.stored, here.site(of), period, revision, now)
 
@@ -91,7 +91,7 @@ def listing(of: str, period: str | None, *, as_json: bool) -> None:
 
 
 def _shelf(here: Opened, connection: Connection, of: str) -> Shelf:
-    if of not in here.stored.estate.site and of in here.stored.estate.institution:
+    if of not in here.stored.fleet.site and of in here.stored.fleet.institution:
         return Shelf.of_institution(connection, of)
     return Shelf.of_site(here.stored, here.site(of).id)
 

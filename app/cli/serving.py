@@ -253,7 +253,7 @@ class Service:
     def start(self) -> None:
         """Start polling at once, and all else when the database answers."""
         if self.worker is not None and self._file is not None:
-            self.worker.poll(self._file.estate)
+            self.worker.poll(self._file.fleet)
         self._starter.start()
 
     def _prepare(self) -> None:
@@ -283,7 +283,7 @@ class Service:
             _say_first_key(self._engines.work)
         self._prepared.set()
         if self.worker is not None and self._file is None:
-            self.worker.poll(stored.estate)
+            self.worker.poll(stored.fleet)
 
     def _start_work(self) -> None:
         if self.worker is not None:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from app.domain.site import EmissionChoice, Tariff, TariffBand
+from app.domain.emissions import EmissionChoice
+from app.domain.tariff import Tariff, TariffBand
 from app.errors import NotFound, SeriesError
 
 _STRICT = {"extra": "forbid"}

@@ -22,7 +22,7 @@ from app.domain.register import LOOK_AHEAD, LOOK_BACK_US, QUIET, US, ZERO_RUN_US
 from app.domain.site import Point
 
 
-class Affected(NamedTuple):
+class Recalculation(NamedTuple):
     """What must be computed again after readings or events in a stretch of time."""
 
     first_row: int
@@ -32,7 +32,7 @@ class Affected(NamedTuple):
     """Intervals to replace, on 15-minute boundaries, half-open. [us]"""
 
 
-def affected(
+def recalculation(
     series: Series,
     point: Point,
     dirty_start_us: int,
@@ -41,7 +41,7 @@ def affected(
     *,
     is_start: bool,
     is_end: bool,
-) -> Affected | None:
+) -> Recalculation | None:
     """The intervals that readings or events between two instants can have changed.
 
     Parameters
@@ -59,14 +59,14 @@ def affected(
 
     Returns
     -------
-    Affected or None
+    Recalculation or None
         None where the context is too short to tell: ask again with more readings on both sides.
     """
     breaks_us = np.array(sorted(e.start_us for e in events if e.kind in BREAKS), np.int64)
     rows, series = _usable(series, events)
     dirty_start_us, dirty_end_us = _to_breaks(series.at_us, breaks_us, dirty_start_us, dirty_end_us)
     if not len(series):
-        return Affected(0, _floor(dirty_start_us), _ceil(dirty_end_us)) if is_start and is_end else None
+        return Recalculation(0, _floor(dirty_start_us), _ceil(dirty_end_us)) if is_start and is_end else None
     sound = np.flatnonzero(anchors(series, point) & ~_near(series, breaks_us))
     reach_us = _reach_us(series, point, dirty_end_us)
     left = _left_anchor(series, point, sound, dirty_start_us, reach_us, is_start)
@@ -76,7 +76,7 @@ def affected(
     first_us, last_us = _to_breaks(series.at_us, breaks_us, int(series.at_us[0]), int(series.at_us[-1]))
     start_us = min(left[1], _floor(first_us) if left[0] == 0 else left[1], _floor(dirty_start_us))
     end_us = max(right, _ceil(last_us) if right >= series.at_us[-1] else right, _ceil(dirty_end_us))
-    return Affected(int(rows[left[0]]) if left[0] else 0, start_us, end_us)
+    return Recalculation(int(rows[left[0]]) if left[0] else 0, start_us, end_us)
 
 
 def _usable(series: Series, events: Sequence[Event]) -> tuple[npt.NDArray[np.intp], Series]:

@@ -18,7 +18,7 @@ import structlog
 from app.domain.evidence import Frozen
 from app.domain.period import month_or_year
 from app.domain.site import Institution, Site
-from app.jobs import report_mail
+from app.jobs.notifications import report_mail
 from app.reports import build, canonical, institution
 from app.reports.document import Document, InstitutionReport, Report, as_data, read
 from app.store import alarms, deployment, sites
@@ -55,8 +55,8 @@ def run(engine: Engine, now: datetime) -> list[Closed]:
     """
     with connect(engine) as connection:
         stored = sites.load(connection)
-    done = [c for site in stored.estate.sites for c in close_site(engine, stored, site, now)]
-    done += [c for bank in stored.estate.institutions for c in close_institution(engine, stored, bank, now)]
+    done = [c for site in stored.fleet.sites for c in close_site(engine, stored, site, now)]
+    done += [c for bank in stored.fleet.institutions for c in close_institution(engine, stored, bank, now)]
     for closed in done:
         _log.info(
             "report frozen",
@@ -79,7 +79,7 @@ def is_waiting(engine: Engine, now: datetime) -> bool:
     with connect(engine) as connection:
         stored = sites.load(connection)
         return not all(
-            revisions.is_settled(connection, stored, site, now - _after(site)) for site in stored.estate.sites
+            revisions.is_settled(connection, stored, site, now - _after(site)) for site in stored.fleet.sites
         )
 
 
@@ -157,7 +157,7 @@ def _freeze(
 
 def close_institution(engine: Engine, stored: Stored, bank: Institution, now: datetime) -> list[Closed]:
     """Freeze and revise the reports of one institution, of periods that all its sites have closed."""
-    own = [s for s in stored.estate.sites if s.institution == bank.id]
+    own = [s for s in stored.fleet.sites if s.institution == bank.id]
     with connect(engine) as connection:
         newest = {site.id: _hashes(connection, stored, site) for site in own}
     reporting = [site for site in own if newest[site.id]]

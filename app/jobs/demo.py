@@ -21,7 +21,7 @@ import uvloop
 from app.domain.energy import Event, EventKind
 from app.domain.period import Period, floor
 from app.domain.reading import ReadingColumns
-from app.domain.site import Estate, Site
+from app.domain.site import Fleet, Site
 from app.jobs import imports
 from app.jobs.alarms import backfill
 from app.store import deployment, events, readings, sites
@@ -76,10 +76,10 @@ class Past:
         fields = {"anchor": self.anchor.isoformat(), "loaded_from": loaded, "has_alarms": self.has_alarms}
         deployment.save(connection, _KEY, fields)
 
-    def is_loaded(self, estate: Estate, days: int | None) -> bool:
+    def is_loaded(self, fleet: Fleet, days: int | None) -> bool:
         """Whether the whole history of every site is there."""
         start = self.start(days)
-        return all(self.loaded_from.get(site.id, self.anchor) <= start for site in estate.sites)
+        return all(self.loaded_from.get(site.id, self.anchor) <= start for site in fleet.sites)
 
     def start(self, days: int | None) -> datetime:
         """First instant of the history; `days` shortens it."""
@@ -89,7 +89,7 @@ class Past:
 
 def load(
     engine: Engine,
-    estate: Estate,
+    fleet: Fleet,
     simulation: Simulation,
     past: Past,
     *,
@@ -111,7 +111,7 @@ def load(
     start = past.start(days)
     total_days = (past.anchor - start) / timedelta(days=1)
     for first, last in _chunks(start, past.anchor):
-        for site in estate.sites:
+        for site in fleet.sites:
             if is_stopping():
                 return past
             if first < past.loaded_from.get(site.id, past.anchor):
@@ -123,7 +123,7 @@ def load(
 
 def record_alarms(
     engine: Engine,
-    estate: Estate,
+    fleet: Fleet,
     past: Past,
     *,
     days: int | None = None,
@@ -140,7 +140,7 @@ def record_alarms(
     """
     imports.settle(engine)
     period, count = Period(floor(past.start(days)), floor(now_utc())), 0
-    for site in estate.sites:
+    for site in fleet.sites:
         count += backfill.record(engine, site.id, period, is_stopping=is_stopping)
     if is_stopping():
         return None
@@ -198,7 +198,7 @@ def _declare(connection: Connection, stored: Stored, site: Site, event: Declared
     )
 
 
-def fill_gap(engine: Engine, estate: Estate, simulation: Simulation, now: datetime) -> datetime | None:
+def fill_gap(engine: Engine, fleet: Fleet, simulation: Simulation, now: datetime) -> datetime | None:
     """Readings of the time in which the demo was not running; None where it never ran before.
 
     Returns the instant up to which every site has readings.
@@ -210,11 +210,11 @@ def fill_gap(engine: Engine, estate: Estate, simulation: Simulation, now: dateti
     """
     with connect(engine) as connection:
         stored = sites.load(connection)
-        newest = [at for site in estate.sites if (at := _newest(connection, site)) is not None]
+        newest = [at for site in fleet.sites if (at := _newest(connection, site)) is not None]
     if not newest:
         return None
     since = min(newest) + timedelta(seconds=1)
-    for site in estate.sites:
+    for site in fleet.sites:
         with begin(engine) as connection:
             for ids, columns in simulation.history(site, since, now):
                 readings.ingest(connection, _numbered(stored, ids, columns))
@@ -225,9 +225,9 @@ def _newest(connection: Connection, site: Site) -> datetime | None:
     return max((one.at for one in readings.latest(connection, site.id)), default=None)
 
 
-def deliver_late_files(folder: Path, estate: Estate, simulation: Simulation) -> list[Path]:
+def deliver_late_files(folder: Path, fleet: Fleet, simulation: Simulation) -> list[Path]:
     """Write the days whose files were delayed into the watched folders; the files."""
-    late = [site for site in estate.sites if len(simulation.late_file(site)[1])]
+    late = [site for site in fleet.sites if len(simulation.late_file(site)[1])]
     return [write_late_file(folder / site.id, simulation, site) for site in late]
 
 

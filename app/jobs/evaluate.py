@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.domain.period import WINDOWS, window
-from app.store import deployment, energy, pue, sites
+from app.store import deployment, evaluations, pue, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.sites import Stored
 
@@ -20,16 +20,16 @@ def run(engine: Engine, now: datetime) -> int:
     """
     with connect(engine) as connection:
         stored = sites.load(connection)
-    for site in stored.estate.sites:
+    for site in stored.fleet.sites:
         with begin(engine) as connection:
             evaluate_site(connection, stored, site.id, now)
-    return len(stored.estate.sites)
+    return len(stored.fleet.sites)
 
 
 def evaluate_site(connection: Connection, stored: Stored, site_id: str, now: datetime) -> None:
     """Evaluate all windows of one site, in the transaction of `connection`."""
     profiles = deployment.limit_profiles(connection)
-    zone = stored.estate.site[site_id].zone
+    zone = stored.fleet.site[site_id].zone
     for name in WINDOWS:
         document = pue.document(connection, stored, site_id, window(name, now, zone), profiles)
-        energy.save_evaluation(connection, stored.site_id[site_id], name, now, document.as_dict())
+        evaluations.save(connection, stored.site_id[site_id], name, now, document.as_dict())

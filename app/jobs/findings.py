@@ -92,7 +92,7 @@ def _look_at_queued(engine: Engine, number: int) -> None:
 
 def look_at(connection: Connection, stored: Stored, meter_id: str, look: Look | None = None) -> None:
     """Look at one meter: around a change, or, without one, at all of its history."""
-    site, meter = stored.estate.meter[meter_id]
+    site, meter = stored.fleet.meter[meter_id]
     is_live = look is not None and look.end - look.start <= LIVE
     inner = Period(look.start, look.end + timedelta(seconds=1)) if look is not None and is_live else None
     outer = Period(inner.start - CONTEXT, inner.end + CONTEXT) if inner else Period(OLDEST, LATEST)
@@ -178,7 +178,7 @@ def check_balance(engine: Engine, now: datetime) -> int:
     breaches = 0
     with begin(engine) as connection:
         stored = sites.load(connection)
-        for site in stored.estate.sites:
+        for site in stored.fleet.sites:
             end = now.astimezone(site.zone).replace(hour=0, minute=0, second=0, microsecond=0)
             span = Period(end - timedelta(days=BALANCE_DAYS), end)
             found = _of_tree(connection, stored, site, span)

@@ -14,7 +14,7 @@ from app.domain.site import Site
 from app.errors import ConfigError
 from app.jobs import findings, rollup
 from app.store import imports
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import Engine
 from app.store.imports import Imported, Source
 from app.store.sites import Stored
@@ -95,7 +95,7 @@ def import_file(
     path: Path,
     mapping: Mapping | None = None,
     *,
-    by: Who,
+    by: Actor,
     rejects: RejectsFile | None = None,
     on_progress: Callable[[int], None] = lambda packed_bytes: None,
     understanding: Understanding | None = None,
@@ -106,13 +106,13 @@ def import_file(
     ----------
     engine : Engine
     stored : Stored
-        The estate; has the site and its points.
+        The fleet; has the site and its points.
     site : Site
         Whose readings they are.
     path : Path
     mapping : Mapping, optional
         How the file is to be read, as far as it cannot be detected.
-    by : Who
+    by : Actor
         Stands in the audit log.
     rejects : RejectsFile, optional
         Takes what was refused.

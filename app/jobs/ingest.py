@@ -78,19 +78,19 @@ class Ingest:
         StoreUnavailable
             If the database is away; the batch may be sent again.
         """
-        stored = self._estate(batch)
+        stored = self._fleet(batch)
         drops = [d for r in batch if (d := _refused(r, stored, self._clock())) is not None]
         good = batch if not drops else [r for r in batch if _refused(r, stored, self._clock()) is None]
         result = ingest_safely(self._engine, stored, good, self._collector, drops)
-        by_site = Counter(stored.estate.point[r.point][0].id for r in good)
-        by_site.subtract(stored.estate.point[d.point][0].id for d in result.quarantined)
+        by_site = Counter(stored.fleet.point[r.point][0].id for r in good)
+        by_site.subtract(stored.fleet.point[d.point][0].id for d in result.quarantined)
         stowed = Stowed(by_site, [*drops, *result.quarantined])
         for drop in stowed.drops:
             _log.warning("reading dropped", point=drop.point, reason=drop.reason, detail=drop.detail)
         self._on_stowed(stowed)
         return stowed
 
-    def forget_estate(self) -> None:
+    def forget_fleet(self) -> None:
         """Ask the database for the points again before the next batch."""
         with self._lock:
             self._stored = None
@@ -109,8 +109,8 @@ class Ingest:
         with begin(self._engine) as connection:
             return drop_ledger.add_totals(connection, sites.load(connection), f"spool:{spool.id}", totals)
 
-    def _estate(self, batch: Sequence[Reading]) -> Stored:
-        """The estate as last loaded; loaded anew where the batch names a point it does not know."""
+    def _fleet(self, batch: Sequence[Reading]) -> Stored:
+        """The fleet as last loaded; loaded anew where the batch names a point it does not know."""
         with self._lock:
             if self._stored is None or any(r.point not in self._stored.point_id for r in batch):
                 with connect(self._engine) as connection:
@@ -122,6 +122,6 @@ def _refused(reading: Reading, stored: Stored, now: datetime) -> Drop | None:
     which = f"{reading.at.isoformat()} {reading.value!r}"
     if reading.point not in stored.point_id:
         return Drop(reading.point, UNKNOWN_POINT, 1, reading=which)
-    quantity = stored.estate.point[reading.point][2].quantity
+    quantity = stored.fleet.point[reading.point][2].quantity
     why = refusal(reading.at, reading.value, quantity, now)
     return None if why is None else Drop(reading.point, REFUSED, 1, why, which)

@@ -27,7 +27,7 @@ def run(engine: Engine, now: datetime) -> int:
         stored, wanted = sites.load(connection), outlook_cache.due(connection, now)
     for number, known_from in wanted.items():
         with begin(engine) as connection:
-            site = stored.estate.site[stored.site_key[number]]
+            site = stored.fleet.site[stored.site_key[number]]
             profiles = deployment.limit_profiles(connection)
             try:
                 document = outlook_cache.work_out(connection, stored, site, profiles, now)

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from app.domain.site import Estate, Meter, Site
+from app.domain.site import Fleet, Meter, Site
 from app.jobs.ingest import Ingest
 from collectors import registry
 from collectors.base import Binding
@@ -26,7 +26,7 @@ _LOOK_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
-def devices(estate: Estate) -> list[Device]:
+def devices(fleet: Fleet) -> list[Device]:
     """Every meter that is polled, ready to be asked.
 
     Raises
@@ -34,12 +34,12 @@ def devices(estate: Estate) -> list[Device]:
     ConfigError
         If a ``collector:`` section is not understood.
     """
-    return [_device(site, meter) for site, meter in polled(estate)]
+    return [_device(site, meter) for site, meter in polled(fleet)]
 
 
-def polled(estate: Estate) -> Iterator[tuple[Site, Meter]]:
+def polled(fleet: Fleet) -> Iterator[tuple[Site, Meter]]:
     """Meters with a ``collector:`` section that names a protocol."""
-    for site in estate.sites:
+    for site in fleet.sites:
         for meter in site.meters:
             if meter.collector is not None and meter.collector.get("kind") != FILES:
                 yield site, meter
@@ -51,7 +51,7 @@ def _device(site: Site, meter: Meter) -> Device:
 
 
 class Polling:
-    """Polls an estate into a spool and drains the spool into the store, in a thread of its own.
+    """Polls an fleet into a spool and drains the spool into the store, in a thread of its own.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Polling:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._lock = threading.Lock()
-        self._estate = Estate()
+        self._fleet = Fleet()
         self._ended = threading.Event()
         self._poller: Poller | None = None
 
@@ -86,19 +86,19 @@ class Polling:
         self._thread = threading.Thread(target=self._run, name="polling", daemon=True)
         self._thread.start()
 
-    def follow(self, estate: Estate) -> None:
-        """Poll the meters of `estate` from now on; nothing happens where they are the same as before.
+    def follow(self, fleet: Fleet) -> None:
+        """Poll the meters of `fleet` from now on; nothing happens where they are the same as before.
 
         Raises
         ------
         ConfigError
             If a ``collector:`` section is not understood; what is polled stays as it is.
         """
-        if list(polled(estate)) == list(polled(self._estate)):
-            self._estate = estate
+        if list(polled(fleet)) == list(polled(self._fleet)):
+            self._fleet = fleet
             return
-        devices(estate)
-        self._estate = estate
+        devices(fleet)
+        self._fleet = fleet
         self._signal()
 
     def stop(self) -> None:
@@ -143,7 +143,7 @@ class Polling:
         await drain(self._spool, self._ingest.send)
 
     async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
-        self._poller = Poller(devices(self._estate), self._spool.append_polls)
+        self._poller = Poller(devices(self._fleet), self._spool.append_polls)
         look_for_garbage_rarely()
         polling = asyncio.create_task(self._poller.run(), name="poller")
         waiting = asyncio.create_task(wake.wait(), name="wake")

@@ -19,16 +19,16 @@ from app.domain.period import QUARTER_HOUR_US, Period, Step, starts
 from app.domain.pue import Boundary, boundary, pair
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, ReadingColumns
-from app.domain.recalculation import Affected, affected
+from app.domain.recalculation import Recalculation, recalculation
 from app.domain.site import Point, Site
 from app.store import energy as store
 from app.store import events as ledger
-from app.store import findings, readings, sites
-from app.store.energy import Dirty
+from app.store import findings, readings, rollup_queue, sites
 from app.store.engine import Connection, Engine, begin
 from app.store.readings import from_us, to_us
 from app.store.reports import revisions
 from app.store.retention import raw_horizon
+from app.store.rollup_queue import Dirty
 from app.store.sites import Stored
 
 TAKE_AT_ONCE = 2000
@@ -66,9 +66,9 @@ def run(engine: Engine) -> RollupResult:
     stretches = 0
     while True:
         with begin(engine) as connection:
-            if not store.lock_rollup(connection):
+            if not rollup_queue.lock(connection):
                 return RollupResult(stretches, busy=True)
-            work = store.take_queue(connection, TAKE_AT_ONCE)
+            work = rollup_queue.take(connection, TAKE_AT_ONCE)
             if not work:
                 return RollupResult(stretches)
             stretches += roll_up(connection, sites.load(connection), work)
@@ -80,10 +80,10 @@ def roll_up(connection: Connection, stored: Stored, work: Iterable[Dirty]) -> in
     keys = stored.point_key
     for dirty in _merged(work):
         if dirty.point_id in keys:
-            site, meter, point = stored.estate.point[keys[dirty.point_id]]
+            site, meter, point = stored.fleet.point[keys[dirty.point_id]]
             by_site[site.id].append((meter.effective(point), dirty))
     for site_id, stretches in by_site.items():
-        _roll_up_site(connection, stored, stored.estate.site[site_id], stretches)
+        _roll_up_site(connection, stored, stored.fleet.site[site_id], stretches)
     return sum(map(len, by_site.values()))
 
 
@@ -162,7 +162,7 @@ def _kept_before_us(connection: Connection, series: Series) -> int | None:
 
 def _context(
     connection: Connection, point: Point, dirty: Dirty, events: list[Event]
-) -> tuple[Series, Affected]:
+) -> tuple[Series, Recalculation]:
     """The readings around a stretch, as many as it takes to know what it changes."""
     reach = FIRST_REACH
     start, end = dirty.start - MARGIN, dirty.end + MARGIN
@@ -171,7 +171,7 @@ def _context(
         before = int((columns.at_us < to_us(start)).sum())
         after = int((columns.at_us >= to_us(end)).sum())
         series = _series(columns)
-        change = affected(
+        change = recalculation(
             series,
             point,
             to_us(dirty.start),

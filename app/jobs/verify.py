@@ -79,9 +79,9 @@ def verify(engine: Engine, site_id: str | None = None) -> Verification:
         connection.begin(),
     ):
         stored = sites.load(connection)
-        if site_id is not None and site_id not in stored.estate.site:
+        if site_id is not None and site_id not in stored.fleet.site:
             raise NotFound(f"there is no site {site_id!r}")
-        checked = [s for s in stored.estate.sites if site_id in (None, s.id)]
+        checked = [s for s in stored.fleet.sites if site_id in (None, s.id)]
         tally = _Tally()
         breaches = [b for site in checked for b in _site(connection, stored, site, tally)]
         breaches += [

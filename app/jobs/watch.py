@@ -7,12 +7,12 @@ from datetime import datetime
 
 import structlog
 
-from app.domain.site import Estate, Meter, Site
+from app.domain.site import Fleet, Meter, Site
 from app.errors import CollectError, FileNotUnderstood
 from app.jobs import imports
 from app.jobs.poll import FILES
 from app.store import sites
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import Engine, connect
 from app.store.sites import Stored
 from collectors import registry
@@ -23,24 +23,24 @@ _log = structlog.get_logger(__name__)
 
 
 class Folders:
-    """The watched folders of an estate; several meters may share one."""
+    """The watched folders of an fleet; several meters may share one."""
 
     def __init__(self) -> None:
-        self._estate = Estate()
+        self._fleet = Fleet()
         self._folders: dict[tuple[str, str], tuple[str, CsvFolder]] = {}
         self._problems: dict[str, str] = {}
 
-    def follow(self, estate: Estate) -> None:
-        """Watch the folders of `estate` from now on.
+    def follow(self, fleet: Fleet) -> None:
+        """Watch the folders of `fleet` from now on.
 
         Raises
         ------
         ConfigError
             If a ``collector:`` section is not understood.
         """
-        if list(_watched(estate)) != list(_watched(self._estate)):
-            self._folders = dict(_built(estate))
-        self._estate = estate
+        if list(_watched(fleet)) != list(_watched(self._fleet)):
+            self._folders = dict(_built(fleet))
+        self._fleet = fleet
 
     def run(self, engine: Engine, now: datetime) -> int:
         """Import the files that are complete; how many.
@@ -71,15 +71,15 @@ class Folders:
         return found
 
 
-def _watched(estate: Estate) -> Iterator[tuple[Site, Meter]]:
-    for site in estate.sites:
+def _watched(fleet: Fleet) -> Iterator[tuple[Site, Meter]]:
+    for site in fleet.sites:
         for meter in site.meters:
             if meter.collector is not None and meter.collector.get("kind") == FILES:
                 yield site, meter
 
 
-def _built(estate: Estate) -> Iterator[tuple[tuple[str, str], tuple[str, CsvFolder]]]:
-    for site, meter in _watched(estate):
+def _built(fleet: Fleet) -> Iterator[tuple[tuple[str, str], tuple[str, CsvFolder]]]:
+    for site, meter in _watched(fleet):
         collector = registry.build(registry.parse(meter.collector or {}), Binding(meter.id, meter.points))
         assert isinstance(collector, CsvFolder)
         yield (str(collector.config.folder), collector.config.pattern), (site.id, collector)
@@ -87,12 +87,12 @@ def _built(estate: Estate) -> Iterator[tuple[tuple[str, str], tuple[str, CsvFold
 
 def _take(engine: Engine, stored: Stored, site_id: str, delivery: Delivery) -> bool:
     """Import one file: done after the commit, or set aside with the reason."""
-    site = stored.estate.site.get(site_id)
+    site = stored.fleet.site.get(site_id)
     if site is None:
         return False
     try:
         understood = delivery.understand(site)
-        by = Who("wattline", f"watched folder {delivery.path.parent}")
+        by = Actor("wattline", f"watched folder {delivery.path.parent}")
         done = imports.import_file(engine, stored, site, delivery.path, by=by, understanding=understood)
     except FileNotUnderstood as error:
         _log.warning("file refused", file=str(delivery.path), problem=str(error))

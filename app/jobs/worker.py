@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.domain.period import floor
-from app.domain.site import Estate
+from app.domain.site import Fleet
 from app.errors import StoreUnavailable
 from app.jobs import close_month, evaluate, findings, outlook, rollup
 from app.jobs.alarms import judge
@@ -22,7 +22,7 @@ from app.jobs.poll import Polling, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
 from app.store import audit, retention, sites
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
 from app.store.retention import Retention
 from collectors.spool import Spool
@@ -34,7 +34,7 @@ ALARMS_EVERY_S = 10.0
 NOTIFY_EVERY_S = 3.0
 OUTLOOK_EVERY_S = 20.0
 FOLDERS_EVERY_S = 2.0
-ESTATE_EVERY_S = 30.0
+FLEET_EVERY_S = 30.0
 LEDGER_EVERY_S = 60.0
 LONG_ROLLUP_S = 2.0
 """A rollup that takes longer works off an import. [s]"""
@@ -79,8 +79,8 @@ class Worker:
         self._audit_days, self._kept = audit_retention_days, kept or Retention()
         self.spool = Spool(spool_path(data_dir))
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed)
-        self._has_estate = threading.Event()
-        self.polling = Polling(self.spool, self._ingest, self._has_estate)
+        self._has_fleet = threading.Event()
+        self.polling = Polling(self.spool, self._ingest, self._has_fleet)
         self._folders = Folders()
         self._changed = threading.Event()
         self._evaluated_until: datetime | None = None
@@ -98,7 +98,7 @@ class Worker:
             Job("outlook", lambda: outlook.run(self._engine, _now()), OUTLOOK_EVERY_S),
             Job("findings", self._find, FINDINGS_EVERY_S),
             Job("folders", lambda: self._folders.run(self._engine, _now()), FOLDERS_EVERY_S),
-            Job("estate", self._follow_estate, ESTATE_EVERY_S),
+            Job("fleet", self._follow_fleet, FLEET_EVERY_S),
             Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
             Job("all findings", lambda: findings.look_at_everything(self._engine), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(self._engine, _now()), daily_at="02:47"),
@@ -121,18 +121,18 @@ class Worker:
         with begin(self._engine) as connection:
             gone = audit.forget(connection, _now(), self._audit_days)
             if gone:
-                audit.append(connection, Who("wattline").did("audit.forget", "", {"entries": gone}))
+                audit.append(connection, Actor("wattline").did("audit.forget", "", {"entries": gone}))
 
-    def poll(self, estate: Estate) -> None:
+    def poll(self, fleet: Fleet) -> None:
         """Start polling; the database may still be away, readings wait in the spool."""
-        self._follow(estate)
+        self._follow(fleet)
         self.polling.start()
 
     def work(self) -> None:
-        """Start all else; the database has its shape and estate now."""
-        self._has_estate.set()
+        """Start all else; the database has its shape and fleet now."""
+        self._has_fleet.set()
         self._changed.set()
-        self._follow_estate()
+        self._follow_fleet()
         self._scheduler.start()
 
     @contextmanager
@@ -150,15 +150,15 @@ class Worker:
         self._scheduler.stop()
         self.spool.close()
 
-    def _follow_estate(self) -> None:
+    def _follow_fleet(self) -> None:
         with connect(self._engine) as connection:
             stored = sites.load(connection)
-        self._ingest.forget_estate()
-        self._follow(stored.estate)
+        self._ingest.forget_fleet()
+        self._follow(stored.fleet)
 
-    def _follow(self, estate: Estate) -> None:
-        self.polling.follow(estate)
-        self._folders.follow(estate)
+    def _follow(self, fleet: Fleet) -> None:
+        self.polling.follow(fleet)
+        self._folders.follow(fleet)
 
     def _roll_up(self) -> None:
         began = time.monotonic()

@@ -10,7 +10,7 @@ from app.domain import indicators as domain
 from app.domain.evidence import PERIOD, Basis
 from app.domain.indicators import EmissionFactor
 from app.domain.quantity import Role
-from app.domain.site import Tariff
+from app.domain.tariff import Tariff
 from app.errors import NotFound
 from app.reports.document import Factor, Indicator, Money, SavingRow, TariffRow
 from app.reports.energies import RATIO, month_table

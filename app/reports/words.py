@@ -127,5 +127,5 @@ def _plain(value: float | str | bool | None) -> str:
 
 def signatures(language: Language) -> Signatures:
     """Lines to sign on."""
-    roles = [language.text(f"signature_{who}") for who in ("prepared", "checked", "approved")]
+    roles = [language.text(f"signature_{actor}") for actor in ("prepared", "checked", "approved")]
     return Signatures(roles, language.text("signature_line"))

@@ -42,7 +42,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class Actor:
     """Who does something, and from where; makes the entries about it."""
 
     actor: str

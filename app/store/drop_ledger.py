@@ -72,7 +72,7 @@ def _totals(connection: sa.Connection, collector: str) -> dict[tuple[str, str], 
 
 
 def _row(stored: Stored, collector: str, drop: Drop) -> dict[str, Any]:
-    found = stored.estate.point.get(drop.point)
+    found = stored.fleet.point.get(drop.point)
     said = {"why": drop.detail, "reading": drop.reading}
     detail = {"point": drop.point, **{key: text for key, text in said.items() if text}}
     detail = {k: v.replace("\0", "") for k, v in detail.items()}  # no text in the database holds NUL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -521,98 +521,3 @@ def known_span(connection: sa.Connection, point_ids: Sequence[int]) -> Period | 
     with store_errors():
         first, last = connection.execute(query, {"points": list(point_ids)}).one()
     return None if first is None else Period(first, last)
-
-
-# -- work to do --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Dirty:
-    """A stretch of a point's time to compute again, both ends included."""
-
-    point_id: int
-    start: datetime
-    end: datetime
-
-
-def take_queue(connection: sa.Connection, limit: int) -> list[Dirty]:
-    """Remove and return queued work, oldest first; it comes back if the transaction fails.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    query = sa.text(
-        "DELETE FROM rollup_queue WHERE id IN"
-        " (SELECT id FROM rollup_queue ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)"
-        " RETURNING point_id, start_at, end_at"
-    )
-    with store_errors():
-        return [Dirty(*row) for row in connection.execute(query, {"limit": limit})]
-
-
-def queue(connection: sa.Connection, work: Iterable[Dirty]) -> None:
-    """Ask for stretches of time to be computed again.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    rows = [{"point": w.point_id, "start": w.start, "end": w.end} for w in work]
-    if rows:
-        query = "INSERT INTO rollup_queue (point_id, start_at, end_at) VALUES (:point, :start, :end)"
-        with store_errors():
-            connection.execute(sa.text(query), rows)
-
-
-def lock_rollup(connection: sa.Connection) -> bool:
-    """Whether this transaction is now the only one that rolls up; another one is at work otherwise.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    with store_errors():
-        return bool(
-            connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar()
-        )
-
-
-_LOCK = 0x57A7_0004
-
-
-def save_evaluation(
-    connection: sa.Connection, site_id: int, window: str, at: datetime, document: Mapping[str, Any]
-) -> None:
-    """Keep the newest PUE document of a window.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    query = sa.text(
-        'INSERT INTO evaluations (site_id, "window", evaluated_at, document)'
-        ' VALUES (:site, :window, :at, :document) ON CONFLICT (site_id, "window") DO UPDATE'
-        " SET evaluated_at = excluded.evaluated_at, document = excluded.document"
-    ).bindparams(sa.bindparam("document", type_=sa.JSON))
-    with store_errors():
-        connection.execute(query, {"site": site_id, "window": window, "at": at, "document": dict(document)})
-
-
-def load_evaluations(
-    connection: sa.Connection, site_ids: Sequence[int]
-) -> list[tuple[int, str, datetime, Any]]:
-    """Newest evaluations: site number, window, instant, PUE document.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    query = 'SELECT site_id, "window", evaluated_at, document FROM evaluations WHERE site_id = ANY(:sites)'
-    with store_errors():
-        return [tuple(row) for row in connection.execute(sa.text(query), {"sites": list(site_ids)})]

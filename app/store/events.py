@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from app.domain.energy import Event, EventKind
 from app.errors import NotFound
-from app.store import energy, tables
+from app.store import rollup_queue, tables
 from app.store.engine import store_errors
 from app.store.readings import to_us
 
@@ -78,7 +78,7 @@ def add(
     insert = sa.insert(tables.events).returning(tables.events.c.id)
     with store_errors():
         ids = [connection.execute(insert.values(**values, point_id=p)).scalar_one() for p in point_ids]
-    energy.queue(connection, [energy.Dirty(p, start, end) for p in point_ids])
+    rollup_queue.add(connection, [rollup_queue.Dirty(p, start, end) for p in point_ids])
     return ids
 
 
@@ -105,7 +105,7 @@ def withdraw(connection: sa.Connection, entry_id: int, by: str) -> LedgerEntry:
         raise NotFound(f"event {entry_id} does not exist or is withdrawn already")
     entry = _entry(row)
     if entry.point_id is not None:
-        energy.queue(connection, [energy.Dirty(entry.point_id, entry.start, entry.end)])
+        rollup_queue.add(connection, [rollup_queue.Dirty(entry.point_id, entry.start, entry.end)])
     return entry
 
 

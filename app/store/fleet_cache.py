@@ -1,4 +1,4 @@
-"""The declared estate, read from the database only when it changed, and as one caller may see it."""
+"""The declared fleet, read from the database only when it changed, and as one caller may see it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.access import Principal
-from app.domain.site import Estate
+from app.domain.site import Fleet
 from app.store import sites
 from app.store.engine import store_errors
 from app.store.sites import Stored
@@ -25,8 +25,8 @@ _VERSION = sa.text(
 _MOST_VIEWS = 256
 
 
-class EstateCache:
-    """Keeps the last estate that was read; threads may share it."""
+class FleetCache:
+    """Keeps the last fleet that was read; threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class EstateCache:
         self._views: dict[Hashable, Stored] = {}
 
     def current(self, connection: sa.Connection) -> Stored:
-        """The whole estate as it is in the database now.
+        """The whole fleet as it is in the database now.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class EstateCache:
             return self._stored
 
     def visible(self, connection: sa.Connection, principal: Principal) -> Stored:
-        """The part of the estate that `principal` may know of.
+        """The part of the fleet that `principal` may know of.
 
         Raises
         ------
@@ -70,14 +70,14 @@ class EstateCache:
 
 def _reduced(whole: Stored, principal: Principal) -> Stored:
     """As if nothing but the caller's own sites had been declared."""
-    own = tuple(s for s in whole.estate.sites if principal.role_at(s) is not None)
+    own = tuple(s for s in whole.fleet.sites if principal.role_at(s) is not None)
     banks = {s.institution for s in own}
-    estate = Estate(institutions=tuple(i for i in whole.estate.institutions if i.id in banks), sites=own)
+    fleet = Fleet(institutions=tuple(i for i in whole.fleet.institutions if i.id in banks), sites=own)
     return Stored(
-        estate,
-        _only(whole.site_id, estate.site),
-        _only(whole.meter_id, estate.meter),
-        _only(whole.point_id, estate.point),
+        fleet,
+        _only(whole.site_id, fleet.site),
+        _only(whole.meter_id, fleet.meter),
+        _only(whole.point_id, fleet.point),
     )
 
 

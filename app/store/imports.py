@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from app.domain.reading import ReadingColumns
 from app.errors import NotFound, WattlineError
 from app.store import audit, partitions, readings, tables
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import begin, store_errors
 from app.store.readings import IngestResult, from_us
 from app.store.sites import Stored
@@ -101,7 +101,7 @@ def take_in(
     batches: Iterable[Batch],
     on_batch: Callable[[Batch], None] = lambda batch: None,
     *,
-    by: Who,
+    by: Actor,
 ) -> Imported:
     """Store a whole file in one transaction; what was stored before counts as duplicate.
 
@@ -109,14 +109,14 @@ def take_in(
     ----------
     engine : Engine
     stored : Stored
-        The estate; it has the points that the batches name.
+        The fleet; it has the points that the batches name.
     source : Source
         Of which site and file they are.
     batches : iterable of Batch
         Taken one by one, so that memory stays flat.
     on_batch : callable
         Gets every batch once it is staged: for progress, and to write rejects down.
-    by : Who
+    by : Actor
         Stands in the audit log, by the same transaction.
 
     Raises
@@ -142,7 +142,7 @@ def _take_all(
     total: Imported,
     batches: Iterable[Batch],
     on_batch: Callable[[Batch], None],
-    by: Who,
+    by: Actor,
 ) -> Imported:
     with begin(engine) as connection:
         for batch in batches:

@@ -13,7 +13,7 @@ from app.domain.alarms.alarm import Severity
 from app.domain.limits import Limit, LimitProfile, governing, limits_for
 from app.domain.period import floor
 from app.domain.site import Meter, Site
-from app.store import alarms, breakdown, energy
+from app.store import alarms, breakdown, evaluations
 from app.store.alarms import DEPLOYMENT
 from app.store.breakdown import By, Group
 from app.store.engine import store_errors
@@ -74,7 +74,7 @@ def collect(
     """
     with store_errors():
         found = _Found(connection, stored, now)
-        return [*(found.site(site, profiles) for site in stored.estate.sites), found.deployment()]
+        return [*(found.site(site, profiles) for site in stored.fleet.sites), found.deployment()]
 
 
 class _Found:
@@ -84,7 +84,7 @@ class _Found:
         self._stored, self._now = stored, now
         keys, sites = stored.point_key, {**stored.site_key, DEPLOYMENT: ""}
         self._evaluations = defaultdict(list)
-        for number, window, at, document in energy.load_evaluations(connection, list(sites)):
+        for number, window, at, document in evaluations.load(connection, list(sites)):
             self._evaluations[sites[number]].append((window, at, document))
         self._energy_kwh = {keys[n]: e for n, e in connection.execute(_ENERGY) if n in keys}
         since = {"since": floor(now) - POWER_AGE, "until": floor(now), "coverage": LEAST_COVERAGE}
@@ -100,7 +100,7 @@ class _Found:
         groups = {n: g for n, g in breakdown.groups_of(site, By.LOAD_CLASS).items() if g}
         power_kw = _sums(groups, self._power_kw, whole=True)
         capacity_kw, it_kw = site.design.it_capacity_kw, power_kw.get("it")
-        bank = self._stored.estate.institution[site.institution]
+        bank = self._stored.fleet.institution[site.institution]
         limits = limits_for(site, bank, dict(profiles), self._now.astimezone(site.zone).date())
         return SiteFigures(
             site.id,

@@ -125,7 +125,7 @@ def limits_of_year(
     """
     period = year(str(number), site.zone)
     last_day = (period.end - timedelta(days=1)).astimezone(site.zone).date()
-    return tuple(limits_for(site, stored.estate.institution[site.institution], profiles, last_day))
+    return tuple(limits_for(site, stored.fleet.institution[site.institution], profiles, last_day))
 
 
 def it_exhaustion(connection: sa.Connection, stored: Stored, site: Site, now: datetime) -> Exhaustion | None:

@@ -55,7 +55,7 @@ def _document(
         site,
         period,
         totals,
-        limits=limits_for(site, stored.estate.institution[site.institution], dict(profiles), last_day),
+        limits=limits_for(site, stored.fleet.institution[site.institution], dict(profiles), last_day),
         energy_by_point_kwh={points[n]: e.energy_kwh for n, e in energies.items()},
         room=room,
     )
@@ -105,7 +105,7 @@ def site_named(stored: Stored, site_id: str, room: str = "") -> Site:
     NotFound
         If there is no such site or room.
     """
-    site = stored.estate.site.get(site_id)
+    site = stored.fleet.site.get(site_id)
     if site is None:
         raise NotFound(f"there is no site {site_id!r}")
     if room and room not in {m.room for m in site.meters}:

@@ -58,7 +58,7 @@ def ingest_safely(
     ----------
     engine : Engine
     stored : Stored
-        The estate; it has the points that the batch names.
+        The fleet; it has the points that the batch names.
     batch : sequence of Reading
     collector : str
         Who delivered the batch; stands in the ledger.

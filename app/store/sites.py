@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.site import Estate, Institution, InstitutionClass, Meter, Point, Site
+from app.domain.site import Fleet, Institution, InstitutionClass, Meter, Point, Site
 from app.store import tables
 from app.store.engine import store_errors
 
@@ -27,9 +27,9 @@ _SITE, _METER, _POINT = TypeAdapter(Site), TypeAdapter(Meter), TypeAdapter(Point
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The estate as the database has it, with the numbers of its parts."""
+    """The fleet as the database has it, with the numbers of its parts."""
 
-    estate: Estate
+    fleet: Fleet
     site_id: Mapping[str, int] = field(default_factory=dict)
     meter_id: Mapping[str, int] = field(default_factory=dict)
     point_id: Mapping[str, int] = field(default_factory=dict)
@@ -55,8 +55,8 @@ class SyncResult:
     """Points that are no longer declared; their readings stay."""
 
 
-def sync(connection: sa.Connection, estate: Estate) -> SyncResult:
-    """Make the database say what `estate` says, in the transaction of `connection`.
+def sync(connection: sa.Connection, fleet: Fleet) -> SyncResult:
+    """Make the database say what `fleet` says, in the transaction of `connection`.
 
     What is no longer declared is retired, not deleted; declared again, it comes back with its history.
     Where a change moves energy (see :func:`point_hash`, :func:`site_hash`), the history of the points
@@ -70,15 +70,15 @@ def sync(connection: sa.Connection, estate: Estate) -> SyncResult:
     with store_errors():
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         before = _hashes(connection)
-        _write(connection, estate)
-        retired = _retire(connection, estate)
-        changed = _changed(before, _hashes(connection), estate)
+        _write(connection, fleet)
+        retired = _retire(connection, fleet)
+        changed = _changed(before, _hashes(connection), fleet)
         _queue_history(connection, changed)
     return SyncResult(tuple(sorted(changed)), retired)
 
 
 def load(connection: sa.Connection) -> Stored:
-    """The declared estate (nothing retired), with numbers.
+    """The declared fleet (nothing retired), with numbers.
 
     Raises
     ------
@@ -93,14 +93,14 @@ def load(connection: sa.Connection) -> Stored:
         institutions = connection.execute(
             sa.select(tables.institutions).order_by(tables.institutions.c.position, tables.institutions.c.id)
         ).all()
-    estate = Estate(
+    fleet = Fleet(
         institutions=tuple(
             Institution(id=row.key, name=row.name, institution_class=InstitutionClass(row.institution_class))
             for row in institutions
         ),
         sites=tuple(_site(row, meters_of[row.id], points_of) for row in sites),
     )
-    return Stored(estate, _numbers(sites), _numbers(meters), _numbers(points))
+    return Stored(fleet, _numbers(sites), _numbers(meters), _numbers(points))
 
 
 # -- hashes ------------------------------------------------------------------------------------------
@@ -131,10 +131,10 @@ def _hash(parts: list[Any]) -> str:
 # -- writing -----------------------------------------------------------------------------------------
 
 
-def _write(connection: sa.Connection, estate: Estate) -> None:
-    institutions = _upsert(connection, tables.institutions, map(_institution_row, estate.institutions))
-    sites = _upsert(connection, tables.sites, (_site_row(s, institutions) for s in estate.sites))
-    pairs = [(site, meter) for site in estate.sites for meter in site.meters]
+def _write(connection: sa.Connection, fleet: Fleet) -> None:
+    institutions = _upsert(connection, tables.institutions, map(_institution_row, fleet.institutions))
+    sites = _upsert(connection, tables.sites, (_site_row(s, institutions) for s in fleet.sites))
+    pairs = [(site, meter) for site in fleet.sites for meter in site.meters]
     meters = _upsert(connection, tables.meters, (_meter_row(m, sites[s.id]) for s, m in pairs))
     points = (_point_row(m, p, meters[m.id], sites[s.id]) for s, m in pairs for p in m.points)
     _upsert(connection, tables.points, points)
@@ -201,9 +201,9 @@ def _upsert(connection: sa.Connection, table: sa.Table, rows: Iterable[dict[str,
     return {row.key: row.id for row in connection.execute(upsert.returning(table.c.key, table.c.id), values)}
 
 
-def _retire(connection: sa.Connection, estate: Estate) -> tuple[str, ...]:
+def _retire(connection: sa.Connection, fleet: Fleet) -> tuple[str, ...]:
     retired: tuple[str, ...] = ()
-    declared = ((tables.sites, estate.site), (tables.meters, estate.meter), (tables.points, estate.point))
+    declared = ((tables.sites, fleet.site), (tables.meters, fleet.meter), (tables.points, fleet.point))
     for table, keys in declared:
         gone = sa.and_(table.c.retired_at.is_(None), table.c.key.not_in(list(keys)))
         update = sa.update(table).where(gone).values(retired_at=sa.func.now()).returning(table.c.key)
@@ -225,15 +225,13 @@ def _hashes(connection: sa.Connection) -> dict[tuple[str, str], str]:
     }
 
 
-def _changed(
-    before: dict[tuple[str, str], str], after: dict[tuple[str, str], str], estate: Estate
-) -> set[str]:
+def _changed(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str], fleet: Fleet) -> set[str]:
     """Keys of the points whose history has to be computed again; a new point counts as changed."""
     differing = {name for name, value in after.items() if before.get(name) != value}
     points = {key for table, key in differing if table == "points"}
     for table, key in differing:
         if table == "sites":
-            points |= {p.id for p in estate.site[key].points()}
+            points |= {p.id for p in fleet.site[key].points()}
     return points
 
 

@@ -24,7 +24,7 @@ from fastapi.routing import APIRoute
 from app.domain.access import Principal, Role
 from app.domain.site import Meter, Site
 from app.errors import Forbidden, NotAuthenticated, WattlineError
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import Connection, Engine
 from app.store.sites import Stored
 from app.telemetry import Telemetry
@@ -40,14 +40,14 @@ class View(Protocol):
 
     @property
     def stored(self) -> Stored:
-        """The caller's part of the estate."""
+        """The caller's part of the fleet."""
 
     @property
     def principal(self) -> Principal:
         """The caller."""
 
     @property
-    def who(self) -> Who:
+    def actor(self) -> Actor:
         """The caller, as the audit log names it."""
 
     def site(self, site_id: str, role: Role = Role.VIEWER) -> Site:

@@ -13,7 +13,7 @@ _MOST = 512
 _T = TypeVar("_T")
 
 
-class Memo:
+class TimedCache:
     """Keeps values by key, the longest unused forgotten first; threads may share it."""
 
     def __init__(self, life_s: float = LIFE_S, monotonic_s: Callable[[], float] = time.monotonic) -> None:

@@ -36,7 +36,7 @@ class Upload:
 
 
 @dataclass
-class Held:
+class Uploads:
     """The uploads of this process, by ticket; only their owner gets them back."""
 
     monotonic_s: Callable[[], float] = time.monotonic

@@ -38,7 +38,7 @@ from app.domain.site import Point, Stage
 from app.errors import ConfigError
 from collectors.yaml_lines import YamlLines, dotted
 
-FOLDER = Path(__file__).parent / "profiles"
+FOLDER = Path(__file__).parent
 MOST_VALUES = 50_000
 """Values in one profile."""
 PROTOCOLS = ("modbus", "snmp")

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from app.domain.site import Estate, Meter, Site
+from app.domain.site import Fleet, Meter, Site
 from app.errors import NotFound
 from collectors.profiles.profile import SnmpProfile, load_profile
 from collectors.simulated.device import DeviceFaults, now_utc
@@ -50,18 +50,18 @@ class Server(Protocol):
 
 
 class SimulatedDevices:
-    """All devices of an estate that are polled, on free ports of the loopback interface.
+    """All devices of an fleet that are polled, on free ports of the loopback interface.
 
     ::
 
-        async with SimulatedDevices(estate, Simulation(anchor)) as devices:
-            ...  # poll the meters of devices.patched(estate)
+        async with SimulatedDevices(fleet, Simulation(anchor)) as devices:
+            ...  # poll the meters of devices.patched(fleet)
             devices.faults("sh1-pdu-a1").silent = True
             devices.fail_cooling("sh1")
 
     Parameters
     ----------
-    estate : Estate
+    fleet : Fleet
         Meters without a collector, or read in a way that is not simulated, are left alone.
     simulation : Simulation
         What the meters measure.
@@ -75,14 +75,14 @@ class SimulatedDevices:
 
     def __init__(
         self,
-        estate: Estate,
+        fleet: Fleet,
         simulation: Simulation,
         clock: Clock = now_utc,
         *,
         exports: Path | None = None,
         since: datetime | None = None,
     ) -> None:
-        self._estate, self._simulation, self._clock = estate, simulation, clock
+        self._fleet, self._simulation, self._clock = fleet, simulation, clock
         self._exports, self._since = exports, since or simulation.anchor
         self._exporters: list[Exporter] = []
         self._exporting: list[asyncio.Task[None]] = []
@@ -125,9 +125,9 @@ class SimulatedDevices:
             for meter in self._by_address()[address]
         }
 
-    def patched(self, estate: Estate) -> Estate:
-        """The estate with the addresses at which the devices really listen, and the folders of exports."""
-        return dataclasses.replace(estate, sites=tuple(self._patched_site(s) for s in estate.sites))
+    def patched(self, fleet: Fleet) -> Fleet:
+        """The fleet with the addresses at which the devices really listen, and the folders of exports."""
+        return dataclasses.replace(fleet, sites=tuple(self._patched_site(s) for s in fleet.sites))
 
     def _patched_site(self, site: Site) -> Site:
         ports = self.ports
@@ -140,7 +140,7 @@ class SimulatedDevices:
         return dataclasses.replace(site, meters=tuple(_patched(m, settings.get(m.id)) for m in site.meters))
 
     def _make_exporters(self) -> Iterator[Exporter]:
-        for site in self._estate.sites:
+        for site in self._fleet.sites:
             if self._exports is not None and any(_kind(m) == "csv_folder" for m in site.meters):
                 yield Exporter(self._exports / site.id, self._simulation, site, self._since)
 
@@ -184,7 +184,7 @@ class SimulatedDevices:
         self._meters = {m.id: self._simulation.meter(s.id, m) for s, m in self._polled()}
 
     def _polled(self) -> Iterator[tuple[Site, Meter]]:
-        for site in self._estate.sites:
+        for site in self._fleet.sites:
             for meter in site.meters:
                 if _kind(meter) in _STARTERS:
                     yield site, meter

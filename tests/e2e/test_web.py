@@ -48,7 +48,7 @@ PATHS = (
 
 @pytest.fixture(scope="module")
 def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
-    """A database for this module, with the estate, a day of readings and its figures."""
+    """A database for this module, with the fleet, a day of readings and its figures."""
     with own_database(server_url, _template) as engine:
         a_day(engine)
         evaluate.run(engine, NOW)
@@ -137,7 +137,7 @@ def test_the_first_site_file_that_is_shown_is_right(engine: sa.Engine) -> None:
         page = http.get("/?lang=en").text
     shown = re.search(r'<pre id="first-site"[^>]*>(.*?)</pre>', page, re.DOTALL)
     assert shown is not None
-    (site,) = config.parse(unescape(shown[1])).estate.sites
+    (site,) = config.parse(unescape(shown[1])).fleet.sites
     assert [meter.id for meter in site.meters] == ["main", "ups", "chiller"]
 
 
@@ -153,7 +153,7 @@ async def test_the_first_meter_comes_with_a_whole_site_file(engine: sa.Engine) -
             page = await asyncio.to_thread(asked, http, meter.port)
     shown = re.search(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
     assert shown is not None, page
-    (site,) = config.parse(unescape(shown[1])).estate.sites
+    (site,) = config.parse(unescape(shown[1])).fleet.sites
     assert [meter.collector["kind"] for meter in site.meters if meter.collector] == ["modbus"]
 
 
@@ -344,7 +344,7 @@ def test_other_sites_do_not_exist_and_viewers_change_nothing(
     with signed_in(locked, database, "viewer:site/sh1") as visitor:
         assert visitor.get("/sites/bj1").status_code == 404
         assert visitor.get("/meters/bj.main").status_code == 404
-        assert "bj1" not in visitor.get("/").text
+        assert "/sites/bj1" not in visitor.get("/").text
         token = visitor.cookies["wattline_form"]
         silence = {"form_id": token, "site": "sh1", "hours": "1"}
         assert visitor.post("/silences", data=silence).status_code == 403

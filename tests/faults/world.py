@@ -181,7 +181,7 @@ class World:
             daemon.start()
 
     def _devices(self) -> Any:
-        demo_site = config.load(SITE_FILE).estate
+        demo_site = config.load(SITE_FILE).fleet
         anchor = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
         return demo.running(SimulatedDevices(demo_site, Simulation(anchor)))
 
@@ -302,7 +302,7 @@ def _fill(write: Callable[[bytes], object]) -> None:
 
 def _modbus(devices: SimulatedDevices) -> list[int]:
     """Ports of the Modbus gateways of the first site."""
-    demo_site = config.load(SITE_FILE).estate.site["sh1"]
+    demo_site = config.load(SITE_FILE).fleet.site["sh1"]
     kinds = {m.id: m.collector["kind"] for m in demo_site.meters if m.collector}
     return sorted({port for meter, port in devices.ports.items() if kinds.get(meter) == "modbus"})
 

@@ -1,4 +1,4 @@
-"""A small estate with a day of readings, and the application on it."""
+"""A small fleet with a day of readings, and the application on it."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ sites:
 
 
 def declare(engine: sa.Engine) -> Stored:
-    """The estate, in the store."""
+    """The fleet, in the store."""
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(ESTATE).estate)
+        sites.sync(connection, config.parse(ESTATE).fleet)
         return sites.load(connection)
 
 
@@ -85,7 +85,7 @@ def register(point: str, power_kw: float, hours: float = 24) -> list[Reading]:
 
 
 def a_day(engine: sa.Engine) -> Stored:
-    """The estate with a day of readings, rolled up: PUE 1.4 at sh1, 1.6 at bj1."""
+    """The fleet with a day of readings, rolled up: PUE 1.4 at sh1, 1.6 at bj1."""
     stored = declare(engine)
     rows = [
         *register("main.kwh", 700),

@@ -59,9 +59,9 @@ def declare(engine: Engine, box: Mailbox, base: str) -> None:
         allowed_networks=("127.0.0.0/8",),
         group_wait_s=0.0,
     )
-    estate = config.load(_SITE).estate
+    fleet = config.load(_SITE).fleet
     with begin(engine) as connection:
-        sites.sync(connection, estate)
+        sites.sync(connection, fleet)
         stored_alarms.save_sections(connection, Alarms(), settings)
 
 
@@ -74,7 +74,7 @@ def test_failing_cooling_is_told_early_once_and_by_its_name(engine: Engine, box:
     declare(engine, box, base)
     failing = defects.cooling_failure(NOW)
     days = (NOW - failing.start).days + 3
-    demo.load(engine, config.load(_SITE).estate, Simulation(NOW), Past.begun(engine, NOW), days=days)
+    demo.load(engine, config.load(_SITE).fleet, Simulation(NOW), Past.begun(engine, NOW), days=days)
     imports.settle(engine)
     cache, seen = judge.Cache(), []
     at = failing.start.replace(minute=0)

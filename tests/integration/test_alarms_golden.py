@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "alarms"
 def replayed(engine: Engine, site_id: str, period: Period) -> list[dict[str, Any]]:
     with begin(engine) as connection:
         stored = sites.load(connection)
-        found = replay_site(connection, stored, stored.estate.site[site_id], period)
+        found = replay_site(connection, stored, stored.fleet.site[site_id], period)
     return [_rounded(one.as_dict()) for one in found]
 
 

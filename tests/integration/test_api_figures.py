@@ -12,7 +12,7 @@ from tests.integration.api_helpers import a_day, client, own_database
 
 @pytest.fixture(scope="module")
 def http(server_url: str, _template: str) -> Iterator[httpx.Client]:
-    """The application on an estate with a day of readings; nothing here changes it."""
+    """The application on an fleet with a day of readings; nothing here changes it."""
     with own_database(server_url, _template) as engine:
         a_day(engine)
         with client(engine) as http:

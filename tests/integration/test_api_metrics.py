@@ -25,7 +25,7 @@ Samples = dict[tuple[str, ...], float]
 
 @pytest.fixture(scope="module")
 def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
-    """A database for this module, with the estate, a day of readings and its evaluation."""
+    """A database for this module, with the fleet, a day of readings and its evaluation."""
     with own_database(server_url, _template) as engine:
         a_day(engine)
         evaluate.run(engine, NOW)
@@ -130,7 +130,7 @@ def test_gone_meters_disappear(engine: sa.Engine, telemetry: Telemetry) -> None:
         assert ("chiller", "sh1") in scrape(http)["wattline_meter_up"]
         shorter = ESTATE[: ESTATE.index("      - id: chiller")] + ESTATE[ESTATE.index("  - id: bj1") :]
         with engine.begin() as connection:
-            sites.sync(connection, config.parse(shorter).estate)
+            sites.sync(connection, config.parse(shorter).fleet)
         telemetry.refresh(engine, NOW)
         assert ("chiller", "sh1") not in scrape(http)["wattline_meter_up"]
 

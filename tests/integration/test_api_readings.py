@@ -18,7 +18,7 @@ from tests.integration.api_helpers import NOW, START, a_day, client, declare, ow
 
 @pytest.fixture(scope="module")
 def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
-    """A database for this module, with the estate and a day of readings."""
+    """A database for this module, with the fleet and a day of readings."""
     with own_database(server_url, _template) as engine:
         a_day(engine)
         yield engine

@@ -30,7 +30,7 @@ PATH = "/api/v1/sites/sh1/reports"
 
 @pytest.fixture(scope="module")
 def engine_with_reports(server_url: str, _template: str) -> Iterator[sa.Engine]:
-    """An estate whose March is frozen, with one day of readings in it."""
+    """An fleet whose March is frozen, with one day of readings in it."""
     with own_database(server_url, _template) as engine:
         a_day(engine)
         findings.run(engine)

@@ -225,7 +225,7 @@ def test_files_from_a_watched_folder_are_written_down(engine: sa.Engine, tmp_pat
     synchronised(engine, file)
     (tmp_path / "drop.csv").write_text("time,main.kwh\n2026-03-01 00:00,0\n2026-03-01 00:15,36\n")
     folders = Folders()
-    folders.follow(file.estate)
+    folders.follow(file.fleet)
     now = datetime.now(UTC)
     assert sum(folders.run(engine, now + timedelta(seconds=s)) for s in (0, 60, 120)) == 1
     entry, detail = last(engine, "import")

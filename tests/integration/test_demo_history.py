@@ -16,14 +16,14 @@ from app import config
 from app.domain import capacity
 from app.domain import pue as figures
 from app.domain.period import QUARTER_HOUR, Period, floor
-from app.domain.site import Estate
+from app.domain.site import Fleet
 from app.jobs import demo, imports, rollup
 from app.jobs.alarms import backfill
 from app.jobs.demo import Past
 from app.store import alarms, deployment, pue, sites
 from app.store import findings as stored_findings
 from app.store.alarms import StoredAlarm
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.engine import Engine, make_engine
 from collectors.simulated import defects
 from collectors.simulated.exports import write_late_file
@@ -39,11 +39,11 @@ WHOLE = pytest.mark.timeout(900)
 """For the first test that needs the whole history."""
 
 
-def declared(engine: Engine) -> Estate:
-    estate = config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").estate
+def declared(engine: Engine) -> Fleet:
+    fleet = config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").fleet
     with engine.begin() as connection:
-        sites.sync(connection, estate)
-    return estate
+        sites.sync(connection, fleet)
+    return fleet
 
 
 def pue_of(engine: Engine, site: str, start: datetime, end: datetime) -> pue.PueDocument:
@@ -64,7 +64,7 @@ class Loaded:
     """The whole history, and what was found before and after the late file came."""
 
     engine: Engine
-    estate: Estate
+    fleet: Fleet
     simulation: Simulation
     before: list[tuple[str, str]]
     after: list[tuple[str, str]]
@@ -73,27 +73,27 @@ class Loaded:
 @pytest.fixture(scope="module")
 def year(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     engine, simulation = make_engine(module_database_url, statement_timeout_s=300), Simulation(NOW)
-    estate = declared(engine)
-    demo.load(engine, estate, simulation, Past.begun(engine, NOW))
+    fleet = declared(engine)
+    demo.load(engine, fleet, simulation, Past.begun(engine, NOW))
     imports.settle(engine)
     before = found(engine)
     folder = tmp_path_factory.mktemp("late")
-    import_late_file(engine, write_late_file(folder, simulation, estate.site["sh1"]))
-    yield Loaded(engine, estate, simulation, before, found(engine))
+    import_late_file(engine, write_late_file(folder, simulation, fleet.site["sh1"]))
+    yield Loaded(engine, fleet, simulation, before, found(engine))
     engine.dispose()
 
 
 def import_late_file(engine: Engine, path: Path) -> None:
     with engine.begin() as connection:
         stored = sites.load(connection)
-    imported = imports.import_file(engine, stored, stored.estate.site["sh1"], path, by=Who("test"))
+    imported = imports.import_file(engine, stored, stored.fleet.site["sh1"], path, by=Actor("test"))
     assert (imported.accepted, imported.rejected) == (96, 0)
     imports.settle(engine)
 
 
 def test_a_few_days_have_a_pue_of_each_category(engine: Engine) -> None:
-    estate = declared(engine)
-    demo.load(engine, estate, Simulation(NOW), Past.begun(engine, NOW), days=2)
+    fleet = declared(engine)
+    demo.load(engine, fleet, Simulation(NOW), Past.begun(engine, NOW), days=2)
     rollup.run(engine)
     start, end = NOW - timedelta(hours=25, minutes=20), NOW - timedelta(hours=1, minutes=20)
     for site, expected, label in (("sh1", 1.40, "PUE2"), ("nb1", 1.70, "PUE1")):
@@ -187,14 +187,14 @@ def test_no_alarm_came_from_a_gap_a_reset_or_a_late_file(year: Loaded, record: l
 
 def energy_kwh(year: Loaded, site: str, meter_id: str, start: datetime, end: datetime) -> float:
     """What really flowed through a meter."""
-    meter = next(m for m in year.estate.site[site].meters if m.id == meter_id)
+    meter = next(m for m in year.fleet.site[site].meters if m.id == meter_id)
     simulated = year.simulation.meter(site, meter)
     return float(simulated.energy(instants([start]), instants([end]))[0])
 
 
 def plant_pue(year: Loaded, document: dict[str, Any]) -> float:
     """PUE of the plant over the window of an alarm."""
-    site = year.estate.site[document["site"]]
+    site = year.fleet.site[document["site"]]
     parts = figures.boundary(site)
     start, end = (datetime.fromisoformat(document[key]) for key in ("start", "end"))
 
@@ -207,7 +207,7 @@ def plant_pue(year: Loaded, document: dict[str, Any]) -> float:
 def feed_ratio(year: Loaded, alarm: StoredAlarm) -> float:
     """Highest quarter-hour of the last hour by what the feed may carry."""
     end = floor(datetime.fromisoformat(alarm.document["at"]))
-    members = [m for m in year.estate.site[alarm.site].meters if m.id in alarm.subject.split("+")]
+    members = [m for m in year.fleet.site[alarm.site].meters if m.id in alarm.subject.split("+")]
     usable_kw = capacity.usable_kw([m.rated_power_kw for m in members], capacity.redundancy(members))
     starts = [end - n * QUARTER_HOUR for n in range(1, 5)]
     peaks_kw = [

@@ -24,7 +24,7 @@ from app.errors import StoreUnavailable
 from app.store import engine as stores
 from app.store import migrate, readings, sites
 from app.store.drop_ledger import Drop
-from app.store.embedded.paths import find_place
+from app.store.embedded.paths import find_paths
 from app.store.embedded.server import EmbeddedServer
 from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
@@ -79,9 +79,9 @@ sites:
 
 
 def declared(engine: sa.Engine) -> Stored:
-    """The estate of these tests, in the store."""
+    """The fleet of these tests, in the store."""
     with stores.begin(engine) as connection:
-        sites.sync(connection, config.parse(ESTATE).estate)
+        sites.sync(connection, config.parse(ESTATE).fleet)
         return sites.load(connection)
 
 
@@ -239,8 +239,8 @@ def pair(data_dir: Path) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
 
 
 def _copy_cluster(primary: EmbeddedServer, first: Path, second: Path) -> None:
-    place = find_place(first)
-    target = find_place(second).cluster
+    place = find_paths(first)
+    target = find_paths(second).cluster
     admin = primary.url.replace("//wattline:", "//postgres:")
     command = [str(place.bin_dir / "pg_basebackup"), "-D", str(target), "-d", admin, "--checkpoint=fast"]
     subprocess.run(command, check=True, capture_output=True)

@@ -35,7 +35,7 @@ sites:
 @pytest.fixture
 def stored(engine: sa.Engine) -> Stored:
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(SITE).estate)
+        sites.sync(connection, config.parse(SITE).fleet)
         return sites.load(connection)
 
 
@@ -67,7 +67,7 @@ def total_kwh(engine: sa.Engine, stored: Stored) -> float:
     span = Period(START - timedelta(days=1), START + timedelta(days=10))
     with engine.connect() as connection:
         number = stored.point_id["main.kwh"]
-        return energy.by_point(connection, stored.estate.site["sh1"], [number], span)[number].energy_kwh
+        return energy.by_point(connection, stored.fleet.site["sh1"], [number], span)[number].energy_kwh
 
 
 def test_an_undeclared_swap_is_found_and_its_energy_is_unknown(engine: sa.Engine, stored: Stored) -> None:
@@ -135,7 +135,7 @@ def test_a_meter_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
 ) -> None:
     second = "      - {id: second, points: [{id: second.kwh, role: none, kind: register}]}\n"
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(SITE + second).estate)
+        sites.sync(connection, config.parse(SITE + second).fleet)
         stored = sites.load(connection)
     rows = [
         Reading(p, START + timedelta(minutes=15 * i), 10.0 * i)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from app import config
 from app.domain.reading import Reading
-from app.domain.site import Estate
+from app.domain.site import Fleet
 from app.errors import StoreUnavailable
 from app.jobs import evaluate, rollup
 from app.jobs.ingest import Ingest
@@ -23,7 +23,7 @@ from app.jobs.poll import Polling
 from app.jobs.scheduler import Guarded, Job, Scheduler
 from app.jobs.watch import Folders
 from app.jobs.worker import Worker
-from app.store import energy, readings, sites
+from app.store import evaluations, readings, sites
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from collectors.spool import Limits, Spool
@@ -46,9 +46,9 @@ sites:
 
 
 @pytest.fixture
-def estate(engine: sa.Engine) -> Estate:
+def fleet(engine: sa.Engine) -> Fleet:
     """The site, declared."""
-    declared = config.parse(SITE).estate
+    declared = config.parse(SITE).fleet
     with engine.begin() as connection:
         sites.sync(connection, declared)
     return declared
@@ -73,7 +73,7 @@ def register(point: str, count: int, kw: float = 100.0) -> list[Reading]:
 # -- ingest ------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_stored_is_counted_and_the_rest_is_stored(engine: sa.Engine, estate: Estate) -> None:
+def test_what_cannot_be_stored_is_counted_and_the_rest_is_stored(engine: sa.Engine, fleet: Fleet) -> None:
     told: list[int] = []
     ingest = Ingest(engine, "poller", on_stowed=lambda s: told.append(s.by_site["sh1"]))
     bad = [
@@ -89,7 +89,7 @@ def test_what_cannot_be_stored_is_counted_and_the_rest_is_stored(engine: sa.Engi
     assert scalar(engine, "SELECT count(*) FROM dropped_readings WHERE site_id IS NULL") == 1
 
 
-def test_a_batch_sent_again_changes_nothing(engine: sa.Engine, estate: Estate) -> None:
+def test_a_batch_sent_again_changes_nothing(engine: sa.Engine, fleet: Fleet) -> None:
     ingest = Ingest(engine, "poller")
     gone = [Reading("gone.kwh", START, 1.0), Reading("gone.kwh", START, 2.0)]
     for _ in range(2):
@@ -98,17 +98,17 @@ def test_a_batch_sent_again_changes_nothing(engine: sa.Engine, estate: Estate) -
     assert scalar(engine, "SELECT sum(readings) FROM dropped_readings") == 2
 
 
-def test_a_point_declared_later_is_found(engine: sa.Engine, estate: Estate) -> None:
+def test_a_point_declared_later_is_found(engine: sa.Engine, fleet: Fleet) -> None:
     ingest = Ingest(engine, "poller")
     ingest.stow(register("main.kwh", 1))
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(SITE.replace("ups.kwh", "ups.energy")).estate)
+        sites.sync(connection, config.parse(SITE.replace("ups.kwh", "ups.energy")).fleet)
     ingest.stow(register("ups.energy", 3))
     assert scalar(engine, "SELECT count(*) FROM readings") == 4
 
 
 def test_the_ledger_of_the_spool_reaches_the_store_once(
-    engine: sa.Engine, estate: Estate, spool: Spool
+    engine: sa.Engine, fleet: Fleet, spool: Spool
 ) -> None:
     ingest = Ingest(engine, "poller")
     assert ingest.write_ledger(spool) == 0
@@ -127,7 +127,7 @@ def test_a_file_is_done_after_the_commit_and_a_bad_one_is_set_aside(
     engine: sa.Engine, tmp_path: Path
 ) -> None:
     section = f"collector: {{kind: csv_folder, folder: {tmp_path}, settle_s: 5}}\n        points: [{{id: main"
-    declared = config.parse(SITE.replace("points: [{id: main", section)).estate
+    declared = config.parse(SITE.replace("points: [{id: main", section)).fleet
     with engine.begin() as connection:
         sites.sync(connection, declared)
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
@@ -147,12 +147,12 @@ def test_a_file_is_done_after_the_commit_and_a_bad_one_is_set_aside(
 def test_a_folder_that_is_away_stops_nothing(engine: sa.Engine, tmp_path: Path) -> None:
     section = f"collector: {{kind: csv_folder, folder: {tmp_path / 'no'}}}\n        points: [{{id: main"
     folders = Folders()
-    folders.follow(config.parse(SITE.replace("points: [{id: main", section)).estate)
+    folders.follow(config.parse(SITE.replace("points: [{id: main", section)).fleet)
     assert folders.run(engine, START) == 0
 
 
 def test_a_first_reading_on_a_quarter_hour_does_not_hold_up_the_rollup(
-    engine: sa.Engine, estate: Estate
+    engine: sa.Engine, fleet: Fleet
 ) -> None:
     ingest = Ingest(engine, "poller")
     for reading in register("main.kwh", 3):
@@ -207,7 +207,7 @@ def test_jobs_go_on_when_the_clock_is_set_back() -> None:
         scheduler.stop()
 
 
-def test_all_windows_are_evaluated(engine: sa.Engine, estate: Estate) -> None:
+def test_all_windows_are_evaluated(engine: sa.Engine, fleet: Fleet) -> None:
     now = START + timedelta(hours=25)
     with engine.begin() as connection:
         numbers = dict(sites.load(connection).point_id)
@@ -216,7 +216,7 @@ def test_all_windows_are_evaluated(engine: sa.Engine, estate: Estate) -> None:
     rollup.run(engine)
     assert evaluate.run(engine, now) == 1
     with engine.connect() as connection:
-        found = {name: doc for _, name, _, doc in energy.load_evaluations(connection, [1])}
+        found = {name: doc for _, name, _, doc in evaluations.load(connection, [1])}
     assert set(found) == {"15m", "1h", "24h", "7d", "30d", "mtd", "ytd", "12mo"}
     assert found["24h"]["pue"] == pytest.approx(1.44)
     assert found["30d"]["pue"] is None
@@ -230,9 +230,9 @@ METERED = """
 """
 
 
-def polled(port: int, *meters: str) -> Estate:
+def polled(port: int, *meters: str) -> Fleet:
     head = SITE[: SITE.index("      - id: main")]
-    return config.parse(head + "".join(METERED.format(meter=m, port=port) for m in meters)).estate
+    return config.parse(head + "".join(METERED.format(meter=m, port=port) for m in meters)).fleet
 
 
 async def test_a_meter_is_polled_into_the_store_and_a_new_one_is_followed(
@@ -244,10 +244,10 @@ async def test_a_meter_is_polled_into_the_store_and_a_new_one_is_followed(
     polling = Polling(spool, ingest)
     try:
         for meters in (("one",), ("one", "two")):
-            estate = polled(server.port, *meters)
+            fleet = polled(server.port, *meters)
             with engine.begin() as connection:
-                sites.sync(connection, estate)
-            polling.follow(estate)
+                sites.sync(connection, fleet)
+            polling.follow(fleet)
             if len(meters) == 1:
                 polling.start()
             await asyncio.to_thread(until, lambda n=len(meters): _points_read(engine) == n)
@@ -261,10 +261,10 @@ def _points_read(engine: sa.Engine) -> int:
     return scalar(engine, "SELECT count(DISTINCT point_id) FROM readings")
 
 
-def test_the_worker_computes_by_itself(engine: sa.Engine, estate: Estate, tmp_path: Path) -> None:
+def test_the_worker_computes_by_itself(engine: sa.Engine, fleet: Fleet, tmp_path: Path) -> None:
     evaluated: list[int] = []
     worker = Worker(engine, tmp_path, on_evaluated=lambda: evaluated.append(1))
-    worker.poll(estate)
+    worker.poll(fleet)
     worker.work()
     try:
         with engine.begin() as connection:
@@ -280,11 +280,11 @@ def test_the_worker_computes_by_itself(engine: sa.Engine, estate: Estate, tmp_pa
 def test_readings_wait_until_the_database_knows_their_points(engine: sa.Engine, tmp_path: Path) -> None:
     worker = Worker(engine, tmp_path)
     worker.spool.append(register("main.kwh", 9))
-    worker.poll(Estate())
+    worker.poll(Fleet())
     try:
         until(lambda: worker.polling._loop is not None, name="the polling thread")
         with engine.begin() as connection:
-            sites.sync(connection, config.parse(SITE).estate)
+            sites.sync(connection, config.parse(SITE).fleet)
         worker.work()
         until(lambda: len(worker.spool) == 0, name="an empty spool")
     finally:

@@ -451,7 +451,7 @@ def declare(engine: Engine, meters: int) -> None:
     """A site whose meters all spoke once, an hour ago."""
     text = SITE + "".join(METER.format(n=n) for n in range(meters))
     with begin(engine) as connection:
-        sites.sync(connection, config.parse(text).estate)
+        sites.sync(connection, config.parse(text).fleet)
         stored = sites.load(connection)
         said = [Reading(p, NOW - timedelta(hours=1), 1.0) for p in stored.point_id]
         readings.ingest_readings(connection, said, stored.point_id)
@@ -626,6 +626,6 @@ def test_the_end_of_a_rule_or_meter_ends_its_alarm(engine: Engine, hook: Receive
     judge(engine, 0)
     judge(engine, 61)
     with begin(engine) as connection:
-        sites.sync(connection, config.parse(SITE + METER.format(n=0)).estate)
+        sites.sync(connection, config.parse(SITE + METER.format(n=0)).fleet)
     assert judge(engine, 70).messages == 1
     until(lambda: notify.run(engine, NOW + timedelta(seconds=80)).sent == 3)

@@ -29,10 +29,10 @@ def rows(engine: sa.Engine, query: str) -> list[tuple[object, ...]]:
 def test_every_view_of_the_outlook_has_rows_and_is_renewed(engine: sa.Engine) -> None:
     file = config.load(SITE_FILE)
     with begin(engine) as connection:
-        sync(connection, file.estate)
+        sync(connection, file.fleet)
     assert outlook.run(engine, NOW) == 0, "nothing is known yet"
     past = Past.begun(engine, NOW)
-    demo.load(engine, file.estate, Simulation(past.anchor), past, days=3)
+    demo.load(engine, file.fleet, Simulation(past.anchor), past, days=3)
     while rollup.run(engine).stretches:
         pass
     assert outlook.run(engine, NOW) == 2
@@ -40,7 +40,7 @@ def test_every_view_of_the_outlook_has_rows_and_is_renewed(engine: sa.Engine) ->
     assert outlook.run(engine, NOW + timedelta(hours=2)) == 2
     with engine.connect() as connection:
         stored = load(connection)
-        site = stored.estate.site["sh1"]
+        site = stored.fleet.site["sh1"]
         kept = outlook_cache.exhaustions(connection, stored, site, NOW + timedelta(hours=3))
         now_it = store_outlook.it_exhaustion(connection, stored, site, NOW)
         now_feeds = store_outlook.feed_exhaustions(connection, stored, site, NOW)

@@ -17,8 +17,8 @@ from app.domain.alarms.notification import Channel, ChannelKind, Language, MailS
 from app.domain.reading import Reading
 from app.domain.report_route import ReportFormat, ReportRoute
 from app.errors import ConfigError
-from app.jobs import close_month, report_mail
-from app.jobs.notifications import send
+from app.jobs import close_month
+from app.jobs.notifications import report_mail, send
 from app.jobs.notifications.send import Delivered
 from app.reports import output
 from app.reports.document import read

@@ -27,7 +27,7 @@ from app.reports.render import csv as as_csv
 from app.reports.render import json as as_json
 from app.store import deployment, events, readings, sites
 from app.store import findings as stored_findings
-from app.store.audit import Who
+from app.store.audit import Actor
 from app.store.findings import Scope
 from app.store.reports import revisions
 from app.store.reports.revisions import Shelf
@@ -76,7 +76,7 @@ def stored(engine: sa.Engine) -> Stored:
 
 def declared(engine: sa.Engine) -> Stored:
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(SITE).estate)
+        sites.sync(connection, config.parse(SITE).fleet)
         return sites.load(connection)
 
 
@@ -94,7 +94,7 @@ def put(engine: sa.Engine, stored: Stored, rows: list[Reading]) -> None:
 
 def report(engine: sa.Engine, stored: Stored, name: str = "2026-02", now: datetime = NOW) -> Report:
     with engine.connect() as connection:
-        return build(revisions.gather(connection, stored, stored.estate.site["sh1"], name, now))
+        return build(revisions.gather(connection, stored, stored.fleet.site["sh1"], name, now))
 
 
 def test_the_figures_of_a_month(engine: sa.Engine, stored: Stored) -> None:
@@ -174,7 +174,7 @@ BESIDE = """
 )
 def test_late_data_of_every_kind_makes_a_revision(engine: sa.Engine, late: Reading, figure: str) -> None:
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(SITE + BESIDE.lstrip("\n")).estate)
+        sites.sync(connection, config.parse(SITE + BESIDE.lstrip("\n")).fleet)
         stored = sites.load(connection)
     hours = [START + timedelta(hours=h) for h in range(28 * 24)]
     beside = [Reading("hall.temperature", at, 24.0) for at in hours]
@@ -214,7 +214,7 @@ def test_an_event_declared_late_is_in_the_next_revision(engine: sa.Engine, store
 def test_the_end_of_a_finding_that_goes_on_is_that_of_the_month(engine: sa.Engine, stored: Stored) -> None:
     with engine.begin() as connection:
         put_finding(connection, stored, START + timedelta(days=20), START + timedelta(days=33))
-        evidence = revisions.gather(connection, stored, stored.estate.site["sh1"], "2026-02", NOW)
+        evidence = revisions.gather(connection, stored, stored.fleet.site["sh1"], "2026-02", NOW)
     (found,) = evidence.findings
     assert (found.start, found.end) == (START + timedelta(days=20), START + timedelta(days=28))
 
@@ -247,11 +247,11 @@ def test_a_factor_that_the_operator_adds_revises_the_frozen_report(engine: sa.En
 def test_indicators_of_a_month_are_those_of_its_report(engine: sa.Engine) -> None:
     text = SITE.replace("role: cooling, kind: register}]", "role: cooling, kind: register}, " + HEAT)
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(text).estate)
+        sites.sync(connection, config.parse(text).fleet)
         stored = sites.load(connection)
     loads_kw = {**LOAD_KW, "heat.kwh": 450.0}
     put(engine, stored, [r for point, kw in loads_kw.items() for r in register(point, kw, 29)])
-    site = stored.estate.site["sh1"]
+    site = stored.fleet.site["sh1"]
     month = Period(START, START + timedelta(days=28))
     with engine.connect() as connection:
         found = indicators.build(revisions.basis(connection, stored, site, month, NOW))
@@ -332,11 +332,11 @@ sites:
 
 def test_a_published_year_has_its_figure_in_every_form(engine: sa.Engine, shared_data: Path) -> None:
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(ESIF).estate)
+        sites.sync(connection, config.parse(ESIF).fleet)
         stored = sites.load(connection)
-    site = stored.estate.site["esif"]
+    site = stored.fleet.site["esif"]
     path = shared_data / "timeseries/esif/esif_daily_2016-06-12_2016-08-28.csv"
-    imports.import_file(engine, stored, site, path, by=Who("test"))
+    imports.import_file(engine, stored, site, path, by=Actor("test"))
     imports.settle(engine)
     with engine.connect() as connection:
         found = build(revisions.gather(connection, stored, site, "2016", NOW))

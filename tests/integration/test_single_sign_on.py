@@ -50,7 +50,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="module")
 def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
-    """A database for this module, with the estate."""
+    """A database for this module, with the fleet."""
     with own_database(server_url, _template) as engine:
         declare(engine)
         yield engine

@@ -1,4 +1,4 @@
-"""The declared estate goes into the database and comes back the same; changes queue what they move."""
+"""The declared fleet goes into the database and comes back the same; changes queue what they move."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import (
     Declared,
     Design,
-    Estate,
     FacilityIs,
+    Fleet,
     Institution,
     InstitutionClass,
     Meter,
@@ -52,12 +52,12 @@ SITE = Site(
 )
 OTHER = Site(id="bj1", institution="bank", time_zone="Europe/Berlin", meters=())
 BANK = Institution(id="bank", name="A bank", institution_class=InstitutionClass.JOINT_STOCK)
-ESTATE = Estate(institutions=(BANK,), sites=(SITE, OTHER))
+ESTATE = Fleet(institutions=(BANK,), sites=(SITE, OTHER))
 
 
 def sync(engine: sa.Engine, *declared: Site) -> sites.SyncResult:
     with stores.begin(engine) as connection:
-        return sites.sync(connection, Estate(institutions=(BANK,), sites=declared))
+        return sites.sync(connection, Fleet(institutions=(BANK,), sites=declared))
 
 
 def load(engine: sa.Engine) -> sites.Stored:
@@ -75,7 +75,7 @@ def test_what_goes_in_comes_out(engine: sa.Engine) -> None:
     sync(engine, SITE, OTHER)
 
     stored = load(engine)
-    assert stored.estate == ESTATE
+    assert stored.fleet == ESTATE
     assert sorted(stored.point_id) == ["m1.power", "m1.register", "m2.register"]
     assert stored.point_key[stored.point_id["m1.power"]] == "m1.power"
 
@@ -87,8 +87,8 @@ def test_numbers_stay_when_the_order_changes(engine: sa.Engine) -> None:
 
     after = load(engine)
     assert after.point_id == before.point_id
-    assert [s.id for s in after.estate.sites] == ["bj1", "sh1"]
-    assert [m.id for m in after.estate.site["sh1"].meters] == ["m2", "m1"]
+    assert [s.id for s in after.fleet.sites] == ["bj1", "sh1"]
+    assert [m.id for m in after.fleet.site["sh1"].meters] == ["m2", "m1"]
 
 
 def test_the_same_again_recomputes_nothing(engine: sa.Engine) -> None:
@@ -132,7 +132,7 @@ def test_a_name_moves_nothing(engine: sa.Engine, changed: Site) -> None:
     sync(engine, SITE)
 
     assert sync(engine, changed).recomputed_points == ()
-    assert load(engine).estate.site["sh1"] == changed
+    assert load(engine).fleet.site["sh1"] == changed
 
 
 def test_what_is_not_declared_any_more_is_retired_and_can_come_back(engine: sa.Engine) -> None:
@@ -141,7 +141,7 @@ def test_what_is_not_declared_any_more_is_retired_and_can_come_back(engine: sa.E
 
     result = sync(engine, replace(SITE, meters=(UTILITY,)))
     assert result.retired_points == ("m2.register",)
-    assert [m.id for m in load(engine).estate.site["sh1"].meters] == ["m1"]
+    assert [m.id for m in load(engine).fleet.site["sh1"].meters] == ["m1"]
 
     sync(engine, SITE)
     assert load(engine).point_id == before

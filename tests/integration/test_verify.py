@@ -83,7 +83,7 @@ sites:
 def test_a_clock_30_h_ahead_for_seconds_leaves_days_that_are_not_judged(engine: sa.Engine) -> None:
     """Registers that moved for two seconds over 30 h, beside a power that is known for those alone."""
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(WRONG_CLOCK).estate)
+        sites.sync(connection, config.parse(WRONG_CLOCK).fleet)
         known = sites.load(connection)
     true_s = np.arange(0, 16, 2)
     stamped_s = np.where(true_s > 10, true_s + 30 * 3600, true_s)

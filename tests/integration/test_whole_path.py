@@ -46,7 +46,7 @@ sites:
 def stored(engine: sa.Engine) -> Stored:
     """The site, declared."""
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(SITE).estate)
+        sites.sync(connection, config.parse(SITE).fleet)
         return sites.load(connection)
 
 
@@ -126,7 +126,7 @@ def test_days_of_the_sites_zone_add_up(engine: sa.Engine, stored: Stored) -> Non
     put(engine, stored, ALL)
     rollup.run(engine)
     number = stored.point_id["main.kwh"]
-    site = stored.estate.site["sh1"]
+    site = stored.fleet.site["sh1"]
     for start_h, end_h in ((0, 24), (3, 20), (17, 18)):
         period = Period(START + timedelta(hours=start_h), START + timedelta(hours=end_h))
         with engine.connect() as connection:
@@ -159,7 +159,7 @@ def test_a_changed_definition_computes_the_history_again(engine: sa.Engine, stor
         "kind: register}]\n      - id: ups", "kind: register, multiplier: 1.1}]\n      - id: ups"
     )
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(changed).estate)
+        sites.sync(connection, config.parse(changed).fleet)
     rollup.run(engine)
     assert document(engine, stored, 24).pue == pytest.approx(1.54)
 

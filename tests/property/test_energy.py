@@ -14,7 +14,7 @@ from app.domain import energy
 from app.domain.energy import Series
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind, Role
-from app.domain.recalculation import affected
+from app.domain.recalculation import recalculation
 from app.domain.register import DROPPED, StepKind, walk
 from app.domain.site import Falls, Point
 
@@ -135,7 +135,7 @@ def _replace_affected(
         lo = max(int(np.searchsorted(have.at_us, first_us)) - reach, 0)
         hi = min(int(np.searchsorted(have.at_us, last_us, "right")) + reach, len(have))
         part = have.take(slice(lo, hi))
-        change = affected(part, point, first_us, last_us, is_start=lo == 0, is_end=hi == len(have))
+        change = recalculation(part, point, first_us, last_us, is_start=lo == 0, is_end=hi == len(have))
         if change is not None:
             break
         reach *= 2

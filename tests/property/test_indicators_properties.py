@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.indicators import cost, fleet_pue, saving
-from app.domain.site import Tariff, TariffBand
+from app.domain.tariff import Tariff, TariffBand
 
 _sites = st.lists(st.tuples(st.floats(1, 1e6), st.floats(1.0, 3.0)), min_size=1, max_size=8)
 _clock = st.integers(0, 95).map(lambda q: f"{q // 4:02}:{q % 4 * 15:02}")

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.domain import energy
 from app.domain.energy import Event, EventKind, Series
-from app.domain.recalculation import affected
+from app.domain.recalculation import recalculation
 from app.domain.site import Point
 from tests.property.test_energy import POINTS, registers, whole
 
@@ -83,7 +83,7 @@ class Ledger(RuleBasedStateMachine):
             hi = min(int(np.searchsorted(have.at_us, last_us, "right")) + reach, len(have))
             part = have.take(slice(lo, hi))
             edges = {"is_start": lo == 0, "is_end": hi == len(have)}
-            change = affected(part, self.point, first_us, last_us, self.events, **edges)
+            change = recalculation(part, self.point, first_us, last_us, self.events, **edges)
             if change is not None:
                 break
             reach *= 2

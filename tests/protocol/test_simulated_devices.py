@@ -15,7 +15,7 @@ import collectors.simulated
 from app import config
 from app.domain.quantity import ReadingKind
 from app.domain.register import StepKind, walk
-from app.domain.site import Estate, Meter, Point
+from app.domain.site import Fleet, Meter, Point
 from app.errors import NotFound
 from collectors import registry
 from collectors.base import Binding, Poll
@@ -32,8 +32,8 @@ ROUNDED = {ReadingKind.REGISTER: 0.0, ReadingKind.POWER: 0.011, ReadingKind.GAUG
 
 
 @pytest.fixture(scope="module")
-def estate() -> Estate:
-    return config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").estate
+def fleet() -> Fleet:
+    return config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").fleet
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def simulation() -> Simulation:
 
 
 @pytest.fixture
-async def devices(estate: Estate, simulation: Simulation) -> AsyncIterator[SimulatedDevices]:
-    async with SimulatedDevices(estate, simulation, lambda: NOW) as running:
+async def devices(fleet: Fleet, simulation: Simulation) -> AsyncIterator[SimulatedDevices]:
+    async with SimulatedDevices(fleet, simulation, lambda: NOW) as running:
         yield running
 
 
@@ -56,44 +56,44 @@ async def poll(meter: Meter, at: datetime = NOW) -> Poll:
         await collector.close()
 
 
-def polled(devices: SimulatedDevices, estate: Estate) -> list[Meter]:
-    return [m for s in devices.patched(estate).sites for m in s.meters if m.id in devices.ports]
+def polled(devices: SimulatedDevices, fleet: Fleet) -> list[Meter]:
+    return [m for s in devices.patched(fleet).sites for m in s.meters if m.id in devices.ports]
 
 
 async def test_every_polled_point_reads_what_the_model_says(
-    estate: Estate, simulation: Simulation, devices: SimulatedDevices
+    fleet: Fleet, simulation: Simulation, devices: SimulatedDevices
 ) -> None:
-    meters = polled(devices, estate)
+    meters = polled(devices, fleet)
     polls = await asyncio.gather(*(poll(meter) for meter in meters))
     assert [p.failures for p in polls] == [()] * len(meters)
     values = {r.point: r.value for p in polls for r in p.readings}
     assert set(values) == {p.id for m in meters for p in m.points}
     for point_id, value in values.items():
-        site, meter, point = estate.point[point_id]
+        site, meter, point = fleet.point[point_id]
         said = simulation.meter(site.id, meter).value(channel_of(point), NOW)
         assert value == pytest.approx(said, rel=1e-3, abs=ROUNDED[point.kind]), point_id
         assert point.kind is not ReadingKind.REGISTER or value == said, point_id
 
 
 async def test_every_modbus_meter_of_the_demo_is_recognised_by_a_probe(
-    estate: Estate, devices: SimulatedDevices
+    fleet: Fleet, devices: SimulatedDevices
 ) -> None:
-    meters = [m.collector for m in polled(devices, estate) if m.collector and m.collector["kind"] == "modbus"]
+    meters = [m.collector for m in polled(devices, fleet) if m.collector and m.collector["kind"] == "modbus"]
     for meter in meters:
         found = await probe(meter["host"], meter["port"], [meter["device_id"]], timeout_s=30)
         assert [one.profile for one in found] == [meter["profile"]]
 
 
-async def test_polls_continue_the_history_without_a_step(estate: Estate, simulation: Simulation) -> None:
+async def test_polls_continue_the_history_without_a_step(fleet: Fleet, simulation: Simulation) -> None:
     clock = [NOW]
     readings = []
-    async with SimulatedDevices(estate, simulation, lambda: clock[0]) as devices:
+    async with SimulatedDevices(fleet, simulation, lambda: clock[0]) as devices:
         for _ in range(20):
-            polls = await asyncio.gather(*(poll(m, clock[0]) for m in polled(devices, estate)))
+            polls = await asyncio.gather(*(poll(m, clock[0]) for m in polled(devices, fleet)))
             readings += [r for p in polls for r in p.readings]
             clock[0] += timedelta(seconds=15)
-    past = last_hour(estate, simulation)
-    for _, _, point in estate.point.values():
+    past = last_hour(fleet, simulation)
+    for _, _, point in fleet.point.values():
         live = [(r.at, r.value) for r in readings if r.point == point.id]
         if point.kind is ReadingKind.REGISTER and live:
             assert steps(point, past[point.id] + live) <= {StepKind.FIRST, StepKind.NORMAL}, point.id
@@ -105,9 +105,9 @@ def steps(point: Point, readings: list[tuple[datetime, float]]) -> set[int]:
     return set(walk(at_us, values, max_power=point.max_power_kw, modulus=point.modulus_kwh).kind.tolist())
 
 
-def last_hour(estate: Estate, simulation: Simulation) -> dict[str, list[tuple[datetime, float]]]:
-    past: dict[str, list[tuple[datetime, float]]] = {p: [] for p in estate.point}
-    for site in estate.sites:
+def last_hour(fleet: Fleet, simulation: Simulation) -> dict[str, list[tuple[datetime, float]]]:
+    past: dict[str, list[tuple[datetime, float]]] = {p: [] for p in fleet.point}
+    for site in fleet.sites:
         for ids, columns in simulation.history(site, NOW - timedelta(hours=1), NOW):
             for i, at_us, value in zip(columns.point_id, columns.at_us, columns.value, strict=True):
                 past[ids[i]].append((datetime.fromtimestamp(int(at_us) / 1e6, UTC), float(value)))
@@ -124,19 +124,19 @@ async def polled_in_haste(meter: Meter) -> Poll:
 
 @BOTH_PROTOCOLS
 async def test_a_fault_on_demand_silences_one_meter_only(
-    estate: Estate, devices: SimulatedDevices, id_: str
+    fleet: Fleet, devices: SimulatedDevices, id_: str
 ) -> None:
     devices.faults(id_).silent = True
-    meters = {m.id: m for m in polled(devices, estate)}
+    meters = {m.id: m for m in polled(devices, fleet)}
     assert (await poll(meters["sh1-pdu-b1"])).failures == ()
     assert not (await polled_in_haste(meters[id_])).readings
 
 
 @BOTH_PROTOCOLS
 async def test_a_meter_can_answer_too_late_or_without_a_value(
-    estate: Estate, devices: SimulatedDevices, id_: str
+    fleet: Fleet, devices: SimulatedDevices, id_: str
 ) -> None:
-    meter = next(m for m in polled(devices, estate) if m.id == id_)
+    meter = next(m for m in polled(devices, fleet) if m.id == id_)
     faults = devices.faults(id_)
     faults.slow_s = 1.0
     assert not (await polled_in_haste(meter)).readings
@@ -147,12 +147,10 @@ async def test_a_meter_can_answer_too_late_or_without_a_value(
 
 
 @BOTH_PROTOCOLS
-async def test_the_values_of_a_meter_can_stand_still(
-    estate: Estate, simulation: Simulation, id_: str
-) -> None:
+async def test_the_values_of_a_meter_can_stand_still(fleet: Fleet, simulation: Simulation, id_: str) -> None:
     clock = [NOW]
-    async with SimulatedDevices(estate, simulation, lambda: clock[0]) as devices:
-        meter = next(m for m in polled(devices, estate) if m.id == id_)
+    async with SimulatedDevices(fleet, simulation, lambda: clock[0]) as devices:
+        meter = next(m for m in polled(devices, fleet) if m.id == id_)
         before = await poll(meter)
         devices.faults(id_).stale = True
         await poll(meter)
@@ -162,8 +160,8 @@ async def test_the_values_of_a_meter_can_stand_still(
         assert (await poll(meter)).values != before.values
 
 
-async def test_an_agent_that_reboots_is_read_again(estate: Estate, devices: SimulatedDevices) -> None:
-    (rack,) = (m for m in polled(devices, estate) if m.id == "sh1-rack-102")
+async def test_an_agent_that_reboots_is_read_again(fleet: Fleet, devices: SimulatedDevices) -> None:
+    (rack,) = (m for m in polled(devices, fleet) if m.id == "sh1-rack-102")
     collector = registry.build(registry.parse(rack.collector or {}), Binding(rack.id, rack.points))
     before = await collector.poll(NOW)
     devices.agent("sh1-rack-102").reboot()
@@ -172,10 +170,10 @@ async def test_an_agent_that_reboots_is_read_again(estate: Estate, devices: Simu
     assert after.readings == before.readings != ()
 
 
-async def test_cooling_can_fail_on_demand(estate: Estate, simulation: Simulation) -> None:
+async def test_cooling_can_fail_on_demand(fleet: Fleet, simulation: Simulation) -> None:
     clock = [NOW]
-    async with SimulatedDevices(estate, simulation, lambda: clock[0]) as devices:
-        (chiller,) = (m for m in polled(devices, estate) if m.id == "sh1-chiller-1")
+    async with SimulatedDevices(fleet, simulation, lambda: clock[0]) as devices:
+        (chiller,) = (m for m in polled(devices, fleet) if m.id == "sh1-chiller-1")
         before = {r.point: r.value for r in (await poll(chiller)).readings}
         event = devices.fail_cooling("sh1", timedelta(hours=1))
         same = {r.point: r.value for r in (await poll(chiller)).readings}

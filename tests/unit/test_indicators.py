@@ -11,7 +11,8 @@ import pytest
 
 from app.domain import indicators
 from app.domain.data.emission_factors import EMISSION_FACTORS, FUEL_KWH_PER_UNIT, SOURCE_ENERGY_WEIGHTS
-from app.domain.site import EmissionChoice, Tariff, TariffBand
+from app.domain.emissions import EmissionChoice
+from app.domain.tariff import Tariff, TariffBand
 from app.errors import NotFound, SeriesError
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")

@@ -23,7 +23,7 @@ Rows = set[tuple[str, int, float, int]]
 
 @pytest.fixture(scope="module")
 def site() -> Site:
-    return config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").estate.site["sh1"]
+    return config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").fleet.site["sh1"]
 
 
 @pytest.fixture(scope="module")

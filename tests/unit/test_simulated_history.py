@@ -17,7 +17,7 @@ from app.domain.quality.finding import Finding
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
 from app.domain.register import StepKind, walk
-from app.domain.site import Estate, Point, Site
+from app.domain.site import Fleet, Point, Site
 from app.errors import NotFound, SeriesError
 from collectors.simulated import defects
 from collectors.simulated.defects import DefectKind
@@ -39,8 +39,8 @@ IT = ("pdu_a1", "pdu_b1", "pdu_a2", "pdu_b2")
 
 
 @pytest.fixture(scope="module")
-def estate() -> Estate:
-    return config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").estate
+def fleet() -> Fleet:
+    return config.load(Path(collectors.simulated.__file__).parent / "demo_site.yaml").fleet
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def simulation() -> Simulation:
 
 
 @pytest.fixture(scope="module")
-def sh1(estate: Estate, simulation: Simulation) -> dict[str, ReadingColumns]:
-    return by_point(estate.site["sh1"], simulation)
+def sh1(fleet: Fleet, simulation: Simulation) -> dict[str, ReadingColumns]:
+    return by_point(fleet.site["sh1"], simulation)
 
 
 def by_point(site: Site, simulation: Simulation) -> dict[str, ReadingColumns]:
@@ -107,14 +107,14 @@ def test_summer_months_cross_the_limit_and_winter_months_do_not(simulation: Simu
 
 
 def test_only_the_declared_defects_disturb_the_registers(
-    estate: Estate, sh1: dict[str, ReadingColumns]
+    fleet: Fleet, sh1: dict[str, ReadingColumns]
 ) -> None:
-    for point in registers(estate.site["sh1"]):
+    for point in registers(fleet.site["sh1"]):
         assert odd_steps(point, sh1[point.id]) == EXPECTED_STEPS.get(point.id, {}), point.id
 
 
-def test_the_branch_has_no_defect(estate: Estate, simulation: Simulation) -> None:
-    site = estate.site["nb1"]
+def test_the_branch_has_no_defect(fleet: Fleet, simulation: Simulation) -> None:
+    site = fleet.site["nb1"]
     readings = by_point(site, simulation)
     assert all(odd_steps(p, readings[p.id]) == {} for p in registers(site))
 
@@ -162,9 +162,9 @@ def test_a_drifting_clock_stays_in_order_and_is_set_right(sh1: dict[str, Reading
 
 
 def test_a_late_file_holds_what_history_lacks(
-    estate: Estate, simulation: Simulation, sh1: dict[str, ReadingColumns]
+    fleet: Fleet, simulation: Simulation, sh1: dict[str, ReadingColumns]
 ) -> None:
-    ids, late = simulation.late_file(estate.site["sh1"])
+    ids, late = simulation.late_file(fleet.site["sh1"])
     assert {ids[i] for i in late.point_id.tolist()} == {"sh1-epms.kwh"}
     assert len(late) == 96
     both = np.sort(np.concatenate([sh1["sh1-epms.kwh"].at_us, late.at_us]))
@@ -172,9 +172,9 @@ def test_a_late_file_holds_what_history_lacks(
 
 
 def test_history_and_live_values_meet(
-    estate: Estate, simulation: Simulation, sh1: dict[str, ReadingColumns]
+    fleet: Fleet, simulation: Simulation, sh1: dict[str, ReadingColumns]
 ) -> None:
-    site = estate.site["sh1"]
+    site = fleet.site["sh1"]
     for meter in site.meters:
         live = simulation.meter("sh1", meter)
         for point in meter.points:
@@ -184,8 +184,8 @@ def test_history_and_live_values_meet(
                 assert live.value(channel_of(point), moment) == last.value[-1]
 
 
-def test_a_restarted_demo_goes_on_where_it_stopped(estate: Estate, simulation: Simulation) -> None:
-    meter = estate.meter["sh1-pdu-b2"][1]
+def test_a_restarted_demo_goes_on_where_it_stopped(fleet: Fleet, simulation: Simulation) -> None:
+    meter = fleet.meter["sh1-pdu-b2"][1]
     later = ANCHOR + timedelta(days=3)
     assert Simulation(ANCHOR).meter("sh1", meter).value("energy_import_kwh", later) == simulation.meter(
         "sh1", meter
@@ -210,9 +210,9 @@ def test_the_hour_of_failed_cooling_alone_crosses_the_limit(anchor: datetime) ->
 
 
 @pytest.mark.parametrize("anchor", ANCHORS[3::7], ids=str)
-def test_the_quality_checks_find_exactly_the_table(estate: Estate, anchor: datetime) -> None:
+def test_the_quality_checks_find_exactly_the_table(fleet: Fleet, anchor: datetime) -> None:
     simulation = Simulation(anchor)
-    found = [f for site in estate.sites for f in findings(site, simulation)]
+    found = [f for site in fleet.sites for f in findings(site, simulation)]
     expected = list(defects.expected_findings(anchor))
     assert sorted((f.kind.value, f.point) for f in found) == sorted((e.kind.value, e.point) for e in expected)
     for e in expected:
@@ -240,16 +240,16 @@ def event_of(declared: defects.DeclaredEvent) -> Event:
     return Event(EventKind(declared.kind), start_us, end_us, declared.old_value, declared.new_value)
 
 
-def test_findings_name_points_of_the_site(estate: Estate) -> None:
+def test_findings_name_points_of_the_site(fleet: Fleet) -> None:
     found = defects.expected_findings(ANCHOR)
-    assert {f.point for f in found} <= set(estate.point)
+    assert {f.point for f in found} <= set(fleet.point)
     assert {f.kind for f in found} == set(DefectKind) - {DefectKind.LATE_FILE}
 
 
-def test_the_ledger_declares_the_exchange_and_the_tests(estate: Estate) -> None:
+def test_the_ledger_declares_the_exchange_and_the_tests(fleet: Fleet) -> None:
     kinds = Counter(e.kind for e in defects.declared_events(ANCHOR))
     assert kinds == {"replaced": 1, "test": 13}
-    assert all(e.point in estate.point for e in defects.declared_events(ANCHOR))
+    assert all(e.point in fleet.point for e in defects.declared_events(ANCHOR))
 
 
 def test_the_generator_runs_when_a_test_is_declared(simulation: Simulation) -> None:
@@ -260,12 +260,12 @@ def test_the_generator_runs_when_a_test_is_declared(simulation: Simulation) -> N
         assert simulation.plant("sh1").value("utility_a", middle) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_meter_refuses_a_channel_it_has_not(estate: Estate, simulation: Simulation) -> None:
+def test_a_meter_refuses_a_channel_it_has_not(fleet: Fleet, simulation: Simulation) -> None:
     with pytest.raises(NotFound, match="no channel"):
-        simulation.meter("sh1", estate.meter["sh1-misc"][1]).value("ripeness_percent", ANCHOR)
+        simulation.meter("sh1", fleet.meter["sh1-misc"][1]).value("ripeness_percent", ANCHOR)
 
 
-def test_a_step_must_be_whole_seconds(estate: Estate, simulation: Simulation) -> None:
-    site = estate.site["nb1"]
+def test_a_step_must_be_whole_seconds(fleet: Fleet, simulation: Simulation) -> None:
+    site = fleet.site["nb1"]
     with pytest.raises(SeriesError, match="whole seconds"):
         list(simulation.history(site, ANCHOR - timedelta(hours=1), ANCHOR, timedelta(milliseconds=1.5)))

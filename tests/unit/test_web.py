@@ -24,11 +24,11 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Stage
 from app.errors import NotFound
 from app.web import charts, format, words
-from app.web.cache import Memo
+from app.web.cache import TimedCache
 from app.web.charts import Axis, Bar, Look, Span
 from app.web.pages import signin
 from app.web.pages.imports import _choose
-from app.web.uploads import LIFE_S, MOST_PER_OWNER, Held
+from app.web.uploads import LIFE_S, MOST_PER_OWNER, Uploads
 from collectors.probe import composed
 
 HERE = Path(app.web.__file__).parent
@@ -123,7 +123,7 @@ def test_every_pattern_carries_its_values_over() -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_piece_of_evidence_has_a_name(language: str) -> None:
     keys: set[object] = set()
-    for file in (HERE.parent / "domain").glob("quality*.py"):
+    for file in (HERE.parent / "domain" / "quality").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Dict):
                 keys |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
@@ -215,32 +215,32 @@ def test_an_axis_spans_its_values_on_round_numbers(values: list[float]) -> None:
 
 def test_an_upload_is_given_back_to_its_owner_only_and_forgotten_after_an_hour(tmp_path: Path) -> None:
     now_s = [0.0]
-    held = Held(monotonic_s=lambda: now_s[0])
-    upload = held.keep(io.BytesIO(b"a,b\n"), "../x.csv", "ann", "sh1", tmp_path)
-    assert held.get(upload.ticket, "ann", "sh1").path.read_bytes() == b"a,b\n"
+    uploads = Uploads(monotonic_s=lambda: now_s[0])
+    upload = uploads.keep(io.BytesIO(b"a,b\n"), "../x.csv", "ann", "sh1", tmp_path)
+    assert uploads.get(upload.ticket, "ann", "sh1").path.read_bytes() == b"a,b\n"
     assert upload.name == "x.csv"
     for owner, site in (("bob", "sh1"), ("ann", "bj1")):
         with pytest.raises(NotFound):
-            held.get(upload.ticket, owner, site)
+            uploads.get(upload.ticket, owner, site)
     now_s[0] = LIFE_S + 1
-    held.keep(io.BytesIO(b""), "y.csv", "ann", "sh1", tmp_path)
+    uploads.keep(io.BytesIO(b""), "y.csv", "ann", "sh1", tmp_path)
     assert not upload.path.exists()
 
 
 def test_one_owner_holds_only_so_many_uploads(tmp_path: Path) -> None:
-    held = Held()
+    uploads = Uploads()
     names = [f"{i}.csv" for i in range(MOST_PER_OWNER + 1)]
-    uploads = [held.keep(io.BytesIO(b""), name, "ann", "sh1", tmp_path) for name in names]
-    other = held.keep(io.BytesIO(b""), "x.csv", "bob", "sh1", tmp_path)
-    assert [u.path.exists() for u in (*uploads, other)] == [False, *[True] * (MOST_PER_OWNER + 1)]
+    own = [uploads.keep(io.BytesIO(b""), name, "ann", "sh1", tmp_path) for name in names]
+    other = uploads.keep(io.BytesIO(b""), "x.csv", "bob", "sh1", tmp_path)
+    assert [u.path.exists() for u in (*own, other)] == [False, *[True] * (MOST_PER_OWNER + 1)]
 
 
-def test_a_memo_computes_again_when_its_life_is_over() -> None:
+def test_a_cache_computes_again_when_its_life_is_over() -> None:
     now_s = [0.0]
-    memo = Memo(10, lambda: now_s[0])
-    assert [memo.get("k", lambda: 1), memo.get("k", lambda: 2)] == [1, 1]
+    cache = TimedCache(10, lambda: now_s[0])
+    assert [cache.get("k", lambda: 1), cache.get("k", lambda: 2)] == [1, 1]
     now_s[0] = 11
-    assert memo.get("k", lambda: 2) == 2
+    assert cache.get("k", lambda: 2) == 2
 
 
 @pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example", "https://evil.example", "/a\nb"])

@@ -207,7 +207,7 @@ def _alarm(view: View, number: int, role: Role) -> StoredAlarm:
     """
     found = alarms.one(view.connection, number)
     if found.site:
-        if found.site not in view.stored.estate.site:
+        if found.site not in view.stored.fleet.site:
             raise NotFound(f"there is no alarm {number}")
         view.site(found.site, role)
     else:
@@ -220,7 +220,7 @@ def list_silences(caller: Caller) -> SilencesOut:
     """Silences that are not over and touch the caller's sites."""
     with caller.read() as view:
         kept = alarms.silences(view.connection, view.now)
-        seen = [s for s in kept if not s.silence.site or s.silence.site in view.stored.estate.site]
+        seen = [s for s in kept if not s.silence.site or s.silence.site in view.stored.fleet.site]
     return SilencesOut(silences=[_silence(s) for s in seen])
 
 
@@ -244,7 +244,7 @@ def end_silence(silence: _Number, caller: Caller) -> None:
     """End a silence before its time."""
     with caller.write() as view:
         kept = {s.id: s.silence for s in alarms.silences(view.connection, view.now)}
-        if silence not in kept or (kept[silence].site and kept[silence].site not in view.stored.estate.site):
+        if silence not in kept or (kept[silence].site and kept[silence].site not in view.stored.fleet.site):
             raise NotFound(f"there is no silence {silence} that is not over")
         if kept[silence].site:
             view.site(kept[silence].site, Role.OPERATOR)

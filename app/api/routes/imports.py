@@ -102,7 +102,7 @@ def _asked(form: FormData) -> _Asked:
 def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.ImportPreview:
     with _on_disk(asked.file, caller.context.scratch) as path:
         with caller.read() as view:
-            site, stored, who = view.site(asked.site, Role.OPERATOR), view.stored, view.who
+            site, stored, actor = view.site(asked.site, Role.OPERATOR), view.stored, view.actor
         understanding = understand(path, site, asked.mapping)
         if asked.dry_run:
             return _preview(understanding)
@@ -110,7 +110,7 @@ def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.Impo
         source = imports.Source(site.id, name, _sha256(path), understanding.warnings)
         rejects = _Rejects()
         batches = read(path, understanding, now=caller.now)
-        taken = imports.take_in(caller.context.engine, stored, source, batches, rejects.note, by=who)
+        taken = imports.take_in(caller.context.engine, stored, source, batches, rejects.note, by=actor)
     with caller.read() as view:
         record = imports.get(view.connection, taken.id)
     caller.context.telemetry.stored(site.id, taken.accepted)

@@ -92,7 +92,7 @@ def post_key(body: KeyIn, caller: Caller) -> NewKeyOut:
     with caller.write() as view:
         view.require_everywhere(Role.ADMIN)
         for grant in grants:
-            _check(grant, view.stored.estate.site, view.stored.estate.institution)
+            _check(grant, view.stored.fleet.site, view.stored.fleet.institution)
         name = view.principal.name
         key = identity.create(view.connection, body.name, grants, created_by=name, expires_at=expires_at)
         view.audit("key.create", body.name, {"grants": body.grants})

@@ -41,4 +41,4 @@ def _visible(caller: Caller) -> set[str] | None:
     if caller.principal.role_everywhere is not None:
         return None
     with caller.read() as view:
-        return set(view.stored.estate.site)
+        return set(view.stored.fleet.site)

@@ -59,7 +59,7 @@ def get_fleet_pue(
     """PUE of all your sites together: the ratio of sums, and the mean weighted by facility energy."""
     with caller.read() as view:
         profiles = deployment.limit_profiles(view.connection)
-        spans = {s.id: periods.window(window, caller.now, s.zone) for s in view.stored.estate.sites}
+        spans = {s.id: periods.window(window, caller.now, s.zone) for s in view.stored.fleet.sites}
         documents, figure = fleet_pue.pue(view.connection, view.stored, spans, profiles)
     return fleet_out(window, documents, figure)
 

@@ -180,7 +180,7 @@ def get_readings(
 
 def _visible(view: View, keys: list[str]) -> list[Point]:
     """The points, once each."""
-    known = view.stored.estate.point
+    known = view.stored.fleet.point
     missing = next((key for key in keys if key not in known), None)
     if missing is not None:
         raise NotFound(f"there is no point {missing[:100]!r}")

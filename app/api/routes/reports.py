@@ -167,7 +167,7 @@ def institution_of(view: View, key: str) -> Institution:
     """
     grants = view.principal.grants
     reaches = any(not g.site and g.institution in ("", key) for g in grants)
-    bank = view.stored.estate.institution.get(key)
+    bank = view.stored.fleet.institution.get(key)
     if bank is None or not reaches:
         raise NotFound(f"there is no institution {key!r}")
     return bank
@@ -176,7 +176,7 @@ def institution_of(view: View, key: str) -> Institution:
 def _stream(caller: CallerOf, bank: Institution, period: str) -> Iterator[bytes]:
     gate = bounded(caller.context.exports, "exports")
     with gate, connect(caller.context.engine) as connection, unhurried(connection):
-        stored = caller.context.estate.visible(connection, caller.principal)
+        stored = caller.context.fleet.visible(connection, caller.principal)
         yield from csv.lines(reports.lines(connection, stored, bank, period, caller.now))
 
 

@@ -23,7 +23,7 @@ def list_sites(caller: Caller) -> schemas.SitesOut:
     """Every site you may see."""
     with caller.read() as view:
         profiles = deployment.limit_profiles(view.connection)
-        sites = [_site(view, site, profiles, caller.now) for site in view.stored.estate.sites]
+        sites = [_site(view, site, profiles, caller.now) for site in view.stored.fleet.sites]
     return schemas.SitesOut(sites=sites)
 
 
@@ -53,7 +53,7 @@ def get_meter(meter: MeterId, caller: Caller) -> schemas.MeterOut:
 
 
 def _site(view: View, site: Site, profiles: Mapping[str, LimitProfile], now: datetime) -> schemas.SiteOut:
-    bank = view.stored.estate.institution[site.institution]
+    bank = view.stored.fleet.institution[site.institution]
     limits = limits_for(site, bank, dict(profiles), now.astimezone(site.zone).date())
     return schemas.SiteOut(
         id=site.id,

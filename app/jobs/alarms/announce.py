@@ -53,7 +53,7 @@ class Announcer:
 
     def document(self, rule: Rule, subject: Subject, seen: Observation, change: Transition) -> dict[str, Any]:
         """Everything that there is to say about an alarm, JSON-ready."""
-        site = self._stored.estate.site.get(subject.site)
+        site = self._stored.fleet.site.get(subject.site)
         return {
             "rule": rule.id,
             "indicator": rule.indicator.value,
@@ -77,7 +77,7 @@ class Announcer:
     def _limit(self, site: Site | None, seen: Observation) -> dict[str, Any]:
         if site is None or seen.limit is None:
             return {}
-        bank = self._stored.estate.institution[site.institution]
+        bank = self._stored.fleet.institution[site.institution]
         day = self._now.astimezone(site.zone).date()
         limit = governing(limits_for(site, bank, dict(self._profiles), day))
         return {} if limit is None else {"limit": limit.pue, "profile": limit.profile}

@@ -36,7 +36,7 @@ def record(
     with connect(engine) as connection:
         stored, profiles = sites.load(connection), deployment.limit_profiles(connection)
         number = stored.site_id[site_id]
-        site = stored.estate.site[site_id]
+        site = stored.fleet.site[site_id]
         judged = replay.judge(connection, stored, site, period, profiles, is_stopping=is_stopping)
         if not judged.is_whole:
             return 0

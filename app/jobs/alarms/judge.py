@@ -33,7 +33,17 @@ from app.domain.site import Site
 from app.errors import StoreUnavailable, WattlineError
 from app.jobs.alarms import announce
 from app.jobs.alarms.announce import Announcer
-from app.store import alarms, deployment, energy, findings, gauges, outlook, readings, sites, usage
+from app.store import (
+    alarms,
+    deployment,
+    evaluations,
+    findings,
+    gauges,
+    outlook,
+    readings,
+    sites,
+    usage,
+)
 from app.store.alarms import Remembered
 from app.store.engine import Connection, Engine, begin
 from app.store.outlook import YearOutlook
@@ -239,13 +249,11 @@ def _withdraw(ground: Ground, teller: Announcer, old: Remembered) -> list[dict[s
 
 
 def _everything(ground: Ground, kept: Mapping[str, Remembered]) -> Iterator[Seen]:
-    evaluations: dict[int, dict[str, tuple[datetime, WindowFigures]]] = defaultdict(dict)
-    for number, window, at, document in energy.load_evaluations(
-        ground.connection, list(ground.stored.site_key)
-    ):
-        evaluations[number][window] = (at, WindowFigures.of(document))
-    for site in ground.stored.estate.sites:
-        found = evaluations[ground.stored.site_id[site.id]]
+    by_site: dict[int, dict[str, tuple[datetime, WindowFigures]]] = defaultdict(dict)
+    for number, window, at, document in evaluations.load(ground.connection, list(ground.stored.site_key)):
+        by_site[number][window] = (at, WindowFigures.of(document))
+    for site in ground.stored.fleet.sites:
+        found = by_site[ground.stored.site_id[site.id]]
         yield from _of_site(ground, site, found, kept)
     for rule in ground.rules:
         if rule.indicator is Indicator.SPOOL_FILL_RATIO and ground.spool_fill_ratio is not None:
@@ -300,7 +308,7 @@ def _of_site(
 
 def limit_of(stored: Stored, profiles: Mapping[str, LimitProfile], site: Site, at: datetime) -> Limit | None:
     """The PUE limit that governs a site on the day of an instant."""
-    bank = stored.estate.institution[site.institution]
+    bank = stored.fleet.institution[site.institution]
     return governing(limits_for(site, bank, dict(profiles), at.astimezone(site.zone).date()))
 
 

@@ -11,10 +11,9 @@ import structlog
 
 from app.domain.alarms.notification import Channel, Message, Notifications, Watchdog, What
 from app.errors import DataError, DeliveryFailed, NotFound
-from app.jobs import report_mail
-from app.jobs.notifications import channels
+from app.jobs.notifications import channels, report_mail
 from app.jobs.notifications.channels import Item
-from app.store import alarms, energy, outbox, sites
+from app.store import alarms, evaluations, outbox, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.outbox import Waiting
 
@@ -62,7 +61,7 @@ def run(engine: Engine, now: datetime) -> Delivered:
 
 def _watch(connection: Connection, watchdog: Watchdog, now: datetime) -> None:
     """Say that all is well, once in every stretch, unless evaluations stand still."""
-    found = energy.load_evaluations(connection, list(sites.load(connection).site_key))
+    found = evaluations.load(connection, list(sites.load(connection).site_key))
     if not found or now - max(at for _, _, at, _ in found) > STALE:
         return
     turn = int(now.timestamp() // watchdog.every_s)

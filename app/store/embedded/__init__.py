@@ -1,0 +1,4 @@
+"""The PostgreSQL of our own.
+
+``server`` starts and watches it, ``launch`` becomes it, ``paths`` says where its files lie.
+"""

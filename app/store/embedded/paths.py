@@ -40,7 +40,7 @@ class RunUser:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerPaths:
     """Everything the supervisor needs to know about files and users."""
 
     user: RunUser
@@ -49,7 +49,7 @@ class Place:
     """PGDATA."""
 
 
-def find_place(data_dir: Path, bin_dir: Path | None = None, run_as: str | None = None) -> Place:
+def find_paths(data_dir: Path, bin_dir: Path | None = None, run_as: str | None = None) -> ServerPaths:
     """Decide on user, programs and data folder, and make what is missing (not the cluster itself).
 
     Parameters
@@ -69,7 +69,7 @@ def find_place(data_dir: Path, bin_dir: Path | None = None, run_as: str | None =
     user = _run_user(run_as)
     programs = _packaged_programs(user) if bin_dir is None else _named_programs(bin_dir.resolve(), user)
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-    return Place(user, programs, _cluster_folder(data_dir.resolve(), user))
+    return ServerPaths(user, programs, _cluster_folder(data_dir.resolve(), user))
 
 
 def packaged_bin_dir() -> Path:

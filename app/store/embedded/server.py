@@ -2,13 +2,13 @@
 
 One process owns the server of a data directory; it holds ``postgres.lock``. Any other process that
 starts on the same directory shares the running server, and takes over when the owner goes. The server
-listens on 127.0.0.1 with a generated password; port and place are remembered in ``postgres.json``.
+listens on 127.0.0.1 with a generated password; port and cluster folder are remembered in ``postgres.json``.
 
 ::
 
     data_dir/
-        postgres/            the cluster (elsewhere if its user cannot enter; see ``place``)
-        postgres.json        port and place, for processes that share the server
+        postgres/            the cluster (elsewhere if its user cannot enter; see ``paths``)
+        postgres.json        port and cluster folder, for processes that share the server
         postgres.lock        held by the owner
         postgres.log         what the server says
         postgres.password    mode 600
@@ -40,7 +40,7 @@ import psycopg
 from psycopg import sql
 
 from app.errors import StoreUnavailable
-from app.store.embedded.paths import Place, find_place
+from app.store.embedded.paths import ServerPaths, find_paths
 
 SUPERUSER = "postgres"
 USER = "wattline"
@@ -248,22 +248,22 @@ class EmbeddedServer:
             yield False
 
     def _own(self) -> None:
-        place = find_place(self.data_dir, self._bin_dir, self._run_as)
+        paths = find_paths(self.data_dir, self._bin_dir, self._run_as)
         password = self._password()
-        _make_cluster(place, password)
+        _make_cluster(paths, password)
         while not self._stopping.is_set():
-            self._end_orphan(place)
-            answered = self._run_once(place)
+            self._end_orphan(paths)
+            answered = self._run_once(paths)
             self._after_death(answered)
 
-    def _run_once(self, place: Place) -> bool:
+    def _run_once(self, paths: ServerPaths) -> bool:
         """Start the server, see to its database, and stay until it ends; whether it ever answered."""
         port = _free_port(self._remembered_port())
         with self._lock, self._open_log() as log:
             if self._stopping.is_set():
                 return False
             self._process = subprocess.Popen(
-                self._command(place, port),
+                self._command(paths, port),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -271,18 +271,18 @@ class EmbeddedServer:
             )
         try:
             if answered := self._make_database(port):
-                _write_whole(self._path("json"), json.dumps({"port": port, "cluster": str(place.cluster)}))
+                _write_whole(self._path("json"), json.dumps({"port": port, "cluster": str(paths.cluster)}))
             self._process.wait()
             return answered
         finally:
             self._process = None
 
-    def _command(self, place: Place, port: int) -> list[str]:
+    def _command(self, paths: ServerPaths, port: int) -> list[str]:
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
-        who = [str(os.getpid()), str(place.user.uid), str(place.user.gid)]
-        server = [str(place.bin_dir / "postgres"), "-D", str(place.cluster), "-c", f"port={port}"]
+        identity = [str(os.getpid()), str(paths.user.uid), str(paths.user.gid)]
+        server = [str(paths.bin_dir / "postgres"), "-D", str(paths.cluster), "-c", f"port={port}"]
         wanted = [part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")]
-        return [*launcher, *who, *server, *wanted]
+        return [*launcher, *identity, *server, *wanted]
 
     def _make_database(self, port: int) -> bool:
         """Wait for the server and make the database in it; False if the server ended before."""
@@ -316,11 +316,11 @@ class EmbeddedServer:
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(sign)
 
-    def _end_orphan(self, place: Place) -> None:
+    def _end_orphan(self, paths: ServerPaths) -> None:
         """End a server that outlived a killed owner; forget the pid of one that is gone."""
-        pid_file = place.cluster / "postmaster.pid"
+        pid_file = paths.cluster / "postmaster.pid"
         while (pid := _pid_in(pid_file)) is not None and not self._stopping.is_set():
-            if not _is_server_of(pid, place.cluster):
+            if not _is_server_of(pid, paths.cluster):
                 pid_file.unlink(missing_ok=True)  # its number may belong to another program by now
                 return
             os.kill(pid, signal.SIGINT)
@@ -345,24 +345,24 @@ class EmbeddedServer:
             return 0
 
 
-def _make_cluster(place: Place, password: str) -> None:
+def _make_cluster(paths: ServerPaths, password: str) -> None:
     """Run initdb beside the final place and move the result there, so a cluster is whole or absent."""
-    if (place.cluster / "PG_VERSION").exists():
+    if (paths.cluster / "PG_VERSION").exists():
         return
-    work = Path(tempfile.mkdtemp(prefix=".initdb-", dir=place.cluster.parent))
+    work = Path(tempfile.mkdtemp(prefix=".initdb-", dir=paths.cluster.parent))
     try:
         secret = work / "password"
         secret.write_text(password)
         for path in (work, secret):
-            os.chown(path, place.user.uid, place.user.gid)
-        _run_initdb(place, work / "cluster", secret)
-        (work / "cluster").rename(place.cluster)
+            os.chown(path, paths.user.uid, paths.user.gid)
+        _run_initdb(paths, work / "cluster", secret)
+        (work / "cluster").rename(paths.cluster)
     finally:
         shutil.rmtree(work)
 
 
-def _run_initdb(place: Place, cluster: Path, secret: Path) -> None:
-    command = [str(place.bin_dir / "initdb"), "-D", str(cluster), "-U", SUPERUSER, f"--pwfile={secret}"]
+def _run_initdb(paths: ServerPaths, cluster: Path, secret: Path) -> None:
+    command = [str(paths.bin_dir / "initdb"), "-D", str(cluster), "-U", SUPERUSER, f"--pwfile={secret}"]
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
     root = os.getuid() == 0
     done = subprocess.run(
@@ -371,8 +371,8 @@ def _run_initdb(place: Place, cluster: Path, secret: Path) -> None:
         text=True,
         check=False,
         cwd="/",
-        user=place.user.uid if root else None,
-        group=place.user.gid if root else None,
+        user=paths.user.uid if root else None,
+        group=paths.user.gid if root else None,
         extra_groups=[] if root else None,
     )
     if done.returncode != 0:

@@ -1,0 +1,1 @@
+"""Reports in the database: ``revisions`` are frozen, ``orders`` are made in the background."""

@@ -117,7 +117,7 @@ def _basis(
 ) -> dict[str, Any]:
     """The fields of a basis but the loads."""
     profiles = deployment.limit_profiles(connection)
-    institution = stored.estate.institution[site.institution]
+    institution = stored.fleet.institution[site.institution]
     last_day = (period.end - timedelta(microseconds=1)).astimezone(site.zone).date()
     number = stored.site_id[site.id]
     return {

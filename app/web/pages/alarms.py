@@ -43,9 +43,9 @@ def alarms_page(request: Request, caller: Viewer, state: str = "active", site: s
             for one in alarms.silences(view.connection, caller.now)
             if one.silence.site in view.stored.site_id or (sees_all and not one.silence.site)
         ]
-        zones = {s.id: s.zone for s in view.stored.estate.sites}
-        names = {s.id: s.name or s.id for s in view.stored.estate.sites}
-        acts = [s.id for s in view.stored.estate.sites if _may_act(caller, s)]
+        zones = {s.id: s.zone for s in view.stored.fleet.sites}
+        names = {s.id: s.name or s.id for s in view.stored.fleet.sites}
+        acts = [s.id for s in view.stored.fleet.sites if _may_act(caller, s)]
         rules = [rule.id for rule in alarms.rules(view.connection)]
     context = {
         "nav": "alarms",
@@ -69,7 +69,7 @@ def alarm_page(request: Request, number: int, caller: Viewer) -> Response:
     with caller.read() as view:
         alarm = alarms.one(view.connection, number)
         _require(view, alarm, Role.VIEWER)
-        site = view.stored.estate.site.get(alarm.site)
+        site = view.stored.fleet.site.get(alarm.site)
         context = {
             "nav": "alarms",
             "alarm": alarm,

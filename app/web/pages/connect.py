@@ -75,7 +75,7 @@ async def probe(request: Request, caller: Viewer) -> Response:
 
 def _has_no_site(caller: Caller) -> bool:
     with caller.read() as view:
-        return not view.stored.estate.sites
+        return not view.stored.fleet.sites
 
 
 def _pasted(meters: str, is_first: bool) -> str:

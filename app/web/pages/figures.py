@@ -12,10 +12,10 @@ from app.domain.period import Period, Step, floor, midnight, shift_months
 from app.domain.pue import PueBar
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Site
-from app.store import deployment, energy, metrics_snapshot, pue
+from app.store import deployment, evaluations, metrics_snapshot, pue
 from app.store.metrics_snapshot import SiteFigures
 from app.web.access import View
-from app.web.cache import Memo
+from app.web.cache import TimedCache
 from app.web.charts import Bar, Span
 
 CLASSES = (*(role.value for role in OVERHEAD_ROLES), "unmetered")
@@ -24,8 +24,8 @@ SERIES = ("it", *CLASSES)
 
 _HEADLINES = ("12mo", "ytd", "mtd", "30d", "7d", "24h")
 """Windows for the verdict at the top: the longest of which a PUE can be said."""
-_NOW = Memo(life_s=10)
-_SERIES = Memo()
+_NOW = TimedCache(life_s=10)
+_SERIES = TimedCache()
 
 Document = Mapping[str, Any]
 """A PUE document as it is stored after each evaluation."""
@@ -86,7 +86,7 @@ def evaluated(view: View) -> dict[str, dict[str, Document]]:
     """The newest PUE documents of every site, by window."""
     names = view.stored.site_key
     found: dict[str, dict[str, Document]] = {name: {} for name in names.values()}
-    for number, window, _, document in energy.load_evaluations(view.connection, list(names)):
+    for number, window, _, document in evaluations.load(view.connection, list(names)):
         found[names[number]][window] = document
     return found
 

@@ -22,13 +22,13 @@ from app.errors import ConfigError, FileNotUnderstood, SeriesError, TooBusy
 from app.store import imports
 from app.web import render
 from app.web.access import Caller, PageRoute, Viewer, checked_form
-from app.web.uploads import Held, Upload
+from app.web.uploads import Upload, Uploads
 from collectors.csv.mapping import Ambiguous, MappingNeeded, mapping_lines, parse_mapping
 from collectors.csv.reader import ParsedBatch, Reject, Understanding, read, understand
 
 router = APIRouter(route_class=PageRoute)
 
-_HELD = Held()
+_UPLOADS = Uploads()
 _TRIED_BATCHES = 8
 """Parts of the file that a look goes through before it is confirmed."""
 _SHOWN_REJECTS = 50
@@ -60,7 +60,7 @@ class Look:
 def choose_site(request: Request, caller: Viewer) -> Response:
     """Straight to the only site; else the choice of one."""
     with caller.read() as view:
-        sites = view.stored.estate.sites
+        sites = view.stored.fleet.sites
     if len(sites) == 1:
         return RedirectResponse(f"/sites/{sites[0].id}/imports", HTTPStatus.SEE_OTHER)
     return render.page(request, "choose.html", {"nav": "imports", "sites": sites, "end": "imports"})
@@ -96,10 +96,10 @@ async def decide(request: Request, site: str, ticket: str, caller: Viewer) -> Re
     found = await run_in_threadpool(_operated, caller, site)
     form = await request.form(max_fields=2000)
     await checked_form(request)
-    kept = _HELD.get(ticket, caller.principal.name, site)
+    kept = _UPLOADS.get(ticket, caller.principal.name, site)
     action = str(form.get("action", "look"))
     if action == "drop":
-        await run_in_threadpool(_HELD.drop, kept)
+        await run_in_threadpool(_UPLOADS.drop, kept)
         return RedirectResponse(f"/sites/{site}/imports", HTTPStatus.SEE_OTHER)
     try:
         mapping = _answered(str(form.get("mapping", "")), form)
@@ -119,7 +119,7 @@ def _operated(caller: Caller, site: str) -> Site:
 
 def _keep(caller: Caller, site: Site, file: UploadFile) -> Upload:
     name = file.filename or "upload"
-    return _HELD.keep(file.file, name, caller.principal.name, site.id, caller.context.scratch)
+    return _UPLOADS.keep(file.file, name, caller.principal.name, site.id, caller.context.scratch)
 
 
 def _page(request: Request, site: Site, template: str, more: Mapping[str, Any]) -> Response:
@@ -258,18 +258,18 @@ def _import(request: Request, caller: Caller, site: Site, upload: Upload, mappin
         refused.extend(batch.rejects[: _SHOWN_REJECTS - len(refused)])
 
     with caller.read() as view:
-        stored, who = view.stored, view.who
+        stored, actor = view.stored, view.actor
     try:
         with _one_of_few(caller):
             plan = understand(upload.path, site, _parsed(mapping))
             source = imports.Source(site.id, upload.name, _digest(upload), plan.warnings)
             batches = read(upload.path, plan, now=caller.now)
-            taken = imports.take_in(caller.context.engine, stored, source, batches, note, by=who)
+            taken = imports.take_in(caller.context.engine, stored, source, batches, note, by=actor)
     except (FileNotUnderstood, ConfigError) as error:
         look = Look(upload, mapping, problem=str(error).replace(str(upload.path), upload.name))
         return _page(request, site, "import_look.html", _shown(site, look))
     caller.context.telemetry.stored(site.id, taken.accepted)
-    _HELD.drop(upload)
+    _UPLOADS.drop(upload)
     return _page(request, site, "import_done.html", {"taken": taken, "rejects": refused, "name": upload.name})
 
 

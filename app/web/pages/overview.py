@@ -47,7 +47,7 @@ class Card:
 def overview(request: Request, caller: Viewer) -> Response:
     """The first page: every site, the worst first; without any, the way to the first readings."""
     with caller.read() as view:
-        if not view.stored.estate.sites:
+        if not view.stored.fleet.sites:
             return render.page(request, "first.html", {"nav": "overview", "first_site": FIRST_SITE})
         cards = _cards(view, caller)
     verdicts = [c.headline.verdict if c.headline else "unknown" for c in cards]
@@ -63,9 +63,9 @@ def overview(request: Request, caller: Viewer) -> Response:
 def _cards(view: View, caller: Viewer) -> Sequence[Card]:
     documents, now = figures.evaluated(view), figures.now_figures(view, caller.now)
     cards = []
-    for site in view.stored.estate.sites:
+    for site in view.stored.fleet.sites:
         span, bars = figures.series(view, site, "24h", caller.now)
-        bank = view.stored.estate.institution[site.institution].name or site.institution
+        bank = view.stored.fleet.institution[site.institution].name or site.institution
         found = documents[site.id]
         points = [Bar(b.start, b.end, {"pue": b.pue}) for b in bars]
         cards.append(Card(site, bank, figures.headline(found), found, now[site.id], span, points))

@@ -25,7 +25,7 @@ FORMATS = ("pdf", "xlsx", "html", "csv", "json")
 def choose_site(request: Request, caller: Viewer) -> Response:
     """Straight to the only site; else the choice of one."""
     with caller.read() as view:
-        sites = view.stored.estate.sites
+        sites = view.stored.fleet.sites
     if len(sites) == 1:
         return RedirectResponse(f"/sites/{sites[0].id}/reports", HTTPStatus.SEE_OTHER)
     return render.page(request, "choose.html", {"nav": "reports", "sites": sites, "end": "reports"})

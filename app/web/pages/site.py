@@ -20,7 +20,7 @@ from app.store import deployment, outlook_cache, pue, usage
 from app.store.outlook import YearOutlook
 from app.web import charts, render
 from app.web.access import PageRoute, View, Viewer
-from app.web.cache import Memo
+from app.web.cache import TimedCache
 from app.web.charts import Look
 from app.web.pages import figures
 from app.web.pages.figures import Document
@@ -29,8 +29,8 @@ from app.web.words import Words
 router = APIRouter(route_class=PageRoute)
 
 _CHARTS = ("24h", "7d", "13mo")
-_OUTLOOKS = Memo()
-_MOVED = Memo(life_s=60)
+_OUTLOOKS = TimedCache()
+_MOVED = TimedCache(life_s=60)
 
 
 @router.get("/sites/{site}")

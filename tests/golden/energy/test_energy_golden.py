@@ -44,12 +44,12 @@ class Outcome:
         self.engine = engine
         self.ingested = IngestResult()
         with engine.begin() as connection:
-            sites.sync(connection, config.load(folder / "site.yaml").estate)
+            sites.sync(connection, config.load(folder / "site.yaml").fleet)
             self.stored: Stored = sites.load(connection)
         for batch in batches(folder / "input.csv"):
             self._take(batch)
         with engine.begin() as connection:
-            for meter in self.stored.estate.meter:
+            for meter in self.stored.fleet.meter:
                 findings_job.look_at(connection, self.stored, meter)
 
     def _take(self, batch: list[Reading]) -> None:

@@ -42,7 +42,7 @@ SHIPPED = next(f.source for f in EMISSION_FACTORS if f.year == 2023)
 def made(engine: sa.Engine, case: Case) -> Report:
     """The report of a case, over the real store."""
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(case.site).estate)
+        sites.sync(connection, config.parse(case.site).fleet)
         stored = sites.load(connection)
         readings.ingest_readings(connection, list(case.readings()), dict(stored.point_id))
         if case.replaced_at is not None:
@@ -60,7 +60,7 @@ def made(engine: sa.Engine, case: Case) -> Report:
             )
     rollup.run(engine)
     with engine.begin() as connection:
-        return build(revisions.gather(connection, stored, stored.estate.site["s1"], case.period, case.now))
+        return build(revisions.gather(connection, stored, stored.fleet.site["s1"], case.period, case.now))
 
 
 @pytest.mark.parametrize("name", CASES)

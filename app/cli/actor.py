@@ -8,8 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
+from app.cli.invocation import command
 from app.store import audit
 from app.store.audit import Actor
 from app.store.engine import Connection
@@ -25,13 +24,7 @@ def user() -> str:
 
 def actor() -> Actor:
     """The user, with the command that was run and the machine it was run on."""
-    return Actor(user(), f"{_command()} on {socket.gethostname()}")
-
-
-def _command() -> str:
-    """The words that name the command, without what it was told: that may be secret."""
-    context = click.get_current_context(silent=True)
-    return context.command_path if context else "wattline"
+    return Actor(user(), f"{command()} on {socket.gethostname()}")
 
 
 def record(

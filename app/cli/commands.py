@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from app.cli import invocation
 from app.errors import WattlineError
 
 app = typer.Typer(
@@ -631,6 +632,9 @@ app.add_typer(_meter, name="meter", rich_help_panel=_CARE)
 app.add_typer(_audit, name="audit", rich_help_panel=_CARE)
 app.add_typer(_db, name="db", rich_help_panel=_SETUP)
 app.add_typer(_keys, name="keys", rich_help_panel=_SETUP)
+
+
+invocation.GROUPS.update(group.name for group in app.registered_groups if group.name)
 
 
 def main() -> None:

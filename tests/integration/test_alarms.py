@@ -16,7 +16,7 @@ from app.jobs import demo, evaluate, imports
 from app.jobs.alarms import judge
 from app.jobs.demo import Past
 from app.jobs.notifications import send
-from app.store import judge as stored_alarms
+from app.store import alarms as stored_alarms
 from app.store import sites
 from app.store.engine import Engine, begin
 from collectors.simulated import defects

@@ -18,7 +18,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
-from app.store.embedded.server import EmbeddedServer, paths
+from app.store.embedded import paths
+from app.store.embedded.server import EmbeddedServer
 from app.store.engine import begin, connect, wait_until_up
 from tests.waiting import until
 

@@ -124,6 +124,7 @@ def _rolled_up(
             series = Series(at_us, registers[point.id], zero, zero)
             known = domain.spans(series, meter.effective(point))
             cells[point.id] = domain.quarter_hours(known, start_us, end_us)
+            partitions.ensure_figures(connection, "energy_15m", cells[point.id].at_us)
             _copy(connection, "energy_15m", _ENERGY, _packed(stored.point_id[point.id], cells[point.id]))
     sums = pair(boundary(site), cells, start_us, end_us)
     energy.replace_site(connection, stored.site_id[site.id], "", start_us, end_us, sums)

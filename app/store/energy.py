@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from app.domain.energy import QuarterHours
-from app.domain.period import Period, Step, midnight, starts
+from app.domain.period import QUARTER_HOUR_US, Period, Step, midnight, starts
 from app.domain.pue import CLASSES, SiteQuarterHours, Totals
 from app.domain.quantity import VOLUME
 from app.domain.site import Point, Site
-from app.store import binary_copy
+from app.store import binary_copy, partitions
 from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ
 from app.store.engine import driver, store_errors
 from app.store.readings import from_us
@@ -61,6 +61,7 @@ def replace_quarter_hours(
     table = table_of(point)
     exact_from_us = start_us if kept_before_us is None else min(max(start_us, kept_before_us), end_us)
     _clear(connection, table, "point_id = :id", {"id": point_id}, exact_from_us, end_us)
+    partitions.ensure_figures(connection, table, cells.at_us)
     recent = cells.at_us >= exact_from_us
     if recent.any():
         _copy(connection, table, _columns(table), _packed(point_id, cells, recent))
@@ -174,6 +175,8 @@ def refresh_gauge(connection: sa.Connection, point_id: int, start_us: int, end_u
     """
     _clear(connection, "gauge_15m", "point_id = :id", {"id": point_id}, start_us, end_us)
     with store_errors():
+        quarters_us = np.arange(start_us, end_us, QUARTER_HOUR_US, dtype=np.int64)
+        partitions.ensure_figures(connection, "gauge_15m", quarters_us)
         span = {"id": point_id, "start": from_us(start_us), "end": from_us(end_us)}
         connection.execute(sa.text(_GAUGES), span)
 
@@ -402,6 +405,7 @@ def replace_site(
     _clear(connection, "site_15m", "site_id = :id AND room = :room", key, start_us, end_us)
     if not len(cells.at_us):
         return
+    partitions.ensure_figures(connection, "site_15m", cells.at_us)
     name = room.encode()
     rows = binary_copy.pack_rows(
         (INT4, np.full(len(cells.at_us), site_id)),

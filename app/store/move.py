@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import LiteralString
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from psycopg import sql
 
@@ -266,12 +267,19 @@ def _switch(there: sa.Connection, table: str, triggers: list[str], state: Litera
 def _make_room(here: sa.Connection, there: sa.Connection, one: Slice) -> None:
     table = sql.Identifier(one.table)
     driver(there).execute(sql.SQL("DELETE FROM {} WHERE {}").format(table, one.where()))
-    if one.table == "readings":
+    if one.table in ("readings", *partitions.QUARTERLY):
         bounds = sql.SQL("SELECT min(at), max(at) FROM {} WHERE {}").format(table, one.where())
         first, last = driver(here).execute(bounds).fetchone() or (None, None)
         if first is not None and last is not None:
             days = np.arange(to_us(first), to_us(last), 86_400_000_000, dtype=np.int64)
-            partitions.ensure(there, np.append(days, to_us(last)))
+            _make_partitions(there, one.table, np.append(days, to_us(last)))
+
+
+def _make_partitions(there: sa.Connection, table: str, at_us: npt.NDArray[np.int64]) -> None:
+    if table == "readings":
+        partitions.ensure(there, at_us)
+    else:
+        partitions.ensure_figures(there, table, at_us)
 
 
 def _copy(here: sa.Connection, there: sa.Connection, one: Slice) -> None:

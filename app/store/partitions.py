@@ -1,11 +1,13 @@
-"""Native range partitions of ``readings``: one per week, made when a week is first needed.
+"""Native range partitions: weeks of ``readings``, quarter-years of the 15-minute figures, made when needed.
 
-Weeks start on Monday 00:00 UTC; the partition's name carries that day (``readings_20261102``). On
-TimescaleDB the table is a hypertable and makes its own chunks: nothing here applies.
+Weeks start on Monday 00:00 UTC and quarter-years on the first of January, April, July and October; the
+partition's name carries that day (``readings_20261102``, ``energy_15m_20261001``). On TimescaleDB a
+hypertable makes its own chunks: nothing here applies to it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,13 +18,20 @@ WEEK_US = 7 * 86_400 * 1_000_000
 _MONDAY_US = 4 * 86_400 * 1_000_000  # 1970-01-05 was a Monday
 LOCK = 0x57A7_0002
 
+QUARTERLY = ("energy_15m", "volume_15m", "gauge_15m", "site_15m")
+"""Tables that are partitioned by quarter-years, as far as they are no hypertables."""
+_QUARTER_MONTHS = 3
+
 _MISSING = sa.text(
     """
     SELECT wanted.name FROM unnest(CAST(:names AS text[])) AS wanted(name)
     WHERE to_regclass(wanted.name) IS NULL
-      AND (SELECT relkind FROM pg_class WHERE oid = to_regclass('readings')) = 'p'
+      AND (SELECT relkind FROM pg_class WHERE oid = to_regclass(:table)) = 'p'
     """
 )
+
+Bounds = tuple[datetime, datetime]
+"""Start and end of a partition."""
 
 
 def ensure(connection: sa.Connection, at_us: npt.NDArray[np.int64]) -> list[str]:
@@ -35,20 +44,34 @@ def ensure(connection: sa.Connection, at_us: npt.NDArray[np.int64]) -> list[str]
     at_us : ndarray of int64
         Microseconds since 1970-01-01T00:00Z.
     """
-    weeks = {partition_name(start): start for start in week_starts(at_us)}
-    if not _missing(connection, list(weeks)):
-        return []
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-    missing = _missing(connection, list(weeks))
-    for name in missing:
-        _make(connection, name, weeks[name])
-    return missing
+    weeks = {partition_name(start): (start, start + timedelta(weeks=1)) for start in week_starts(at_us)}
+    return _ensure(connection, "readings", weeks)
+
+
+def ensure_figures(connection: sa.Connection, table: str, at_us: npt.NDArray[np.int64]) -> list[str]:
+    """Make the partitions that 15-minute figures at these instants need; the names of the new ones.
+
+    Parameters
+    ----------
+    connection : Connection
+        The partitions belong to its transaction.
+    table : str
+        One of :data:`QUARTERLY`.
+    at_us : ndarray of int64
+        Starts of the intervals, microseconds since 1970-01-01T00:00Z.
+    """
+    quarters = {f"{table}_{start:%Y%m%d}": (start, _next_quarter(start)) for start in quarter_starts(at_us)}
+    return _ensure(connection, table, quarters)
 
 
 def ensure_ahead(connection: sa.Connection, now: datetime, weeks: int = 3) -> list[str]:
     """Make the partitions of the coming weeks, so that live readings never wait for one."""
     at = [now + timedelta(weeks=i) for i in range(weeks + 1)]
-    return ensure(connection, np.array([int(t.timestamp() * 1e6) for t in at], np.int64))
+    at_us = np.array([int(t.timestamp() * 1e6) for t in at], np.int64)
+    made = ensure(connection, at_us)
+    for table in QUARTERLY:
+        made += ensure_figures(connection, table, at_us)
+    return made
 
 
 def week_starts(at_us: npt.NDArray[np.int64]) -> list[datetime]:
@@ -58,36 +81,60 @@ def week_starts(at_us: npt.NDArray[np.int64]) -> list[datetime]:
     return [epoch + timedelta(weeks=int(week)) for week in weeks]
 
 
+def quarter_starts(at_us: npt.NDArray[np.int64]) -> list[datetime]:
+    """Starts of the quarter-years that hold these instants, ascending."""
+    months = np.unique(at_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64))
+    return [
+        datetime(1970 + quarter // 4, 1 + quarter % 4 * _QUARTER_MONTHS, 1, tzinfo=UTC)
+        for quarter in np.unique(months // _QUARTER_MONTHS).tolist()
+    ]
+
+
 def partition_name(start: datetime) -> str:
-    """Name of the partition of the week that starts at `start`."""
+    """Name of the partition of readings of the week that starts at `start`."""
     return f"readings_{start:%Y%m%d}"
 
 
-def _missing(connection: sa.Connection, names: list[str]) -> list[str]:
-    return list(connection.execute(_MISSING, {"names": names}).scalars())
+def _next_quarter(start: datetime) -> datetime:
+    month = start.month + _QUARTER_MONTHS
+    return start.replace(year=start.year + month // 13, month=(month - 1) % 12 + 1)
 
 
-def _make(connection: sa.Connection, name: str, start: datetime) -> None:
+def _ensure(connection: sa.Connection, table: str, wanted: Mapping[str, Bounds]) -> list[str]:
+    if not _missing(connection, table, list(wanted)):
+        return []
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+    missing = _missing(connection, table, list(wanted))
+    for name in missing:
+        _make(connection, table, name, wanted[name])
+    return missing
+
+
+def _missing(connection: sa.Connection, table: str, names: list[str]) -> list[str]:
+    return list(connection.execute(_MISSING, {"table": table, "names": names}).scalars()) if names else []
+
+
+def _make(connection: sa.Connection, table: str, name: str, bounds: Bounds) -> None:
     """Attach a new empty table: unlike CREATE ... PARTITION OF, readers and writers go on meanwhile."""
-    end = start + timedelta(weeks=1)
-    connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE readings INCLUDING DEFAULTS INCLUDING INDEXES)")
-    bounds = f"FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
-    connection.exec_driver_sql(f"ALTER TABLE readings ATTACH PARTITION {name} FOR VALUES {bounds}")
+    connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES)")
+    span = "FROM ('{}') TO ('{}')".format(*(at.isoformat() for at in bounds))
+    connection.exec_driver_sql(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {span}")
 
 
 _EXISTING = sa.text(
     """
     SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = to_regclass('readings') ORDER BY c.relname
+    WHERE i.inhparent = to_regclass(:table) ORDER BY c.relname
     """
 )
 
 
-def existing(connection: sa.Connection) -> list[tuple[str, datetime, datetime]]:
+def existing(connection: sa.Connection, table: str = "readings") -> list[tuple[str, datetime, datetime]]:
     """Name, start and end of every partition, oldest first."""
-    names = connection.execute(_EXISTING).scalars()
-    return [(name, start, start + timedelta(weeks=1)) for name in names for start in [_start_of(name)]]
+    names = connection.execute(_EXISTING, {"table": table}).scalars()
+    return [(name, *_bounds_of(table, name)) for name in names]
 
 
-def _start_of(name: str) -> datetime:
-    return datetime.strptime(name.removeprefix("readings_"), "%Y%m%d").replace(tzinfo=UTC)
+def _bounds_of(table: str, name: str) -> Bounds:
+    start = datetime.strptime(name.removeprefix(f"{table}_"), "%Y%m%d").replace(tzinfo=UTC)
+    return start, start + timedelta(weeks=1) if table == "readings" else _next_quarter(start)

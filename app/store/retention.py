@@ -15,11 +15,10 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
-from app.store import partitions, tables, timescale
-from app.store.engine import begin, store_errors, unhurried
+from app.store import partitions, timescale
+from app.store.engine import begin, connect, store_errors, unhurried
 
 TEN_YEARS_DAYS = 3653
-INTERVAL_TABLES = (tables.energy_15m, tables.volume_15m, tables.gauge_15m, tables.site_15m)
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ class Retention:
     """Raw readings, and as long after an import. Default: 395 (13 months) on TimescaleDB, which
     compresses them, else 90."""
     intervals_days: int = TEN_YEARS_DAYS
-    """15-minute figures."""
+    """15-minute figures, at least: they go by whole quarter-years."""
     late_days: int = 30
     """Readings may come this late without cost; on TimescaleDB older ones are compressed."""
 
@@ -73,7 +72,7 @@ class Maintenance:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One partition or chunk of ``readings``."""
+    """One partition or chunk of a table."""
 
     name: str
     start: datetime
@@ -193,15 +192,15 @@ def _drop_slice(engine: sa.Engine, one: Slice) -> int | None:
         if connection.execute(_PENDING, span).first() is not None:
             return None
         count: int = connection.execute(_COUNT, span).scalar_one()
-        _drop_table(connection, one)
+        _drop_table(connection, "readings", one)
         connection.execute(_LEDGER, {"count": count, "detail": json.dumps({"span": str(one)})})
         connection.execute(_HORIZON, {"kind": "readings", "at": one.end})
     return count
 
 
-def _drop_table(connection: sa.Connection, one: Slice) -> None:
-    if timescale.is_hypertable(connection, "readings"):
-        timescale.drop_chunks(connection, "readings", one.start, one.end)
+def _drop_table(connection: sa.Connection, table: str, one: Slice) -> None:
+    if timescale.is_hypertable(connection, table):
+        timescale.drop_chunks(connection, table, one.start, one.end)
     else:
         connection.exec_driver_sql(f"DROP TABLE {one.name}")
 
@@ -210,14 +209,29 @@ def _drop_table(connection: sa.Connection, one: Slice) -> None:
 
 
 def _drop_intervals(engine: sa.Engine, oldest: datetime) -> int:
-    return sum(_drop_rows(engine, table, oldest) for table in INTERVAL_TABLES)
+    return sum(_drop_old(engine, table, oldest) for table in partitions.QUARTERLY)
 
 
-def _drop_rows(engine: sa.Engine, table: sa.Table, oldest: datetime) -> int:
-    due = table.c.at < oldest
+def _drop_old(engine: sa.Engine, table: str, oldest: datetime) -> int:
+    """Drop the quarter-years of a table that ended before `oldest`; how many rows there were."""
+    with connect(engine) as connection:
+        hypertable = timescale.is_hypertable(connection, table)
+        found = timescale.chunks(connection, table) if hypertable else partitions.existing(connection, table)
+    count = 0
+    try:
+        for one in (Slice(*row) for row in found):
+            if one.end <= oldest:
+                count += _drop_figures(engine, table, one)
+    except StoreUnavailable as error:
+        _log.warning("old figures stay until the next run: %s", error)
+    return count
+
+
+def _drop_figures(engine: sa.Engine, table: str, one: Slice) -> int:
     with begin(engine) as connection, unhurried(connection):
-        if connection.execute(sa.select(table.c.at).where(due).limit(1)).first() is None:
-            return 0
-        count = connection.execute(sa.delete(table).where(due)).rowcount
-        connection.execute(_HORIZON, {"kind": table.name, "at": oldest})
+        connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+        connection.exec_driver_sql(f"LOCK TABLE {one.name} IN ACCESS EXCLUSIVE MODE")
+        count: int = connection.exec_driver_sql(f"SELECT count(*) FROM {one.name}").scalar_one()  # noqa: S608
+        _drop_table(connection, table, one)
+        connection.execute(_HORIZON, {"kind": table, "at": one.end})
     return count

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -18,9 +20,10 @@ from app.store import engine as stores
 from app.store import migrate, partitions
 from app.store.engine import make_engine
 from app.store.move import APPLICATION_NAME, move
+from app.store.readings import to_us
 from tests.e2e.processes import PROGRAM
 from tests.integration.test_engine import closed_port
-from tests.integration.test_readings import batch, everything, ingest
+from tests.integration.test_readings import START, batch, everything, ingest
 from tests.integration.test_sites import SITE, load, sync
 from tests.waiting import until
 
@@ -36,6 +39,8 @@ def filled_url(database_url: str) -> str:
     ingest(engine, batch(*((p, d * DAY, d + 0.1) for p in (1, 2, 3) for d in range(90))))
     ingest(engine, batch((1, 0, 99.0)))
     with stores.begin(engine) as connection:
+        days_us = np.array([to_us(START + timedelta(days=d)) for d in range(90)], np.int64)
+        partitions.ensure_figures(connection, "energy_15m", days_us)
         connection.execute(
             sa.text("INSERT INTO energy_15m SELECT point_id, at, 1, 1, 0, 60, 1 FROM readings")
         )

@@ -144,17 +144,48 @@ def test_a_dropped_week_takes_late_readings_again(engine: sa.Engine) -> None:
 def test_the_coming_weeks_are_made_ahead(engine: sa.Engine) -> None:
     done = maintain(engine, Retention(), datetime(2031, 1, 1, tzinfo=UTC))
 
-    assert done.made == ("readings_20301230", "readings_20310106", "readings_20310113", "readings_20310120")
+    weeks = ("readings_20301230", "readings_20310106", "readings_20310113", "readings_20310120")
+    assert done.made == (*weeks, *(f"{table}_20310101" for table in partitions.QUARTERLY))
 
 
-def test_figures_older_than_ten_years_go(engine: sa.Engine) -> None:
+def figures(engine: sa.Engine, ages: tuple[int, ...]) -> None:
+    """One 15-minute energy for each age in days."""
+    ats = [NOW - timedelta(days=days) for days in ages]
     with stores.begin(engine) as connection:
+        at_us = np.array([readings.to_us(at) for at in ats], np.int64)
+        partitions.ensure_figures(connection, "energy_15m", at_us)
         connection.execute(
-            sa.text("INSERT INTO energy_15m VALUES (1, :at, 1, 1, 0, 60, 1)"),
-            [{"at": NOW - timedelta(days=days)} for days in (1, 3652, 3654, 5000)],
+            sa.text("INSERT INTO energy_15m VALUES (1, :at, 1, 1, 0, 60, 1)"), [{"at": at} for at in ats]
         )
+
+
+def test_quarter_years_of_figures_that_ended_ten_years_ago_go(engine: sa.Engine) -> None:
+    figures(engine, (1, 3652, 3654, 3654 + 92, 5000))
     assert maintain(engine, Retention(), NOW).dropped_rows == 2
     assert maintain(engine, Retention(), NOW).dropped_rows == 0
+    with stores.connect(engine) as connection:
+        kept = [name for name, *_ in partitions.existing(connection, "energy_15m")]
+        whole_from = connection.execute(
+            sa.text("SELECT dropped_before FROM horizons WHERE kind = 'energy_15m'")
+        ).scalar_one()
+    oldest = NOW - timedelta(days=3653)
+    assert oldest - timedelta(days=92) < whole_from <= oldest
+    assert kept[0] == f"energy_15m_{whole_from:%Y%m%d}"
+
+
+def test_figures_in_use_stay_until_the_next_run(engine: sa.Engine) -> None:
+    figures(engine, (5000,))
+    with stores.begin(engine) as user:
+        user.execute(sa.text("SELECT count(*) FROM energy_15m"))
+        assert maintain(engine, Retention(), NOW).dropped_rows == 0
+    assert maintain(engine, Retention(), NOW).dropped_rows == 1
+
+
+def test_quarter_years_begin_with_their_months() -> None:
+    ats = [datetime(1969, 12, 31, 23, 45, tzinfo=UTC), datetime(2026, 3, 31, 23, 45, tzinfo=UTC)]
+    ats += [datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 12, 31, tzinfo=UTC)]
+    starts = partitions.quarter_starts(np.array([readings.to_us(at) for at in ats], np.int64))
+    assert [f"{s:%Y-%m-%d}" for s in starts] == ["1969-10-01", "2026-01-01", "2026-04-01", "2026-10-01"]
 
 
 @pytest.mark.parametrize(

@@ -176,9 +176,7 @@ def test_figures_move_into_partitions_with_all_that_belongs_to_them(
         plan = connection.execute(
             sa.text("EXPLAIN SELECT * FROM v_energy_15m WHERE at >= '2020-01-01Z' AND at < '2020-02-01Z'")
         ).scalars()
-        assert {w for line in plan for w in line.split() if w.startswith("energy_15m_2")} == {
-            "energy_15m_20200101"
-        }
+        assert set(re.findall(r"energy_15m_\d{8}", "\n".join(plan))) == {"energy_15m_20200101"}
 
 
 # -- views and their reader --------------------------------------------------------------------------

@@ -14,8 +14,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-import pandas as pd
-
 from app.errors import SeriesError
 
 QUARTER_HOUR = timedelta(minutes=15)
@@ -160,19 +158,6 @@ def window(name: str, now: datetime, zone: ZoneInfo) -> Period:
         first = last.replace(day=1) if name == "mtd" else last.replace(month=1, day=1)
         return Period(midnight(first, zone), end)
     raise SeriesError(f"{name!r} is no window; allowed are {', '.join(WINDOWS)}")
-
-
-def bins(index: pd.DatetimeIndex, step: Step, zone: ZoneInfo) -> pd.DatetimeIndex:
-    """Start of the bar to which each quarter-hour belongs; days and months are local, result in UTC."""
-    if step is Step.QUARTER_HOUR:
-        return index
-    if step is Step.HOUR:
-        return index.floor("h")
-    local = index.tz_convert(zone)
-    naive = local.tz_localize(None).normalize()
-    if step is Step.MONTH:
-        naive = naive - pd.to_timedelta(naive.day - 1, unit="D")
-    return naive.tz_localize(zone, ambiguous=True, nonexistent="shift_forward").tz_convert("UTC")
 
 
 def starts(period: Period, step: Step, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:

@@ -4,7 +4,7 @@ WORKDIR /build
 RUN python -m venv /opt/wattline
 COPY requirements.txt requirements-build.txt ./
 RUN /opt/wattline/bin/pip install --no-cache-dir --require-hashes -r requirements.txt -r requirements-build.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md wattline.py ./
 COPY app app
 COPY collectors collectors
 COPY migrations migrations

@@ -2,24 +2,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
+EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit faults soak lint format bench boards sbom audit lock clean
+.PHONY: help install demo test unit faults soak lint format bench boards help-texts sbom audit lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## virtual environment with pinned, hash-checked packages
+install: $(STAMP) ## virtual environment with pinned, hash-checked packages, those of the tests too
+
+$(RUNTIME): requirements.txt requirements-build.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m tools.install requirements.txt requirements-build.txt
+	@$(EDITABLE)
+	@touch $@
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@$(BIN)/python -m tools.install requirements-dev.txt
+	@$(EDITABLE)
+	@touch $(RUNTIME) $@
 
-demo: $(STAMP) ## a simulated data centre, live, with 13 months of history
+demo: $(RUNTIME) ## a simulated data centre, live, with 13 months of history
 	@$(BIN)/wattline demo
 
 test: $(STAMP) ## every test
@@ -50,6 +58,9 @@ bench: $(STAMP) ## measured ratios against named peers, written to bench/RESULTS
 boards: $(STAMP) ## Grafana boards written anew, and drawn from a running demo: build/boards.html
 	@$(BIN)/python -m grafana
 	@$(BIN)/python -m grafana.sheet -o build/boards.html
+
+help-texts: $(STAMP) ## app/cli/help.txt, which answers `wattline --help`: run it after changing a command
+	@$(BIN)/python -m tools.helptexts
 
 sbom: $(STAMP) ## what is inside, as CycloneDX: build/sbom.json
 	@$(BIN)/python -m tools.sbom

@@ -13,3 +13,9 @@ add an endpoint                 ``api/`` (one router per noun)
 add a protocol or a meter       ``collectors/`` (a registry row; a profile YAML)
 ==============================  =====================================================
 """
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+"""The one place that says it; the package, ``--version``, the API and /metrics read it here."""
+__distribution__ = "wattline"  # looked for by wattline.py

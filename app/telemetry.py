@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import version
 from itertools import chain
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
@@ -20,6 +19,7 @@ from prometheus_client import Counter as ServiceCounter
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from app import __version__
 from app.store import deployment, metrics_snapshot, outbox, sites
 from app.store.engine import Engine, connect
 from app.store.metrics_snapshot import SiteFigures
@@ -314,7 +314,7 @@ class ServiceMetrics:
             registry=self._registry,
         )
         Gauge("wattline_build_info", "Version of the service.", ["version"], registry=self._registry).labels(
-            version("wattline")
+            __version__
         ).set(1)
 
     def answered(self, method: str, route: str, status: int, duration_s: float) -> None:

@@ -4,7 +4,11 @@
 ``dashboards/``; ``ask.py`` runs a board's queries, ``sheet.py`` draws the answers on one page.
 """
 
+from __future__ import annotations
+
 import warnings
+
+__distribution__ = "wattline"  # looked for by wattline.py
 
 with warnings.catch_warnings():
     # The SDK would rather have the format of Grafana 12; that of before can be imported everywhere.

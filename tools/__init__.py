@@ -1,1 +1,1 @@
-"""What the project does with its own dependencies: the bill of materials and the search for known flaws."""
+"""What keeps the project: installing, help texts, the bill of materials and the search for known flaws."""

@@ -18,6 +18,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from app import __version__
 from tools.locked import ROOT, RUNTIME, Locked, locked
 
 
@@ -36,7 +37,7 @@ def _project() -> Component:
     about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return Component(
         name=about["name"],
-        version=about["version"],
+        version=__version__,
         description=about["description"],
         type=ComponentType.APPLICATION,
         bom_ref=about["name"],

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -19,6 +18,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from app import __version__
 from app.api import problems, schemas
 from app.api.auth import Authenticator, OpenToLoopback
 from app.api.context import ApiLimits, Context, caller_of
@@ -119,7 +119,7 @@ def create_app(
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
     app = FastAPI(
         title="Wattline",
-        version=version("wattline"),
+        version=__version__,
         description=_ABOUT,
         docs_url=None,
         redoc_url=None,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.cli import invocation
+from app.cli import helptext, invocation
 from app.errors import WattlineError
 
 app = typer.Typer(
@@ -17,7 +17,6 @@ app = typer.Typer(
     epilog="Without WATTLINE_DATABASE_URL a database of its own is kept under WATTLINE_DATA_DIR "
     "(default ~/.local/share/wattline). WATTLINE_CONFIG names the site file.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,6 +45,22 @@ _Start = Annotated[
 ]
 _End = Annotated[str | None, typer.Option(metavar="T", help="First instant after the period. (default: now)")]
 _Room = Annotated[str, typer.Option(metavar="ROOM", help="Partial PUE of one room.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(helptext.VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
 
 
 # -- run ---------------------------------------------------------------------------------------------
@@ -637,8 +652,8 @@ app.add_typer(_keys, name="keys", rich_help_panel=_SETUP)
 invocation.GROUPS.update(group.name for group in app.registered_groups if group.name)
 
 
-def main() -> None:
-    """Run the command line; exits 0 (ok), 1 (ran and failed) or 2 (wrong use)."""
+def run() -> None:
+    """Run a command; exits 0 (ok), 1 (ran and failed) or 2 (wrong use)."""
     try:
         app(prog_name="wattline")
     except WattlineError as error:

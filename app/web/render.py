@@ -6,7 +6,6 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app import __version__
 from app.domain.access import KEY_COOKIE
 from app.web import charts, format, words
 
@@ -48,7 +48,7 @@ def _environment() -> Environment:
         unit=format.unit,
         moment=format.moment,
         charts=charts,
-        version=version("wattline"),
+        version=__version__,
         style=f"/static/style.css?v={_digest('style.css')}",
         script=f"/static/page.js?v={_digest('page.js')}",
         languages=words.LANGUAGES,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
 import threading
+import venv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from tools import audit, sbom
+from tools import audit, install, sbom
 from tools.locked import DEVELOPMENT, ROOT, RUNTIME, locked
 
 LOCKS = [RUNTIME, DEVELOPMENT, ROOT / "requirements-build.txt"]
@@ -52,6 +54,17 @@ def test_everything_is_installed_with_its_hash() -> None:
     for name in ("Makefile", "Dockerfile"):
         for command in re.findall(r"pip install[^&\n]*", (ROOT / name).read_text("utf-8")):
             assert "--require-hashes" in command or "--no-deps" in command, f"{name}: {command}"
+    assert "--require-hashes" in install.COMMAND
+
+
+def test_the_demo_installs_no_test_tools() -> None:
+    plan = subprocess.run(
+        ["make", "--dry-run", "--always-make", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.findall(r"requirements[\w-]*\.txt", plan.stdout) == [
+        "requirements.txt",
+        "requirements-build.txt",
+    ]
 
 
 # -- an altered wheel --------------------------------------------------------------------------------
@@ -99,6 +112,28 @@ def test_an_altered_wheel_is_not_installed(tmp_path: Path) -> None:
     lock.write_text(f"wattline-probe==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
     assert _install(tmp_path, lock).returncode == 0, "the wheel itself is a good one"
     assert (tmp_path / "installed" / "wattline_probe.py").exists()
+
+
+def test_installing_shows_how_far_it_is_and_fails_with_what_pip_says(tmp_path: Path) -> None:
+    digest = hashlib.sha256(_wheel(tmp_path, "VALUE = 1\n").read_bytes()).hexdigest()
+    good, missing = tmp_path / "good.txt", tmp_path / "missing.txt"
+    good.write_text(f"wattline-probe==1.0 --hash=sha256:{digest}\n")
+    missing.write_text(f"wattline-absent==1.0 --hash=sha256:{digest}\n")
+    python = tmp_path / "venv" / "bin" / "python"
+    venv.create(python.parents[1], with_pip=True)
+    offline = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+
+    def run(lock: Path) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "tools.install", lock]
+        return subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True, check=False)
+
+    done = run(good)
+    assert done.returncode == 0, done.stderr
+    assert "installing up to 1 packages" in done.stdout
+    assert "  1 of 1\n" in done.stdout
+    assert "unpacking" in done.stdout
+    assert run(missing).returncode == 1
+    assert "No matching distribution found for wattline-absent" in run(missing).stderr
 
 
 # -- bill of materials -------------------------------------------------------------------------------

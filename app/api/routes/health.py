@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from app import __version__
 from app.api import problems, schemas
 from app.api.context import context_of
 from app.errors import StoreUnavailable
@@ -23,7 +22,7 @@ _ANSWER_S = 0.9
 @router.get("/healthz")
 async def healthz() -> schemas.HealthOut:
     """Alive; asks nobody."""
-    return schemas.HealthOut(status="ok", version=version("wattline"))
+    return schemas.HealthOut(status="ok", version=__version__)
 
 
 @router.get("/readyz", response_model=schemas.ReadyOut)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from http import HTTPStatus
-from importlib.metadata import version
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
+from app import __version__
 from app.api import reports
 from app.api.context import Caller, CallerOf, SiteId, View, bounded
 from app.domain.site import Institution
@@ -25,7 +25,7 @@ from app.store.reports.revisions import Shelf
 
 router = APIRouter(tags=["reports"])
 
-_VERSION = version("wattline")
+_VERSION = __version__
 
 FormName = Literal["pdf", "xlsx", "csv", "json", "html", "eu-csv"]
 Lang = Annotated[str, Query(pattern="^[a-z]{2,8}$", description="Language: zh or en", examples=["zh"])]

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from app import charts, config
+from app import config
+from app.charts import report as charts
 from app.domain import energy as domain
 from app.domain.energy import Series
 from app.domain.period import Period

@@ -30,7 +30,7 @@ from app.domain.site import Point
 from bench.table import Row, paired
 from collectors.base import Binding, Poll
 from collectors.modbus.collector import Config as ModbusConfig
-from collectors.poller import Device, Poller, look_for_garbage_rarely
+from collectors.poller import Device, Poller, tune_garbage_collection
 from collectors.profiles.profile import ModbusChannel, ModbusProfile
 from collectors.registry import build, parse
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
@@ -162,7 +162,7 @@ def _cpu_row(what: str, ours: list[_Measured], peer: list[_Measured]) -> Row:
 def as_the_service() -> Iterator[None]:
     """With the garbage settings of a process that polls."""
     before = gc.get_threshold()
-    look_for_garbage_rarely()
+    tune_garbage_collection()
     try:
         yield
     finally:

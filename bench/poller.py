@@ -30,7 +30,7 @@ from app.domain.site import Point
 from bench.modbus import as_the_service
 from bench.table import Row, paired
 from collectors.base import Binding, Collector, Poll
-from collectors.poller import Device, Poller, Settings, jitter_s, look_for_garbage_rarely
+from collectors.poller import Device, Poller, Settings, jitter_s, tune_garbage_collection
 from collectors.registry import build, parse
 
 TITLE = "Poller: 500 devices, every tenth dead"
@@ -123,7 +123,7 @@ async def _polled() -> list[_Window]:
     async with _meters() as meters:
         late_s: list[float] = []
         poller = Poller([_device(n, port, late_s) for n, port in enumerate(meters.ports)], _forget, SETTINGS)
-        look_for_garbage_rarely()
+        tune_garbage_collection()
         running = asyncio.create_task(poller.run())
         try:
             await asyncio.sleep(4 * INTERVAL_S)

@@ -22,8 +22,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app import charts, config
+from app import config
 from app.api import reports as of_period
+from app.charts import report as charts
 from app.domain.evidence import Frozen
 from app.reports import canonical, output
 from app.reports.build import build

@@ -28,7 +28,7 @@ from app.errors import CollectError, DeviceUnreachable
 from collectors.base import Collector, Poll
 from collectors.config import CollectorConfig
 from collectors.deadline import Deadlines
-from collectors.turnstile import Turnstile
+from collectors.fair_semaphore import FairSemaphore
 
 LONGEST_SLEEP_S = 30.0
 """The wall clock is looked at this often while waiting: it may be set."""
@@ -105,7 +105,7 @@ class Settings:
 _DEFAULT_SETTINGS = Settings()
 
 
-def look_for_garbage_rarely() -> None:
+def tune_garbage_collection() -> None:
     """Set Python's search for cyclic garbage as a process that polls needs it; harmless when repeated.
 
     Polls make no cycles, but the readings that wait for their round are searched again and again, which
@@ -171,7 +171,9 @@ class Poller:
             d.name: DeviceState(d.site, d.name) for d in self._devices.values()
         }
         """State of every device, by name."""
-        lines = {d.config.gateway: Turnstile(d.config.gateway_concurrency) for d in self._devices.values()}
+        lines = {
+            d.config.gateway: FairSemaphore(d.config.gateway_concurrency) for d in self._devices.values()
+        }
         self._known = {
             d.name: _Known(
                 d.collector,
@@ -254,13 +256,13 @@ class Poller:
         """Ask one device now, note how it went, and pass its readings on."""
         known = self._known[device.collector.device]
         line = known.line
-        if line is not None and not line.try_enter():
+        if line is not None and not line.try_acquire():
             await line.wait()
         try:
             poll = await self._ask(known, slot)
         finally:
             if line is not None:
-                line.leave()
+                line.release()
         if self._rounds.full:
             await self._rounds.room.wait()
         self._rounds.put(poll)
@@ -302,7 +304,7 @@ class _Known:
     """A device with all that a poll of it needs, in one place."""
 
     collector: Collector
-    line: Turnstile | None
+    line: FairSemaphore | None
     """Its gateway's, where it has one."""
     state: DeviceState
     give_up_s: float

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-
 from grafana import alerts
 from grafana.boards import BOARDS
 from grafana.kit import build_board
+from grafana.sdk import JSONEncoder
 from grafana.words import Lang
 
 FOLDER = Path(__file__).parent / "dashboards"

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from grafana_foundation_sdk.builders import barchart, bargauge, common, nodegraph, stat, statushistory
-from grafana_foundation_sdk.builders import dashboard as db
-from grafana_foundation_sdk.builders import table as tables
-from grafana_foundation_sdk.builders import timeseries as lines
-from grafana_foundation_sdk.models import common as shape
-from grafana_foundation_sdk.models import dashboard as model
-
 from grafana.queries import DATABASE, PROMETHEUS, Query
+from grafana.sdk import barchart, bargauge, common, nodegraph, stat, statushistory
+from grafana.sdk import common_model as shape
+from grafana.sdk import dashboard as db
+from grafana.sdk import dashboard_model as model
+from grafana.sdk import table as tables
+from grafana.sdk import timeseries as lines
 from grafana.words import BLUE, CLASSES, GREEN, NO_DATA, STATES, WORDS, Lang, Text
 
 COLUMNS = 24

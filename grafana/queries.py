@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from grafana_foundation_sdk.builders import prometheus as builders
-from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.variants import Dataquery
-from grafana_foundation_sdk.models import prometheus as models
-from grafana_foundation_sdk.models.common import DataSourceRef
-
+from grafana.sdk import Builder, Dataquery, common_model
+from grafana.sdk import prometheus as builders
+from grafana.sdk import prometheus_model as models
 from grafana.words import Lang, fill
 
-PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${prometheus}")
-DATABASE = DataSourceRef(type_val="grafana-postgresql-datasource", uid="${database}")
+PROMETHEUS = common_model.DataSourceRef(type_val="prometheus", uid="${prometheus}")
+DATABASE = common_model.DataSourceRef(type_val="grafana-postgresql-datasource", uid="${database}")
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,6 @@ from app.store import audit, identity
 from app.store.audit import Entry
 from app.store.engine import Engine, begin, connect
 
-BANNER = (
-    "No keys are asked: everybody on this machine is administrator. This is possible only because the "
-    "address is bound to loopback; to ask for keys bind to another one, or set WATTLINE_REQUIRE_KEYS=true."
-)
-"""To be shown where :class:`OpenToLoopback` is in use."""
-
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 _log = structlog.get_logger(__name__)
 

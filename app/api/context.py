@@ -61,8 +61,6 @@ class ApiLimits:
     """Largest file to import. [B]"""
     cells: int = 400_000
     """Most bars times series in one answer."""
-    page_rows: int = 100_000
-    """Most readings in one page of JSON."""
     export_readings: int = 20_000_000
     """Most readings that an export may be expected to have."""
     requests_at_once: int = 128

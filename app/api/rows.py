@@ -14,7 +14,7 @@ from app.domain.quantity import ReadingKind, to_house
 from app.domain.reading import Reading, refusal
 from app.domain.site import Point, Stamp
 from app.errors import SeriesError
-from app.store import incoming
+from app.store import pushed_readings
 
 KEYS = {"point", "at", "value", "interval_s", "valid_s"}
 _INTERVAL_KINDS = (ReadingKind.INTERVAL_ENERGY, ReadingKind.INTERVAL_MEAN_POWER)
@@ -75,7 +75,7 @@ def _store(view: View, good: list[Reading], numbers: list[int], outcome: Outcome
     for index, reading in enumerate(good):
         by_site.setdefault(view.stored.fleet.point[reading.point][0].id, []).append(index)
     for site, own in by_site.items():
-        taken = incoming.take(view.connection, view.stored, [good[i] for i in own])
+        taken = pushed_readings.store_rows(view.connection, view.stored, [good[i] for i in own])
         outcome.accepted += taken.accepted
         outcome.duplicate += taken.duplicate
         outcome.by_site[site] = outcome.by_site.get(site, 0) + taken.accepted

@@ -13,7 +13,7 @@ from app.api.routes.pue import fleet_out
 from app.api.routes.usage import capacity_out
 from app.cli.console import kwh, percent, show, show_json, show_table
 from app.cli.opening import opened
-from app.cli.periods import Wanted, spoken
+from app.cli.periods import Wanted, period_text
 from app.domain.attribution import attribute
 from app.reports import document as documents
 from app.reports.indicators import build
@@ -85,7 +85,7 @@ def balance(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json: 
     if as_json:
         show_json(document.model_dump(mode="json"))
         return
-    show(f"{site_id}: {spoken(period, site.zone)}")
+    show(f"{site_id}: {period_text(period, site.zone)}")
     columns = ["fed by", "stage", ">in kWh", ">out kWh", ">remainder kWh", ">tolerance kWh", "state"]
     show_table(columns, (_node_cells(one) for one in document.nodes))
     losses = (
@@ -123,7 +123,7 @@ def capacity(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json:
         both = {**document.model_dump(mode="json"), "exhaustion": full.model_dump(mode="json")}
         show_json(both)
         return
-    show(f"{site_id}: {spoken(period, site.zone)}")
+    show(f"{site_id}: {period_text(period, site.zone)}")
     dates = {tuple(one.meters): one for one in full.feeds}
     rows = [_load_cells("site (IT)", "", document.it_load, full.it)]
     rows += [
@@ -171,7 +171,7 @@ def attribution(
     if as_json:
         show_json(document.model_dump(mode="json"))
         return
-    show(f"{site_id}: {spoken(before, site.zone)} -> {spoken(period, site.zone)}")
+    show(f"{site_id}: {period_text(before, site.zone)} -> {period_text(period, site.zone)}")
     moved = f"moved by {document.moved}" if document.moved else "nothing moved it"
     show(f"PUE {document.baseline_pue:.4f} -> {document.pue:.4f}, {document.change:+.4f}; {moved}")
     show_table(
@@ -197,7 +197,7 @@ def indicators(site_id: str, wanted: Wanted, *, config_path: Path | None, as_jso
     if as_json:
         show_json(asdict(found))
         return
-    show(f"{site_id}: {spoken(basis.known, site.zone)}")
+    show(f"{site_id}: {period_text(basis.known, site.zone)}")
     measured = ([_named(i.name), _number(i.value), _inputs(i)] for i in found.indicators)
     show_table(
         ["indicator", ">value", "from"], [*measured, ["it_load_ratio", _number(found.it_load_ratio), ""]]

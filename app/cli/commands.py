@@ -113,7 +113,7 @@ def import_(
     as_json: _Json = False,
 ) -> None:
     """Store the readings of CSV files; importing a file again changes nothing."""
-    from app.cli.importing import Asked, preview, run
+    from app.cli.imports import Asked, preview, run
 
     work = preview if dry_run else run
     work(Asked(files, site, mapping, rejects, config, as_json))
@@ -135,8 +135,8 @@ def probe(
     as_json: _Json = False,
 ) -> None:
     """Recognise a meter or PDU, print what it measures and the YAML to paste into the site file."""
-    from app.cli.collecting import Wanted
-    from app.cli.collecting import probe as work
+    from app.cli.devices import Wanted
+    from app.cli.devices import probe as work
 
     wanted = Wanted(host, modbus, snmp, device_id, community, register, shown)
     work(wanted, as_json=as_json)
@@ -150,7 +150,7 @@ def poll(
     as_json: _Json = False,
 ) -> None:
     """Read one configured meter once and print its values; nothing is stored."""
-    from app.cli.collecting import poll as work
+    from app.cli.devices import poll as work
 
     if not once:
         raise typer.BadParameter("say --once; `wattline serve` polls for good")
@@ -219,7 +219,7 @@ def report(
     config: _Config = None,
 ) -> None:
     """Write the report of a month or year, of a site or of all sites of an institution."""
-    from app.cli.reporting import write
+    from app.cli.reports import write
 
     write(site, period, output, form=form, lang=lang, revision=revision, config_path=config)
 
@@ -233,7 +233,7 @@ def reports(
     as_json: _Json = False,
 ) -> None:
     """The frozen reports with their hashes, and what late or corrected data changed in them."""
-    from app.cli.reporting import listing
+    from app.cli.reports import listing
 
     listing(of, period, as_json=as_json)
 
@@ -247,7 +247,7 @@ def verify(
     as_json: _Json = False,
 ) -> None:
     """Check that every stored figure follows from the readings; exit 1 with the list of breaches."""
-    from app.cli.care import verify as work
+    from app.cli.verify import verify as work
 
     work(site, as_json=as_json)
 
@@ -259,7 +259,7 @@ def findings_list(
     as_json: _Json = False,
 ) -> None:
     """What was found about the readings of a site, newest first."""
-    from app.cli.care import findings_list as work
+    from app.cli.findings import listing as work
 
     work(site, with_cleared=cleared, as_json=as_json)
 
@@ -285,7 +285,7 @@ def meter_event(
     as_json: _Json = False,
 ) -> None:
     """Declare what happened to a meter, so that its energy is right across it."""
-    from app.cli.care import Entry, declare
+    from app.cli.ledger import Entry, declare
 
     entry = Entry(meter, kind, at, end, point, old, new, energy_kwh, note)
     declare(entry, as_json=as_json)
@@ -417,7 +417,7 @@ def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Site file.")], as_json: _Json = False
 ) -> None:
     """Check a site file: every problem with its line, key and what is allowed."""
-    from app.cli.configuring import check
+    from app.cli.site_file import check
 
     check(file, as_json=as_json)
 
@@ -425,7 +425,7 @@ def check_config(
 @app.command(rich_help_panel=_SETUP)
 def config_schema() -> None:
     """Print the JSON schema of the site file, for editors."""
-    from app.cli.configuring import print_schema
+    from app.cli.site_file import print_schema
 
     print_schema()
 
@@ -433,7 +433,7 @@ def config_schema() -> None:
 @_db.command("upgrade")
 def db_upgrade(as_json: _Json = False) -> None:
     """Bring the database to the shape this version needs (`serve` does so at start)."""
-    from app.cli.databases import upgrade
+    from app.cli.db import upgrade
 
     upgrade(as_json=as_json)
 
@@ -441,7 +441,7 @@ def db_upgrade(as_json: _Json = False) -> None:
 @_db.command("status")
 def db_status(as_json: _Json = False) -> None:
     """Where the database is and what shape it is in."""
-    from app.cli.databases import status
+    from app.cli.db import status
 
     status(as_json=as_json)
 
@@ -453,7 +453,7 @@ def db_reader(
     ],
 ) -> None:
     """Make or refresh the role `wattline_reader` for Grafana and BI: it may read the views, nothing else."""
-    from app.cli.databases import make_reader
+    from app.cli.db import make_reader
 
     make_reader(password_file)
 
@@ -464,7 +464,7 @@ def db_backup(
     as_json: _Json = False,
 ) -> None:
     """Write the whole database to a file, while the service runs."""
-    from app.cli.databases import backup
+    from app.cli.db import backup
 
     backup(file, as_json=as_json)
 
@@ -475,7 +475,7 @@ def db_restore(
     as_json: _Json = False,
 ) -> None:
     """Fill an empty database from a backup, wholly or not at all."""
-    from app.cli.databases import restore
+    from app.cli.db import restore
 
     restore(file, as_json=as_json)
 
@@ -491,7 +491,7 @@ def db_move(
     as_json: _Json = False,
 ) -> None:
     """Copy everything to another database, with the service stopped."""
-    from app.cli.databases import move
+    from app.cli.db import move
 
     move(to, as_json=as_json)
 
@@ -512,7 +512,7 @@ def keys_create(
     as_json: _Json = False,
 ) -> None:
     """Make a key for the HTTP interface; it is shown this once."""
-    from app.cli.access import create
+    from app.cli.keys import create
 
     create(name, grant, days, as_json=as_json)
 
@@ -520,7 +520,7 @@ def keys_create(
 @_keys.command("list")
 def keys_list(as_json: _Json = False) -> None:
     """Every key that was made, without its secret."""
-    from app.cli.access import listing
+    from app.cli.keys import listing
 
     listing(as_json=as_json)
 
@@ -528,7 +528,7 @@ def keys_list(as_json: _Json = False) -> None:
 @_keys.command("revoke")
 def keys_revoke(key: _Public, as_json: _Json = False) -> None:
     """Make a key open nothing from now on."""
-    from app.cli.access import revoke
+    from app.cli.keys import revoke
 
     revoke(key, as_json=as_json)
 
@@ -536,7 +536,7 @@ def keys_revoke(key: _Public, as_json: _Json = False) -> None:
 @_audit.command("verify")
 def audit_verify(as_json: _Json = False) -> None:
     """Walk along the chain of the audit log; exit 1 if an entry was changed or removed."""
-    from app.cli.access import verify_audit
+    from app.cli.keys import verify_audit
 
     verify_audit(as_json=as_json)
 
@@ -556,7 +556,7 @@ def alarms_list(
     as_json: _Json = False,
 ) -> None:
     """Alarms, newest first, with what moved."""
-    from app.cli.alarming import listing
+    from app.cli.alarms import listing
 
     listing(site, state=state, config_path=config, as_json=as_json)
 
@@ -566,7 +566,7 @@ def alarms_acknowledge(
     alarm: _AlarmId, comment: Annotated[str, typer.Option(metavar="TEXT", help="What is being done.")] = ""
 ) -> None:
     """Say that somebody is on it: the alarm is not repeated any more."""
-    from app.cli.alarming import acknowledge
+    from app.cli.alarms import acknowledge
 
     acknowledge(alarm, comment)
 
@@ -576,7 +576,7 @@ def alarms_comment(
     alarm: _AlarmId, text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")]
 ) -> None:
     """Say something about an alarm."""
-    from app.cli.alarming import comment
+    from app.cli.alarms import comment
 
     comment(alarm, text)
 
@@ -590,7 +590,7 @@ def alarms_silence(
     subject: Annotated[str, typer.Option(metavar="WHAT", help="Only of this meter, point or feed.")] = "",
 ) -> None:
     """Tell nobody of some alarms for a while; they are judged and recorded all the same."""
-    from app.cli.alarming import silence
+    from app.cli.alarms import silence
 
     silence(site, rule, subject, hours, comment)
 
@@ -612,7 +612,7 @@ def alarms_replay(
 
     After an import of past years, --record completes the breach periods.
     """
-    from app.cli.alarming import replay
+    from app.cli.alarms import replay
     from app.cli.periods import Wanted
 
     wanted = Wanted(window, month, start, end)
@@ -625,7 +625,7 @@ def notify_test(
     config: _Config = None,
 ) -> None:
     """Send a test message over a channel; exits 1 with the reason if it is not taken."""
-    from app.cli.alarming import test
+    from app.cli.alarms import test
 
     test(channel, config)
 
@@ -635,7 +635,7 @@ def notify_log(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 50, as_json: _Json = False
 ) -> None:
     """The newest attempts to send, with what came of them."""
-    from app.cli.alarming import log
+    from app.cli.alarms import log
 
     log(limit=limit, as_json=as_json)
 

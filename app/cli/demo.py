@@ -21,7 +21,7 @@ from app.cli.serving import Service, listening, stop_signal
 from app.config import Settings, SiteFile
 from app.domain.site import Fleet
 from app.jobs import demo
-from app.jobs.demo import Past, Progress
+from app.jobs.demo import DemoHistory, Progress
 from app.jobs.worker import Worker
 from app.store import migrate, reader
 from app.store.embedded.server import EmbeddedServer
@@ -92,7 +92,7 @@ class _World:
         self.file = config.load(SITE_FILE)
         migrate.upgrade(engine)
         now = demo.now_utc()
-        self._past = Past.begun(engine, now)
+        self._past = DemoHistory.load_or_begin(engine, now)
         self._simulation = Simulation(self._past.anchor)
         self._late: list[Path] = []
         self._since = demo.fill_gap(engine, self.fleet, self._simulation, now) or self._past.anchor

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from app.cli.console import kwh, percent, say, show, show_json, show_table
 from app.cli.opening import Opened, opened
-from app.cli.periods import Wanted, local, spoken
+from app.cli.periods import Wanted, local, period_text
 from app.domain.period import Period, Step
 from app.domain.pue import PueDocument
 from app.domain.site import Site
@@ -48,7 +48,7 @@ def _document(here: Opened, site: Site, period: Period, room: str) -> PueDocumen
 
 
 def _show_document(document: PueDocument, period: Period, zone: ZoneInfo) -> None:
-    show(f"{document.site}{' ' + document.room if document.room else ''}: {spoken(period, zone)}")
+    show(f"{document.site}{' ' + document.room if document.room else ''}: {period_text(period, zone)}")
     show(_headline(document))
     if document.coverage_ratio > 0:
         show_table(["", ">kWh", ">of IT"], _energy_rows(document))
@@ -87,7 +87,8 @@ def _hint(here: Opened, site: Site) -> None:
     if known is None:
         say(f"site {site.id} has no energy yet; import a file or start `wattline serve`")
     else:
-        say(f"energy of site {site.id} is known from {spoken(known, site.zone)}; ask with --start and --end")
+        since = period_text(known, site.zone)
+        say(f"energy of site {site.id} is known from {since}; ask with --start and --end")
 
 
 def energy(
@@ -131,7 +132,7 @@ def energy_document(
 
 
 def _show_rows(site: Site, period: Period, rows: list[EnergyRow], *, with_time: bool) -> None:
-    show(f"{site.id}: {spoken(period, site.zone)}")
+    show(f"{site.id}: {period_text(period, site.zone)}")
     columns = [*(["from"] if with_time else []), "name", ">kWh", ">coverage", ">estimated"]
     show_table(columns, (_cells(site, row, with_time=with_time) for row in rows))
 

@@ -1,18 +1,99 @@
-"""``wattline meter events`` and ``withdraw``: what was declared about the meters of a site."""
+"""``wattline meter event``, ``events`` and ``withdraw``: what was declared about the meters of a site."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from app.api import schemas
 from app.api.routes.events import event_out
 from app.cli.actor import record, user
 from app.cli.console import show, show_json, show_table
-from app.cli.opening import opened
-from app.cli.periods import local
-from app.domain.site import Site
-from app.errors import NotFound
+from app.cli.opening import Opened, opened
+from app.cli.periods import instant, local
+from app.domain.energy import Event, EventKind
+from app.domain.quantity import ReadingKind
+from app.domain.site import Meter, Site
+from app.errors import NotFound, SeriesError
 from app.jobs import imports
 from app.store import events
 from app.store.engine import begin, connect
+from app.store.readings import to_us
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the ledger as it was typed."""
+
+    meter: str
+    kind: str
+    at: str
+    end: str | None
+    point: str | None
+    old: float | None
+    new: float | None
+    energy_kwh: float | None
+    note: str
+
+
+def declare(entry: Entry, *, as_json: bool) -> None:
+    """Write an entry into the ledger and compute what it changes.
+
+    Raises
+    ------
+    NotFound
+        If there is no such meter or point.
+    SeriesError
+        If a time is not understood, or values are given for several registers at once.
+    """
+    with opened() as here:
+        ids = _write(here, entry)
+        imports.settle(here.engine)
+    if as_json:
+        show_json({"meter": entry.meter, "kind": entry.kind, "entries": ids})
+    else:
+        numbers = ", ".join(map(str, ids))
+        show(f"{entry.meter}: {entry.kind} declared, ledger entry {numbers}; energies are computed anew")
+
+
+def _write(here: Opened, entry: Entry) -> list[int]:
+    if entry.meter not in here.stored.fleet.meter:
+        raise NotFound(f"there is no meter {entry.meter!r}")
+    site, meter = here.stored.fleet.meter[entry.meter]
+    start = instant(entry.at, site.zone)
+    end = start if entry.end is None else instant(entry.end, site.zone)
+    span = (to_us(start), to_us(end))
+    event = Event(EventKind(entry.kind), *span, entry.old, entry.new, entry.energy_kwh)
+    points = [here.stored.point_id[p] for p in _points(meter, entry)]
+    with begin(here.engine) as connection:
+        ids = events.add(
+            connection,
+            site_id=here.stored.site_id[site.id],
+            meter_id=here.stored.meter_id[meter.id],
+            point_ids=points,
+            event=event,
+            start=start,
+            end=end,
+            author=user(),
+            note=entry.note,
+        )
+        record(connection, "event.add", meter.id, {"kind": entry.kind, "entries": ids})
+    return ids
+
+
+def _points(meter: Meter, entry: Entry) -> list[str]:
+    """Points that the entry is about: the named one, else the meter's registers, else all."""
+    ids = [p.id for p in meter.points]
+    if entry.point is not None:
+        if entry.point not in ids:
+            raise NotFound(f"meter {meter.id} has no point {entry.point!r}; it has {', '.join(ids)}")
+        return [entry.point]
+    registers = [p.id for p in meter.points if p.kind is ReadingKind.REGISTER]
+    stated = (entry.old, entry.new, entry.energy_kwh) != (None, None, None)
+    if stated and len(registers) > 1:
+        raise SeriesError(
+            f"meter {meter.id} has several registers; say --point, one of {', '.join(registers)}"
+        )
+    return registers or ids
 
 
 def listing(site_id: str, *, as_json: bool) -> None:

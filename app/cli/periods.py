@@ -73,6 +73,6 @@ def local(at: datetime, zone: ZoneInfo) -> str:
     return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
-def spoken(period: Period, zone: ZoneInfo) -> str:
+def period_text(period: Period, zone: ZoneInfo) -> str:
     """A period in the site's wall time."""
     return f"{local(period.start, zone)} .. {local(period.end, zone)} {zone.key}"

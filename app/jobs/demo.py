@@ -48,7 +48,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class DemoHistory:
     """When this demo was first started, and from when on its history is loaded, by site."""
 
     anchor: datetime
@@ -57,20 +57,20 @@ class Past:
     """Whether the alarms of the history are on record."""
 
     @classmethod
-    def begun(cls, engine: Engine, now: datetime) -> Past:
+    def load_or_begin(cls, engine: Engine, now: datetime) -> DemoHistory:
         """That of the database; begun now where there is none."""
         with begin(engine) as connection:
             kept = deployment.load(connection, _KEY)
             past = cls(now, {}) if kept is None else cls._read(kept)
-            past.keep(connection)
+            past.save(connection)
         return past
 
     @classmethod
-    def _read(cls, kept: Any) -> Past:
+    def _read(cls, kept: Any) -> DemoHistory:
         loaded = {site: datetime.fromisoformat(at) for site, at in kept["loaded_from"].items()}
         return cls(datetime.fromisoformat(kept["anchor"]), loaded, kept.get("has_alarms", False))
 
-    def keep(self, connection: Connection) -> None:
+    def save(self, connection: Connection) -> None:
         """Remember it."""
         loaded = {site: at.isoformat() for site, at in self.loaded_from.items()}
         fields = {"anchor": self.anchor.isoformat(), "loaded_from": loaded, "has_alarms": self.has_alarms}
@@ -91,12 +91,12 @@ def load(
     engine: Engine,
     fleet: Fleet,
     simulation: Simulation,
-    past: Past,
+    past: DemoHistory,
     *,
     days: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     is_stopping: Callable[[], bool] = lambda: False,
-) -> Past:
+) -> DemoHistory:
     """Load what of the history is not loaded yet, the newest chunk of every site first.
 
     Returns what is loaded now.
@@ -124,7 +124,7 @@ def load(
 def record_alarms(
     engine: Engine,
     fleet: Fleet,
-    past: Past,
+    past: DemoHistory,
     *,
     days: int | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
@@ -145,7 +145,7 @@ def record_alarms(
     if is_stopping():
         return None
     with begin(engine) as connection:
-        replace(past, has_alarms=True).keep(connection)
+        replace(past, has_alarms=True).save(connection)
     return count
 
 
@@ -162,10 +162,10 @@ def _load_chunk(
     stored: Stored,
     site: Site,
     simulation: Simulation,
-    past: Past,
+    past: DemoHistory,
     first: datetime,
     last: datetime,
-) -> Past:
+) -> DemoHistory:
     """One chunk with the ledger entries that fall into it, in one transaction."""
     after = replace(past, loaded_from={**past.loaded_from, site.id: first})
     with begin(engine) as connection:
@@ -174,7 +174,7 @@ def _load_chunk(
         for event in simulation.ledger(site):
             if first <= event.start < last:
                 _declare(connection, stored, site, event)
-        after.keep(connection)
+        after.save(connection)
     return after
 
 

@@ -141,7 +141,7 @@ def import_file(
             rejects.write(str(path), batch.rejects)
         on_progress(batch.packed_bytes)
 
-    return imports.take_in(engine, stored, source, read(path, understood), on_batch, by=by)
+    return imports.store_source(engine, stored, source, read(path, understood), on_batch, by=by)
 
 
 def dry_run(

@@ -30,7 +30,7 @@ def run(engine: Engine, now: datetime) -> int:
             site = stored.fleet.site[stored.site_key[number]]
             profiles = deployment.limit_profiles(connection)
             try:
-                document = outlook_cache.work_out(connection, stored, site, profiles, now)
+                document = outlook_cache.compute(connection, stored, site, profiles, now)
             except SeriesError as error:
                 _log.info("no outlook yet", site=site.id, problem=str(error))
                 continue

@@ -14,7 +14,7 @@ from app.domain.site import Fleet, Meter, Site
 from app.jobs.ingest import Ingest
 from collectors import registry
 from collectors.base import Binding
-from collectors.poller import Device, DeviceState, Poller, look_for_garbage_rarely
+from collectors.poller import Device, DeviceState, Poller, tune_garbage_collection
 from collectors.spool import Spool, drain
 
 FILES = "csv_folder"
@@ -144,7 +144,7 @@ class Polling:
 
     async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
         self._poller = Poller(devices(self._fleet), self._spool.append_polls)
-        look_for_garbage_rarely()
+        tune_garbage_collection()
         polling = asyncio.create_task(self._poller.run(), name="poller")
         waiting = asyncio.create_task(wake.wait(), name="wake")
         _log.info("polling", devices=len(self._poller.states))

@@ -79,11 +79,6 @@ def _row_names(rows: list[Any]) -> list[str]:
     return [str(i) for i in range(len(rows))]
 
 
-def same_figures(before: Document, after: Document) -> bool:
-    """Whether two documents say the same, whatever their version."""
-    return not changes(as_data(before), as_data(after))
-
-
 def revised(document: Document, revision: int, changed: Sequence[Change]) -> Document:
     """The document as that revision, sealed."""
     version = replace(document.revision, number=revision, closed=True, changes=list(changed))

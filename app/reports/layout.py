@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.charts import Chart
+from app.charts.report import Chart
 from app.reports.language import Language
 from app.reports.safe import line
 

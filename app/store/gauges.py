@@ -48,7 +48,7 @@ _COURSE = sa.text(
 )
 
 
-def course(
+def series(
     connection: sa.Connection, stored: Stored, points: Sequence[Point], period: Period
 ) -> pd.DataFrame:
     """Means of every quarter-hour of a period.

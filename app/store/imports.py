@@ -94,7 +94,7 @@ class Imported:
         return {**asdict(self), "id": str(self.id), **times}
 
 
-def take_in(
+def store_source(
     engine: sa.Engine,
     stored: Stored,
     source: Source,

@@ -54,7 +54,7 @@ def due(connection: sa.Connection, now: datetime) -> dict[int, datetime]:
     }
 
 
-def work_out(
+def compute(
     connection: sa.Connection,
     stored: Stored,
     site: Site,

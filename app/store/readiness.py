@@ -30,7 +30,7 @@ class Readiness:
         )
 
 
-def look(engine: sa.Engine) -> Readiness:
+def check(engine: sa.Engine) -> Readiness:
     """Ask the database.
 
     Raises

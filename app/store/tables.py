@@ -30,9 +30,6 @@ from sqlalchemy.schema import SchemaItem
 
 metadata = MetaData()
 
-TAG_MEASURED, TAG_INTERPOLATED, TAG_ESTIMATED, TAG_MANUAL = 1, 2, 3, 4
-"""Values of ``tag``: how the energy of an interval came about."""
-
 
 def _instant(name: str, *, nullable: bool = False, now: bool = False) -> Column[object]:
     return Column(

@@ -15,8 +15,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app import __version__
+from app.charts import live as charts
 from app.domain.access import KEY_COOKIE
-from app.web import charts, format, words
+from app.web import format, words
 
 LANGUAGE_COOKIE, THEME_COOKIE, FORM_COOKIE = "wattline_lang", "wattline_theme", "wattline_form"
 FORM_FIELD = "form_id"

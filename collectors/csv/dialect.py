@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from app.domain.quantity import UNITS, Quantity, canonical_unit
+from app.domain.quantity import canonical_unit
 from app.errors import FileNotUnderstood
 from collectors.csv.mapping import Mapping
 from collectors.csv.number import is_no_value, looks_like_number, looks_measured
@@ -275,11 +275,6 @@ def bare_name(name: str) -> str:
 def normal(name: str) -> str:
     """A name for comparing: lower case, letters and digits only."""
     return re.sub(r"[\W_]+", "", name.lower())
-
-
-def quantity_of_unit(unit: str) -> Quantity:
-    """The quantity of a unit in the house's spelling."""
-    return UNITS[unit][0]
 
 
 @dataclass(frozen=True)

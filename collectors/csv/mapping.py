@@ -69,7 +69,6 @@ _SAME_ENCODING = {
     "ascii": "utf-8",
 }
 
-LAYOUTS = ("wide", "long", "nem12", "nem13", "espi", "json")
 VALID_UNITS_S = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0, "ratio": 0.0}
 """Unit of a valid part -> seconds; 0 marks a share of the interval."""
 

@@ -196,13 +196,14 @@ def _interval(point: Point, mapping: Mapping, step: Interval | None) -> tuple[In
     told = interval_of_seconds(point.interval_s)
     if point.kind not in INTERVAL_KINDS or step is None or step == told:
         return told, []
+    stated = interval_key(step)
     return step, [
-        f"point {point.id}: rows are {spoken(step)} apart, so each is taken to state {spoken(step)}, not the "
-        f"{spoken(told)} of the site file; say time: interval if that is wrong"
+        f"point {point.id}: rows are {stated} apart, so each is taken to state {stated}, not the "
+        f"{interval_key(told)} of the site file; say time: interval if that is wrong"
     ]
 
 
-def spoken(interval: Interval) -> str:
+def interval_key(interval: Interval) -> str:
     """The interval in the mapping's spelling."""
     if interval.months or interval.days:
         return f"{interval.months}mo" if interval.months else f"{interval.days}d"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from app.domain.quantity import ReadingKind
@@ -67,19 +67,6 @@ class SidePlan:
 
 
 @dataclass(frozen=True)
-class Preview:
-    """One reading as it would be stored."""
-
-    line: int
-    point: str
-    at: datetime
-    value: float
-    unit: str
-    interval_s: int
-    valid_s: int
-
-
-@dataclass(frozen=True)
 class Understanding:
     """How a file will be read; :func:`collectors.csv.reader.read` needs nothing else.
 
@@ -96,7 +83,6 @@ class Understanding:
     delimiter: str = ","
     decimal: str = "."
     header: tuple[str, ...] = ()
-    header_line: int = 0
     first_line: int = 1
     width: int = 0
     full_width: int = 0

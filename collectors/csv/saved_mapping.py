@@ -18,7 +18,7 @@ from collectors.csv.mapping import (
     TimeMapping,
     ValidMapping,
 )
-from collectors.csv.match import spoken
+from collectors.csv.match import interval_key
 from collectors.csv.number import NumberStyle
 from collectors.csv.plan import MIXED, ColumnPlan, SidePlan, TimePlan
 
@@ -101,7 +101,7 @@ def _time(found: Findings, columns: Sequence[ColumnPlan], told: TimeMapping, sit
     names, place = [found.sheet.names[i] for i in found.where.columns], found.where.place
     is_fixed = place in ("single", "joined")
     stamps = {c.stamp for c in columns if c.is_interval and is_fixed}
-    intervals = {spoken(c.interval) for c in columns if c.is_interval and is_fixed}
+    intervals = {interval_key(c.interval) for c in columns if c.is_interval and is_fixed}
     order = found.time.order
     return TimeMapping.model_validate(
         {

@@ -119,7 +119,6 @@ class Times:
     us: Int64s
     offset_us: Int64s
     ok: Bools
-    zone_text: npt.NDArray[np.object_] | None = None
 
     @classmethod
     def empty(cls, n: int) -> Times:

@@ -127,7 +127,6 @@ class _Table:
             delimiter=sheet.delimiter,
             decimal=found.marks.decimal,
             header=sheet.names,
-            header_line=sheet.skip + 1 if sheet.header_rows else 0,
             first_line=sheet.first_line,
             width=sheet.width,
             full_width=sheet.full_width,

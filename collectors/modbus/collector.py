@@ -16,10 +16,10 @@ from collectors.base import Binding, Poll, joined
 from collectors.config import CollectorConfig, Port
 from collectors.modbus.decode import BlockDecoder, Item, item
 from collectors.modbus.link import (
-    Asker,
     Endpoint,
     Link,
     ModbusRefused,
+    Requester,
     registers_in,
     release,
     request_pdu,
@@ -129,22 +129,22 @@ class _Round:
     """The requests of one poll, made one after the other."""
 
     __slots__ = (
-        "_asker",
         "_at",
         "_deadline",
         "_limit_s",
         "_link",
+        "_requester",
         "_silences",
         "polls",
         "refused_everything",
     )
 
-    def __init__(self, link: Link, asker: Asker, limit_s: float, at: datetime) -> None:
+    def __init__(self, link: Link, requester: Requester, limit_s: float, at: datetime) -> None:
         self.polls: list[Poll] = []
         """What every request brought."""
         # True where the device answers, but has nothing at these addresses.
         self.refused_everything = True
-        self._link, self._asker, self._limit_s, self._at = link, asker, limit_s, at
+        self._link, self._requester, self._limit_s, self._at = link, requester, limit_s, at
         self._deadline = asyncio.get_running_loop().time() + limit_s
         self._silences = 0
 
@@ -153,8 +153,8 @@ class _Round:
         block, decoder, pdu = step
         try:
             self._check_limits()
-            answer = await self._link.ask(self._asker, pdu)
-            data = registers_in(answer, self._asker, block.count)
+            answer = await self._link.ask(self._requester, pdu)
+            data = registers_in(answer, self._requester, block.count)
         except ModbusRefused as refusal:
             self._silences = 0
             if refusal.address_refused and len(block.fields) > 1:
@@ -176,10 +176,10 @@ class _Round:
     def _check_limits(self) -> None:
         """Raise where this poll is not to ask for any more."""
         if self._silences >= SILENCES_TO_STOP:
-            raise DeviceUnreachable(self._asker.device, "not asked any more in this poll: it was silent")
+            raise DeviceUnreachable(self._requester.device, "not asked any more in this poll: it was silent")
         if self._link.time() > self._deadline:
             raise DeviceUnreachable(
-                self._asker.device, f"not asked any more: the poll took {self._limit_s:g} s"
+                self._requester.device, f"not asked any more: the poll took {self._limit_s:g} s"
             )
 
 
@@ -190,12 +190,12 @@ class ModbusCollector:
     """
 
     __slots__ = (
-        "_asker",
         "_config",
         "_items",
         "_limit_s",
         "_link",
         "_profile",
+        "_requester",
         "_steps",
         "_sunspec_at",
         "device",
@@ -211,7 +211,7 @@ class ModbusCollector:
             item(point.id, self._ordered(channel_for(point, self._profile.channels)[0]))
             for point in binding.points
         ]
-        self._asker = Asker(self.device, config.device_id, config.timeout_s, config.retries)
+        self._requester = Requester(self.device, config.device_id, config.timeout_s, config.retries)
         self._limit_s = config.poll_limit_s
         self._link: Link | None = None
         self._sunspec_at = 0
@@ -237,7 +237,7 @@ class ModbusCollector:
             return await self._poll_in_steps(link, at)
         block, decoder, pdu = self._steps[0]
         try:
-            data = registers_in(await link.ask(self._asker, pdu), self._asker, block.count)
+            data = registers_in(await link.ask(self._requester, pdu), self._requester, block.count)
         except CollectError as error:
             if isinstance(error, ModbusRefused) and self._learn_from(error, block):
                 return await self._poll_in_steps(link, at)
@@ -253,7 +253,7 @@ class ModbusCollector:
             await self._find_steps(link)
         except CollectError as error:
             return _nothing(self._items, error, at)
-        reading = _Round(link, self._asker, self._limit_s, at)
+        reading = _Round(link, self._requester, self._limit_s, at)
         await self._read_all(reading)
         return joined(at, reading.polls)
 
@@ -270,7 +270,7 @@ class ModbusCollector:
         """Find out at which address the device has its SunSpec model, where that is not known."""
         if self._steps or not self._items:
             return
-        address = await model_address(link, self._asker, self._profile.sunspec_models)
+        address = await model_address(link, self._requester, self._profile.sunspec_models)
         self._items = [one.moved(address - self._sunspec_at) for one in self._items]
         self._sunspec_at = address
         self._steps = self._plan()

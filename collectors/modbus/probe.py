@@ -18,7 +18,7 @@ from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachab
 from collectors.base import Binding
 from collectors.modbus.codec import NoValue, Raw, raw_decoder
 from collectors.modbus.collector import Config, ModbusCollector
-from collectors.modbus.link import Asker, Endpoint, Link, borrowed
+from collectors.modbus.link import Endpoint, Link, Requester, using_link
 from collectors.modbus.sunspec import models
 from collectors.profiles.profile import (
     WORDS_OF_TYPE,
@@ -84,12 +84,12 @@ async def probe(
     """
     found: list[Recognised] = []
     silent: list[DeviceUnreachable] = []
-    with borrowed(Endpoint(transport, host, port)) as link:
+    with using_link(Endpoint(transport, host, port)) as link:
         for device_id in device_ids:
-            asker = Asker(f"{host}:{port} unit {device_id}", device_id, timeout_s)
+            requester = Requester(f"{host}:{port} unit {device_id}", device_id, timeout_s)
             config = _config(host, port, device_id, transport, timeout_s)
             try:
-                found += await _probe_unit(link, asker, config)
+                found += await _probe_unit(link, requester, config)
             except DeviceUnreachable as error:
                 silent.append(error)
     if silent and len(silent) == len(device_ids):
@@ -97,12 +97,12 @@ async def probe(
     return sorted(found, key=lambda one: (not one.certain, -len(one.values)))
 
 
-async def _probe_unit(link: Link, asker: Asker, config: dict[str, Any]) -> list[Recognised]:
-    signs = _Signs(link, asker)
-    await signs.gather()
+async def _probe_unit(link: Link, requester: Requester, config: dict[str, Any]) -> list[Recognised]:
+    traits = _DeviceTraits(link, requester)
+    await traits.gather()
     return [
         await _described(profile, Config(**config, profile=profile.name), why, certain)
-        for profile, why, certain in await signs.fitting()
+        for profile, why, certain in await traits.fitting()
     ]
 
 
@@ -117,11 +117,11 @@ def _config(host: str, port: int, device_id: int, transport: Transport, timeout_
     }
 
 
-class _Signs:
+class _DeviceTraits:
     """What a device tells of itself; every register is read once."""
 
-    def __init__(self, link: Link, asker: Asker) -> None:
-        self._link, self._asker = link, asker
+    def __init__(self, link: Link, requester: Requester) -> None:
+        self._link, self._requester = link, requester
         self._texts = ""
         self._sunspec: frozenset[int] = frozenset()
         self._registers: dict[tuple[str, int, int], bytes | None] = {}
@@ -129,20 +129,20 @@ class _Signs:
     async def gather(self) -> None:
         """Read the device id and the SunSpec map, where there are any."""
         try:
-            self._texts = " ".join(await self._link.device_id(self._asker))
+            self._texts = " ".join(await self._link.device_id(self._requester))
         except (DeviceRefused, DecodeError):
             self._texts = ""
         except CollectError:
             # Some meters do not answer unknown functions at all: only a silent plain read counts as absent.
             await self._plain_read()
         try:
-            self._sunspec = frozenset(await models(self._link, self._asker))
+            self._sunspec = frozenset(await models(self._link, self._requester))
         except CollectError:
             self._sunspec = frozenset()
 
     async def _plain_read(self) -> None:
         try:
-            await self._link.read(self._asker, "holding", 0, 1)
+            await self._link.read(self._requester, "holding", 0, 1)
         except DeviceRefused:
             return
 
@@ -195,7 +195,7 @@ class _Signs:
 
     async def _read(self, table: str, address: int, count: int) -> bytes | None:
         try:
-            return await self._link.read(self._asker, table, address, count)
+            return await self._link.read(self._requester, table, address, count)
         except CollectError:
             return None
 
@@ -269,18 +269,18 @@ async def try_orders(
     CollectError
         If the registers cannot be read.
     """
-    asker = Asker(f"{host}:{port} unit {device_id}", device_id, timeout_s)
-    with borrowed(Endpoint(transport, host, port)) as link:
-        return interpretations(await _as_many_as_possible(link, asker, table, address), shown)
+    requester = Requester(f"{host}:{port} unit {device_id}", device_id, timeout_s)
+    with using_link(Endpoint(transport, host, port)) as link:
+        return interpretations(await _as_many_as_possible(link, requester, table, address), shown)
 
 
-async def _as_many_as_possible(link: Link, asker: Asker, table: str, address: int) -> bytes:
+async def _as_many_as_possible(link: Link, requester: Requester, table: str, address: int) -> bytes:
     for count in range(MOST_REGISTERS, 1, -1):
         try:
-            return await link.read(asker, table, address, count)
+            return await link.read(requester, table, address, count)
         except DeviceRefused:
             continue
-    return await link.read(asker, table, address, 1)
+    return await link.read(requester, table, address, 1)
 
 
 def interpretations(registers: bytes, shown: float) -> list[Interpretation]:

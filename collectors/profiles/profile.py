@@ -159,14 +159,6 @@ class Channel(Strict):
         return math.inf if self.modulus is None else delivered(self.modulus * abs(self.scale), self.unit)
 
     @property
-    def per(self) -> str:
-        """What the channel belongs to: ``phase``, ``outlet``, ``infeed``, ``bank`` ..., or ``device``."""
-        head = re.match(r"([a-z]+)_(\{[a-z]\}|\d+)_", self.name.removeprefix(_FIRST_UNIT))
-        if head:
-            return head[1]
-        return "phase" if re.search(r"_l([123]|\{n\})_", self.name) else "device"
-
-    @property
     def quantity(self) -> Quantity | None:
         """Quantity of the vocabulary, or None for units that only gauges have."""
         return None if self.unit.lower() in GAUGE_UNITS else UNITS[canonical_unit(self.unit)][0]

@@ -61,7 +61,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Conditions:
     """What an assembly needs to know: when, from when on, and what goes wrong."""
 
     t_s: Floats
@@ -135,18 +135,18 @@ def noise(t_s: Floats, period_s: float, stream: int) -> Floats:
 # --- weather ---------------------------------------------------------------------------------
 
 
-def dry_bulb_c(scene: Scene) -> Floats:
+def dry_bulb_c(conditions: Conditions) -> Floats:
     """Outdoor air temperature at the mouth of the Yangtze: 5 C in January, 29 C in July. [C]"""
-    season = -12.2 * np.cos(2 * math.pi * (scene.local_s - 22 * DAY_S) / YEAR_S)
-    day = 3.2 * np.cos(2 * math.pi * (scene.hour - 14.5) / 24)
-    fronts = 4.5 * scene.noise(1, 3.2 * DAY_S) + 0.8 * scene.noise(2, 6 * 3600)
+    season = -12.2 * np.cos(2 * math.pi * (conditions.local_s - 22 * DAY_S) / YEAR_S)
+    day = 3.2 * np.cos(2 * math.pi * (conditions.hour - 14.5) / 24)
+    fronts = 4.5 * conditions.noise(1, 3.2 * DAY_S) + 0.8 * conditions.noise(2, 6 * 3600)
     return 17.2 + season + day + fronts
 
 
-def relative_humidity_percent(scene: Scene) -> Floats:
+def relative_humidity_percent(conditions: Conditions) -> Floats:
     """Outdoor relative humidity; highest before dawn. [%]"""
-    day = -9 * np.cos(2 * math.pi * (scene.hour - 14.5) / 24)
-    return np.clip(75 + day + 14 * scene.noise(3, 2.1 * DAY_S), 25, 99)
+    day = -9 * np.cos(2 * math.pi * (conditions.hour - 14.5) / 24)
+    return np.clip(75 + day + 14 * conditions.noise(3, 2.1 * DAY_S), 25, 99)
 
 
 def wet_bulb_c(temperature_c: Floats, humidity_percent: Floats) -> Floats:
@@ -164,15 +164,15 @@ def wet_bulb_c(temperature_c: Floats, humidity_percent: Floats) -> Floats:
     )
 
 
-def sun_ratio(scene: Scene) -> Floats:
+def sun_ratio(conditions: Conditions) -> Floats:
     """Output of a flat photovoltaic roof over its peak power, clouds included; 31 degrees north."""
-    declination = math.radians(-23.44) * np.cos(2 * math.pi * (scene.local_s + 10 * DAY_S) / YEAR_S)
-    hour_angle = (scene.hour - 12) * math.pi / 12
+    declination = math.radians(-23.44) * np.cos(2 * math.pi * (conditions.local_s + 10 * DAY_S) / YEAR_S)
+    hour_angle = (conditions.hour - 12) * math.pi / 12
     latitude = math.radians(31.2)
     height = np.sin(latitude) * np.sin(declination) + (
         np.cos(latitude) * np.cos(declination) * np.cos(hour_angle)
     )
-    clouds = 0.58 + 0.34 * scene.noise(4, 0.9 * DAY_S) + 0.08 * scene.noise(5, 1800)
+    clouds = 0.58 + 0.34 * conditions.noise(4, 0.9 * DAY_S) + 0.08 * conditions.noise(5, 1800)
     return np.asarray(np.clip(height, 0, None) ** 1.15 * clouds)
 
 
@@ -186,32 +186,32 @@ def _bump(hour: Floats, start_h: float, end_h: float, edge_h: float) -> Floats:
     return np.asarray(rise * fall)
 
 
-def workday(scene: Scene) -> Floats:
+def workday(conditions: Conditions) -> Floats:
     """1 from Monday to Friday, 0 at the weekend (local days)."""
     # 1970-01-01 was a Thursday: day 0 is weekday 3 counted from Monday.
-    weekday = (np.floor(scene.local_s / DAY_S) + 3) % 7
+    weekday = (np.floor(conditions.local_s / DAY_S) + 3) % 7
     return (weekday < 5).astype(np.float64)
 
 
-def business(scene: Scene) -> Floats:
+def business(conditions: Conditions) -> Floats:
     """Office hours: 1 at noon of a working day, near 0 at night and on Sundays."""
-    return (0.12 + 0.88 * workday(scene)) * _bump(scene.hour, 8.4, 18.3, 0.45)
+    return (0.12 + 0.88 * workday(conditions)) * _bump(conditions.hour, 8.4, 18.3, 0.45)
 
 
-def it_load_ratio(scene: Scene, growth_per_year: float) -> Floats:
+def it_load_ratio(conditions: Conditions, growth_per_year: float) -> Floats:
     """IT load over its level at the epoch: growth, counters open by day, batch by night, noise."""
-    batch = _bump(scene.hour, 1.0, 4.2, 0.25)
-    shape = 1 + 0.055 * business(scene) + 0.03 * batch + 0.015 * workday(scene)
-    wander = 1 + 0.015 * scene.noise(10, 2.3 * DAY_S) + 0.008 * scene.noise(11, 2700)
-    return shape * wander * (1 + growth_per_year * scene.years)
+    batch = _bump(conditions.hour, 1.0, 4.2, 0.25)
+    shape = 1 + 0.055 * business(conditions) + 0.03 * batch + 0.015 * workday(conditions)
+    wander = 1 + 0.015 * conditions.noise(10, 2.3 * DAY_S) + 0.008 * conditions.noise(11, 2700)
+    return shape * wander * (1 + growth_per_year * conditions.years)
 
 
-def generator_test(scene: Scene) -> Floats:
+def generator_test(conditions: Conditions) -> Floats:
     """1 during the monthly test run: first Wednesday of the month, 10:05 to 10:45 local."""
-    days = np.floor(scene.local_s / DAY_S).astype(np.int64)
+    days = np.floor(conditions.local_s / DAY_S).astype(np.int64)
     unique, where = np.unique(days, return_inverse=True)
     is_test = np.array([_first_wednesday(int(d)) for d in unique], dtype=bool)
-    return (is_test[where] & _between(scene.hour, 10 + 5 / 60, 10.75)).astype(np.float64)
+    return (is_test[where] & _between(conditions.hour, 10 + 5 / 60, 10.75)).astype(np.float64)
 
 
 def _between(hour: Floats, start_h: float, end_h: float) -> npt.NDArray[np.bool_]:
@@ -256,7 +256,7 @@ def chiller_cop(wet_bulb: Floats) -> Floats:
 # --- the two data centres --------------------------------------------------------------------
 
 
-def headquarters(scene: Scene) -> Signals:
+def headquarters(conditions: Conditions) -> Signals:
     """The 1.2 MW data centre of a joint-stock bank: 2N UPS, two halls, chilled water, PV roof.
 
     Returns
@@ -264,20 +264,20 @@ def headquarters(scene: Scene) -> Signals:
     dict of ndarray
         Power by name of the meter [kW]; ``water`` [m3/h]; gauges as ``meter.channel``.
     """
-    signals = _halls(scene)
-    wet_bulb = wet_bulb_c(dry_bulb_c(scene), relative_humidity_percent(scene))
+    signals = _halls(conditions)
+    wet_bulb = wet_bulb_c(dry_bulb_c(conditions), relative_humidity_percent(conditions))
     signals |= _ups_pair(signals)
-    signals |= _house_loads(scene, dry_bulb_c(scene))
-    signals |= _chilled_water(scene, signals, wet_bulb)
-    signals |= _sources(scene, signals)
-    return signals | _rooms(scene, dry_bulb_c(scene))
+    signals |= _house_loads(conditions, dry_bulb_c(conditions))
+    signals |= _chilled_water(conditions, signals, wet_bulb)
+    signals |= _sources(conditions, signals)
+    return signals | _rooms(conditions, dry_bulb_c(conditions))
 
 
-def _halls(scene: Scene) -> Signals:
+def _halls(conditions: Conditions) -> Signals:
     """IT power at the four PDUs, and at three metered racks behind them. [kW]"""
-    hall_1 = 372.0 * it_load_ratio(scene, 0.035)
-    hall_2 = 236.0 * it_load_ratio(scene, 0.13) * (1 + 0.01 * scene.noise(12, 5400))
-    a_share = 0.5 + 0.012 * scene.noise(13, 1.7 * DAY_S)
+    hall_1 = 372.0 * it_load_ratio(conditions, 0.035)
+    hall_2 = 236.0 * it_load_ratio(conditions, 0.13) * (1 + 0.01 * conditions.noise(12, 5400))
+    a_share = 0.5 + 0.012 * conditions.noise(13, 1.7 * DAY_S)
     signals = {
         "pdu_a1": hall_1 * a_share,
         "pdu_b1": hall_1 * (1 - a_share),
@@ -285,7 +285,7 @@ def _halls(scene: Scene) -> Signals:
         "pdu_b2": hall_2 * (1 - a_share),
     }
     for name, feed, share, stream in _RACKS:
-        signals[name] = signals[feed] * share * (1 + 0.05 * scene.noise(stream, 3600))
+        signals[name] = signals[feed] * share * (1 + 0.05 * conditions.noise(stream, 3600))
     return signals
 
 
@@ -313,26 +313,26 @@ def _ups_pair(signals: Signals) -> Signals:
     return out | {"ups_and_cable_loss": lost}
 
 
-def _house_loads(scene: Scene, dry_bulb: Floats) -> Signals:
+def _house_loads(conditions: Conditions, dry_bulb: Floats) -> Signals:
     """Everything else in the building, but the cooling. [kW]"""
     comfort = np.abs(dry_bulb - 20) * 0.9
     return {
-        "lighting": 5.2 + 5.5 * business(scene) + 0.2 * scene.noise(20, 1200),
-        "misc": 9.0 + 0.08 * np.abs(dry_bulb - 18) + 0.7 * scene.noise(21, 2400),
-        "office": 13.0 + (38.0 + comfort) * business(scene) + 1.6 * scene.noise(22, 1500),
-        "unmetered": 2.4 + 0.3 * scene.noise(23, 4000),
+        "lighting": 5.2 + 5.5 * business(conditions) + 0.2 * conditions.noise(20, 1200),
+        "misc": 9.0 + 0.08 * np.abs(dry_bulb - 18) + 0.7 * conditions.noise(21, 2400),
+        "office": 13.0 + (38.0 + comfort) * business(conditions) + 1.6 * conditions.noise(22, 1500),
+        "unmetered": 2.4 + 0.3 * conditions.noise(23, 4000),
     }
 
 
-def _chilled_water(scene: Scene, signals: Signals, wet_bulb: Floats) -> Signals:
+def _chilled_water(conditions: Conditions, signals: Signals, wet_bulb: Floats) -> Signals:
     """Chillers, room fans, pumps with towers [kW], their water [m3/h], heat removed and reused [kW]."""
     it_kw = _it_kw(signals)
-    failing = scene.active(Upset.COOLING_FAILURE, 420.0, 540.0)
+    failing = conditions.active(Upset.COOLING_FAILURE, 420.0, 540.0)
     fans = [0.067 * hall * (0.9 + 0.1 * (hall / level) ** 2) for hall, level in _hall_loads(signals)]
     heat = it_kw + 0.85 * signals["ups_and_cable_loss"] + fans[0] + fans[1] + signals["lighting"]
-    standby = 7.0 + 0.6 * scene.noise(32, 2100)
+    standby = 7.0 + 0.6 * conditions.noise(32, 2100)
     chilled = heat * (1 - free_cooling_ratio(wet_bulb)) / chiller_cop(wet_bulb) + standby
-    lead = 0.56 + 0.05 * scene.noise(30, 6 * DAY_S)
+    lead = 0.56 + 0.05 * conditions.noise(30, 6 * DAY_S)
     rejected = heat + chilled
     return {
         "chiller_1": chilled * lead + 0.20 * it_kw * failing,
@@ -342,7 +342,9 @@ def _chilled_water(scene: Scene, signals: Signals, wet_bulb: Floats) -> Signals:
         "pumps": 0.044 * heat + (0.008 + 0.0004 * np.clip(wet_bulb, 0, None)) * rejected,
         "water": 0.00135 * rejected * (0.8 + 0.012 * np.clip(wet_bulb, 0, None)),
         "chilled_water": heat,
-        "heat": 7.0 + scene.noise(33, 5000) + 0.08 * it_kw * np.clip((15 - dry_bulb_c(scene)) / 12, 0, 1),
+        "heat": 7.0
+        + conditions.noise(33, 5000)
+        + 0.08 * it_kw * np.clip((15 - dry_bulb_c(conditions)) / 12, 0, 1),
     }
 
 
@@ -374,14 +376,16 @@ _LOADS = (
 """What hangs on the main switchboard of the headquarters."""
 
 
-def _sources(scene: Scene, signals: Signals) -> Signals:
+def _sources(conditions: Conditions, signals: Signals) -> Signals:
     """Roof, generator and the two utility feeds share the load of the main switchboard. [kW]"""
     load = np.sum([signals[name] for name in _LOADS], axis=0)
     loss = transformer_loss_kw(load, _TRANSFORMER_RATED_KW)
-    pv = 150.0 * sun_ratio(scene)
+    pv = 150.0 * sun_ratio(conditions)
     wanted = load + loss - pv
-    generator = wanted * generator_test(scene)
-    a_share = np.where(_dead(scene, Upset.OUTAGE_B), 1.0, 0.515 + 0.01 * scene.noise(40, 0.8 * DAY_S))
+    generator = wanted * generator_test(conditions)
+    a_share = np.where(
+        _dead(conditions, Upset.OUTAGE_B), 1.0, 0.515 + 0.01 * conditions.noise(40, 0.8 * DAY_S)
+    )
     return {
         "pv": pv,
         "generator": generator,
@@ -391,28 +395,28 @@ def _sources(scene: Scene, signals: Signals) -> Signals:
     }
 
 
-def _dead(scene: Scene, upset: Upset) -> npt.NDArray[np.bool_]:
-    dead = np.zeros(scene.t_s.shape, dtype=bool)
-    for event in scene.events:
+def _dead(conditions: Conditions, upset: Upset) -> npt.NDArray[np.bool_]:
+    dead = np.zeros(conditions.t_s.shape, dtype=bool)
+    for event in conditions.events:
         if event.upset is upset:
-            dead |= (scene.t_s >= event.start.timestamp()) & (scene.t_s <= event.end.timestamp())
+            dead |= (conditions.t_s >= event.start.timestamp()) & (conditions.t_s <= event.end.timestamp())
     return dead
 
 
-def _rooms(scene: Scene, dry_bulb: Floats) -> Signals:
+def _rooms(conditions: Conditions, dry_bulb: Floats) -> Signals:
     """Climate of the two halls [C, %] and the mean processor utilisation of the servers [%]."""
-    warm = 7.5 * scene.active(Upset.COOLING_FAILURE, 2400.0, 1800.0)
+    warm = 7.5 * conditions.active(Upset.COOLING_FAILURE, 2400.0, 1800.0)
     rooms: Signals = {}
     for hall, base_c in ((1, 23.4), (2, 22.8)):
-        drift = 0.5 * scene.noise(50 + hall, 5000) + 0.02 * (dry_bulb - 17)
+        drift = 0.5 * conditions.noise(50 + hall, 5000) + 0.02 * (dry_bulb - 17)
         rooms[f"env_{hall}.temperature_c"] = base_c + drift + warm
-        rooms[f"env_{hall}.humidity_percent"] = 48 + 4 * scene.noise(53 + hall, 20000) - 1.2 * warm
-    load = 0.2 * business(scene) + 0.12 * _bump(scene.hour, 1.0, 4.2, 0.25)
-    rooms["servers.cpu_percent"] = 24 + 50 * load + 2.5 * scene.noise(56, 1500)
+        rooms[f"env_{hall}.humidity_percent"] = 48 + 4 * conditions.noise(53 + hall, 20000) - 1.2 * warm
+    load = 0.2 * business(conditions) + 0.12 * _bump(conditions.hour, 1.0, 4.2, 0.25)
+    rooms["servers.cpu_percent"] = 24 + 50 * load + 2.5 * conditions.noise(56, 1500)
     return rooms
 
 
-def branch(scene: Scene) -> Signals:
+def branch(conditions: Conditions) -> Signals:
     """The 180 kW machine room of a city bank inside an office tower: one UPS, direct expansion.
 
     The tower's condenser-water plant serves the whole building; a fixed share belongs to the room.
@@ -422,14 +426,14 @@ def branch(scene: Scene) -> Signals:
     dict of ndarray
         Power by name of the meter [kW]; gauges as ``meter.channel``.
     """
-    dry_bulb = dry_bulb_c(scene)
-    it_kw = 94.0 * it_load_ratio(scene, 0.02)
+    dry_bulb = dry_bulb_c(conditions)
+    it_kw = 94.0 * it_load_ratio(conditions, 0.02)
     ups_in = it_kw + ups_loss_kw(it_kw, 240.0)
     heat = 1.08 * it_kw + 4.0
     dx_kw = heat / np.clip(4.1 - 0.045 * dry_bulb, 2.2, 3.9) + 0.15 * it_kw
-    lead = 0.55 + 0.04 * scene.noise(31, 5 * DAY_S)
-    lighting = 2.6 + 1.2 * business(scene)
-    unmetered = 1.1 + 0.15 * scene.noise(23, 4000)
+    lead = 0.55 + 0.04 * conditions.noise(31, 5 * DAY_S)
+    lighting = 2.6 + 1.2 * business(conditions)
+    unmetered = 1.1 + 0.15 * conditions.noise(23, 4000)
     return {
         "ups_out": it_kw,
         "ups_in": ups_in,
@@ -437,13 +441,13 @@ def branch(scene: Scene) -> Signals:
         "crac_2": dx_kw * (1 - lead),
         "lighting": lighting,
         "incomer": ups_in + dx_kw + lighting + unmetered,
-        "plant": 26.0 + 0.6 * np.clip(dry_bulb, 0, None) + 14.0 * business(scene),
-        "env.temperature_c": 22.6 + 0.6 * scene.noise(51, 5000) + 0.03 * (dry_bulb - 17),
-        "env.humidity_percent": 50 + 5 * scene.noise(54, 20000),
+        "plant": 26.0 + 0.6 * np.clip(dry_bulb, 0, None) + 14.0 * business(conditions),
+        "env.temperature_c": 22.6 + 0.6 * conditions.noise(51, 5000) + 0.03 * (dry_bulb - 17),
+        "env.humidity_percent": 50 + 5 * conditions.noise(54, 20000),
     }
 
 
-ASSEMBLIES: dict[str, tuple[Callable[[Scene], Signals], int]] = {
+ASSEMBLIES: dict[str, tuple[Callable[[Conditions], Signals], int]] = {
     "sh1": (headquarters, 1),
     "nb1": (branch, 2),
 }
@@ -452,8 +456,8 @@ ASSEMBLIES: dict[str, tuple[Callable[[Scene], Signals], int]] = {
 
 def site_wet_bulb_c(site: str, t_s: Floats) -> Floats:
     """Wet-bulb temperature outside a site; `t_s` in seconds since 1970. [C]"""
-    scene = Scene(t_s, 0.0, ASSEMBLIES[site][1])
-    return wet_bulb_c(dry_bulb_c(scene), relative_humidity_percent(scene))
+    conditions = Conditions(t_s, 0.0, ASSEMBLIES[site][1])
+    return wet_bulb_c(dry_bulb_c(conditions), relative_humidity_percent(conditions))
 
 
 # --- evaluation ------------------------------------------------------------------------------
@@ -556,7 +560,7 @@ class Plant:
             return
         upto = have + math.ceil((nodes - have) / _CHUNK) * _CHUNK
         t_s = self._epoch_s + NODE_S * np.arange(have, upto, dtype=np.float64)
-        new = self._assemble(Scene(t_s, self._epoch_s, self._seed, self._events))
+        new = self._assemble(Conditions(t_s, self._epoch_s, self._seed, self._events))
         values = {k: np.concatenate([self._grid.values[k], v]) if have else v for k, v in new.items()}
         self._grid = _Grid(upto, values)
 

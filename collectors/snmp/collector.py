@@ -17,7 +17,7 @@ from collectors.base import Binding, Poll
 from collectors.profiles.profile import SnmpProfile, channel_for, channel_name, load_profile
 from collectors.registry import CollectorKind
 from collectors.snmp.session import Agent, SnmpAccess, Value
-from collectors.snmp.table import Gone, NoValue, Source, survey
+from collectors.snmp.table import InstanceMissing, NoValue, Source, survey
 
 _SURVEY_AGAIN_AFTER = 20
 """Polls after which a device that lacks a bound channel is looked through again."""
@@ -41,7 +41,7 @@ class SnmpConfig(SnmpAccess):
 
 
 class SnmpCollector:
-    """Reads the bound points of one agent."""
+    """TableReader the bound points of one agent."""
 
     def __init__(self, config: SnmpConfig, binding: Binding) -> None:
         self.device = binding.meter
@@ -103,7 +103,7 @@ class SnmpCollector:
                 read[point.id] = source.value(values)
             except NoValue as error:
                 failures.append(DecodeError(self.device, f"{name}: {error}", point=point.id))
-            except Gone as error:
+            except InstanceMissing as error:
                 failures.append(DeviceRefused(self.device, f"{name}: {error}", point=point.id))
         return Poll(at, tuple(read), tuple(read.values()), tuple(failures))
 

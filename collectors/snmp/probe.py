@@ -1,6 +1,6 @@
 """Point Wattline at an unknown SNMP device: which model it is, what it says, and the YAML to paste.
 
-Reads only: sysDescr, sysObjectID and sysName, one GETNEXT for each table a profile asks for, then the
+TableReader only: sysDescr, sysObjectID and sysName, one GETNEXT for each table a profile asks for, then the
 tables of the profiles that fit.
 """
 
@@ -24,7 +24,7 @@ from collectors.profiles.profile import (
     profile_names,
 )
 from collectors.snmp.session import Agent, SnmpAccess, Value
-from collectors.snmp.table import Reads, Survey, survey
+from collectors.snmp.table import Survey, TableReader, survey
 
 _SYS_DESCR, _SYS_OBJECT_ID, _SYS_NAME = "1.3.6.1.2.1.1.1.0", "1.3.6.1.2.1.1.2.0", "1.3.6.1.2.1.1.5.0"
 _TOTALS = ("energy_import_kwh", "power_kw")
@@ -86,7 +86,7 @@ async def _probe_with(host: str, port: int, community: str, access: dict[str, An
         agent.close()
 
 
-class Probed(Reads, Protocol):
+class Probed(TableReader, Protocol):
     """What a probe needs of an agent."""
 
     async def has(self, oid: str) -> bool:
@@ -119,7 +119,7 @@ async def probe_agent(agent: Probed, access: Mapping[str, Any]) -> list[Recognis
 async def recognise(
     agent: Probed, system: Mapping[str, Value]
 ) -> list[tuple[tuple[float, ...], SnmpProfile]]:
-    """Profiles whose signs the agent shows, each with how specific they are.
+    """Profiles whose traits the agent shows, each with how specific they are.
 
     Presence alone is asked for only where no profile knows the sysObjectID: that costs one read for each
     family.
@@ -130,14 +130,14 @@ async def recognise(
         If the agent cannot be read.
     """
     profiles = [p for name in profile_names("snmp") if isinstance(p := load_profile(name), SnmpProfile)]
-    signs = _Signs(agent, system)
-    ranks = [(await signs.rank(p, by_object_id=True), p) for p in profiles]
+    traits = _AgentTraits(agent, system)
+    ranks = [(await traits.rank(p, by_object_id=True), p) for p in profiles]
     if not any(rank and not p.generic for rank, p in ranks):
-        ranks += [(await signs.rank(p, by_object_id=False), p) for p in profiles if not p.generic]
+        ranks += [(await traits.rank(p, by_object_id=False), p) for p in profiles if not p.generic]
     return [(rank, profile) for rank, profile in ranks if rank]
 
 
-class _Signs:
+class _AgentTraits:
     """Signs of a model, each read from the agent once."""
 
     def __init__(self, agent: Probed, system: Mapping[str, Value]) -> None:
@@ -192,16 +192,16 @@ def _recognised(
         model=f"{profile.vendor} {profile.model}",
         sys_descr=_text(system.get(_SYS_DESCR, "")),
         values=values,
-        findings=(*_doubts(profile, seen), *_disagreements(values)),
+        findings=(*_uncertainties(profile, seen), *_disagreements(values)),
         yaml=_meter_yaml(profile, values, _text(system.get(_SYS_NAME, "")), access),
     )
 
 
-def _doubts(profile: SnmpProfile, seen: Survey) -> Iterable[str]:
+def _uncertainties(profile: SnmpProfile, seen: Survey) -> Iterable[str]:
     if not profile.verified:
         yield "no recording of this model was at hand when its profile was written: compare every value"
-    doubts = {s.channel.doubt: name for name, s in reversed(seen.sources.items()) if s.channel.doubt}
-    for doubt, name in reversed(doubts.items()):
+    uncertainties = {s.channel.doubt: name for name, s in reversed(seen.sources.items()) if s.channel.doubt}
+    for doubt, name in reversed(uncertainties.items()):
         yield f"{name}: {doubt}"
 
 

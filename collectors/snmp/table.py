@@ -24,11 +24,11 @@ class NoValue(ValueError):
     """The agent answered, but said that it has no value, or none that is a number."""
 
 
-class Gone(LookupError):
+class InstanceMissing(LookupError):
     """The agent no longer has the instance."""
 
 
-class Reads(Protocol):
+class TableReader(Protocol):
     """What a survey needs of an agent."""
 
     async def get(self, oids: Sequence[str]) -> dict[str, Value]:
@@ -85,7 +85,7 @@ class Cell:
 
         Raises
         ------
-        Gone
+        InstanceMissing
             If an OID is not among the values.
         NoValue
             If the raw value is no number or a sentinel of the channel, or the device calls it invalid.
@@ -118,7 +118,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ComputedCell:
     """A channel made of others: their sum or their product."""
 
     channel: SnmpChannel
@@ -133,7 +133,7 @@ class Made:
 
         Raises
         ------
-        Gone, NoValue
+        InstanceMissing, NoValue
             As for a part; parts without a value are left out only where the channel allows.
         """
         if self.channel.product_of:
@@ -153,14 +153,14 @@ class Made:
             raise
 
 
-Source = Cell | Made
+Source = Cell | ComputedCell
 
 
 def _present(values: Mapping[str, Value], oid: str) -> Value:
     try:
         return values[oid]
     except KeyError:
-        raise Gone(f"nothing came for {oid}: the device refuses it or no longer has it") from None
+        raise InstanceMissing(f"nothing came for {oid}: the device refuses it or no longer has it") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Survey:
         return {name: value for name, value in found.items() if value is not None}
 
 
-async def survey(agent: Reads, profile: SnmpProfile, names: Iterable[str] | None = None) -> Survey:
+async def survey(agent: TableReader, profile: SnmpProfile, names: Iterable[str] | None = None) -> Survey:
     """Find the instances of a profile's channels, or of the named ones and what they are made of.
 
     Raises
@@ -213,7 +213,7 @@ def _needed(profile: SnmpProfile, names: set[str] | None) -> tuple[SnmpChannel, 
 class _Rows:
     """Tables of one agent, each walked once."""
 
-    def __init__(self, agent: Reads) -> None:
+    def __init__(self, agent: TableReader) -> None:
         self._agent = agent
         self._walked: dict[str, dict[str, Value]] = {}
         self.values: dict[str, Value] = {}
@@ -308,7 +308,9 @@ class _Finder:
         names = list(dict.fromkeys(name for group in groups for name in group))
         if channel.product_of:
             names = [name for name in names if all(name in group for group in groups)]
-        return {n: Made(channel, tuple(s for group in groups for s in group.get(n, ()))) for n in names}
+        return {
+            n: ComputedCell(channel, tuple(s for group in groups for s in group.get(n, ()))) for n in names
+        }
 
     def _grouped(self, channel: SnmpChannel, part: str) -> dict[str, list[Source]]:
         """Instances of a part by the name of the channel they belong to."""
@@ -331,5 +333,5 @@ def _choice(options: list[Source], values: Mapping[str, Value]) -> Source:
 def _usable(source: Source, values: Mapping[str, Value]) -> float | None:
     try:
         return source.value(values)
-    except (NoValue, Gone):
+    except (NoValue, InstanceMissing):
         return None

@@ -14,7 +14,7 @@ from app.domain.alarms.alarm import Alarms
 from app.domain.alarms.notification import Channel, ChannelKind, Language, MailSecurity, Notifications, Route
 from app.jobs import demo, evaluate, imports
 from app.jobs.alarms import judge
-from app.jobs.demo import Past
+from app.jobs.demo import DemoHistory
 from app.jobs.notifications import send
 from app.store import alarms as stored_alarms
 from app.store import sites
@@ -74,7 +74,9 @@ def test_failing_cooling_is_told_early_once_and_by_its_name(engine: Engine, box:
     declare(engine, box, base)
     failing = defects.cooling_failure(NOW)
     days = (NOW - failing.start).days + 3
-    demo.load(engine, config.load(_SITE).fleet, Simulation(NOW), Past.begun(engine, NOW), days=days)
+    demo.load(
+        engine, config.load(_SITE).fleet, Simulation(NOW), DemoHistory.load_or_begin(engine, NOW), days=days
+    )
     imports.settle(engine)
     cache, seen = judge.Cache(), []
     at = failing.start.replace(minute=0)

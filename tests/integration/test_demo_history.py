@@ -19,7 +19,7 @@ from app.domain.period import QUARTER_HOUR, Period, floor
 from app.domain.site import Fleet
 from app.jobs import demo, imports, rollup
 from app.jobs.alarms import backfill
-from app.jobs.demo import Past
+from app.jobs.demo import DemoHistory
 from app.store import alarms, deployment, pue, sites
 from app.store import findings as stored_findings
 from app.store.alarms import StoredAlarm
@@ -32,7 +32,7 @@ from collectors.simulated.physics import instants
 from tests.integration.test_alarms_golden import check, replayed
 
 NOW = datetime(2025, 11, 23, 16, 20, tzinfo=UTC)
-"""Past on every clock: the import refuses readings from the future."""
+"""DemoHistory on every clock: the import refuses readings from the future."""
 YEAR = Period(floor(NOW) - timedelta(days=390), floor(NOW))
 SITES = ("sh1", "nb1")
 WHOLE = pytest.mark.timeout(900)
@@ -74,7 +74,7 @@ class Loaded:
 def year(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     engine, simulation = make_engine(module_database_url, statement_timeout_s=300), Simulation(NOW)
     fleet = declared(engine)
-    demo.load(engine, fleet, simulation, Past.begun(engine, NOW))
+    demo.load(engine, fleet, simulation, DemoHistory.load_or_begin(engine, NOW))
     imports.settle(engine)
     before = found(engine)
     folder = tmp_path_factory.mktemp("late")
@@ -93,7 +93,7 @@ def import_late_file(engine: Engine, path: Path) -> None:
 
 def test_a_few_days_have_a_pue_of_each_category(engine: Engine) -> None:
     fleet = declared(engine)
-    demo.load(engine, fleet, Simulation(NOW), Past.begun(engine, NOW), days=2)
+    demo.load(engine, fleet, Simulation(NOW), DemoHistory.load_or_begin(engine, NOW), days=2)
     rollup.run(engine)
     start, end = NOW - timedelta(hours=25, minutes=20), NOW - timedelta(hours=1, minutes=20)
     for site, expected, label in (("sh1", 1.40, "PUE2"), ("nb1", 1.70, "PUE1")):

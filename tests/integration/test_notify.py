@@ -457,7 +457,7 @@ def declare(engine: Engine, meters: int) -> None:
         readings.ingest_readings(connection, said, stored.point_id)
 
 
-def judge(engine: Engine, seconds: float) -> alarms.Judged:
+def judge(engine: Engine, seconds: float) -> alarms.EvaluationResult:
     done = alarms.run(engine, NOW + timedelta(seconds=seconds))
     assert done is not None
     return done

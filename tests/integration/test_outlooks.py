@@ -11,7 +11,7 @@ from app import config
 from app.cli.demo import SITE_FILE
 from app.domain.site import SiteLimit
 from app.jobs import demo, outlook, rollup
-from app.jobs.demo import Past
+from app.jobs.demo import DemoHistory
 from app.store import deployment, outlook_cache
 from app.store import outlook as store_outlook
 from app.store.engine import begin
@@ -31,7 +31,7 @@ def test_every_view_of_the_outlook_has_rows_and_is_renewed(engine: sa.Engine) ->
     with begin(engine) as connection:
         sync(connection, file.fleet)
     assert outlook.run(engine, NOW) == 0, "nothing is known yet"
-    past = Past.begun(engine, NOW)
+    past = DemoHistory.load_or_begin(engine, NOW)
     demo.load(engine, file.fleet, Simulation(past.anchor), past, days=3)
     while rollup.run(engine).stretches:
         pass

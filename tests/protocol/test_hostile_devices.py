@@ -133,10 +133,10 @@ def udp_device(answer: Answer) -> Iterator[int]:
         def serve() -> None:
             with suppress(OSError):
                 while True:
-                    request, asker = device.recvfrom(65_535)
+                    request, requester = device.recvfrom(65_535)
                     if not request:
                         return
-                    device.sendto(answer(request), asker)
+                    device.sendto(answer(request), requester)
 
         thread = threading.Thread(target=serve)
         thread.start()

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 import app.web
+from app.charts import live as charts
+from app.charts.live import Axis, Bar, ChartFrame, Span
 from app.domain.alarms.alarm import State
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.energy import EventKind
@@ -23,9 +25,8 @@ from app.domain.quality.finding import FindingKind, Severity
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Stage
 from app.errors import NotFound
-from app.web import charts, format, words
+from app.web import format, words
 from app.web.cache import TimedCache
-from app.web.charts import Axis, Bar, Look, Span
 from app.web.pages import signin
 from app.web.pages.imports import _choose
 from app.web.uploads import LIFE_S, MOST_PER_OWNER, Uploads
@@ -179,7 +180,7 @@ def bars(values: list[float | None]) -> list[Bar]:
 
 def test_a_line_breaks_where_nothing_is_known_and_titles_are_escaped() -> None:
     span = Span(START, START + timedelta(hours=4))
-    drawn = charts.line(span, bars([1.4, None, 1.5, 1.5]), ["pue"], Look("PUE"), limit=1.5)
+    drawn = charts.line(span, bars([1.4, None, 1.5, 1.5]), ["pue"], ChartFrame("PUE"), limit=1.5)
     ET.fromstring(drawn)
     path = re.search(r'class="line s-pue" d="([^"]*)"', drawn)
     assert path is not None
@@ -190,7 +191,7 @@ def test_a_line_breaks_where_nothing_is_known_and_titles_are_escaped() -> None:
 def test_a_curve_is_not_drawn_across_a_gap() -> None:
     span, hour = Span(START, START + timedelta(hours=9)), timedelta(hours=1)
     points = [(START + i * hour, float(i)) for i in (0, 1, 2, 7, 8)]
-    drawn = charts.curve(span, points, Look("kWh"), gap=2 * hour)
+    drawn = charts.curve(span, points, ChartFrame("kWh"), gap=2 * hour)
     path = re.search(r'class="line s-register" d="([^"]*)"', drawn)
     assert path is not None
     assert path[1].count("M") == 2
@@ -200,7 +201,7 @@ def test_a_stack_draws_nothing_where_nothing_is_known() -> None:
     span = Span(START, START + timedelta(hours=2))
     hour = timedelta(hours=1)
     known = [Bar(START, START + hour, {"it": 5.0, "cooling": 2.0}), Bar(START + hour, START + 2 * hour, {})]
-    drawn = charts.stack(span, known, ["it", "cooling"], Look("kW"))
+    drawn = charts.stack(span, known, ["it", "cooling"], ChartFrame("kW"))
     ET.fromstring(drawn)
     assert 'class="s-cooling" d="M0 100V' in drawn
 

@@ -32,7 +32,7 @@ async def readyz(request: Request) -> JSONResponse:
     try:
         with anyio.fail_after(_ANSWER_S):
             found = await anyio.to_thread.run_sync(
-                readiness.look, context.engine, limiter=context.health_threads, abandon_on_cancel=True
+                readiness.check, context.engine, limiter=context.health_threads, abandon_on_cancel=True
             )
     except TimeoutError:
         return problems.of_error(request, StoreUnavailable("the database does not answer in time"))

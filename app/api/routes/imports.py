@@ -110,7 +110,7 @@ def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.Impo
         source = imports.Source(site.id, name, _sha256(path), understanding.warnings)
         rejects = _Rejects()
         batches = read(path, understanding, now=caller.now)
-        taken = imports.take_in(caller.context.engine, stored, source, batches, rejects.note, by=actor)
+        taken = imports.store_source(caller.context.engine, stored, source, batches, rejects.note, by=actor)
     with caller.read() as view:
         record = imports.get(view.connection, taken.id)
     caller.context.telemetry.stored(site.id, taken.accepted)

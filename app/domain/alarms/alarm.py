@@ -104,14 +104,6 @@ class Indicator(StrEnum):
 
 WINDOWED = (Indicator.PUE, Indicator.IT_LOAD_RATIO, Indicator.COVERAGE_RATIO)
 """Indicators of a window; the others have their own."""
-DATA_INDICATORS = (
-    Indicator.METER_SILENT_INTERVALS,
-    Indicator.COVERAGE_RATIO,
-    Indicator.SERIOUS_FINDINGS,
-    Indicator.SPOOL_FILL_RATIO,
-    Indicator.EVALUATION_AGE_S,
-)
-"""Indicators that speak about the data, not about the data centre."""
 LIMITED = (Indicator.PUE, Indicator.YEAR_END_PUE)
 """Indicators that can be watched against the site's own PUE limit."""
 

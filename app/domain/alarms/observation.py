@@ -38,11 +38,11 @@ MOST_ESTIMATED = 0.2
 POLLED_KINDS_NOT = "csv_folder"
 """Collector whose readings come in files, when somebody puts them there."""
 
-Seen = tuple[Rule, Subject, Observation]
+RuleObservation = tuple[Rule, Subject, Observation]
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class ExplainingFinding:
     """A finding that may explain a figure."""
 
     kind: str
@@ -89,7 +89,7 @@ Windows = Mapping[str, WindowFigures]
 
 
 @dataclass(frozen=True)
-class Scene:
+class RuleInput:
     """What the rules see of a site that follows from its windows."""
 
     site: Site
@@ -98,90 +98,92 @@ class Scene:
     limit: Limit | None
     known_from: datetime | None
     """Beginning of the site's record."""
-    doubts: Sequence[Doubt] = ()
+    explaining: Sequence[ExplainingFinding] = ()
     """About points that enter the site's ratio."""
 
     def explanation(self, period: Period) -> str:
         """The finding that explains what a figure over the period says; empty where none does."""
-        near = [d for d in self.doubts if overlap_s(d, period) > 0]
+        near = [d for d in self.explaining if overlap_s(d, period) > 0]
         if timedelta(seconds=period.duration_s) > SHORT:
             covered_s = sum(overlap_s(d, period) for d in near)
             near = near if covered_s >= LONG_SHARE * period.duration_s else []
         return f"{near[0].kind} of {near[0].point}" if near else ""
 
 
-def overlap_s(doubt: Doubt, period: Period) -> float:
+def overlap_s(finding: ExplainingFinding, period: Period) -> float:
     """Time that a finding and a period share; at least a moment where they touch. [s]"""
-    if doubt.end < period.start or doubt.start >= period.end:
+    if finding.end < period.start or finding.start >= period.end:
         return 0.0
-    return max((min(doubt.end, period.end) - max(doubt.start, period.start)).total_seconds(), 1.0)
+    return max((min(finding.end, period.end) - max(finding.start, period.start)).total_seconds(), 1.0)
 
 
-def doubts(site: Site, findings: Iterable[Any]) -> tuple[Doubt, ...]:
+def explaining_findings(site: Site, findings: Iterable[Any]) -> tuple[ExplainingFinding, ...]:
     """Those of some findings that explain figures: about points that enter the site's ratio."""
     kinds, gating = {kind.value for kind in EXPLAINING}, boundary(site).gating
     return tuple(
-        Doubt(f.kind, f.point, f.start, f.end) for f in findings if f.kind in kinds and f.point in gating
+        ExplainingFinding(f.kind, f.point, f.start, f.end)
+        for f in findings
+        if f.kind in kinds and f.point in gating
     )
 
 
-def of_windows(rules: Iterable[Rule], scene: Scene) -> Iterator[Seen]:
+def of_windows(rules: Iterable[Rule], facts: RuleInput) -> Iterator[RuleObservation]:
     """What follows from the windows alone: PUE, its jump, IT load, coverage."""
     for rule in rules:
-        if rule.sites and scene.site.id not in rule.sites:
+        if rule.sites and facts.site.id not in rule.sites:
             continue
         judge = OF_WINDOWS.get(rule.indicator)
-        seen = judge(rule, scene) if judge is not None else None
+        seen = judge(rule, facts) if judge is not None else None
         if seen is not None:
-            yield rule, Subject(scene.site.id), seen
+            yield rule, Subject(facts.site.id), seen
 
 
-def _pue(rule: Rule, scene: Scene) -> Observation:
-    return _ratio(rule, scene, scene.windows.get(rule.window), None)
+def _pue(rule: Rule, facts: RuleInput) -> Observation:
+    return _ratio(rule, facts, facts.windows.get(rule.window), None)
 
 
-def _jump(rule: Rule, scene: Scene) -> Observation:
-    return _ratio(rule, scene, scene.windows.get("15m"), scene.windows.get("24h"))
+def _jump(rule: Rule, facts: RuleInput) -> Observation:
+    return _ratio(rule, facts, facts.windows.get("15m"), facts.windows.get("24h"))
 
 
 def _ratio(
-    rule: Rule, scene: Scene, figures: WindowFigures | None, less: WindowFigures | None
+    rule: Rule, facts: RuleInput, figures: WindowFigures | None, less: WindowFigures | None
 ) -> Observation:
     """The PUE of a window, `less` that of another where one is given."""
-    if rule.from_limit and scene.limit is None:
-        return Observation(scene.at, reason="no limit holds for the site; name a profile or a limit")
+    if rule.from_limit and facts.limit is None:
+        return Observation(facts.at, reason="no limit holds for the site; name a profile or a limit")
     if figures is None:
-        return Observation(scene.at, reason="not evaluated yet")
+        return Observation(facts.at, reason="not evaluated yet")
     base = 0.0 if less is None else less.pue
     if figures.pue is None or base is None:
-        return Observation(scene.at, reason=figures.reason or "PUE of the last 24 h is not known")
+        return Observation(facts.at, reason=figures.reason or "PUE of the last 24 h is not known")
     mostly = "estimates" if figures.estimated_ratio > MOST_ESTIMATED else ""
     return Observation(
-        scene.at,
+        facts.at,
         figures.pue - base,
-        explained_by=scene.explanation(figures.period) or mostly,
-        limit=None if scene.limit is None else scene.limit.pue,
+        explained_by=facts.explanation(figures.period) or mostly,
+        limit=None if facts.limit is None else facts.limit.pue,
     )
 
 
-def _it_load(rule: Rule, scene: Scene) -> Observation | None:
-    capacity_kw = scene.site.design.it_capacity_kw
+def _it_load(rule: Rule, facts: RuleInput) -> Observation | None:
+    capacity_kw = facts.site.design.it_capacity_kw
     if not capacity_kw:
         return None
-    figures = scene.windows.get(rule.window)
+    figures = facts.windows.get(rule.window)
     it_kw = None if figures is None else figures.it_kw
-    if figures is None or it_kw is None or figures.coverage_ratio < scene.site.minimum_coverage_ratio:
-        return Observation(scene.at, reason="too little of the window is covered")
-    return Observation(scene.at, it_kw / capacity_kw, explained_by=scene.explanation(figures.period))
+    if figures is None or it_kw is None or figures.coverage_ratio < facts.site.minimum_coverage_ratio:
+        return Observation(facts.at, reason="too little of the window is covered")
+    return Observation(facts.at, it_kw / capacity_kw, explained_by=facts.explanation(figures.period))
 
 
-def _coverage(rule: Rule, scene: Scene) -> Observation:
-    figures = scene.windows.get(rule.window)
+def _coverage(rule: Rule, facts: RuleInput) -> Observation:
+    figures = facts.windows.get(rule.window)
     if figures is None:
-        return Observation(scene.at, reason="not evaluated yet")
-    if scene.known_from is None or scene.known_from > figures.period.start:
-        return Observation(scene.at, reason="the record is shorter than the window")
-    return Observation(scene.at, figures.coverage_ratio)
+        return Observation(facts.at, reason="not evaluated yet")
+    if facts.known_from is None or facts.known_from > figures.period.start:
+        return Observation(facts.at, reason="the record is shorter than the window")
+    return Observation(facts.at, figures.coverage_ratio)
 
 
 OF_WINDOWS = {
@@ -193,7 +195,7 @@ OF_WINDOWS = {
 """Indicators that follow from the windows alone."""
 
 
-def of_feeds(rule: Rule, site: Site, at: datetime, loads: Iterable[FeedLoad]) -> Iterator[Seen]:
+def of_feeds(rule: Rule, site: Site, at: datetime, loads: Iterable[FeedLoad]) -> Iterator[RuleObservation]:
     """Load of every feed with a rating."""
     for one in loads:
         if one.load.capacity_kw is None:
@@ -209,7 +211,7 @@ GAUGE_ROLES = {
 }
 
 
-def of_gauges(rule: Rule, site: Site, at: datetime, means: Mapping[str, float]) -> Iterator[Seen]:
+def of_gauges(rule: Rule, site: Site, at: datetime, means: Mapping[str, float]) -> Iterator[RuleObservation]:
     """Temperature or humidity of every point in a room; outdoor sensors have no room."""
     for point in gauge_points(site, rule.indicator):
         value = means.get(point.id)
@@ -230,7 +232,7 @@ def is_polled(meter: Meter) -> bool:
 
 def of_silence(
     rule: Rule, site: Site, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
-) -> Iterator[Seen]:
+) -> Iterator[RuleObservation]:
     """Time since the newest reading of every polled meter, in its intervals.
 
     A meter that never answered is silent since `declared_at`, where that is known.
@@ -253,7 +255,9 @@ def serious(findings: Iterable[Any], at: datetime) -> int:
     return sum(f.severity == "error" and f.state == "open" and f.start >= week for f in findings)
 
 
-def uninformed(rule: Rule, subjects: Collection[str], site: str, at: datetime, reason: str) -> Iterator[Seen]:
+def uninformed(
+    rule: Rule, subjects: Collection[str], site: str, at: datetime, reason: str
+) -> Iterator[RuleObservation]:
     """The same rule on its known subjects, when its figure could not be computed."""
     for name in subjects or ("",):
         yield rule, Subject(site, name), Observation(at, reason=reason, is_error=True)

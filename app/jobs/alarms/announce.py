@@ -28,7 +28,7 @@ _ATTRIBUTED = {Indicator.PUE: "", Indicator.POWER_RATIO_JUMP: "15m", Indicator.Y
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class PueChange:
     """What moved a PUE, over which time against which."""
 
     period: Period
@@ -46,7 +46,7 @@ class Announcer:
         self._connection, self._stored, self._profiles, self._now = connection, stored, profiles, now
         self._settings = alarms.notifications(connection)
         self._silences = [s.silence for s in alarms.silences(connection, now)]
-        self._moved: dict[tuple[str, str], Moved | None] = {}
+        self._moved: dict[tuple[str, str], PueChange | None] = {}
         self._messages: list[Message] = []
 
     # -- documents -----------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Announcer:
             "coverage_ratio": moved.coverage_ratio,
         }
 
-    def _move(self, site: Site, name: str) -> Moved | None:
+    def _move(self, site: Site, name: str) -> PueChange | None:
         """What moved the PUE of a window against the time before it; None where that is not known."""
         period = window(name, self._now, site.zone)
         baseline = before(period, site)
@@ -122,7 +122,7 @@ class Announcer:
             return None
         figure = attribute(first, second)
         meters = self._involved(site, figure.moved, baseline, period)
-        return Moved(period, figure, meters, second.covered_h * 3600 / period.duration_s)
+        return PueChange(period, figure, meters, second.covered_h * 3600 / period.duration_s)
 
     def _involved(self, site: Site, moved: str | None, baseline: Period, period: Period) -> tuple[str, ...]:
         """Meters of the class that moved whose power changed most, the largest change first."""

@@ -37,15 +37,15 @@ def record(
         stored, profiles = sites.load(connection), deployment.limit_profiles(connection)
         number = stored.site_id[site_id]
         site = stored.fleet.site[site_id]
-        judged = replay.judge(connection, stored, site, period, profiles, is_stopping=is_stopping)
-        if not judged.is_whole:
+        replayed = replay.evaluate(connection, stored, site, period, profiles, is_stopping=is_stopping)
+        if not replayed.is_whole:
             return 0
-        found = list(_found(judged))
+        found = list(_found(replayed))
         fresh = [one for one in found if not alarms.overlaps(connection, number, one[0])]
         documents = []
         for _, (rule, subject, seen, change) in fresh:
-            teller = Announcer(connection, stored, profiles, change.at)
-            documents.append(teller.document(rule, subject, seen, change) | {"reason": NOTE})
+            announcer = Announcer(connection, stored, profiles, change.at)
+            documents.append(announcer.document(rule, subject, seen, change) | {"reason": NOTE})
     with begin(engine) as connection:
         _lock(connection)
         pairs = zip(fresh, documents, strict=True)
@@ -65,27 +65,27 @@ def _keep(connection: Connection, number: int, alarm: PastAlarm, document: dict[
     return True
 
 
-def _found(judged: replay.Judged) -> Iterator[tuple[PastAlarm, Change]]:
+def _found(replayed: replay.ReplayResult) -> Iterator[tuple[PastAlarm, Change]]:
     """Alarms in the order in which they fired, each with the change at which it was worst."""
     going: dict[tuple[str, Subject], list[Change]] = {}
-    begun: list[list[Change]] = []
-    for change in judged.changes:
+    fired: list[list[Change]] = []
+    for change in replayed.changes:
         rule, subject, _, step = change
         key = (rule.id, subject)
         if step.fires:
             going[key] = []
-            begun.append(going[key])
+            fired.append(going[key])
         if key in going:
             going[key].append(change)
             if step.resolves:
                 del going[key]
-    for changes in begun:
-        yield _alarm(changes, judged)
+    for changes in fired:
+        yield _alarm(changes, replayed)
 
 
-def _alarm(changes: list[Change], judged: replay.Judged) -> tuple[PastAlarm, Change]:
+def _alarm(changes: list[Change], replayed: replay.ReplayResult) -> tuple[PastAlarm, Change]:
     rule, subject, *_ = changes[0]
     steps: tuple[Transition, ...] = tuple(step for *_, step in changes)
-    memory = None if steps[-1].resolves else judged.memories[rule.id, subject]
+    memory = None if steps[-1].resolves else replayed.memories[rule.id, subject]
     worst = [change for change in changes if change[3].fires or change[3].escalates][-1]
     return PastAlarm(rule.id, subject, steps, memory), worst

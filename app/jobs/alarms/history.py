@@ -68,7 +68,7 @@ class Windows:
             cells[slot] = (t.facility_kwh, t.it_kwh, t.covered_s, t.estimated_kwh)
         return cls(site, pue.boundary(site), start, cells.cumsum(axis=0))
 
-    def course(self, rule: Rule, period: Period) -> Floats | None:
+    def series(self, rule: Rule, period: Period) -> Floats | None:
         """What a rule watches, at the end of every quarter-hour; None where only each window can tell."""
         if rule.indicator is Indicator.POWER_RATIO_JUMP:
             return self._pues("15m", period) - self._pues("24h", period)
@@ -107,7 +107,7 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Course:
+class SubjectSeries:
     """A figure of one subject at the end of every quarter-hour of a period."""
 
     subject: Subject
@@ -116,7 +116,7 @@ class Course:
     reason: str
     """Why not, where it is not."""
 
-    def seen(self, index: int, at: datetime, limit_pue: float | None) -> Observation:
+    def observation(self, index: int, at: datetime, limit_pue: float | None) -> Observation:
         """What a rule sees at the end of one quarter-hour."""
         value = float(self.values[index])
         if math.isnan(value):
@@ -135,8 +135,8 @@ def crossings(rule: Rule, values: Floats, lowest_limit_pue: float | None) -> Boo
     return np.asarray(values < max(thresholds) + _ROUNDING, np.bool_)
 
 
-class Courses:
-    """Courses of the figures that do not follow from the windows: feeds, rooms, the year's end."""
+class SubjectSeriesLoader:
+    """Loads the figures that do not follow from the windows: feeds, rooms, the year's end."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Courses:
         self._connection, self._stored, self._site = connection, stored, site
         self._period, self._profiles = period, profiles
 
-    def of(self, indicator: Indicator) -> list[Course]:
+    def of(self, indicator: Indicator) -> list[SubjectSeries]:
         """What an indicator said of each of its subjects; empty where history cannot tell.
 
         Raises
@@ -167,7 +167,7 @@ class Courses:
             return [self._year(lambda year: year.used_ratio)]
         return []
 
-    def _feeds(self) -> list[Course]:
+    def _feeds(self) -> list[SubjectSeries]:
         if all(math.isinf(meter.rated_power_kw) for meter in self._site.meters):
             return []
         span = Period(self._period.start - _HOUR, self._period.end)
@@ -175,30 +175,30 @@ class Courses:
         table = usage.frame(self._connection, self._stored, points, span)
         skipped = capacity.INTERVALS_PER_HOUR
         return [
-            self._course("+".join(meters), np.asarray(ratios, np.float64)[skipped:], "load is not known")
+            self._series("+".join(meters), np.asarray(ratios, np.float64)[skipped:], "load is not known")
             for meters, ratios in capacity.peak_ratios(self._site, table).items()
         ]
 
-    def _gauges(self, indicator: Indicator) -> list[Course]:
+    def _gauges(self, indicator: Indicator) -> list[SubjectSeries]:
         points = observation.gauge_points(self._site, indicator)
         if not points:
             return []
         span = Period(self._period.start - gauges.FRESH, self._period.end)
-        table = gauges.course(self._connection, self._stored, points, span)
+        table = gauges.series(self._connection, self._stored, points, span)
         newest = table.ffill(limit=gauges.FRESH // QUARTER_HOUR - 2)
         skipped = gauges.FRESH // QUARTER_HOUR
         return [
-            self._course(p.id, np.asarray(newest[p.id], np.float64)[skipped:], "no reading") for p in points
+            self._series(p.id, np.asarray(newest[p.id], np.float64)[skipped:], "no reading") for p in points
         ]
 
-    def _year(self, figure: Callable[[YearFigures], float | None]) -> Course:
+    def _year(self, figure: Callable[[YearFigures], float | None]) -> SubjectSeries:
         """The figure as it stood on each day."""
         values = []
         for at in ends(self._period):
             known = self._years.get(at.astimezone(self._site.zone).date())
             value = None if known is None else figure(known)
             values.append(math.nan if value is None else value)
-        return self._course("", np.array(values), "history is too short")
+        return self._series("", np.array(values), "history is too short")
 
     @cached_property
     def _years(self) -> dict[date, YearFigures]:
@@ -213,5 +213,5 @@ class Courses:
                 found[day] = YearFigures.of(year, limit_of(self._stored, profiles, site, at), at)
         return found
 
-    def _course(self, name: str, values: Floats, reason: str) -> Course:
-        return Course(Subject(self._site.id, name), values, reason)
+    def _series(self, name: str, values: Floats, reason: str) -> SubjectSeries:
+        return SubjectSeries(Subject(self._site.id, name), values, reason)

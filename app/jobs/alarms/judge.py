@@ -25,7 +25,7 @@ from app.domain.alarms.alarm import (
     step,
     withdrawn,
 )
-from app.domain.alarms.observation import Scene, Seen, WindowFigures
+from app.domain.alarms.observation import RuleInput, RuleObservation, WindowFigures
 from app.domain.forecast import Budget
 from app.domain.limits import Limit, LimitProfile, governing, limits_for
 from app.domain.period import WINDOWS, Period, floor
@@ -76,14 +76,14 @@ class YearFigures:
 
 @dataclass
 class Cache:
-    """Figures that are dear and move slowly, by site."""
+    """Figures that cost much and change slowly, by site."""
 
     years: dict[str, YearFigures] = field(default_factory=dict)
     feeds: dict[str, tuple[datetime, tuple[capacity.FeedLoad, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Ground:
+class EvaluationContext:
     """What all sites' rules are judged on."""
 
     connection: Connection
@@ -100,7 +100,7 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class EvaluationResult:
     """What an evaluation of all rules changed."""
 
     subjects: int
@@ -115,7 +115,7 @@ def run(
     cache: Cache | None = None,
     spool_fill_ratio: float | None = None,
     announcing: bool = True,
-) -> Judged | None:
+) -> EvaluationResult | None:
     """Judge all rules of all sites; None where another process is at it.
 
     Parameters
@@ -139,7 +139,7 @@ def run(
     with begin(engine) as connection:
         if not alarms.lock(connection):
             return None
-        ground = Ground(
+        context = EvaluationContext(
             connection,
             sites.load(connection),
             alarms.rules(connection),
@@ -148,60 +148,60 @@ def run(
             cache or Cache(),
             spool_fill_ratio,
         )
-        return _judge(ground, announcing=announcing)
+        return _evaluate(context, announcing=announcing)
 
 
-def _judge(ground: Ground, *, announcing: bool) -> Judged:
-    kept = alarms.memories(ground.connection)
-    seen = list(_everything(ground, kept))
-    after, changes = judged(seen, {key: one.memory for key, one in kept.items()}, ground.now)
+def _evaluate(context: EvaluationContext, *, announcing: bool) -> EvaluationResult:
+    kept = alarms.memories(context.connection)
+    seen = list(_everything(context, kept))
+    after, changes = step_rules(seen, {key: one.memory for key, one in kept.items()}, context.now)
     fresh = {
         fingerprint(rule.id, subject): Remembered(
-            rule.id, alarms.site_number(ground.stored, subject.site), subject.name, memory
+            rule.id, alarms.site_number(context.stored, subject.site), subject.name, memory
         )
         for (rule, subject, _), memory in zip(seen, after, strict=True)
     }
-    teller = Announcer(ground.connection, ground.stored, ground.profiles, ground.now)
-    rows = [_record(ground, teller, *change) for change in changes]
+    announcer = Announcer(context.connection, context.stored, context.profiles, context.now)
+    rows = [_record(context, announcer, *change) for change in changes]
     for key in set(kept) - set(fresh):
-        rows += _withdraw(ground, teller, kept[key])
-    alarms.write_transitions(ground.connection, rows)
-    alarms.forget(ground.connection, set(kept) - set(fresh))
-    alarms.remember(ground.connection, {k: m for k, m in fresh.items() if _is_news(kept.get(k), m)})
-    messages = teller.announce(ground.rules) if announcing else 0
-    return Judged(len(seen), len(changes), messages)
+        rows += _withdraw(context, announcer, kept[key])
+    alarms.write_transitions(context.connection, rows)
+    alarms.forget(context.connection, set(kept) - set(fresh))
+    alarms.remember(context.connection, {k: m for k, m in fresh.items() if _must_be_written(kept.get(k), m)})
+    messages = announcer.announce(context.rules) if announcing else 0
+    return EvaluationResult(len(seen), len(changes), messages)
 
 
 Change = tuple[Rule, Subject, Observation, Transition]
 
 
-def judged(
-    seen: Iterable[Seen], memories: Mapping[str, Memory], now: datetime
+def step_rules(
+    seen: Iterable[RuleObservation], memories: Mapping[str, Memory], now: datetime
 ) -> tuple[list[Memory], list[Change]]:
     """Step every rule, in the order given; what to remember of each, and what changed.
 
     A rule that is quiet while others fire sees their state of this same evaluation.
     """
-    loud: dict[str, set[str]] = defaultdict(set)
+    firing: dict[str, set[str]] = defaultdict(set)
     after: list[Memory] = []
     changes: list[Change] = []
     for rule, subject, observation in seen:
         before = memories.get(fingerprint(rule.id, subject), Memory())
-        told = loud[subject.site] & set(rule.quiet_while)
-        if told and before.state.is_active:
-            reason = f"goes on as alarm {min(told)}"
+        causes = firing[subject.site] & set(rule.quiet_while)
+        if causes and before.state.is_active:
+            reason = f"goes on as alarm {min(causes)}"
             memory, moved = withdrawn(before, rule, observation, reason, is_handed_over=True)
         else:
-            hushed = replace(observation, explained_by=f"alarm {min(told)}") if told else observation
-            memory, moved = step(rule, before, hushed)
+            explained = replace(observation, explained_by=f"alarm {min(causes)}") if causes else observation
+            memory, moved = step(rule, before, explained)
         if memory.state.is_active:
-            loud[subject.site].add(rule.id)
+            firing[subject.site].add(rule.id)
         after.append(memory)
         changes += [(rule, subject, observation, change) for change in moved]
     return after, changes
 
 
-def _is_news(before: Remembered | None, after: Remembered) -> bool:
+def _must_be_written(before: Remembered | None, after: Remembered) -> bool:
     """Whether a memory has to be written: its instant alone matters only now and then."""
     if before is None:
         return True
@@ -213,88 +213,94 @@ def _is_news(before: Remembered | None, after: Remembered) -> bool:
 
 
 def _record(
-    ground: Ground,
-    teller: Announcer,
+    context: EvaluationContext,
+    announcer: Announcer,
     rule: Rule,
     subject: Subject,
     observation: Observation,
     change: Transition,
 ) -> dict[str, Any]:
     """Follow a transition; what is to be written down about it."""
-    number = alarms.site_number(ground.stored, subject.site)
+    number = alarms.site_number(context.stored, subject.site)
     says = announce.what_of(change) is not None
-    document = teller.document(rule, subject, observation, change) if says else {}
-    alarm_id, row = alarms.record(ground.connection, rule.id, subject, number, change, document)
+    document = announcer.document(rule, subject, observation, change) if says else {}
+    alarm_id, row = alarms.record(context.connection, rule.id, subject, number, change, document)
     if alarm_id is not None and says:
-        teller.say(alarm_id, rule, subject, change, document)
+        announcer.say(alarm_id, rule, subject, change, document)
     return row
 
 
-def _withdraw(ground: Ground, teller: Announcer, old: Remembered) -> list[dict[str, Any]]:
+def _withdraw(context: EvaluationContext, announcer: Announcer, old: Remembered) -> list[dict[str, Any]]:
     """End the alarm of a rule or subject that is no longer there."""
-    names = ground.stored.site_key
+    names = context.stored.site_key
     subject = Subject(names.get(old.site_id, ""), old.subject)
     rule = Rule(id=old.rule, indicator=Indicator.SERIOUS_FINDINGS, warning=0.0)
-    _, changes = withdrawn(old.memory, rule, Observation(ground.now), "no longer watched")
+    _, changes = withdrawn(old.memory, rule, Observation(context.now), "no longer watched")
     rows = []
     for change in changes:
-        alarm_id, row = alarms.record(ground.connection, old.rule, subject, old.site_id, change, {})
+        alarm_id, row = alarms.record(context.connection, old.rule, subject, old.site_id, change, {})
         rows.append(row)
         if alarm_id is not None:
-            teller.say(alarm_id, rule, subject, change, {})
+            announcer.say(alarm_id, rule, subject, change, {})
     return rows
 
 
 # -- what is seen ------------------------------------------------------------------------------------
 
 
-def _everything(ground: Ground, kept: Mapping[str, Remembered]) -> Iterator[Seen]:
+def _everything(context: EvaluationContext, kept: Mapping[str, Remembered]) -> Iterator[RuleObservation]:
     by_site: dict[int, dict[str, tuple[datetime, WindowFigures]]] = defaultdict(dict)
-    for number, window, at, document in evaluations.load(ground.connection, list(ground.stored.site_key)):
+    for number, window, at, document in evaluations.load(context.connection, list(context.stored.site_key)):
         by_site[number][window] = (at, WindowFigures.of(document))
-    for site in ground.stored.fleet.sites:
-        found = by_site[ground.stored.site_id[site.id]]
-        yield from _of_site(ground, site, found, kept)
-    for rule in ground.rules:
-        if rule.indicator is Indicator.SPOOL_FILL_RATIO and ground.spool_fill_ratio is not None:
-            yield rule, Subject(""), Observation(ground.now, ground.spool_fill_ratio)
+    for site in context.stored.fleet.sites:
+        found = by_site[context.stored.site_id[site.id]]
+        yield from _of_site(context, site, found, kept)
+    for rule in context.rules:
+        if rule.indicator is Indicator.SPOOL_FILL_RATIO and context.spool_fill_ratio is not None:
+            yield rule, Subject(""), Observation(context.now, context.spool_fill_ratio)
 
 
 def _of_site(
-    ground: Ground,
+    context: EvaluationContext,
     site: Site,
     found: Mapping[str, tuple[datetime, WindowFigures]],
     kept: Mapping[str, Remembered],
-) -> Iterator[Seen]:
-    number = ground.stored.site_id[site.id]
-    since = ground.now - FINDINGS_REACH
-    listed = findings.listing(ground.connection, number, start=since, end=ground.now)
-    scene = Scene(
+) -> Iterator[RuleObservation]:
+    number = context.stored.site_id[site.id]
+    since = context.now - FINDINGS_REACH
+    listed = findings.listing(context.connection, number, start=since, end=context.now)
+    facts = RuleInput(
         site,
-        ground.now,
+        context.now,
         {name: figures for name, (_, figures) in found.items()},
-        limit_of(ground.stored, ground.profiles, site, ground.now),
-        alarms.known_from(ground.connection, number),
-        observing.doubts(site, listed),
+        limit_of(context.stored, context.profiles, site, context.now),
+        alarms.known_from(context.connection, number),
+        observing.explaining_findings(site, listed),
     )
-    rest: dict[Indicator, Callable[[Rule], Iterator[Seen]]] = {
+    rest: dict[Indicator, Callable[[Rule], Iterator[RuleObservation]]] = {
         Indicator.SERIOUS_FINDINGS: lambda rule: iter(
-            [(rule, Subject(site.id), Observation(ground.now, float(observing.serious(listed, ground.now))))]
+            [
+                (
+                    rule,
+                    Subject(site.id),
+                    Observation(context.now, float(observing.serious(listed, context.now))),
+                )
+            ]
         ),
-        Indicator.EVALUATION_AGE_S: lambda rule: iter([(rule, Subject(site.id), _age(ground, found))]),
-        Indicator.YEAR_END_PUE: lambda rule: _year_end(ground, scene, rule),
-        Indicator.OVERHEAD_BUDGET_USED_RATIO: lambda rule: _year_end(ground, scene, rule),
+        Indicator.EVALUATION_AGE_S: lambda rule: iter([(rule, Subject(site.id), _age(context, found))]),
+        Indicator.YEAR_END_PUE: lambda rule: _year_end(context, facts, rule),
+        Indicator.OVERHEAD_BUDGET_USED_RATIO: lambda rule: _year_end(context, facts, rule),
         Indicator.FEED_LOAD_RATIO: lambda rule: observing.of_feeds(
-            rule, site, ground.now, _feeds(ground, site)
+            rule, site, context.now, _feeds(context, site)
         ),
-        Indicator.TEMPERATURE_C: lambda rule: _gauges(ground, site, rule),
-        Indicator.HUMIDITY_PERCENT: lambda rule: _gauges(ground, site, rule),
-        Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(ground, site, rule),
+        Indicator.TEMPERATURE_C: lambda rule: _gauges(context, site, rule),
+        Indicator.HUMIDITY_PERCENT: lambda rule: _gauges(context, site, rule),
+        Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(context, site, rule),
     }
-    for rule in ground.of(site, *Indicator):
+    for rule in context.of(site, *Indicator):
         judge = rest.get(rule.indicator)
         if judge is None:
-            yield from observing.of_windows([rule], scene)
+            yield from observing.of_windows([rule], facts)
             continue
         try:
             yield from list(judge(rule))
@@ -303,7 +309,7 @@ def _of_site(
         except (WattlineError, ArithmeticError, ValueError, LookupError) as error:
             _log.warning("a rule could not be judged", rule=rule.id, site=site.id, problem=str(error))
             names = {k.subject for k in kept.values() if (k.rule, k.site_id) == (rule.id, number)}
-            yield from observing.uninformed(rule, sorted(names), site.id, ground.now, str(error))
+            yield from observing.uninformed(rule, sorted(names), site.id, context.now, str(error))
 
 
 def limit_of(stored: Stored, profiles: Mapping[str, LimitProfile], site: Site, at: datetime) -> Limit | None:
@@ -312,19 +318,19 @@ def limit_of(stored: Stored, profiles: Mapping[str, LimitProfile], site: Site, a
     return governing(limits_for(site, bank, dict(profiles), at.astimezone(site.zone).date()))
 
 
-def _age(ground: Ground, found: Mapping[str, tuple[datetime, WindowFigures]]) -> Observation:
+def _age(context: EvaluationContext, found: Mapping[str, tuple[datetime, WindowFigures]]) -> Observation:
     """Time since the oldest of the site's windows was evaluated. [s]"""
     if not set(WINDOWS) <= set(found):
-        return Observation(ground.now, reason="not evaluated yet")
+        return Observation(context.now, reason="not evaluated yet")
     oldest = min(at for at, _ in found.values())
-    return Observation(ground.now, max((ground.now - oldest).total_seconds(), 0.0))
+    return Observation(context.now, max((context.now - oldest).total_seconds(), 0.0))
 
 
-def _year_end(ground: Ground, scene: Scene, rule: Rule) -> Iterator[Seen]:
-    site, limit = scene.site, scene.limit
-    known = ground.cache.years.get(site.id)
-    if known is None or not timedelta(0) <= ground.now - known.at < OUTLOOK_EVERY:
-        known = ground.cache.years[site.id] = _year(ground, site, limit)
+def _year_end(context: EvaluationContext, facts: RuleInput, rule: Rule) -> Iterator[RuleObservation]:
+    site, limit = facts.site, facts.limit
+    known = context.cache.years.get(site.id)
+    if known is None or not timedelta(0) <= context.now - known.at < OUTLOOK_EVERY:
+        known = context.cache.years[site.id] = _year(context, site, limit)
     is_end = rule.indicator is Indicator.YEAR_END_PUE
     value = known.pue if is_end else known.used_ratio
     reason = known.reason or ("" if limit else "no limit holds for the site; name a profile or a limit")
@@ -333,15 +339,15 @@ def _year_end(ground: Ground, scene: Scene, rule: Rule) -> Iterator[Seen]:
     yield (
         rule,
         Subject(site.id),
-        Observation(ground.now, value, reason=reason, limit=None if limit is None else limit.pue),
+        Observation(context.now, value, reason=reason, limit=None if limit is None else limit.pue),
     )
 
 
-def _year(ground: Ground, site: Site, limit: Limit | None) -> YearFigures:
-    number = ground.now.astimezone(site.zone).year
-    profiles = dict(ground.profiles)
-    year = outlook.year_outlook(ground.connection, ground.stored, site, number, profiles, ground.now)
-    return YearFigures.of(year, limit, ground.now)
+def _year(context: EvaluationContext, site: Site, limit: Limit | None) -> YearFigures:
+    number = context.now.astimezone(site.zone).year
+    profiles = dict(context.profiles)
+    year = outlook.year_outlook(context.connection, context.stored, site, number, profiles, context.now)
+    return YearFigures.of(year, limit, context.now)
 
 
 def used_ratio(budget: Budget | None) -> float | None:
@@ -351,26 +357,26 @@ def used_ratio(budget: Budget | None) -> float | None:
     return budget.used_kwh / budget.allowed_kwh
 
 
-def _feeds(ground: Ground, site: Site) -> tuple[capacity.FeedLoad, ...]:
+def _feeds(context: EvaluationContext, site: Site) -> tuple[capacity.FeedLoad, ...]:
     if all(math.isinf(meter.rated_power_kw) for meter in site.meters):
         return ()
-    known = ground.cache.feeds.get(site.id)
-    if known is None or not timedelta(0) <= ground.now - known[0] < FEEDS_EVERY:
-        end = floor(ground.now)
+    known = context.cache.feeds.get(site.id)
+    if known is None or not timedelta(0) <= context.now - known[0] < FEEDS_EVERY:
+        end = floor(context.now)
         hour = Period(end - timedelta(hours=1), end)
-        table = usage.frame(ground.connection, ground.stored, usage.capacity_points(site), hour)
-        known = ground.cache.feeds[site.id] = (ground.now, capacity.feed_loads(site, table))
+        table = usage.frame(context.connection, context.stored, usage.capacity_points(site), hour)
+        known = context.cache.feeds[site.id] = (context.now, capacity.feed_loads(site, table))
     return known[1]
 
 
-def _gauges(ground: Ground, site: Site, rule: Rule) -> Iterator[Seen]:
+def _gauges(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
     points = observing.gauge_points(site, rule.indicator)
-    means = gauges.latest(ground.connection, ground.stored, points, ground.now) if points else {}
-    return observing.of_gauges(rule, site, ground.now, means)
+    means = gauges.latest(context.connection, context.stored, points, context.now) if points else {}
+    return observing.of_gauges(rule, site, context.now, means)
 
 
-def _silence(ground: Ground, site: Site, rule: Rule) -> Iterator[Seen]:
-    keys = ground.stored.point_key
-    latest = readings.latest(ground.connection, site.id, until=ground.now)
+def _silence(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
+    keys = context.stored.point_key
+    latest = readings.latest(context.connection, site.id, until=context.now)
     last = {keys[one.point_id]: one.at for one in latest if one.point_id in keys}
-    return observing.of_silence(rule, site, ground.now, last, None)
+    return observing.of_silence(rule, site, context.now, last, None)

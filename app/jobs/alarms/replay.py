@@ -15,17 +15,17 @@ import numpy as np
 
 from app.domain.alarms import observation
 from app.domain.alarms.alarm import Memory, Rule, State, Subject, fingerprint
-from app.domain.alarms.observation import Doubt, Scene, Seen
+from app.domain.alarms.observation import ExplainingFinding, RuleInput, RuleObservation
 from app.domain.limits import LimitProfile
 from app.domain.period import QUARTER_HOUR_S, Period, window
 from app.domain.site import Site
-from app.jobs.alarms.history import Bools, Course, Courses, Windows, crossings, ends
-from app.jobs.alarms.judge import Change, judged, limit_of
+from app.jobs.alarms.history import Bools, SubjectSeries, SubjectSeriesLoader, Windows, crossings, ends
+from app.jobs.alarms.judge import Change, limit_of, step_rules
 from app.store import alarms, deployment, findings
 from app.store.engine import Connection
 from app.store.sites import Stored
 
-LOOKS = (timedelta(seconds=5), timedelta(seconds=30))
+EVALUATED_AFTER = (timedelta(seconds=5), timedelta(seconds=30))
 """When a closed quarter-hour is judged, after its end."""
 
 
@@ -51,7 +51,7 @@ class Replayed:
 
 
 @dataclass
-class Judged:
+class ReplayResult:
     """What the rules said of a period, and where they stood at its end."""
 
     changes: list[Change] = field(default_factory=list)
@@ -71,10 +71,10 @@ def replay(
     StoreUnavailable
         If the database is away.
     """
-    return _alarms(judge(connection, stored, site, period, profiles).changes)
+    return _alarms(evaluate(connection, stored, site, period, profiles).changes)
 
 
-def judge(
+def evaluate(
     connection: Connection,
     stored: Stored,
     site: Site,
@@ -82,7 +82,7 @@ def judge(
     profiles: Mapping[str, LimitProfile],
     *,
     is_stopping: Callable[[], bool] = lambda: False,
-) -> Judged:
+) -> ReplayResult:
     """The rules on every quarter-hour of a period, or up to where it is stopped.
 
     Raises
@@ -94,25 +94,25 @@ def judge(
     past = Windows.load(connection, site, number, period)
     listed = findings.listing(connection, number, start=past.start, end=period.end)
     limits = {day: limit_of(stored, profiles, site, at) for day, at in _days(site, period).items()}
-    courses = Courses(connection, stored, site, period, profiles)
+    loader = SubjectSeriesLoader(connection, stored, site, period, profiles)
     rules = [r for r in alarms.rules(connection) if not r.sites or site.id in r.sites]
     lowest = min((limit.pue for limit in limits.values() if limit), default=None)
-    watched = [w for rule in rules for w in _watched(rule, past, courses, period, lowest)]
+    watched = [w for rule in rules for w in _watched(rule, past, loader, period, lowest)]
     known_from, found, done = (
         alarms.known_from(connection, number),
-        observation.doubts(site, listed),
-        Judged(),
+        observation.explaining_findings(site, listed),
+        ReplayResult(),
     )
     for index, at in enumerate(ends(period)):
         if is_stopping():
             return replace(done, is_whole=False)
-        awake = [w for w in watched if w.crosses[index] or not _is_calm(done.memories.get(w.key))]
-        if awake:
-            names = {w.rule.window for w in awake} - {""} | {"15m", "24h"}
+        active = [w for w in watched if w.crosses[index] or not _is_calm(done.memories.get(w.key))]
+        if active:
+            names = {w.rule.window for w in active} - {""} | {"15m", "24h"}
             windows = {name: past.figures(window(name, at, site.zone)) for name in names}
             near = [d for d in found if _is_near(d, at)]
             limit = limits[at.astimezone(site.zone).date()]
-            _look(awake, index, Scene(site, at, windows, limit, known_from, near), done)
+            _evaluate_quarter_hour(active, index, RuleInput(site, at, windows, limit, known_from, near), done)
     return done
 
 
@@ -129,49 +129,51 @@ class _Watched:
     key: tuple[str, Subject]
     crosses: Bools
     """At which quarter-hours a threshold may be crossed."""
-    course: Course | None = None
+    series: SubjectSeries | None = None
     """None: the windows say it."""
 
-    def seen(self, index: int, scene: Scene) -> Iterator[Seen]:
+    def observation(self, index: int, facts: RuleInput) -> Iterator[RuleObservation]:
         """What the rule sees at the end of a quarter-hour."""
-        if self.course is None:
-            return observation.of_windows([self.rule], scene)
-        limit_pue = None if scene.limit is None else scene.limit.pue
-        return iter([(self.rule, self.course.subject, self.course.seen(index, scene.at, limit_pue))])
+        if self.series is None:
+            return observation.of_windows([self.rule], facts)
+        limit_pue = None if facts.limit is None else facts.limit.pue
+        return iter([(self.rule, self.series.subject, self.series.observation(index, facts.at, limit_pue))])
 
 
 def _watched(
-    rule: Rule, past: Windows, courses: Courses, period: Period, lowest_limit_pue: float | None
+    rule: Rule, past: Windows, loader: SubjectSeriesLoader, period: Period, lowest_limit_pue: float | None
 ) -> Iterator[_Watched]:
     """The subjects of a rule of which it ever has something to say."""
     key, site = rule.id, past.site.id
     if rule.indicator in observation.OF_WINDOWS:
-        values = past.course(rule, period)
+        values = past.series(rule, period)
         always = np.ones(int(period.duration_s) // QUARTER_HOUR_S, np.bool_)
         crosses = always if values is None else crossings(rule, values, lowest_limit_pue)
         yield from [_Watched(rule, (key, Subject(site)), crosses)] if crosses.any() else []
-    for course in courses.of(rule.indicator):
-        crosses = crossings(rule, course.values, lowest_limit_pue)
-        yield from [_Watched(rule, (key, course.subject), crosses, course)] if crosses.any() else []
+    for series in loader.of(rule.indicator):
+        crosses = crossings(rule, series.values, lowest_limit_pue)
+        yield from [_Watched(rule, (key, series.subject), crosses, series)] if crosses.any() else []
 
 
 def _is_calm(memory: Memory | None) -> bool:
     return memory is None or memory.state in (State.INACTIVE, State.NO_DATA, State.ERROR)
 
 
-def _is_near(doubt: Doubt, at: datetime) -> bool:
+def _is_near(finding: ExplainingFinding, at: datetime) -> bool:
     """Whether a finding can explain what is seen: of a day, or long enough for a longer window."""
-    is_long = doubt.end - doubt.start > observation.SHORT
-    return is_long or (doubt.start < at and doubt.end >= at - observation.SHORT)
+    is_long = finding.end - finding.start > observation.SHORT
+    return is_long or (finding.start < at and finding.end >= at - observation.SHORT)
 
 
-def _look(awake: Sequence[_Watched], index: int, scene: Scene, done: Judged) -> None:
+def _evaluate_quarter_hour(
+    active: Sequence[_Watched], index: int, facts: RuleInput, done: ReplayResult
+) -> None:
     """Judge a closed quarter-hour; a second time only where something waits to be seen again."""
-    for after in LOOKS:
-        now = replace(scene, at=scene.at + after)
-        seen = [one for w in awake for one in w.seen(index, now)]
+    for after in EVALUATED_AFTER:
+        now = replace(facts, at=facts.at + after)
+        seen = [one for w in active for one in w.observation(index, now)]
         before = {fingerprint(r.id, s): done.memories.get((r.id, s), Memory()) for r, s, _ in seen}
-        fresh, moved = judged(seen, before, now.at)
+        fresh, moved = step_rules(seen, before, now.at)
         done.memories |= {(r.id, s): memory for (r, s, _), memory in zip(seen, fresh, strict=True)}
         done.changes += moved
         if not any(memory.state is State.PENDING or memory.other_since for memory in fresh):

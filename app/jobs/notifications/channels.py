@@ -316,7 +316,7 @@ def _by_url(channel: Channel, items: Sequence[Item], now: datetime) -> None:
 
 def _notify(plugin: Any, subject: str, text: str, files: Sequence[File] = ()) -> None:
     """Send with Apprise, which says why not only in its log."""
-    with _overheard() as said:
+    with _captured() as said:
         taken = plugin.notify(body=text, title=subject, body_format="text", attach=_attached(files))
     if not taken:
         raise DeliveryFailed("; ".join(said) or "not taken")
@@ -332,7 +332,7 @@ def _attached(files: Sequence[File]) -> Any:
     return AppriseAttachment(parts) if parts else None
 
 
-class _Ear(logging.Handler):
+class _WarningCapture(logging.Handler):
     """Keeps what Apprise warns of in one thread."""
 
     def __init__(self) -> None:
@@ -346,8 +346,8 @@ class _Ear(logging.Handler):
 
 
 @contextmanager
-def _overheard() -> Iterator[list[str]]:
-    ear, log = _Ear(), logging.getLogger("apprise")
+def _captured() -> Iterator[list[str]]:
+    ear, log = _WarningCapture(), logging.getLogger("apprise")
     log.addHandler(ear)
     try:
         yield ear.said

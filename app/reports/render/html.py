@@ -6,7 +6,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from app.charts import FONTS
+from app.charts.report import FONTS
 from app.reports.document import Document
 from app.reports.language import Language
 from app.reports.pages import layout_of

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from app import charts
+from app.charts import report as charts
 from app.errors import DataError
 from app.reports.document import Document
 from app.reports.language import Language

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app import charts
+from app.charts import report as charts
 from app.reports.language import Language
 from app.reports.layout import Block, Column, Facts, Layout, Picture, Prose, Table, Value, shown
 

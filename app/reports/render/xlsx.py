@@ -13,7 +13,7 @@ from typing import Any
 
 import xlsxwriter
 
-from app.charts import Bars, Contributions, HeatMap, Lines
+from app.charts.report import Bars, Contributions, HeatMap, Lines
 from app.reports.document import Document
 from app.reports.language import Language
 from app.reports.layout import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from app.charts import Bars, Contributions, HeatMap, Lines, Series
+from app.charts.report import Bars, Contributions, HeatMap, Lines, Series
 from app.domain.evidence import PERIOD
 from app.reports.document import ClassEnergy, Comparison, DayRow, VerdictRow
 from app.reports.layout import Block, Kind, Picture, Prose, Table, Value

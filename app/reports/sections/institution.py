@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from app.charts import Bars, Series
+from app.charts.report import Bars, Series
 from app.reports.document import InstitutionReport, SiteLine
 from app.reports.language import Language
 from app.reports.layout import (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.charts.live import Bar, Span
 from app.domain.limits import Outcome
 from app.domain.period import Period, Step, floor, midnight, shift_months
 from app.domain.pue import PueBar
@@ -16,7 +17,6 @@ from app.store import deployment, evaluations, metrics_snapshot, pue
 from app.store.metrics_snapshot import SiteFigures
 from app.web.access import View
 from app.web.cache import TimedCache
-from app.web.charts import Bar, Span
 
 CLASSES = (*(role.value for role in OVERHEAD_ROLES), "unmetered")
 """Parts of the overhead, in the order in which they are shown."""
@@ -100,11 +100,6 @@ def now_figures(view: View, now: datetime) -> dict[str, SiteFigures]:
 
     key = (id(view.connection.engine), tuple(view.stored.site_key.items()))
     return _NOW.get(key, collect)
-
-
-def is_good(document: Document) -> bool:
-    """Whether a document's figure may be believed without a second look."""
-    return bool(document["coverage_ratio"] >= 0.99 and document["estimated_ratio"] <= 0.02)
 
 
 # -- series ---------------------------------------------------------------------------------------------

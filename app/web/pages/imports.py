@@ -30,7 +30,7 @@ router = APIRouter(route_class=PageRoute)
 
 _UPLOADS = Uploads()
 _TRIED_BATCHES = 8
-"""Parts of the file that a look goes through before it is confirmed."""
+"""Parts of the file that a preview goes through before it is confirmed."""
 _SHOWN_REJECTS = 50
 _LIST = 20
 _UNDECIDED = "?"
@@ -38,7 +38,7 @@ _UNDECIDED = "?"
 
 
 @dataclass
-class Look:
+class Preview:
     """What a file would become; or why it is not understood, and what may be answered."""
 
     upload: Upload
@@ -86,8 +86,8 @@ async def upload(request: Request, site: str, caller: Viewer) -> Response:
         if not isinstance(file, UploadFile) or not file.filename:
             raise SeriesError("choose a file first")
         kept = await run_in_threadpool(_keep, caller, found, file)
-    look = await run_in_threadpool(_look, found, kept, "")
-    return _page(request, found, "import_look.html", _shown(found, look))
+    preview = await run_in_threadpool(_preview, found, kept, "")
+    return _page(request, found, "import_preview.html", _shown(found, preview))
 
 
 @router.post("/sites/{site}/imports/{ticket}")
@@ -97,19 +97,19 @@ async def decide(request: Request, site: str, ticket: str, caller: Viewer) -> Re
     form = await request.form(max_fields=2000)
     await checked_form(request)
     kept = _UPLOADS.get(ticket, caller.principal.name, site)
-    action = str(form.get("action", "look"))
+    action = str(form.get("action", "preview"))
     if action == "drop":
         await run_in_threadpool(_UPLOADS.drop, kept)
         return RedirectResponse(f"/sites/{site}/imports", HTTPStatus.SEE_OTHER)
     try:
         mapping = _answered(str(form.get("mapping", "")), form)
     except ConfigError as error:
-        look = Look(kept, str(form.get("mapping", "")), problem=str(error))
-        return _page(request, found, "import_look.html", _shown(found, look))
+        preview = Preview(kept, str(form.get("mapping", "")), problem=str(error))
+        return _page(request, found, "import_preview.html", _shown(found, preview))
     if action == "import":
         return await run_in_threadpool(_import, request, caller, found, kept, mapping)
-    look = await run_in_threadpool(_look, found, kept, mapping)
-    return _page(request, found, "import_look.html", _shown(found, look))
+    preview = await run_in_threadpool(_preview, found, kept, mapping)
+    return _page(request, found, "import_preview.html", _shown(found, preview))
 
 
 def _operated(caller: Caller, site: str) -> Site:
@@ -126,38 +126,38 @@ def _page(request: Request, site: Site, template: str, more: Mapping[str, Any]) 
     return render.page(request, template, {"nav": "imports", "tab": "imports", "site": site, **more})
 
 
-def _shown(site: Site, look: Look) -> dict[str, Any]:
+def _shown(site: Site, preview: Preview) -> dict[str, Any]:
     points = [(m.name or m.id, [p.id for p in m.points]) for m in site.meters]
-    return {"look": look, "points": points, "columns": _shown_columns(look)}
+    return {"preview": preview, "points": points, "columns": _shown_columns(preview)}
 
 
-def _shown_columns(look: Look) -> list[tuple[str, str, str]]:
+def _shown_columns(preview: Preview) -> list[tuple[str, str, str]]:
     """Every column of the file: name, the point it fills (empty: none), unit."""
-    if look.plan is None:
-        return [(str(name), point, "") for name, point in look.asked]
-    taken = [(c.name, c.point.id, c.unit) for c in look.plan.columns]
-    return [*taken, *((name, "", "") for name in look.plan.unused)]
+    if preview.plan is None:
+        return [(str(name), point, "") for name, point in preview.asked]
+    taken = [(c.name, c.point.id, c.unit) for c in preview.plan.columns]
+    return [*taken, *((name, "", "") for name in preview.plan.unused)]
 
 
-# -- looking --------------------------------------------------------------------------------------------
+# -- preview --------------------------------------------------------------------------------------------
 
 
-def _look(site: Site, upload: Upload, mapping: str) -> Look:
+def _preview(site: Site, upload: Upload, mapping: str) -> Preview:
     """What the file would become with a mapping; the first parts of it are gone through."""
-    look = Look(upload, mapping)
+    preview = Preview(upload, mapping)
     try:
-        look.plan = understand(upload.path, site, _parsed(mapping))
-        look.mapping = look.plan.mapping_yaml
-        _try(look, look.plan)
+        preview.plan = understand(upload.path, site, _parsed(mapping))
+        preview.mapping = preview.plan.mapping_yaml
+        _try(preview, preview.plan)
     except (FileNotUnderstood, ConfigError) as error:
-        look.problem = str(error).replace(str(upload.path), upload.name)
+        preview.problem = str(error).replace(str(upload.path), upload.name)
         if isinstance(error, MappingNeeded):
-            look.problem = look.problem.partition("\n")[0]
-            look.mapping = _without_comments(error.template)
-            look.asked = tuple(yaml.safe_load(error.template).get("columns", {}).items())
+            preview.problem = preview.problem.partition("\n")[0]
+            preview.mapping = _without_comments(error.template)
+            preview.asked = tuple(yaml.safe_load(error.template).get("columns", {}).items())
         if isinstance(error, Ambiguous):
-            look.key, look.choices = error.key, error.choices
-    return look
+            preview.key, preview.choices = error.key, error.choices
+    return preview
 
 
 def _without_comments(template: str) -> str:
@@ -169,13 +169,13 @@ def _parsed(mapping: str) -> Any:
     return parse_mapping(mapping) if mapping.strip() else None
 
 
-def _try(look: Look, plan: Understanding) -> None:
-    batches = read(look.upload.path, plan)
+def _try(preview: Preview, plan: Understanding) -> None:
+    batches = read(preview.upload.path, plan)
     for batch in islice(batches, _TRIED_BATCHES):
-        look.accepted += len(batch.columns)
-        look.refused += len(batch.rejects)
-        look.rejects += batch.rejects[: _SHOWN_REJECTS - len(look.rejects)]
-    look.is_part = next(batches, None) is not None
+        preview.accepted += len(batch.columns)
+        preview.refused += len(batch.rejects)
+        preview.rejects += batch.rejects[: _SHOWN_REJECTS - len(preview.rejects)]
+    preview.is_part = next(batches, None) is not None
 
 
 def _answered(mapping: str, form: FormData) -> str:
@@ -264,10 +264,10 @@ def _import(request: Request, caller: Caller, site: Site, upload: Upload, mappin
             plan = understand(upload.path, site, _parsed(mapping))
             source = imports.Source(site.id, upload.name, _digest(upload), plan.warnings)
             batches = read(upload.path, plan, now=caller.now)
-            taken = imports.take_in(caller.context.engine, stored, source, batches, note, by=actor)
+            taken = imports.store_source(caller.context.engine, stored, source, batches, note, by=actor)
     except (FileNotUnderstood, ConfigError) as error:
-        look = Look(upload, mapping, problem=str(error).replace(str(upload.path), upload.name))
-        return _page(request, site, "import_look.html", _shown(site, look))
+        preview = Preview(upload, mapping, problem=str(error).replace(str(upload.path), upload.name))
+        return _page(request, site, "import_preview.html", _shown(site, preview))
     caller.context.telemetry.stored(site.id, taken.accepted)
     _UPLOADS.drop(upload)
     return _page(request, site, "import_done.html", {"taken": taken, "rejects": refused, "name": upload.name})

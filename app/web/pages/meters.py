@@ -12,6 +12,8 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app.charts import live as charts
+from app.charts.live import Bar, ChartFrame, Mark, Span
 from app.domain.period import Period, Step, starts, window
 from app.domain.quantity import ENERGY_KINDS, ReadingKind
 from app.domain.site import Meter, Point, Site
@@ -19,9 +21,8 @@ from app.store import energy, events, findings, readings
 from app.store.events import LedgerEntry
 from app.store.findings import StoredFinding
 from app.store.readings import Latest, from_us
-from app.web import charts, format, render
+from app.web import format, render
 from app.web.access import PageRoute, View, Viewer
-from app.web.charts import Bar, Look, Mark, Span
 from app.web.pages import figures
 from app.web.words import Words
 
@@ -145,8 +146,8 @@ def _drawn(
     marks = _marks(span, found, ledger, words)
     point = _main_point(meter)
 
-    def look(title: str, unit: str) -> Look:
-        return Look(title, unit, 130, lambda t: t.strftime(pattern), at)
+    def frame(title: str, unit: str) -> ChartFrame:
+        return ChartFrame(title, unit, 130, lambda t: t.strftime(pattern), at)
 
     if point is None:
         return {"raw": None, "energy_chart": None, "point": None}
@@ -157,9 +158,9 @@ def _drawn(
     bars = _energy_bars(view, site, point, period, _STEPS[chosen])
     return {
         "point": point,
-        "raw": charts.curve(span, raw, look(title, unit), gap=gap, marks=marks) if raw else None,
+        "raw": charts.curve(span, raw, frame(title, unit), gap=gap, marks=marks) if raw else None,
         "energy_chart": charts.line(
-            span, bars, ["energy"], look(words("Energy"), "kWh"), floor=0.0, marks=marks
+            span, bars, ["energy"], frame(words("Energy"), "kWh"), floor=0.0, marks=marks
         )
         if bars
         else None,

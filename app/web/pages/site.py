@@ -9,6 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app.charts import live as charts
+from app.charts.live import ChartFrame
 from app.domain import capacity
 from app.domain.attribution import Attribution, attribute
 from app.domain.capacity import Load
@@ -18,10 +20,9 @@ from app.domain.site import Site
 from app.errors import DataError
 from app.store import deployment, outlook_cache, pue, usage
 from app.store.outlook import YearOutlook
-from app.web import charts, render
+from app.web import render
 from app.web.access import PageRoute, View, Viewer
 from app.web.cache import TimedCache
-from app.web.charts import Look
 from app.web.pages import figures
 from app.web.pages.figures import Document
 from app.web.words import Words
@@ -81,8 +82,8 @@ def _charts(
     unknown = words("not known")
     _, limit, _ = figures.judged(documents["24h"])
 
-    def look(what: str, unit: str, height: int) -> Look:
-        return Look(f"{what}, {title}", unit, height, lambda t: t.strftime(pattern), at)
+    def frame(what: str, unit: str, height: int) -> ChartFrame:
+        return ChartFrame(f"{what}, {title}", unit, height, lambda t: t.strftime(pattern), at)
 
     powers = figures.power_bars(bars)
     return {
@@ -91,9 +92,9 @@ def _charts(
         "steps": words({"24h": "in steps of 15 minutes", "7d": "by hour", "13mo": "by month"}[name]),
         "known": bool(bars),
         "pue": charts.line(
-            span, figures.pue_bars(bars, site, unknown), ["pue"], look("PUE", "", 120), limit=limit
+            span, figures.pue_bars(bars, site, unknown), ["pue"], frame("PUE", "", 120), limit=limit
         ),
-        "power": charts.stack(span, powers, figures.SERIES, look(words("Mean power"), "kW", 120)),
+        "power": charts.stack(span, powers, figures.SERIES, frame(words("Mean power"), "kW", 120)),
     }
 
 

@@ -1,7 +1,7 @@
-"""One chart module: data in, SVG out, for live pages, the HTML report and the PDF alike.
+"""Charts of reports, HTML and PDF alike: Vega-Lite, rendered by vl-convert without a browser.
 
-A chart is Vega-Lite, rendered by vl-convert without a browser. Colours are told apart by people who see
-few of them, and lines carry their unit. Nothing is interpolated: what is None leaves a hole.
+Colours are told apart by people who see few of them, and lines carry their unit. Nothing is interpolated:
+what is None leaves a hole.
 """
 
 from __future__ import annotations

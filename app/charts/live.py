@@ -88,7 +88,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Look:
+class ChartFrame:
     """What stands around a chart."""
 
     title: str
@@ -103,7 +103,7 @@ def line(
     span: Span,
     bars: Sequence[Bar],
     names: Sequence[str],
-    look: Look,
+    frame: ChartFrame,
     *,
     limit: float | None = None,
     floor: float | None = None,
@@ -116,10 +116,10 @@ def line(
     if limit is not None:
         y = _n(axis.y(limit))
         paths.append(f'<path class="limit" d="M0 {y}H{WIDTH:g}"/>')
-    return _frame(span, axis, look, "".join(paths), bars, marks)
+    return _frame(span, axis, frame, "".join(paths), bars, marks)
 
 
-def stack(span: Span, bars: Sequence[Bar], names: Sequence[str], look: Look) -> Markup:
+def stack(span: Span, bars: Sequence[Bar], names: Sequence[str], frame: ChartFrame) -> Markup:
     """Series on top of each other, from zero; where nothing is known nothing is drawn."""
     sums = [_running(bar, names) for bar in bars]
     axis = Axis.around([total[-1] for total in sums if total], floor=0.0, ticks=3)
@@ -127,7 +127,7 @@ def stack(span: Span, bars: Sequence[Bar], names: Sequence[str], look: Look) -> 
         f'<path class="s-{escape(name)}" d="{_area(span, axis, bars, [s[i] if s else 0.0 for s in sums])}"/>'
         for i, name in reversed(list(enumerate(names)))
     ]
-    return _frame(span, axis, look, "".join(paths), (), ())
+    return _frame(span, axis, frame, "".join(paths), (), ())
 
 
 def _running(bar: Bar, names: Sequence[str]) -> list[float]:
@@ -167,7 +167,7 @@ def _steps(span: Span, axis: Axis, bars: Sequence[Bar], name: str) -> str:
 def curve(
     span: Span,
     points: Sequence[tuple[datetime, float]],
-    look: Look,
+    frame: ChartFrame,
     *,
     gap: timedelta,
     marks: Sequence[Mark] = (),
@@ -178,11 +178,11 @@ def curve(
     for at, v in points:
         joined = before is not None and at - before <= gap
         d, before = f"{d}{'L' if joined else 'M'}{_n(span.x(at))} {_n(axis.y(v))}", at
-    return _frame(span, axis, look, f'<path class="line s-register" d="{d}"/>', (), marks)
+    return _frame(span, axis, frame, f'<path class="line s-register" d="{d}"/>', (), marks)
 
 
 def _frame(
-    span: Span, axis: Axis, look: Look, paths: str, bars: Sequence[Bar], marks: Sequence[Mark]
+    span: Span, axis: Axis, frame: ChartFrame, paths: str, bars: Sequence[Bar], marks: Sequence[Mark]
 ) -> Markup:
     grid = "".join(f"M0 {_n(axis.y(t))}H{WIDTH:g}" for t in axis.ticks)
     hits = "".join(
@@ -196,39 +196,39 @@ def _frame(
         f"<title>{escape(m.title)}</title></path>"
         for m in marks
     )
-    height = look.height
+    height = frame.height
     return Markup(
         f'<svg class="chart" width="100%" height="{height + 22}" role="img" '
-        f'aria-label="{escape(look.title)}">'
+        f'aria-label="{escape(frame.title)}">'
         f'<svg x="0" y="8" width="100%" height="{height}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" '
         f'preserveAspectRatio="none"><path class="grid" d="{grid}"/>{paths}{flags}'
         f'<g class="hit">{hits}</g></svg>'
-        f"{_value_labels(axis, look)}{_time_labels(span, look)}</svg>"
+        f"{_value_labels(axis, frame)}{_time_labels(span, frame)}</svg>"
     )
 
 
-def _value_labels(axis: Axis, look: Look) -> str:
+def _value_labels(axis: Axis, frame: ChartFrame) -> str:
     digits = axis.digits()
     out = []
     for i, tick in enumerate(axis.ticks):
-        y = 8 + look.height * axis.y(tick) / HEIGHT
-        unit = f" {look.unit}" if look.unit and i == len(axis.ticks) - 1 else ""
+        y = 8 + frame.height * axis.y(tick) / HEIGHT
+        unit = f" {frame.unit}" if frame.unit and i == len(axis.ticks) - 1 else ""
         out.append(
             f'<text class="tick" x="2" y="{_n(y - 2 if i else y - 3)}">{tick:,.{digits}f}{unit}</text>'
         )
     return "".join(out)
 
 
-def _time_labels(span: Span, look: Look) -> str:
+def _time_labels(span: Span, frame: ChartFrame) -> str:
     out = []
-    for at in look.labels:
+    for at in frame.labels:
         ratio = span.ratio(at)
         if not 0 <= ratio <= 1:
             continue
         anchor = "start" if ratio < 0.04 else "end" if ratio > 0.96 else "middle"
         out.append(
-            f'<text class="tick" x="{_n(ratio * 100)}%" y="{look.height + 20}" text-anchor="{anchor}">'
-            f"{escape(look.label(at))}</text>"
+            f'<text class="tick" x="{_n(ratio * 100)}%" y="{frame.height + 20}" text-anchor="{anchor}">'
+            f"{escape(frame.label(at))}</text>"
         )
     return "".join(out)
 

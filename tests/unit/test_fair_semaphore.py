@@ -7,42 +7,42 @@ import asyncio
 import pytest
 
 from collectors.deadline import Deadlines
-from collectors.turnstile import Turnstile
+from collectors.fair_semaphore import FairSemaphore
 
 
 async def test_places_are_given_in_order_of_arrival() -> None:
-    gate, order = Turnstile(), list[int]()
-    assert gate.try_enter()
+    gate, order = FairSemaphore(), list[int]()
+    assert gate.try_acquire()
 
     async def visit(number: int) -> None:
-        if not gate.try_enter():
+        if not gate.try_acquire():
             await gate.wait()
         order.append(number)
-        gate.leave()
+        gate.release()
 
     visitors = [asyncio.create_task(visit(n)) for n in range(3)]
     await asyncio.sleep(0)
-    gate.leave()
+    gate.release()
     await asyncio.gather(*visitors)
     assert order == [0, 1, 2]
-    assert gate.try_enter()
-    assert not gate.try_enter()
+    assert gate.try_acquire()
+    assert not gate.try_acquire()
 
 
 @pytest.mark.parametrize("granted_first", [False, True])
 async def test_a_cancelled_wait_takes_no_place(granted_first: bool) -> None:
-    gate = Turnstile()
-    assert gate.try_enter()
+    gate = FairSemaphore()
+    assert gate.try_acquire()
     waiting = asyncio.create_task(gate.wait())
     await asyncio.sleep(0)
     if granted_first:
-        gate.leave()
+        gate.release()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     if not granted_first:
-        gate.leave()
-    assert gate.try_enter()
+        gate.release()
+    assert gate.try_acquire()
 
 
 async def test_only_what_waits_too_long_is_late() -> None:

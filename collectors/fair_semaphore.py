@@ -6,17 +6,17 @@ import asyncio
 from collections import deque
 
 
-class Turnstile:
+class FairSemaphore:
     """A semaphore for hot paths.
 
     ::
 
-        if not turnstile.try_enter():
-            await turnstile.wait()
+        if not semaphore.try_acquire():
+            await semaphore.wait()
         try:
             ...
         finally:
-            turnstile.leave()
+            semaphore.release()
     """
 
     __slots__ = ("_free", "_waiting")
@@ -25,7 +25,7 @@ class Turnstile:
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def try_enter(self) -> bool:
+    def try_acquire(self) -> bool:
         """Enter at once; False if there is no place."""
         if self._free:
             self._free -= 1
@@ -40,10 +40,10 @@ class Turnstile:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()
+                self.release()
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the place to the next who waits, or back."""
         while self._waiting:
             turn = self._waiting.popleft()

@@ -28,7 +28,7 @@ _STORED = sa.text(
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IngestOutcome:
     """What became of rows; `conflicts` gives, by row, the value that is stored instead."""
 
     accepted: int
@@ -36,7 +36,7 @@ class Taken:
     conflicts: dict[int, float]
 
 
-def take(connection: sa.Connection, stored: Stored, rows: Sequence[Reading]) -> Taken:
+def store_rows(connection: sa.Connection, stored: Stored, rows: Sequence[Reading]) -> IngestOutcome:
     """Store rows in the transaction of `connection`, and say which contradict what is stored.
 
     Raises
@@ -49,7 +49,7 @@ def take(connection: sa.Connection, stored: Stored, rows: Sequence[Reading]) -> 
     columns = readings.to_columns(rows, dict(stored.point_id))
     result = readings.ingest(connection, columns)
     conflicts = _conflicts(connection, columns) if result.conflicting else {}
-    return Taken(result.accepted, result.duplicate, conflicts)
+    return IngestOutcome(result.accepted, result.duplicate, conflicts)
 
 
 def _conflicts(connection: sa.Connection, columns: ReadingColumns) -> dict[int, float]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client import Counter as ServiceCounter
@@ -39,6 +40,22 @@ class MeterState:
 
     up: bool
     poll_duration_s: float | None = None
+
+
+class JobCost(Protocol):
+    """What a job of this process has cost since the start."""
+
+    @property
+    def runs(self) -> int:
+        """How often it ran."""
+
+    @property
+    def duration_s(self) -> float:
+        """Wall time. [s]"""
+
+    @property
+    def processor_s(self) -> float:
+        """Processor time of its thread, without the database's. [s]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,8 @@ class Telemetry:
         """Asked at each scrape; set by whoever runs the poller."""
         self.spools: Callable[[], Mapping[str, int]] = dict
         """Readings that wait, by collector; set by whoever runs the spool."""
+        self.jobs: Callable[[], Mapping[str, JobCost]] = dict
+        """What the jobs of this process have cost, by name; set by whoever runs them."""
         self._figures: dict[str, SiteFigures] = {}
         self._taken_at: datetime | None = None
         self._deliveries: Mapping[str, Tally] = {}
@@ -135,7 +154,7 @@ class Telemetry:
             figures = [f for f in self._figures.values() if visible is None or f.site in visible]
         parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
         if visible is None:
-            parts += [self._spools(), *self._notifications(), self.service.exposition()]
+            parts += [self._spools(), *self._notifications(), *self._jobs(), self.service.exposition()]
         return b"".join(parts)
 
     def _samples(self, family: Family, figures: Iterable[SiteFigures]) -> Iterator[Sample]:
@@ -149,6 +168,14 @@ class Telemetry:
     def _spools(self) -> bytes:
         waiting = [(labels(collector=name), float(n)) for name, n in self.spools().items()]
         return write_family("wattline_spool_readings", "gauge", "Readings that wait to be stored.", waiting)
+
+    def _jobs(self) -> list[bytes]:
+        """What each job of this process has cost."""
+        costs = {labels(job=name): cost for name, cost in self.jobs().items()}
+        return [
+            write_family(name, "counter", text, [(label, float(pick(c))) for label, c in costs.items()])
+            for name, text, pick in _JOBS
+        ]
 
     def _notifications(self) -> list[bytes]:
         """What became of messages about alarms, by channel."""
@@ -287,6 +314,17 @@ _NOTIFICATIONS: tuple[tuple[str, str, str, Callable[[Tally], int]], ...] = (
     ("wattline_notifications_waiting", "gauge", "Messages that wait to be sent.", lambda t: t.waiting),
     ("wattline_notifications_sent_total", "counter", "Deliveries that were taken.", lambda t: t.sent),
     ("wattline_notifications_failed_total", "counter", "Deliveries that failed.", lambda t: t.failed),
+)
+
+
+_JOBS: tuple[tuple[str, str, Callable[[JobCost], float]], ...] = (
+    ("wattline_job_runs_total", "How often the job ran.", lambda c: c.runs),
+    ("wattline_job_duration_seconds_total", "Wall time of the job.", lambda c: c.duration_s),
+    (
+        "wattline_job_processor_seconds_total",
+        "Processor time of the job's thread, without the database's.",
+        lambda c: c.processor_s,
+    ),
 )
 
 

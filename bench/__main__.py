@@ -12,7 +12,18 @@ from pathlib import Path
 
 from bench.table import Row, as_markdown
 
-MODULES = ("figure", "ingest", "csv_import", "metrics", "modbus", "snmp", "spool", "poller", "report")
+MODULES = (
+    "figure",
+    "ingest",
+    "csv_import",
+    "metrics",
+    "modbus",
+    "snmp",
+    "spool",
+    "poller",
+    "report",
+    "capacity",
+)
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 

@@ -47,7 +47,7 @@ LOOK_S = 1.0
 DAY_S = 86_400.0
 QUARTER_HOUR = timedelta(minutes=15)
 FLAT = "flat: <= 1.05"
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def run() -> list[Row]:
         devices = stack.enter_context(demo.running(SimulatedDevices(fleet, simulation)))
         site_file = folder / "site.yaml"
         site_file.write_text(yaml.safe_dump(_document(devices), allow_unicode=True), encoding="utf-8")
-        process, base = stack.enter_context(_service(folder, site_file))
+        process, base = stack.enter_context(service(folder, site_file))
         looks = _soaked(process.pid, base, _day(simulation, fleet.site[PUSHED], anchor))
         return _rows(looks, _counters(base))
 
@@ -93,8 +93,8 @@ def _document(devices: SimulatedDevices) -> dict[str, Any]:
 
 
 @contextmanager
-def _service(folder: Path, site_file: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The service and its address, once it is ready."""
+def service(folder: Path, site_file: Path, sites: int = 2) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The service and its address, once it knows its sites."""
     environment = {
         **os.environ,
         "WATTLINE_CONFIG": str(site_file),
@@ -113,7 +113,7 @@ def _service(folder: Path, site_file: Path) -> Iterator[tuple[subprocess.Popen[s
         )
     try:
         base = _until(lambda: _address(log), process)
-        _until(lambda: _is_ready(base), process)
+        _until(lambda: _is_ready(base, sites), process)
         yield process, base
     finally:
         process.terminate()
@@ -124,9 +124,9 @@ def _address(log: Path) -> str:
     return next((word for word in log.read_text().split() if word.startswith("http://")), "")
 
 
-def _is_ready(base: str) -> bool:
+def _is_ready(base: str, sites: int) -> bool:
     try:
-        return len(httpx.get(f"{base}/api/v1/sites").json().get("sites", ())) == 2
+        return len(httpx.get(f"{base}/api/v1/sites").json().get("sites", ())) == sites
     except httpx.TransportError:
         return False
 

@@ -235,6 +235,7 @@ class Service:
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()
         }
         self.telemetry.spools = lambda: {"poller": len(worker.spool)}
+        self.telemetry.jobs = worker.tallies
         return worker
 
     def _count(self, stowed: Stowed) -> None:

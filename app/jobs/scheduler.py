@@ -42,6 +42,17 @@ class Job:
     """UTC, for daily jobs."""
 
 
+@dataclass(frozen=True, slots=True)
+class JobTally:
+    """What a job has cost since the start."""
+
+    runs: int = 0
+    duration_s: float = 0.0
+    """Wall time, the database's work and all waiting within it. [s]"""
+    processor_s: float = 0.0
+    """Processor time of the job's own thread; the database's is not in it. [s]"""
+
+
 def _wall_ahead_s() -> float:
     """How far the wall clock is ahead of one that nobody sets. [s]"""
     return time.time() - time.monotonic()
@@ -66,8 +77,13 @@ class Scheduler:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE_S},
             timezone="UTC",
         )
+        self._guarded = {job.name: Guarded(job) for job in jobs}
         for job in jobs:
-            self._scheduler.add_job(Guarded(job), _trigger(job), id=job.name, name=job.name)
+            self._scheduler.add_job(self._guarded[job.name], _trigger(job), id=job.name, name=job.name)
+
+    def tallies(self) -> dict[str, JobTally]:
+        """What each job has cost, by name."""
+        return {name: guarded.tally for name, guarded in self._guarded.items()}
 
     def start(self) -> None:
         """Start the clock."""
@@ -108,8 +124,20 @@ class Guarded:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._problem = ""
+        self.tally = JobTally()
 
     def __call__(self) -> None:
+        began_s, processor_s = time.perf_counter(), time.thread_time()
+        try:
+            self._run()
+        finally:
+            self.tally = JobTally(
+                self.tally.runs + 1,
+                self.tally.duration_s + time.perf_counter() - began_s,
+                self.tally.processor_s + time.thread_time() - processor_s,
+            )
+
+    def _run(self) -> None:
         try:
             self._job.work()
         except StoreUnavailable as error:

@@ -19,7 +19,7 @@ from app.jobs.alarms import judge
 from app.jobs.ingest import Ingest, Stowed
 from app.jobs.notifications import send
 from app.jobs.poll import Polling, spool_path
-from app.jobs.scheduler import Job, Scheduler
+from app.jobs.scheduler import Job, JobTally, Scheduler
 from app.jobs.watch import Folders
 from app.store import audit, retention, sites
 from app.store.audit import Actor
@@ -143,6 +143,10 @@ class Worker:
             yield
         finally:
             self._is_held = False
+
+    def tallies(self) -> dict[str, JobTally]:
+        """What each job has cost since the start, by name."""
+        return self._scheduler.tallies()
 
     def stop(self) -> None:
         """Stop polling and working; what was read and not stored waits in the spool."""

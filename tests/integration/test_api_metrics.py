@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import config
 from app.jobs import evaluate
+from app.jobs.scheduler import JobTally
 from app.store import sites, tables
 from app.store.engine import make_engine
 from app.telemetry import MeterState, Telemetry
@@ -84,11 +85,15 @@ def test_what_lives_in_the_process_is_added_at_the_scrape(http: httpx.Client, te
     scrape(http)
     telemetry.meter_states = lambda: {"main": MeterState(up=False, poll_duration_s=0.25)}
     telemetry.spools = lambda: {"poller": 7}
+    telemetry.jobs = lambda: {"rollup": JobTally(3, 1.5, 0.5)}
     http.post("/api/v1/readings", json=sent([24 * 60 + 1], start_kwh=16_800))
     page = scrape(http)
     assert page["wattline_meter_up"]["main", "sh1"] == 0.0
     assert page["wattline_meter_poll_duration_seconds"]["main", "sh1"] == 0.25
     assert page["wattline_spool_readings"]["poller",] == 7
+    assert page["wattline_job_runs_total"]["rollup",] == 3
+    assert page["wattline_job_duration_seconds_total"]["rollup",] == 1.5
+    assert page["wattline_job_processor_seconds_total"]["rollup",] == 0.5
     assert page["wattline_readings_stored_total"]["sh1",] == 1
     assert page["wattline_http_requests_total"]["POST", "/readings", "200"] == 1
 

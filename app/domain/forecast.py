@@ -147,7 +147,8 @@ class _Fit:
     def line_deviation(self, days: pd.DatetimeIndex) -> Floats:
         """Standard deviation of the expected value of the first column, shape (days,)."""
         rows = self.features(days)
-        deviation: Floats = np.sqrt(np.einsum("ij,jk,ik->i", rows, self.inverse, rows) * self.noise[0, 0])
+        variance = np.einsum("ij,jk,ik->i", rows, self.inverse, rows) * self.noise[0, 0]
+        deviation: Floats = np.sqrt(np.maximum(variance, 0.0))  # rounding may leave it just below zero
         return deviation
 
 

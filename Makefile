@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit faults soak lint format bench boards help-texts sbom audit lock clean
+.PHONY: help install demo test unit faults soak lint format reference bench boards help-texts sbom audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,15 +42,19 @@ faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead
 soak: $(STAMP) ## a day of polls in twenty minutes: does the service get heavier or slower?
 	@$(BIN)/python -m bench soak
 
-lint: $(STAMP) ## ruff, mypy --strict, import-linter
+lint: $(STAMP) ## ruff, mypy --strict, import-linter, generated pages
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tools.reference --check
 
 format: $(STAMP) ## let ruff format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+reference: $(STAMP) ## pages under docs/reference, written anew from the code
+	@$(BIN)/python -m tools.reference
 
 bench: $(STAMP) ## measured ratios against named peers, written to bench/RESULTS.md
 	@$(BIN)/python -m bench

@@ -8,7 +8,6 @@ are refused, and every problem is reported with its line.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -41,39 +40,53 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WATTLINE_", frozen=True, extra="ignore")
 
     database_url: SecretStr | None = None
-    """PostgreSQL to use; absent: an embedded one under `data_dir`."""
+    """PostgreSQL to use; absent: an embedded one under the data folder. E.g.
+    ``postgresql://wattline@db.example:5432/wattline``."""
     database_url_file: Path | None = None
-    """File that holds the URL, for secrets mounted as files."""
+    """File that holds the URL, for secrets mounted as files. E.g. ``/run/secrets/database_url``."""
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "wattline")
+    """Folder for the spool, rejected rows and the embedded database; absent: ``~/.local/share/wattline``.
+    E.g. ``/var/lib/wattline``."""
     config: Path | None = None
+    """The site file; absent: the one the database holds. E.g. ``/etc/wattline/site.yaml``."""
     postgres_bin: Path | None = None
-    """Folder of `initdb` and `postgres` for the embedded server, instead of the packaged one."""
+    """Folder of `initdb` and `postgres` for the embedded server, instead of the packaged one. E.g.
+    ``/usr/lib/postgresql/17/bin``."""
     demo_days: int | None = Field(default=None, ge=1)
-    """Days of history that the demo loads; absent: all 13 months."""
+    """Days of history that the demo loads; absent: all 13 months. [d] E.g. ``30``."""
     collector_networks: str = ""
-    """Networks of the meters, with commas between; empty: private networks, and this machine itself."""
+    """Networks of the meters, with commas between; empty: private networks, and this machine itself. E.g.
+    ``10.0.4.0/24,10.0.5.0/24``."""
     require_keys: bool | None = None
     """Whether the HTTP interface asks for keys; absent: unless it is bound to loopback."""
     oidc_issuer: str = ""
-    """Sign-in provider whose tokens are believed beside keys; empty: none."""
+    """Sign-in provider whose tokens are accepted beside keys; empty: none. E.g.
+    ``https://login.bank.example``."""
     oidc_audience: str = ""
+    """Audience that the provider writes for Wattline into tokens; needed with `oidc_issuer`. E.g.
+    ``wattline-api``."""
     oidc_jwks_url: str = ""
-    """Address of its signing keys; empty: as its discovery document says."""
+    """Address of its signing keys; empty: as its discovery document says. E.g.
+    ``https://login.bank.example/keys``."""
     oidc_grants_claim: str = "wattline_grants"
+    """Claim of a token that lists the roles of its owner. E.g. ``wattline_grants``."""
     oidc_client_id: str = ""
-    """Wattline's name at the provider, for signing in with a browser; empty: only tokens are believed."""
+    """Wattline's name at the provider, for signing in with a browser; empty: only tokens are accepted.
+    E.g. ``wattline``."""
     oidc_client_secret_file: Path | None = None
-    """File that holds its secret; absent: a public client."""
+    """File that holds its secret; absent: a public client. E.g. ``/run/secrets/oidc_client``."""
     public_url: str = ""
-    """Address under which browsers reach the service; empty: the one they ask for."""
+    """Address under which browsers reach the service; empty: the one they ask for. E.g.
+    ``https://wattline.bank.example``."""
     audit_retention_days: int = Field(default=365, ge=180)
-    """How long the audit log is kept; at least 180. [d]"""
+    """How long the audit log is kept; at least 180. [d] E.g. ``730``."""
     retention_readings_days: int | None = Field(default=None, ge=1)
-    """How long raw readings are kept; absent: 395 with TimescaleDB, else 90. [d]"""
+    """How long raw readings are kept, from their import if that was later; absent: 395 with TimescaleDB,
+    else 90. [d] E.g. ``800``."""
     retention_intervals_days: int = Field(default=3653, ge=3653)
-    """How long 15-minute figures are kept; at least 10 years. [d]"""
+    """How long 15-minute figures are kept; at least 10 years. [d] E.g. ``7300``."""
     late_days: int = Field(default=30, ge=1)
-    """Readings may come this late without cost. [d]"""
+    """Readings may come this late without cost. [d] E.g. ``60``."""
 
     @field_validator("collector_networks")
     @classmethod
@@ -111,9 +124,11 @@ class SiteFile:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic as it is
 
     institutions: tuple[Institution, ...] = ()
+    """The institutions; every site belongs to one."""
     sites: tuple[Site, ...] = ()
+    """The data centres with their meters."""
     limit_profiles: tuple[LimitProfile, ...] = ()
-    """PUE limits beside, or instead of, the built-in ones."""
+    """PUE limits beside the built-in ones; one with the id of a built-in profile takes its place."""
     emission_factors: tuple[EmissionFactor, ...] = ()
     """Emission factors beside, or instead of, the built-in ones of the same region, basis and year."""
     indicator_targets: tuple[Target, ...] = ()
@@ -123,7 +138,7 @@ class SiteFile:
     alarms: Alarms = field(default_factory=Alarms)
     """Alarm rules beside, or instead of, the built-in ones."""
     notifications: Notifications = field(default_factory=Notifications)
-    """Who is told of alarms, and over which channels."""
+    """Who is told of alarms and sent closed reports, and over which channels."""
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -143,22 +158,6 @@ class SiteFile:
 @cache
 def _adapter() -> TypeAdapter[SiteFile]:
     return TypeAdapter(SiteFile)
-
-
-def schema() -> dict[str, Any]:
-    """JSON schema of the site file, for editors and ``wattline config-schema``."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_finite(_adapter().json_schema())}
-
-
-def _finite(node: Any) -> Any:
-    """A part of the schema without the defaults that JSON cannot say (infinity: no bound)."""
-    if isinstance(node, dict):
-        return {
-            k: _finite(v)
-            for k, v in node.items()
-            if not (k == "default" and isinstance(v, float) and not math.isfinite(v))
-        }
-    return [_finite(part) for part in node] if isinstance(node, list) else node
 
 
 def load(path: Path) -> SiteFile:

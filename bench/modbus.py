@@ -29,7 +29,7 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from bench.table import Row, paired
 from collectors.base import Binding, Poll
-from collectors.modbus.collector import Config as ModbusConfig
+from collectors.modbus.collector import ModbusConfig
 from collectors.poller import Device, Poller, tune_garbage_collection
 from collectors.profiles.profile import ModbusChannel, ModbusProfile
 from collectors.registry import build, parse

@@ -16,10 +16,11 @@ class CollectorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
+    """Which collector reads the meter."""
     interval_s: Seconds = 60.0
-    """Time between polls; they fall on multiples of it in UTC. [s]"""
+    """Time between polls; they fall on multiples of it in UTC. [s] E.g. ``30``."""
     timeout_s: Seconds = 3.0
-    """Longest wait for one answer. [s]"""
+    """Longest wait for one answer. [s] E.g. ``5``."""
 
     @property
     def stamps_polls(self) -> bool:
@@ -51,4 +52,4 @@ class NetworkConfig(CollectorConfig):
     """A collector that connects to a device on the network."""
 
     host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:%-]+$")]
-    """Name or address of the device or of its gateway."""
+    """Name or address of the device or of its gateway. E.g. ``10.0.4.17``."""

@@ -62,4 +62,6 @@ def _pue_problem(site: Site) -> str:
 
 def print_schema() -> None:
     """Print the JSON schema of the site file."""
-    show_json(config.schema())
+    from app.schema import site_file
+
+    show_json(site_file())

@@ -13,7 +13,8 @@ class EmissionChoice:
 
     __pydantic_config__ = _STRICT
     region: str = "CN"
+    """Region of the grid factor. E.g. ``CN``."""
     basis: str = "grid_average"
-    """``grid_average`` or ``residual_mix``, or one that the configuration adds."""
+    """``grid_average`` or ``residual_mix``, or one that `emission_factors` adds. E.g. ``residual_mix``."""
     generator_kg_per_kwh: float | None = None
-    """Emissions of the generators per kWh at their output. [kgCO2e/kWh]"""
+    """Emissions of the generators per kWh at their output. [kgCO2e/kWh] E.g. ``0.8``."""

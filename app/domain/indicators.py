@@ -28,13 +28,17 @@ class EmissionFactor:
 
     __pydantic_config__ = _STRICT
     region: str
+    """Region, as the sites' `emissions.region` names it. E.g. ``CN``."""
     year: int
-    """Year of the data, not of the announcement."""
+    """Year of the data, not of the announcement. E.g. ``2024``."""
     basis: str
+    """``grid_average``, ``residual_mix`` or a name of your own. E.g. ``grid_average``."""
     kg_per_kwh: float
-    """[kgCO2/kWh]"""
+    """Emissions per kWh of electricity. [kgCO2e/kWh] E.g. ``0.52``."""
     source: str
+    """Announcement or document. E.g. ``Announcement 1 of 2027``."""
     verified: bool = False
+    """Whether somebody compared it with its source."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.kg_per_kwh < np.inf:

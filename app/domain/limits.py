@@ -31,26 +31,29 @@ class LimitRule:
 
     __pydantic_config__ = _STRICT
     pue: float
-    """Highest PUE that still passes."""
+    """Highest PUE that still passes. [ratio] E.g. ``1.5``."""
     valid_from: date
-    """First day on which it holds."""
+    """First day on which it holds. E.g. ``2022-11-01``."""
     valid_to: date | None = None
-    """First day on which it no longer holds."""
+    """First day on which it no longer holds. E.g. ``2030-07-01``."""
     grade: str = ""
-    """Name of the grade this limit stands for, in profiles with grades."""
+    """Name of the grade this limit stands for, in profiles with grades. E.g. ``"2"``."""
     mandatory: bool = True
     """False: a better grade to be shown, not a limit to be judged against."""
     institution_classes: tuple[InstitutionClass, ...] = ()
+    """Classes of institution it holds for; empty: all. E.g. ``[other]``."""
     started_from: date | None = None
-    """For sites that started operation on this day or later."""
+    """For sites that started operation on this day or later. E.g. ``2026-07-01``."""
     started_before: date | None = None
-    """For sites that started operation before this day."""
+    """For sites that started operation before this day. E.g. ``2026-07-01``."""
     grace_years: int = 0
-    """Years after the start of operation from which it holds."""
+    """Years after the start of operation from which it holds. [a] E.g. ``2``."""
     with_trait: SiteTrait | None = None
+    """Only for sites with this trait. E.g. ``hub_node``."""
     without_trait: SiteTrait | None = None
+    """Only for sites without this trait. E.g. ``hub_node``."""
     excludes_edge_racks: int | None = None
-    """Not for edge sites of at most so many racks."""
+    """Not for edge sites of at most so many racks. E.g. ``100``."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.pue < math.inf:
@@ -103,14 +106,19 @@ class LimitProfile:
 
     __pydantic_config__ = _STRICT
     id: str
+    """Identifier; sites name it under `profiles`. E.g. ``group_2027``."""
     name: str
+    """Name on pages and reports. E.g. ``Group rule 7, PUE``."""
     source: str
+    """Regulation or document it comes from. E.g. ``Group rule 7 of 2026``."""
     rules: tuple[LimitRule, ...] = ()
+    """The dated limits; a site is judged against every one that holds for it."""
     verified: bool = False
     """Whether somebody compared the rows with the source."""
     note: str = ""
+    """Shown beside the profile. E.g. ``For new sites``."""
     reporting_from_it_kw: float | None = None
-    """A duty to report from this installed IT power on. [kW]"""
+    """A duty to report from this installed IT power on. [kW] E.g. ``500``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +142,19 @@ class ScoringBand:
 
     __pydantic_config__ = _STRICT
     indicator: str
+    """Name of the indicator: `pue`, `it_load_ratio`, `racks_used_ratio` or a declared one. E.g. ``pue``."""
     none_at: float
+    """Value that earns no points. E.g. ``1.3``."""
     full_at: float
+    """Value that earns all points. E.g. ``1.1``."""
     valid_from: date
-    """First day on which it holds."""
+    """First day on which it holds. E.g. ``2027-01-01``."""
     valid_to: date | None = None
-    """First day on which it no longer holds."""
+    """First day on which it no longer holds. E.g. ``2029-01-01``."""
     source: str
+    """Where it comes from. E.g. ``Programme of 2027``."""
     verified: bool = False
+    """Whether somebody compared it with its source."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.none_at) and math.isfinite(self.full_at)):

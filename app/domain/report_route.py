@@ -15,10 +15,15 @@ class ReportFormat(StrEnum):
     """Form of a report that is attached."""
 
     PDF = "pdf"
+    """Typeset pages."""
     XLSX = "xlsx"
+    """Workbook."""
     CSV = "csv"
+    """Tables as text."""
     JSON = "json"
+    """The whole document as data."""
     HTML = "html"
+    """One page that needs no other file."""
 
 
 _STRICT = {"extra": "forbid"}
@@ -30,10 +35,14 @@ class ReportRoute:
 
     __pydantic_config__ = _STRICT
     channels: tuple[str, ...]
+    """Ids of the channels that are told; mail brings the files. E.g. ``[board]``."""
     sites: tuple[str, ...] = ()
+    """Reports of these sites. E.g. ``[sh1]``."""
     institutions: tuple[str, ...] = ()
-    """Reports of these, of all their sites together; with neither these nor sites: all reports."""
+    """Reports of these, of all their sites together; with neither these nor sites: all reports. E.g.
+    ``[bank]``."""
     formats: tuple[ReportFormat, ...] = (ReportFormat.PDF,)
+    """Files that mail brings. E.g. ``[pdf, xlsx]``."""
 
     def __post_init__(self) -> None:
         if not self.channels or not self.formats:

@@ -52,22 +52,29 @@ class InstitutionClass(StrEnum):
     """Class of a banking institution; it sets the guideline's PUE limit."""
 
     STATE_OWNED = "state_owned"
+    """State-owned commercial bank."""
     JOINT_STOCK = "joint_stock"
+    """Joint-stock commercial bank."""
     OTHER = "other"
+    """Any other institution."""
 
 
 class FacilityIs(StrEnum):
     """Where facility energy comes from."""
 
     METERED = "metered"
+    """Meters with the role `facility` (and generators, less `non_dc`) measure it."""
     SUM_OF_CLASSES = "sum_of_classes"
+    """No such meter: the sum of IT energy and every metered overhead class."""
 
 
 class Stamp(StrEnum):
     """Which end of its interval a source writes as the time of an interval reading."""
 
     START = "start"
+    """The interval begins at the written time."""
     END = "end"
+    """The interval ends at the written time."""
 
 
 class Falls(StrEnum):
@@ -85,8 +92,12 @@ class Institution:
 
     __pydantic_config__ = _STRICT
     id: str
+    """Identifier; 1 to 100 letters, digits and ``. _ : -``, starting with a letter or digit. E.g.
+    ``bank``."""
     name: str = ""
+    """Name on pages and reports. E.g. ``Jiangnan Joint-Stock Bank``."""
     institution_class: InstitutionClass
+    """Class of the institution; limits and targets may depend on it."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -98,28 +109,55 @@ class Point:
 
     __pydantic_config__ = _STRICT
     id: str
+    """Identifier, unique in the deployment; readings are stored under it. E.g. ``ups-a.kwh``."""
     role: Role
+    """What the point measures, seen from the boundary of the data centre."""
     kind: ReadingKind
+    """What one reading means: a running count, an instantaneous value, or a value of an interval."""
     name: str = ""
+    """Name on pages and reports. E.g. ``UPS A output``."""
     unit: str = ""
-    """Unit the source delivers; converted on arrival. Default: the house unit (kWh, kW, m3, C, percent)."""
+    """Unit the source delivers; converted on arrival. Default: the house unit (kWh, kW, m3, C, percent).
+    Leave it out for a point that a collector reads through a profile: the profile knows the unit. E.g.
+    ``Wh``."""
     channel: str = ""
-    """Name of the value in the collector's device profile."""
+    """Name of the value in the collector's device profile. Default: `energy_import_kwh` for a register,
+    `power_kw` for power. E.g. ``outlet_7_energy_kwh``."""
     weight: float = 1.0
-    """Documented share of this point that belongs to the data centre (shared plant)."""
+    """Documented share of this point that belongs to the data centre. [ratio] E.g. ``0.35``.
+
+    For shared plant: of a chiller that also cools offices, 0.35 of the energy counts. The weight applies
+    to sums (PUE, load classes), not to the balance of the metering tree, which compares what the meters
+    themselves say."""
     multiplier: float = 1.0
-    """Meter constant (transformer ratio, register step) applied when energy is computed; raw values stay."""
+    """Factor on the readings when energy is computed; raw readings stay as they came. E.g. ``40``.
+
+    The meter constant of a meter behind instrument transformers that it does not know of: 200/5 A
+    transformers make 40. Leave 1 where the meter or its profile already gives primary values; compare one
+    reading with the panel (`wattline poll --once METER`)."""
     modulus_kwh: float = math.inf
-    """Register value at which it wraps to zero, in the house unit before `multiplier`."""
+    """Register value at which it wraps to zero, before `multiplier`. [kWh] E.g. ``1000000``.
+
+    A meter with six digits of kWh wraps at 1000000. A fall of the register is then one wrap if that
+    explains it: energy = new + modulus - old. Without a modulus a fall is never taken as a wrap. A profile
+    that knows its meter's modulus supplies it."""
     max_power_kw: float = math.inf
-    """Rating of the circuit with margin, after `multiplier`: more than this is not believed."""
+    """Most power the circuit can carry, with margin, after `multiplier`; more is not believed. [kW] E.g.
+    ``750``.
+
+    The meter's `rated_power_kw` with a margin of 25 % holds as well; the smaller of the two counts."""
     falls: Falls = Falls.SUSPECT
+    """What a fall of the register means where no wrap explains it.
+
+    Meters that restart from zero every day or at every power loss say `reset_to_zero`; for all others a
+    fall is suspect until somebody declares it (`wattline meter event`)."""
     interval_s: int = 900
-    """Interval at which the point is read, or the length of its stated interval. [s]"""
+    """Interval at which the point is read, or the length of its stated interval. [s] Default for a polled
+    point: the collector's `interval_s`. E.g. ``900``."""
     stamp: Stamp = Stamp.END
-    """Which end of the interval the source's times name (interval kinds only)."""
+    """Which end of its interval a time names that the source writes (interval kinds only)."""
     accuracy_class_percent: float | None = None
-    """Overrides the meter's."""
+    """Accuracy class of this point, where it differs from the meter's. [%] E.g. ``0.5``."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -163,12 +201,19 @@ class Stage(StrEnum):
     """Place of a meter in the chain from the grid to the load."""
 
     UTILITY = "utility"
+    """Incoming supply from the grid."""
     GENERATOR = "generator"
+    """Generator set or on-site generation."""
     TRANSFORMER = "transformer"
+    """Transformer or main switchboard."""
     UPS = "ups"
+    """Uninterruptible power supply."""
     PDU = "pdu"
+    """Power distribution unit, remote power panel or busway."""
     RACK = "rack"
+    """Rack PDU or outlet."""
     LOAD = "load"
+    """A consumer: chiller, pump, lighting, equipment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,19 +222,43 @@ class Meter:
 
     __pydantic_config__ = _STRICT
     id: str
+    """Identifier, unique in the deployment; 1 to 100 letters, digits and ``. _ : -``, starting with a
+    letter or digit. E.g. ``ups-a``."""
     points: tuple[Point, ...]
+    """What the meter measures; at least one for a meter that is read."""
     name: str = ""
+    """Name on pages and reports. E.g. ``UPS A``."""
     room: str = ""
+    """Room it stands in or serves; gives energy by room and partial PUE. E.g. ``hall-1``."""
     stage: Stage = Stage.LOAD
+    """Place in the chain from the grid to the load."""
     fed_by: tuple[str, ...] = ()
-    """Meters upstream of this one: the metering tree."""
+    """Meters directly upstream of this one: the metering tree. E.g. ``[utility-a, utility-b]``.
+
+    Name the next meter on the way to the grid, not all of them. Meters that feed the same meter form one
+    feed and are balanced together: what they measure less what their children measure is losses and
+    unmetered load. A load with two supplies names both. Energy along one path is never counted twice: IT
+    energy is taken at the uppermost IT meters."""
     rated_power_kw: float = math.inf
-    """Rating of the circuit or equipment. [kW]"""
+    """Rating of the circuit or equipment. [kW] E.g. ``600``.
+
+    Gives load ratios, headroom and the plausibility limit: more than 125 % of it is not believed. For a
+    UPS the active power on its plate (kW, not kVA); for a breaker its rated current times voltage times
+    the expected power factor."""
     redundancy: str = "N"
-    """``N``, ``N+1`` or ``2N``: how much of the rating may be used."""
+    """``N``, ``N+1`` or ``2N``: how much of the rating of the meter's feed may be used. E.g. ``2N``.
+
+    N: the sum of the ratings; N+1: all but the largest unit; 2N: the weaker half of the units, or half of
+    a single one. A feed has the strictest redundancy that one of its meters states."""
     accuracy_class_percent: float = 1.0
+    """Accuracy class of the meter, instrument transformers included. [%] E.g. ``0.5``.
+
+    Class 0.5S is 0.5; an active meter of class 1 is 1. Together with class 0.5 current transformers enter
+    the root of the sum of squares: sqrt(0.5^2 + 0.5^2) = 0.71. It gives the uncertainty of PUE and the
+    tolerance of the balance."""
     collector: dict[str, Any] | None = None
-    """How the meter is read: ``kind`` and that collector's settings. Absent: files or the API."""
+    """How the meter is read: ``kind`` and the settings of that collector. Absent: from files or over HTTP.
+    E.g. ``{kind: modbus, host: 10.0.0.7, profile: schneider_pm5xxx}``."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -242,12 +311,17 @@ class Design:
 
     __pydantic_config__ = _STRICT
     it_capacity_kw: float | None = None
+    """Designed IT power of the site. [kW] E.g. ``1000``."""
     pue: float | None = None
-    """Designed PUE (dPUE)."""
+    """Designed PUE (dPUE). [ratio] E.g. ``1.4``."""
     racks_total: int | None = None
+    """Racks the site was built for. E.g. ``240``."""
     floor_area_m2: float | None = None
+    """Floor area of the data centre. [m2] E.g. ``5200``."""
     computer_room_area_m2: float | None = None
+    """Area of the computer rooms. [m2] E.g. ``1900``."""
     room_it_capacity_kw: dict[str, float] = field(default_factory=dict)
+    """Designed IT power by room. [kW] E.g. ``{hall-1: 560, hall-2: 440}``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +330,9 @@ class SiteLimit:
 
     __pydantic_config__ = _STRICT
     pue: float
+    """Highest PUE that still passes; from 1. [ratio] E.g. ``1.45``."""
     reason: str = ""
+    """Why it is laxer than the limit of the class, where it is. E.g. ``Board decision 2026-14``."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.pue < math.inf:
@@ -269,9 +345,14 @@ class Declared:
 
     __pydantic_config__ = _STRICT
     indicator: str
+    """Name of the indicator: `maturity_level`, `automation_share_percent`, `racks_in_use`, or one that a
+    target names. E.g. ``racks_in_use``."""
     value: float
+    """The declared value, in the unit that the name says. E.g. ``171``."""
     date: date
+    """Day of the declaration; the latest up to a report's last day counts. E.g. ``2026-06-30``."""
     evidence: str
+    """What supports it. E.g. ``Half-year inventory of the halls``."""
 
 
 @cache
@@ -286,25 +367,44 @@ class Site:
 
     __pydantic_config__ = _STRICT
     id: str
+    """Identifier, unique in the deployment; 1 to 100 letters, digits and ``. _ : -``, starting with a
+    letter or digit. E.g. ``sh1``."""
     name: str = ""
+    """Name on pages and reports. E.g. ``Shanghai Data Centre``."""
     institution: str
+    """Id of the institution it belongs to. E.g. ``bank``."""
     time_zone: str
+    """IANA name; days and months of the site are of this zone. E.g. ``Asia/Shanghai``."""
     facility_is: FacilityIs = FacilityIs.METERED
+    """Where facility energy comes from."""
     it_energy_at: Role | None = None
-    """IT role that carries the IT energy where several are metered. Default: the uppermost in the tree."""
+    """IT role that carries the IT energy where several are metered. Default: the uppermost in the tree.
+    E.g. ``it_pdu_output``."""
     profiles: tuple[str, ...] = ("cbrc_13fyp",)
+    """Limit profiles the site is judged by: built-in ones or those of this file. E.g.
+    ``[cbrc_13fyp, gb40879_2021]``."""
     traits: tuple[SiteTrait, ...] = ()
+    """What limit profiles ask about beside size and age. E.g. ``[edge]``."""
     limit: SiteLimit | None = None
+    """A limit of the site's own; alarms and budgets go by it."""
     design: Design = field(default_factory=Design)
+    """What the site was built for."""
     started_on: date | None = None
+    """First day of operation; some limits depend on it. E.g. ``2017-06-01``."""
     close_month_after_days: int = 5
+    """Days after its end at which a month's report is frozen. [d] E.g. ``5``."""
     minimum_coverage_ratio: float = 0.9
-    """Below this share of covered time a PUE is not said."""
+    """Below this share of covered time a PUE is not said. [ratio] E.g. ``0.95``."""
     declared: tuple[Declared, ...] = ()
+    """Declared indicators, each with its evidence."""
     currency: str = "CNY"
+    """Currency of the tariffs (ISO 4217). E.g. ``CNY``."""
     tariffs: tuple[Tariff, ...] = ()
+    """Dated prices of electricity; energy without a tariff is stated apart."""
     emissions: EmissionChoice = field(default_factory=EmissionChoice)
+    """Which emission factors the site uses."""
     meters: tuple[Meter, ...] = ()
+    """The meters, in any order; `fed_by` makes the tree."""
 
     def __post_init__(self) -> None:
         check_id(self.id)

@@ -27,16 +27,21 @@ class Target:
 
     __pydantic_config__ = _STRICT
     indicator: str
-    """Name under which it is declared or measured; the unit is part of it."""
+    """Name under which it is declared or measured; the unit is part of it. E.g. ``wue``."""
     at_least: float | None = None
+    """Lowest value that meets it; this or `at_most` is needed. E.g. ``3``."""
     at_most: float | None = None
+    """Highest value that meets it. E.g. ``1.6``."""
     institution_classes: tuple[InstitutionClass, ...] = ()
-    """Empty: all."""
+    """Classes it holds for; empty: all. E.g. ``[state_owned, joint_stock]``."""
     valid_from: date
+    """First day on which it holds. E.g. ``2027-01-01``."""
     valid_to: date | None = None
-    """First day on which it no longer holds."""
+    """First day on which it no longer holds. E.g. ``2029-01-01``."""
     source: str
+    """Where it comes from. E.g. ``Group rule 7``."""
     verified: bool = False
+    """Whether somebody compared it with its source."""
 
     def __post_init__(self) -> None:
         if self.at_least is None and self.at_most is None:

@@ -18,15 +18,17 @@ class TariffBand:
 
     __pydantic_config__ = _STRICT
     name: str
+    """Name in cost tables. E.g. ``peak``."""
     start: str
-    """Local time at which the band begins, quoted: ``"08:00"``."""
+    """Local time at which the band begins, quoted. E.g. ``"08:00"``."""
     end: str
-    """Local time at which it ends; not after `start` means on the next day."""
+    """Local time at which it ends, quoted; not after `start` means on the next day. E.g. ``"11:00"``."""
     price_per_kwh: float
+    """Price inside the band, in the site's currency. [currency/kWh] E.g. ``1.12``."""
     months: tuple[int, ...] = ()
-    """1 to 12; empty: all."""
+    """1 to 12; empty: all. E.g. ``[7, 8]``."""
     weekdays: tuple[int, ...] = ()
-    """1 (Monday) to 7; empty: all."""
+    """1 (Monday) to 7; empty: all. E.g. ``[1, 2, 3, 4, 5]``."""
 
     def __post_init__(self) -> None:
         for text in (self.start, self.end):
@@ -44,12 +46,15 @@ class Tariff:
 
     __pydantic_config__ = _STRICT
     valid_from: date
+    """First day on which it holds, local. E.g. ``2026-01-01``."""
     valid_to: date | None = None
-    """First day on which it no longer holds."""
+    """First day on which it no longer holds. E.g. ``2027-01-01``."""
     price_per_kwh: float
-    """Outside every band."""
+    """Price outside every band, in the site's currency. [currency/kWh] E.g. ``0.7``."""
     bands: tuple[TariffBand, ...] = ()
+    """Hours with prices of their own; of several that fit, the first one counts."""
     source: str = ""
+    """Contract or price list. E.g. ``Supply contract 2026``."""
 
     def __post_init__(self) -> None:
         if self.valid_to is not None and self.valid_to <= self.valid_from:

@@ -38,16 +38,18 @@ _UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", 
 
 
 class FolderConfig(CollectorConfig):
-    """Settings of one watched folder."""
+    """``collector: {kind: csv_folder, ...}``: a folder into which another system writes export files."""
 
     kind: Literal["csv_folder"] = "csv_folder"
+    """A watched folder."""
     folder: Annotated[Path, Field(description="folder the exports are written to")]
+    """Folder the exports are written to. E.g. ``/data/exports``."""
     pattern: str = "*"
-    """Names of the files to take, e.g. ``*.csv``."""
+    """Names of the files to take. E.g. ``"*.csv"``."""
     mapping: Path | None = None
-    """Mapping file for all of them."""
+    """Mapping file for all of them; see the [mapping reference](csv-mapping.md). E.g. ``bms.yaml``."""
     settle_s: Seconds = 10.0
-    """A file that did not change for so long is complete. [s]"""
+    """A file that did not change for so long is complete. [s] E.g. ``30``."""
 
     @property
     def stamps_polls(self) -> bool:

@@ -3,31 +3,7 @@
 Every key is optional; what is absent is detected where that is safe, and asked for where it is not.
 ``wattline import --dry-run`` prints the whole mapping as it was understood, ready to be saved.
 
-::
-
-    encoding: gb18030              # any of ENCODINGS; default: detected
-    delimiter: ";"                 # one character; "\t" for tab
-    decimal: ","                   # decimal mark of numbers
-    thousands: "."                 # grouping mark of numbers
-    layout: wide                   # wide, long, nem12, nem13, espi or json
-    skip: 10                       # lines before the column names
-    header: 1                      # rows of column names (0: columns are called "1", "2", ...)
-    time:
-      column: Timestamp            # or columns: [Date, Time], or start: and end:, or range: (A to B)
-      format: "%Y/%m/%d %H:%M:%S"  # strptime directives, or epoch_s (_ms, _us, _ns), excel; may be a list
-      zone: Asia/Taipei            # or UTC, or +08:00; default: the site's
-      offset: {column: UTC Offset (minutes), unit: minutes}
-      stamp: start                 # which end of the interval the time names; default: the point's
-      interval: 15min              # or 1h, 1d, 1mo, previous (from the row before)
-      order: descending            # order of the rows in the file
-    columns:
-      MMCB.KWH: main-kwh           # column: point
-      MMCB.KW: {point: main-kw, unit: kw, scale: 1}
-    long: {point: Meter, value: Value, unit: Unit}   # layout long; `columns` then maps texts to points
-    valid: {column: n_hours, unit: hours}            # measured part of each interval
-    status: {column: Status, good: ["{ok}"]}         # rows with any other status have no value
-    no_value: ["-9999"]            # further texts that mean "nothing was measured"
-    footer: "^Total"               # rows starting so are no readings
+The texts below the fields are the reference, ``docs/reference/csv-mapping.md``.
 """
 
 from __future__ import annotations
@@ -129,25 +105,40 @@ class OffsetColumn(_Model):
     """A column that gives each row's difference from UTC (east positive)."""
 
     column: str
+    """Name of the column. E.g. ``UTC Offset``."""
     unit: Literal["minutes", "hours", "seconds"] = "minutes"
+    """Unit of its numbers."""
 
 
 class TimeMapping(_Model):
     """Where the time of a row stands and how it is written."""
 
     column: str | None = None
+    """Column with date and time. E.g. ``Timestamp``."""
     columns: tuple[str, ...] = ()
+    """Columns that make up the time together. E.g. ``[Date, Time]``."""
     start: str | None = None
+    """Column with the start of each interval; needs `end`. E.g. ``From``."""
     end: str | None = None
+    """Column with the end of each interval. E.g. ``To``."""
     range: str | None = None
+    """Column with start and end in one text (A to B). E.g. ``Period``."""
     format: tuple[str, ...] = ()
+    """Directives of strptime, or ``epoch_s`` (``_ms``, ``_us``, ``_ns``) or ``excel``; may be a list.
+    Default: detected. E.g. ``"%Y/%m/%d %H:%M:%S"``."""
     zone: str | None = None
+    """IANA name, ``UTC`` or a fixed offset. Default: the site's zone. E.g. ``+08:00``."""
     offset: OffsetColumn | None = None
+    """Column that gives each row's difference from UTC."""
     stamp: Stamp | None = None
+    """Which end of its interval a time names. Default: as the point says."""
     interval: str | None = None
+    """Length of each row's interval: 15min, 1h, 1d, 1mo, or ``previous`` (from the row before). E.g.
+    ``15min``."""
     order: Literal["ascending", "descending"] | None = None
+    """Order of the rows in the file. Default: detected."""
 
-    @field_validator("format", mode="before")
+    @field_validator("format", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -189,9 +180,13 @@ class ColumnMapping(_Model):
     """One column (or, in a long file, one text of the point column) and the point it fills."""
 
     point: str
+    """Id of the point. E.g. ``main.kwh``."""
     unit: str | None = None
+    """Unit of the column. Default: the point's. E.g. ``MWh``."""
     scale: float = 1.0
+    """Factor on the numbers before the unit. E.g. ``0.1``."""
     no_value: tuple[str, ...] = ()
+    """Texts in this column that mean nothing was measured. E.g. ``["-1"]``."""
     allow_negative: bool = False
     """Registers count upwards from zero: a negative one is refused unless this says otherwise."""
 
@@ -210,41 +205,65 @@ class LongMapping(_Model):
     """Columns of a long file: one reading a row."""
 
     point: str
+    """Column that says which point a row is of. E.g. ``Meter``."""
     value: str
+    """Column with the value. E.g. ``Value``."""
     unit: str | None = None
+    """Column with the unit. E.g. ``Unit``."""
 
 
 class ValidMapping(_Model):
     """The measured part of each row's interval."""
 
     column: str
+    """Name of the column. E.g. ``n_hours``."""
     unit: Literal["hours", "minutes", "seconds", "ratio"]
+    """Unit of its numbers; ``ratio`` is a share of the interval."""
 
 
 class StatusMapping(_Model):
     """A column that says whether the row's values may be used."""
 
     column: str
+    """Name of the column. E.g. ``Status``."""
     good: tuple[str, ...]
+    """Texts of rows that may be used; all others have no value. E.g. ``["{ok}"]``."""
 
 
 class Mapping(_Model):
-    """How one source's files are read; see the module's text for every key."""
+    """How one source's files are read; every key is optional."""
 
     encoding: str | None = None
+    """Encoding of the text: utf-8, utf-16, utf-16-le, utf-16-be, gb18030, big5, cp1252 or shift_jis; gbk
+    and gb2312 are read as gb18030, latin-1 as cp1252. Default: detected. E.g. ``gb18030``."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """One character between cells; ``"\\t"`` for a tab. Default: detected. E.g. ``";"``."""
     decimal: Literal[".", ","] | None = None
+    """Decimal mark of numbers. Default: detected."""
     thousands: Literal[".", ",", " ", "'", ""] | None = None
+    """Grouping mark of numbers. Default: detected."""
     layout: Literal["wide", "long", "nem12", "nem13", "espi", "json"] | None = None
+    """Shape of the file. Default: detected."""
     skip: Annotated[int, Field(ge=0)] | None = None
+    """Lines before the column names. Default: detected. E.g. ``10``."""
     header: Annotated[int, Field(ge=0, le=10)] | None = None
+    """Rows of column names; 0: columns are called "1", "2", ... Default: detected. E.g. ``1``."""
     time: TimeMapping = TimeMapping()
+    """Where the time of a row stands and how it is written."""
     columns: dict[str, ColumnMapping] = Field(default_factory=dict)
+    """Column -> point, or -> a mapping with more about it. Absent: columns go to points by id, name, or
+    meter and unit. E.g. ``{MMCB.KWH: main.kwh}``."""
     long: LongMapping | None = None
+    """Columns of a file with one reading a row; `columns` then maps the texts of the point column to
+    points."""
     valid: ValidMapping | None = None
+    """A column with the measured part of each row's interval."""
     status: StatusMapping | None = None
+    """A column that says whether the row's values may be used."""
     no_value: tuple[str, ...] = ()
+    """Further texts that mean nothing was measured. E.g. ``["-9999"]``."""
     footer: str | None = None
+    """Regular expression; rows that begin with it are no readings. E.g. ``"^Total"``."""
 
     @field_validator("encoding")
     @classmethod
@@ -254,7 +273,7 @@ class Mapping(_Model):
             raise ValueError(f"{value!r} is not known; allowed are {', '.join(ENCODINGS)}")
         return name or None
 
-    @field_validator("columns", mode="before")
+    @field_validator("columns", mode="before", json_schema_input_type=dict[str, ColumnMapping | str])
     @classmethod
     def _bare_point(cls, value: Any) -> Any:
         if not isinstance(value, dict):

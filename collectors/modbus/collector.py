@@ -38,35 +38,47 @@ SILENCES_TO_STOP = 2
 Order = Literal["big", "little"]
 
 
-class Config(CollectorConfig):
-    """``collector: {kind: modbus, ...}``."""
+class ModbusConfig(CollectorConfig):
+    """``collector: {kind: modbus, ...}``: a Modbus meter over TCP, RTU over TCP or a serial port."""
 
     kind: Literal["modbus"]
+    """A Modbus meter."""
     transport: Literal["tcp", "rtu_over_tcp", "rtu"] = "tcp"
+    """How the meter is reached.
+
+    `tcp`: Modbus TCP, also of a gateway that translates; `rtu_over_tcp`: RTU frames through a transparent
+    serial server; `rtu`: a serial port of this machine."""
     host: Annotated[str, Setting(max_length=253, pattern=r"^[A-Za-z0-9._:%-]*$")] = ""
-    """Name or address of the meter or its gateway (tcp, rtu_over_tcp)."""
+    """Name or address of the meter or its gateway (tcp, rtu_over_tcp). E.g. ``10.0.4.17``."""
     port: Port = 502
+    """TCP port; 802 with `tls`, unless said. E.g. ``502``."""
     tls: Tls | None = None
     """Modbus/TCP Security (tcp), for devices that have it; the port is 802 then, unless said."""
     serial_port: str = ""
-    """Device file of the port (rtu)."""
+    """Device file of the serial port (rtu). E.g. ``/dev/ttyUSB0``."""
     baud_rate: Annotated[int, Setting(ge=300, le=4_000_000)] = 9600
+    """Speed of the serial line, as set at the meter (rtu). [Bd] E.g. ``19200``."""
     parity: Literal["none", "even", "odd"] = "none"
+    """Parity of the serial line (rtu)."""
     stop_bits: Literal[1, 2] = 1
+    """Stop bits of the serial line (rtu)."""
     device_id: Annotated[int, Setting(ge=0, le=255)] = 1
-    """Unit number."""
+    """Unit number (slave address) of the meter on its line. E.g. ``1``."""
     profile: str | Path | None = None
-    """Shipped profile, or a YAML file of one's own."""
+    """Name of a shipped profile, or the path of a YAML file of your own; this or `channels` is needed.
+    E.g. ``schneider_pm5xxx``."""
     channels: tuple[ModbusChannel, ...] = ()
     """Registers written here instead of in a profile."""
     blocks: Blocks | None = None
     """How registers may be read together; overrides the profile's."""
     word_order: Order | None = None
-    """Overrides the profile's, for meters where it is a setting."""
+    """Order of the registers of one value; overrides the profile's, for meters where it is a setting."""
     byte_order: Order | None = None
+    """Order of the bytes in a register; overrides the profile's."""
     retries: Annotated[int, Setting(ge=0, le=5)] = 1
+    """How often a lost answer is asked again. E.g. ``2``."""
     concurrent_requests: Annotated[int, Setting(ge=1, le=16)] = 1
-    """Requests the device or gateway takes at once (tcp); a gateway to RTU takes one."""
+    """Requests the device or gateway takes at once (tcp); a gateway to RTU takes one. E.g. ``4``."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -201,7 +213,7 @@ class ModbusCollector:
         "device",
     )
 
-    def __init__(self, config: Config, binding: Binding) -> None:
+    def __init__(self, config: ModbusConfig, binding: Binding) -> None:
         if config.tls is not None:
             config.tls.check()
         self.device = binding.meter
@@ -306,4 +318,4 @@ def _said_of(point: str, error: CollectError) -> CollectError:
     return kind(error.device, error.problem, point=point)
 
 
-KIND = CollectorKind(Config, ModbusCollector)
+KIND = CollectorKind(ModbusConfig, ModbusCollector)

@@ -17,7 +17,7 @@ from app.domain.site import Point
 from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachable
 from collectors.base import Binding
 from collectors.modbus.codec import NoValue, Raw, raw_decoder
-from collectors.modbus.collector import Config, ModbusCollector
+from collectors.modbus.collector import ModbusCollector, ModbusConfig
 from collectors.modbus.link import Endpoint, Link, Requester, using_link
 from collectors.modbus.sunspec import models
 from collectors.profiles.profile import (
@@ -101,7 +101,7 @@ async def _probe_unit(link: Link, requester: Requester, config: dict[str, Any]) 
     traits = _DeviceTraits(link, requester)
     await traits.gather()
     return [
-        await _described(profile, Config(**config, profile=profile.name), why, certain)
+        await _described(profile, ModbusConfig(**config, profile=profile.name), why, certain)
         for profile, why, certain in await traits.fitting()
     ]
 
@@ -200,7 +200,7 @@ class _DeviceTraits:
             return None
 
 
-async def _described(profile: ModbusProfile, config: Config, why: str, certain: bool) -> Recognised:
+async def _described(profile: ModbusProfile, config: ModbusConfig, why: str, certain: bool) -> Recognised:
     points = tuple(_point(channel) for channel in profile.channels)
     collector = ModbusCollector(config, Binding(config.host, points))
     try:
@@ -228,7 +228,7 @@ def _point(channel: ModbusChannel) -> Point:
     return Point(id=channel.name, role=role, kind=ReadingKind(channel.kind), channel=channel.name)
 
 
-def meter_yaml(profile: ModbusProfile, config: Config, channels: Iterable[str]) -> str:
+def meter_yaml(profile: ModbusProfile, config: ModbusConfig, channels: Iterable[str]) -> str:
     """The meter as the site file has it, with a point for its total energy and power."""
     there = set(channels)
     name = re.sub(r"[^A-Za-z0-9.-]", "-", f"{config.host}-{config.device_id}").strip("-")

@@ -25,13 +25,14 @@ class Tls(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ca_file: Path
-    """Certificate of the authority that the device's certificate is from, or that certificate itself."""
+    """Certificate of the authority that the device's certificate is from, or that certificate itself. E.g.
+    ``/etc/wattline/ca.pem``."""
     cert_file: Path | None = None
-    """Our certificate; the device grants a role by it."""
+    """Our certificate; the device grants a role by it. E.g. ``/etc/wattline/client.pem``."""
     key_file: Path | None = None
-    """Its key; readable to the service alone."""
+    """Its key; readable to the service alone. E.g. ``/etc/wattline/client.key``."""
     server_name: Annotated[str, Field(max_length=253)] = ""
-    """Name in the device's certificate, where it is not the ``host``."""
+    """Name in the device's certificate, where it is not the ``host``. E.g. ``pm-main.dc.example``."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

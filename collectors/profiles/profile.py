@@ -104,18 +104,20 @@ class Channel(Strict):
     """One value a device offers, whatever the protocol."""
 
     name: str
-    """Shared name; ends in the house unit. ``{n}`` stands for the index where a table is read."""
+    """Shared name; ends in the house unit. ``{n}`` stands for the index where a table is read. E.g.
+    ``energy_import_kwh``."""
     unit: str
-    """Unit of the raw value times `scale`."""
+    """Unit of the raw value times `scale`. E.g. ``Wh``."""
     kind: Literal["register", "power", "gauge"]
+    """Follows from the unit: kWh and m3 are registers, kW is power, anything else a gauge."""
     scale: float = 1.0
-    """``value in unit = raw * scale``."""
+    """Factor on the raw value: value in `unit` = raw * scale. E.g. ``0.1``."""
     modulus: Annotated[float, Field(gt=0)] | None = None
-    """Raw count at which a register wraps to zero; absent where it never does."""
+    """Raw count at which a register wraps to zero; absent where it never does. E.g. ``4294967296``."""
     sentinels: tuple[int | float, ...] = ()
-    """Raw values (as the type decodes them) that mean "no value"."""
+    """Raw values (as the type decodes them) that mean "no value". E.g. ``[-32768]``."""
     notes: str = ""
-    """Traps: what a reader of the vendor's document gets wrong."""
+    """Traps: what a reader of the vendor's document gets wrong. E.g. ``Counts in units of 0.1 kWh``."""
 
     @field_validator("name")
     @classmethod
@@ -192,18 +194,23 @@ class ModbusChannel(Channel):
     """A value in Modbus registers."""
 
     address: Address
-    """Register, counted from 0; for SunSpec, counted from the model's ID register."""
+    """Register, counted from 0; for SunSpec, counted from the model's ID register. E.g. ``2699``.
+
+    Vendors that count from 1, or write 4xxxx for holding registers, mean the register before: 42700 is
+    2699."""
     table: Literal["holding", "input"] = "holding"
-    """Function code 3 or 4."""
+    """``holding`` registers (function code 3) or ``input`` registers (4)."""
     type: ModbusType
+    """How the registers are decoded; ``acc`` are SunSpec accumulators, ``mod10`` four decimal digits a
+    register."""
     words: Annotated[int, Field(ge=1, le=4)] | None = None
-    """Registers of a ``mod10`` value: each holds 0..9999."""
+    """Registers of a ``mod10`` value: each holds 0..9999. E.g. ``3``."""
     word_order: Literal["big", "little"] = "big"
     """``big``: most significant register first."""
     byte_order: Literal["big", "little"] = "big"
     """``little``: the two bytes of every register are swapped."""
     scale_from: Address | None = None
-    """Register of a SunSpec scale factor (a signed power of ten), counted like `address`."""
+    """Register of a SunSpec scale factor (a signed power of ten), counted like `address`. E.g. ``45``."""
 
     @model_validator(mode="after")
     def _words_fit(self) -> Self:
@@ -229,29 +236,32 @@ class SnmpChannel(Channel):
     """
 
     oid: Oid | None = None
-    """Instance; with `index`, the column of a table."""
+    """Instance; with `index`, the column of a table. E.g. ``1.3.6.1.2.1.33.1.4.4.1.4``."""
     index: (
         Annotated[str, Field(pattern=r"^(\d+|\*|\{[a-z](\+1)?\})(\.(\d+|\*|\{[a-z](\+1)?\}))*$")] | None
     ) = None
     """What follows the column in the rows that belong: numbers, ``*`` for any, ``{n}`` for a number that
-    names the channel, ``{n+1}`` where the device counts from 0."""
+    names the channel, ``{n+1}`` where the device counts from 0. E.g. ``"{n}"``."""
     where: dict[Oid, tuple[int, ...]] = Field(default_factory=dict)
-    """Column -> values it must hold in the same row."""
+    """Column -> values it must hold in the same row. E.g. ``{1.3.6.1.4.1.318.1.1.26.6.3.1.5: [2]}``."""
     valid: dict[Oid, tuple[int, ...]] = Field(default_factory=dict, max_length=1)
     """Column -> values it must hold in the same row *whenever* the value is read; where the device lacks
-    the column, its values are believed."""
+    the column, its values are believed. E.g. ``{1.3.6.1.2.1.99.1.1.1.5: [1]}``."""
     digits_oid: Oid | None = None
-    """Column (or instance) of a number of decimal digits d: the raw value is multiplied by ``10**-d``."""
+    """Column (or instance) of a number of decimal digits d: the raw value is multiplied by ``10**-d``.
+    E.g. ``1.3.6.1.2.1.99.1.1.1.3``."""
     si_oid: Oid | None = None
-    """Column of a prefix as ENTITY-SENSOR-MIB counts them: 8 is milli, 9 none, 10 kilo."""
+    """Column of a prefix as ENTITY-SENSOR-MIB counts them: 8 is milli, 9 none, 10 kilo. E.g.
+    ``1.3.6.1.2.1.99.1.1.1.2``."""
     sum_of: tuple[str, ...] = ()
-    """Channels this one is the sum of; a variable that is not in this name runs over all there are."""
+    """Channels this one is the sum of; a variable that is not in this name runs over all there are. E.g.
+    ``["outlet_{n}_power_kw"]``."""
     product_of: tuple[str, ...] = ()
-    """Channels this one is the product of."""
+    """Channels this one is the product of. E.g. ``[voltage_l1_v, current_l1_a]``."""
     skip_missing: bool = False
     """For a sum: rows without a value do not count (unused phases); else they leave the sum unknown."""
     doubt: str = ""
-    """Why an installer should compare the value with the panel."""
+    """Why an installer should compare the value with the panel. E.g. ``Apparent, not active power``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -277,41 +287,50 @@ class ModbusRecognition(Strict):
     """One safe read that tells the model."""
 
     device_id_text: str | None = None
-    """Regular expression searched in the texts of function 43 (vendor, product, revision)."""
+    """Regular expression searched in the texts of function 43 (vendor, product, revision). E.g.
+    ``PM5[0-9]+``."""
     sunspec_model: int | None = None
-    """Number of a SunSpec model in the device's chain."""
+    """Number of a SunSpec model in the device's chain. E.g. ``203``."""
     address: Address | None = None
+    """Register that is read. E.g. ``88``."""
     table: Literal["holding", "input"] = "holding"
+    """``holding`` or ``input`` registers."""
     type: ModbusType = "uint16"
+    """How it is decoded."""
     word_order: Literal["big", "little"] = "big"
+    """``big``: most significant register first."""
     equals: tuple[float, ...] = ()
+    """Values that mean this model. E.g. ``[15200]``."""
     between: tuple[float, float] | None = None
-    """Inclusive bounds a plausible value lies in (e.g. mains frequency): a weak sign."""
+    """Inclusive bounds a plausible value lies in (mains frequency): a weak sign. E.g. ``[45, 65]``."""
 
 
 class SnmpRecognition(Strict):
     """What tells the model of an SNMP agent; all that is given must be so."""
 
     sys_object_id: tuple[str, ...] = ()
-    """Prefixes of sysObjectID.0."""
+    """Prefixes of sysObjectID.0. E.g. ``[1.3.6.1.4.1.534]``."""
     sys_descr: str | None = None
-    """Regular expression searched in sysDescr.0."""
+    """Regular expression searched in sysDescr.0. E.g. ``ePDU``."""
     present: tuple[str, ...] = ()
-    """OIDs under which the agent must have something."""
+    """OIDs under which the agent must have something. E.g. ``[1.3.6.1.2.1.33]``."""
     absent: tuple[str, ...] = ()
-    """OIDs under which it must have nothing."""
+    """OIDs under which it must have nothing. E.g. ``[1.3.6.1.4.1.318]``."""
 
 
 class Profile(Strict):
     """What every profile says, whatever the protocol."""
 
     model: str
+    """Models it is for, as the vendor writes them. E.g. ``PM5110, PM5310``."""
     vendor: str
+    """Vendor. E.g. ``Schneider Electric``."""
     source: Annotated[str, Field(min_length=1)]
-    """Document the numbers come from."""
+    """Document the numbers come from. E.g. ``PM5000 register list, 2022-05``."""
     verified: bool = True
     """False where no vendor document or second source confirmed the numbers."""
     notes: str = ""
+    """What an installer must know. E.g. ``Set the CT ratio at the meter``."""
     _name: str = PrivateAttr(default="")
 
     @property
@@ -329,24 +348,29 @@ class Blocks(Strict):
     """How registers may be read together."""
 
     max_registers: Annotated[int, Field(ge=1, le=125)] = 125
-    """Most registers the device returns in one answer."""
+    """Most registers the device returns in one answer. E.g. ``60``."""
     max_hole: Annotated[int, Field(ge=0, le=124)] = 16
-    """Unused registers that may be read along to save a request."""
+    """Unused registers that may be read along to save a request. E.g. ``0``."""
     single: bool = False
     """One request per value: devices that refuse any other grouping."""
     holes: tuple[tuple[Address, Address], ...] = ()
-    """Inclusive ranges that answer with an error and must never be read along."""
+    """Inclusive ranges that answer with an error and must never be read along. E.g. ``[[100, 119]]``."""
 
 
 class ModbusProfile(Profile):
     """Register map of a model."""
 
     protocol: Literal["modbus"]
+    """Protocol of the profile."""
     recognise: tuple[ModbusRecognition, ...] = ()
+    """Safe reads that tell the model; any one of them is enough."""
     blocks: Blocks = Blocks()
+    """How registers may be read together."""
     sunspec_models: tuple[int, ...] = ()
-    """Addresses count from the ID register of the first of these models found in the SunSpec chain."""
+    """Addresses count from the ID register of the first of these models found in the SunSpec chain. E.g.
+    ``[203, 213]``."""
     channels: Annotated[tuple[ModbusChannel, ...], Field(min_length=1)]
+    """What the model offers."""
 
     @model_validator(mode="after")
     def _channels_differ(self) -> Self:
@@ -358,7 +382,9 @@ class SnmpProfile(Profile):
     """OIDs of a family of agents."""
 
     protocol: Literal["snmp"]
+    """Protocol of the profile."""
     recognise: tuple[SnmpRecognition, ...] = ()
+    """What tells the model; any one of them is enough."""
     generic: bool = False
     """A standard MIB: chosen only where no profile of the vendor's fits."""
     role: Role = Role.NONE
@@ -366,6 +392,7 @@ class SnmpProfile(Profile):
     stage: Stage = Stage.LOAD
     """Stage the probe proposes for the meter."""
     channels: Annotated[tuple[SnmpChannel, ...], Field(min_length=1)]
+    """What the family offers; of several with one name, the first that an agent can answer."""
 
     @model_validator(mode="after")
     def _made_of_known(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,10 +25,12 @@ _SURVEY_AGAIN_AFTER = 20
 
 
 class SnmpConfig(SnmpAccess):
-    """The ``collector:`` mapping of a meter read over SNMP."""
+    """``collector: {kind: snmp, ...}``: a meter, PDU or UPS read over SNMP."""
 
+    kind: Literal["snmp"]
+    """A device with an SNMP agent."""
     profile: str = Field(min_length=1)
-    """Name of a shipped profile, or path of a YAML file."""
+    """Name of a shipped profile, or path of a YAML file of your own. E.g. ``eaton_epdu_g3``."""
 
     def device_profile(self) -> SnmpProfile:
         """The profile.

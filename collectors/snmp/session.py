@@ -79,23 +79,34 @@ class SnmpAccess(NetworkConfig):
     """Where an agent is and how it is asked: address, version, secrets."""
 
     port: Port = 161
+    """UDP port of the agent. E.g. ``161``."""
     version: Literal["1", "2c", "3"] = "2c"
+    """SNMP version."""
     community: SecretStr | None = None
+    """Community of versions 1 and 2c, which grants reading; better in a file. Default: public. E.g.
+    ``public``."""
     community_file: Path | None = None
-    """File that holds the community, so that the site file need not."""
+    """File that holds the community, so that the site file need not. E.g. ``/run/secrets/community``."""
     user: str = ""
+    """User of version 3. E.g. ``wattline``."""
     auth_protocol: AuthProtocol = "sha256"
+    """Digest by which version 3 authenticates."""
     auth_password: SecretStr | None = None
+    """Password of authentication; better in a file. E.g. ``auth-secret``."""
     auth_password_file: Path | None = None
+    """File that holds the password of authentication. E.g. ``/run/secrets/snmp_auth``."""
     priv_protocol: PrivProtocol = "aes"
+    """Cipher of version 3; `aes` is AES-128, a final ``c`` the key expansion that Cisco and others use."""
     priv_password: SecretStr | None = None
+    """Password of encryption; better in a file. E.g. ``priv-secret``."""
     priv_password_file: Path | None = None
+    """File that holds the password of encryption. E.g. ``/run/secrets/snmp_priv``."""
     retries: Annotated[int, Field(ge=0, le=10)] = 1
-    """How often a lost answer is asked again."""
+    """How often a lost answer is asked again. E.g. ``2``."""
     max_oids: Annotated[int, Field(ge=1, le=128)] = MOST_OIDS
-    """OIDs asked in one PDU, for agents with small buffers."""
+    """OIDs asked in one PDU; fewer for agents with small buffers. E.g. ``8``."""
 
-    @field_validator("version", mode="before")
+    @field_validator("version", mode="before", json_schema_input_type=Literal["1", "2c", "3", 1, 3])
     @classmethod
     def _version_as_text(cls, version: object) -> object:
         return str(version) if isinstance(version, int) else version

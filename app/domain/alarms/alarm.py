@@ -35,7 +35,9 @@ class Severity(StrEnum):
     """How much an alarm matters."""
 
     WARNING = "warning"
+    """Look into it during the day."""
     CRITICAL = "critical"
+    """Act now; sent in quiet hours too."""
 
     @property
     def rank(self) -> int:
@@ -68,7 +70,9 @@ class Side(StrEnum):
     """On which side of its thresholds a figure is a breach."""
 
     ABOVE = "above"
+    """A value above the threshold is a breach."""
     BELOW = "below"
+    """A value below the threshold is a breach."""
 
 
 class Indicator(StrEnum):
@@ -114,24 +118,30 @@ class Rule:
 
     __pydantic_config__ = _STRICT
     id: str
+    """Identifier; that of a built-in rule takes its place. E.g. ``hall-warm``."""
     indicator: Indicator
+    """The figure that is watched."""
     window: str = ""
-    """Of indicators that have one: 15m 1h 24h 7d 30d mtd ytd 12mo."""
+    """Of indicators that have one: 15m 1h 24h 7d 30d mtd ytd 12mo. E.g. ``1h``."""
     side: Side = Side.ABOVE
+    """On which side of the thresholds a value is a breach."""
     warning: float | None = None
+    """Threshold of the warning, in the unit of the indicator; this or `critical` is needed. E.g. ``26``."""
     critical: float | None = None
+    """Threshold of the critical alarm; beyond that of the warning. E.g. ``30``."""
     from_limit: bool = False
     """Whether the thresholds count from the PUE limit that governs the site: -0.05 is just below it."""
     hysteresis: float = 0.0
-    """How far back inside the figure must go for the alarm to end; in its unit."""
+    """How far back inside the figure must go for the alarm to end; in its unit. E.g. ``0.01``."""
     for_s: float = 15.0
-    """How long a threshold must be crossed. [s]"""
+    """How long a threshold must be crossed. [s] E.g. ``300``."""
     keep_firing_for_s: float = 900.0
-    """How long the figure must be back inside. [s]"""
+    """How long the figure must be back inside for the alarm to end. [s] E.g. ``1800``."""
     quiet_while: tuple[str, ...] = ()
-    """Rules whose alarm at the same site says it already; an alarm that goes on is handed over to them."""
+    """Rules whose alarm at the same site says it already; an alarm that goes on is handed over to them.
+    E.g. ``[pue_12mo]``."""
     sites: tuple[str, ...] = ()
-    """Empty: all."""
+    """Sites it is evaluated for; empty: all. E.g. ``[sh1]``."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -185,7 +195,7 @@ class Alarms:
     rules: tuple[Rule, ...] = ()
     """Own rules; one with the id of a built-in rule takes its place."""
     disabled: tuple[str, ...] = ()
-    """Built-in rules that are not wanted."""
+    """Built-in rules that are not wanted. E.g. ``[it_load_low]``."""
 
     def merged(self, built_in: tuple[Rule, ...]) -> tuple[Rule, ...]:
         """The rules that hold, by the order of the built-in ones."""

@@ -22,12 +22,17 @@ class ChannelKind(StrEnum):
     """How a message travels."""
 
     MAIL = "mail"
+    """Mail over SMTP."""
     WEBHOOK = "webhook"
     """JSON over HTTP, signed where there is a secret."""
     SLACK = "slack"
+    """Slack, by an incoming webhook."""
     DINGTALK = "dingtalk"
+    """DingTalk robot."""
     WECOM = "wecom"
+    """WeCom (WeChat Work) robot."""
     FEISHU = "feishu"
+    """Feishu (Lark) robot."""
     ALERTMANAGER = "alertmanager"
     """Prometheus Alertmanager, API v2; it groups and repeats by itself."""
     APPRISE = "apprise"
@@ -38,15 +43,20 @@ class Language(StrEnum):
     """Language of a message."""
 
     ZH = "zh"
+    """Chinese."""
     EN = "en"
+    """English."""
 
 
 class MailSecurity(StrEnum):
     """How the way to the mail server is protected."""
 
     STARTTLS = "starttls"
+    """Plain connection that must change to TLS before anything is sent."""
     TLS = "tls"
+    """TLS from the start."""
     NONE = "none"
+    """No protection; for a relay on the same machine."""
 
 
 class What(StrEnum):
@@ -72,10 +82,11 @@ class QuietHours:
 
     __pydantic_config__ = _STRICT
     start: str
-    """Local time, quoted: ``"22:00"``."""
+    """Local time at which they begin, quoted. E.g. ``"22:00"``."""
     end: str
-    """Not after `start` means on the next day."""
+    """Local time at which they end, quoted; not after `start` means on the next day. E.g. ``"07:00"``."""
     time_zone: str
+    """IANA name of the zone these times are of. E.g. ``Asia/Shanghai``."""
 
     def __post_init__(self) -> None:
         for text in (self.start, self.end):
@@ -102,28 +113,40 @@ class Channel:
 
     __pydantic_config__ = _STRICT
     id: str
+    """Identifier; routes name it. E.g. ``duty``."""
     kind: ChannelKind
+    """How messages travel; it decides which of the other keys are needed."""
     lang: Language = Language.ZH
+    """Language of the messages."""
     url: str = ""
-    """Of webhook and alertmanager, or of a gateway in place of the public one of a chat."""
+    """Of webhook and alertmanager, or of a gateway in place of the public one of a chat. E.g.
+    ``https://tickets.bank.example/hook``."""
     url_file: str = ""
-    """File with the URL, where the URL itself is the secret: chats and Apprise."""
+    """File with the URL, where the URL itself is the secret: chats and Apprise. E.g.
+    ``/run/secrets/dingtalk_url``."""
     secret_file: str = ""
-    """File with the key that signs (webhook, dingtalk, feishu)."""
+    """File with the key that signs (webhook, dingtalk, feishu). E.g. ``/run/secrets/dingtalk_secret``."""
     host: str = ""
-    """Mail server."""
+    """Mail server. E.g. ``mail.bank.example``."""
     port: int = 0
-    """0: 587, or 465 for ``security: tls``, or 25 for ``security: none``."""
+    """Port of the mail server; 0: 587, or 465 for ``security: tls``, or 25 for ``security: none``. E.g.
+    ``2525``."""
     security: MailSecurity = MailSecurity.STARTTLS
+    """How the connection to the mail server is protected."""
     user: str = ""
+    """User at the mail server; empty: none. E.g. ``wattline``."""
     password_file: str = ""
+    """File with the password of that user. E.g. ``/run/secrets/mail``."""
     sender: str = ""
+    """Sender address of mails. E.g. ``wattline@bank.example``."""
     to: tuple[str, ...] = ()
+    """Addresses mails go to. E.g. ``[duty@bank.example]``."""
     quiet: QuietHours | None = None
+    """Hours in which only critical alarms are sent."""
     repeat_s: float = 14_400.0
-    """How often an alarm that fires and nobody acknowledged is said again; 0: never. [s]"""
+    """How often an alarm that fires and nobody acknowledged is repeated; 0: never. [s] E.g. ``3600``."""
     most_per_hour: int = 60
-    """Messages; what is more waits and is grouped."""
+    """Most messages in an hour; further ones wait and are grouped. E.g. ``20``."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -165,9 +188,13 @@ class Route:
 
     __pydantic_config__ = _STRICT
     channels: tuple[str, ...]
+    """Ids of the channels. E.g. ``[duty, robot]``."""
     sites: tuple[str, ...] = ()
+    """Only alarms of these sites. E.g. ``[sh1]``."""
     severities: tuple[Severity, ...] = ()
+    """Only alarms of these severities. E.g. ``[critical]``."""
     rules: tuple[str, ...] = ()
+    """Only alarms of these rules. E.g. ``[pue_24h]``."""
 
     def takes(self, site: str, severity: Severity, rule: str) -> bool:
         """Whether an alarm goes this way."""
@@ -184,7 +211,9 @@ class Watchdog:
 
     __pydantic_config__ = _STRICT
     channels: tuple[str, ...]
+    """Ids of the channels it goes to. E.g. ``[duty]``."""
     every_s: float = 86_400.0
+    """How often; at least 60. [s] E.g. ``86400``."""
 
     def __post_init__(self) -> None:
         if not self.every_s >= 60:
@@ -197,22 +226,28 @@ class Notifications:
 
     __pydantic_config__ = _STRICT
     channels: tuple[Channel, ...] = ()
+    """The ways to reach people."""
     routes: tuple[Route, ...] = ()
-    """Without any, every alarm goes to every channel."""
+    """Which alarms go where; without any, every alarm goes to every channel."""
     watchdog: Watchdog | None = None
+    """A regular message that all is well; absent: none."""
     reports: tuple[ReportRoute, ...] = ()
     """Who is sent the closed reports; without any, nobody."""
     allowed_networks: tuple[str, ...] = ()
-    """Networks of your own that messages may be sent to, such as 10.20.0.0/16; public ones always may."""
+    """Private networks that messages may be sent to; public ones always may. E.g. ``[10.20.0.0/16]``."""
     group_wait_s: float = 5.0
-    """How long a message waits for others to join it. [s]"""
+    """How long a message waits for others to join it; 0 to 3600. [s] E.g. ``30``."""
     dedup_s: float = 300.0
-    """A message whose delivery is in doubt is not sent again before this. [s]"""
+    """A message whose delivery is in doubt is not sent again before this; 1 to 86400. [s] E.g. ``300``."""
     board_url: str = ""
-    """Address of the boards as people reach it; links begin with it."""
+    """Address of the boards as people reach it; links begin with it. E.g.
+    ``https://boards.bank.example/d/site``."""
     pages_url: str = ""
-    """Address of Wattline's own pages as people reach it; messages about reports link there."""
+    """Address of Wattline's own pages as people reach it; messages about reports link there. E.g.
+    ``https://wattline.bank.example``."""
     runbook_url: str = "docs/how-to/alarm-runbook.md"
+    """Address of the runbook; messages link to the entry of their rule. E.g.
+    ``https://wiki.bank.example/runbook``."""
 
     def __post_init__(self) -> None:
         names = [channel.id for channel in self.channels]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.quantity import ReadingKind, Role
@@ -177,6 +177,8 @@ def _stored(path: Path, mapping: Mapping | None) -> tuple[set[tuple[str, datetim
 @given(tables(), dialects)
 @settings(max_examples=40, deadline=None)
 def test_a_table_in_any_dialect_comes_back(table: Table, dialect: Dialect) -> None:
+    # Whole numbers grouped by dots tell nothing; only beside semicolons does that leave the dot open.
+    assume(table.places or dialect.grouping != "." or dialect.delimiter == ";")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "f.csv"
         path.write_bytes(table.written(dialect))

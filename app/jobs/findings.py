@@ -1,13 +1,17 @@
 """Look for what is wrong with the readings of meters that changed.
 
-After an import, or once a day, a meter's whole history is looked at; after live readings only the
-days around them, for the kinds of findings that a few days can show.
+After an import, or once a day, a meter's whole history is looked at; after live readings only what is new,
+for the kinds of findings that a stretch of time can show by itself. Most of what is new is plain
+(:mod:`app.domain.quality.plain`), which is seen for hundreds of meters at once; the rest is looked at with
+as much around it as it takes to find what a look at the whole history would.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum
 
 import numpy as np
 
@@ -15,22 +19,33 @@ from app.domain.energy import Series
 from app.domain.period import Period
 from app.domain.quality.detect import meter_findings, negative_remainders
 from app.domain.quality.finding import Finding, FindingKind
+from app.domain.quality.plain import margin_s, plain
 from app.domain.quality.registers import cross_talk
 from app.domain.quality.values import conflicting_duplicates
 from app.domain.quantity import ReadingKind
-from app.domain.reading import LATEST, OLDEST
+from app.domain.reading import LATEST, OLDEST, ReadingColumns
 from app.domain.site import Meter, Site
 from app.errors import SeriesError, StoreUnavailable
 from app.store import events, outlook, readings, sites
 from app.store import findings as store
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.findings import Look, Scope
+from app.store.readings import to_us
 from app.store.retention import raw_horizon
 from app.store.sites import Stored
 
 LIVE = timedelta(days=2)
 """A change longer than this is an import: the whole history is looked at."""
 CONTEXT = timedelta(days=2)
+"""Readings around a change that are looked at first; more where a finding reaches further."""
+EDGE = timedelta(hours=2)
+"""A finding that comes so near to the edge of what is looked at may go on beyond it."""
+CONTEXT_READINGS = 16
+"""At least so many on each side, however far away."""
+AT_ONCE = 250
+"""Meters of which it is seen together whether what is new is plain."""
+SLICE_READINGS = 1_000_000
+"""A history of more readings than this is looked at in parts, which bounds the memory."""
 LOCAL_KINDS = (
     FindingKind.ROLLOVER,
     FindingKind.RESET,
@@ -43,20 +58,42 @@ LOCAL_KINDS = (
     FindingKind.CROSS_TALK,
     FindingKind.CONFLICTING_DUPLICATE,
 )
-"""Kinds for which a few days around a change are enough."""
+"""Kinds that a stretch of time shows by itself."""
 METER_KINDS = tuple(k for k in FindingKind if k is not FindingKind.NEGATIVE_REMAINDER)
 BALANCE_DAYS = 30
 
 
-def run(engine: Engine) -> int:
-    """Look at the queued meters, each in its own transaction: a rollup that touches one waits for it.
+class Part(Enum):
+    """Which of the waiting meters are looked at."""
+
+    LIVE = (True,)
+    """Those of which little changed."""
+    HISTORY = (False,)
+    """Those of which an import or an edit changed much: each takes a look at its whole history."""
+    ALL = (True, False)
+
+
+def _never() -> bool:
+    return False
+
+
+def run(engine: Engine, part: Part = Part.ALL, should_stop: Callable[[], bool] = _never) -> int:
+    """Look at the queued meters; what a rollup adds meanwhile stays in the queue.
 
     A meter at which this fails stays in the queue, and does not keep the others from being looked at.
+
+    Parameters
+    ----------
+    engine : Engine
+    part : Part
+        Live changes, those of history, or both.
+    should_stop : callable
+        Asked between meters; what is not looked at then stays in the queue.
 
     Returns
     -------
     int
-        How many there were.
+        How many were looked at.
 
     Raises
     ------
@@ -65,62 +102,219 @@ def run(engine: Engine) -> int:
     ExceptionGroup
         What failed, by meter, after all others were looked at.
     """
-    failed = []
     with connect(engine) as connection:
-        queued = store.queued(connection)
-    for number in queued:
+        if not store.is_anything_queued(connection):
+            return 0
+        pass_ = _Pass(engine, sites.load(connection), should_stop)
+    for is_short in part.value:
+        pass_.work_off(is_short=is_short)
+    if pass_.failed:
+        raise ExceptionGroup("meters that could not be looked at", pass_.failed)
+    return pass_.looked
+
+
+class _Pass:
+    """One walk along the queue, with the fleet as it was at its beginning."""
+
+    def __init__(self, engine: Engine, stored: Stored, should_stop: Callable[[], bool]) -> None:
+        self._engine, self._stored, self._should_stop = engine, stored, should_stop
+        self._names = {number: key for key, number in stored.meter_id.items()}
+        self.looked = 0
+        self.failed: list[Exception] = []
+
+    def work_off(self, *, is_short: bool) -> None:
+        after: int | None = 0
+        while after is not None and not self._should_stop():
+            after = self._some(after, is_short=is_short)
+
+    def look_at_everything(self) -> None:
+        for number in self._names:
+            if not self._should_stop():
+                self._with_care(Look(number, OLDEST, LATEST))
+
+    def _some(self, after: int, *, is_short: bool) -> int | None:
+        """Look at the next meters; the number to go on after."""
+        most = AT_ONCE if is_short else 1
+        with begin(self._engine) as connection:
+            taken = store.take(connection, after=after, most=most, longest=LIVE, is_short=is_short)
+            known = [look for look in taken.looks if look.meter_id in self._names]
+            odd = self._odd(connection, known) if is_short else known
+            store.done(connection, [look for look in taken.looks if look not in odd])
+        self.looked += len(taken.looks) - len(odd)
+        for look in odd:
+            if not self._should_stop():
+                self._with_care(look)
+        return taken.last
+
+    def _odd(self, connection: Connection, looks: Sequence[Look]) -> list[Look]:
+        plain_meters = plain_of(connection, self._stored, [(self._names[k.meter_id], k) for k in looks])
+        return [look for look, is_plain in zip(looks, plain_meters, strict=True) if not is_plain]
+
+    def _with_care(self, look: Look) -> None:
+        """Look at one meter in a transaction of its own."""
         try:
-            _look_at_queued(engine, number)
+            with begin(self._engine) as connection:
+                if store.lock(connection, look.meter_id):
+                    look_at(connection, self._stored, self._names[look.meter_id], look)
+                    store.done(connection, [look])
+                    self.looked += 1
         except StoreUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - raised below, with whatever else failed
-            error.add_note(f"at meter number {number}")
-            failed.append(error)
-    if failed:
-        raise ExceptionGroup("meters that could not be looked at", failed)
-    return len(queued)
+        except Exception as error:  # noqa: BLE001 - raised by `run`, with whatever else failed
+            error.add_note(f"at meter number {look.meter_id}")
+            self.failed.append(error)
 
 
-def _look_at_queued(engine: Engine, number: int) -> None:
-    with begin(engine) as connection:
-        look = store.take(connection, number)
-        stored = sites.load(connection)
-        names = {number: key for key, number in stored.meter_id.items()}
-        if look is not None and number in names:
-            look_at(connection, stored, names[number], look)
+# -- what is plain -----------------------------------------------------------------------------------
+
+
+def plain_of(connection: Connection, stored: Stored, looks: Sequence[tuple[str, Look]]) -> list[bool]:
+    """Whether what is new of each meter is plain: no finding of :data:`LOCAL_KINDS` begins or changes."""
+    rows = [
+        (place, stored.point_id[p.id], meter.effective(p), look)
+        for place, (name, look) in enumerate(looks)
+        for meter in [stored.fleet.meter[name][1]]
+        for p in meter.points
+    ]
+    if not rows:
+        return [True] * len(looks)
+    margins = [timedelta(seconds=margin_s(point)) for _, _, point, _ in rows]
+    numbers = [number for _, number, _, _ in rows]
+    starts = [look.start - margin for (*_, look), margin in zip(rows, margins, strict=True)]
+    ends = [look.end + margin for (*_, look), margin in zip(rows, margins, strict=True)]
+    columns = readings.load_many(connection, numbers, starts, ends)
+    new_from_us = np.array([to_us(look.start) for *_, look in rows], np.int64)
+    is_plain = plain([point for _, _, point, _ in rows], columns, new_from_us)
+    busy = _busy(connection, numbers, min(starts), max(ends))
+    odd = {rows[n][0] for n in range(len(rows)) if not is_plain[n] or numbers[n] in busy}
+    return [place not in odd for place in range(len(looks))]
+
+
+def _busy(connection: Connection, numbers: list[int], start: datetime, end: datetime) -> set[int]:
+    """Points of which something is known that plain readings do not show."""
+    near = store.standing(connection, numbers, LOCAL_KINDS, start - CONTEXT, end + CONTEXT)
+    contradicted = store.conflicting(connection, numbers, start, end)
+    return {point for point, *_ in near} | contradicted | set(events.in_force(connection, numbers))
+
+
+# -- with care ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """Readings of one point around a stretch."""
+
+    series: Series
+    span: Period
+    """The stretch itself; more readings stand before and after it."""
+    is_start: bool
+    """Nothing of the point is stored before them."""
+    is_end: bool
+    """Nothing is stored after them."""
+
+    def cuts(self, finding: Finding) -> bool:
+        """Whether more readings could move the borders of a finding."""
+        at_start = finding.start < self.span.start + EDGE
+        at_end = finding.end > self.span.end - EDGE
+        return (at_start and not self.is_start) or (at_end and not self.is_end)
 
 
 def look_at(connection: Connection, stored: Stored, meter_id: str, look: Look | None = None) -> None:
     """Look at one meter: around a change, or, without one, at all of its history."""
     site, meter = stored.fleet.meter[meter_id]
-    is_live = look is not None and look.end - look.start <= LIVE
-    inner = Period(look.start, look.end + timedelta(seconds=1)) if look is not None and is_live else None
-    outer = Period(inner.start - CONTEXT, inner.end + CONTEXT) if inner else Period(OLDEST, LATEST)
+    if look is not None and look.end - look.start <= LIVE:
+        _look_around(connection, stored, site, meter, look)
+    else:
+        _look_at_history(connection, stored, site, meter)
+
+
+def _look_at_history(connection: Connection, stored: Stored, site: Site, meter: Meter) -> None:
+    """Look at everything; where it is too much for the memory, in parts, and again where those meet."""
     numbers = {p.id: stored.point_id[p.id] for p in meter.points}
-    found = _of_meter(connection, stored, site, meter, outer)
-    scope = Scope(
-        stored.site_id[site.id],
-        list(numbers.values()),
-        LOCAL_KINDS if inner else METER_KINDS,
-        _looked_from(connection, inner),
-        outer.end,
-    )
-    kept = [f for f in found if f.kind in scope.kinds]
-    store.replace(connection, scope, kept, numbers)
+    slices = list(_slices(connection, stored, meter))
+    for span in slices:
+        loaded = {key: _load(connection, n, span, 0) for key, n in numbers.items()}
+        found = _of_meter(connection, stored, site, meter, loaded, span)
+        _keep(connection, stored, site, meter, METER_KINDS, span, found)
+    for span in slices[1:]:
+        _look_around(connection, stored, site, meter, Look(stored.meter_id[meter.id], span.start, span.start))
 
 
-def _looked_from(connection: Connection, inner: Period | None) -> datetime:
-    """Findings from here on were looked for: not before the readings that retention left."""
-    start = inner.start - CONTEXT / 2 if inner else OLDEST - timedelta(days=1)
-    return max(start, raw_horizon(connection) or start)
+def _slices(connection: Connection, stored: Stored, meter: Meter) -> Iterator[Period]:
+    """The time of a meter's history, in parts of so many readings as fit into memory."""
+    numbers = [stored.point_id[p.id] for p in meter.points]
+    known = readings.known_span(connection, numbers)
+    step = timedelta(seconds=SLICE_READINGS * min(p.interval_s for p in meter.points))
+    cuts = [OLDEST - timedelta(days=1)]
+    while known is not None and known.end - max(cuts[-1], known.start) > step:
+        cuts.append(max(cuts[-1], known.start) + step)
+    for start, end in zip(cuts, [*cuts[1:], LATEST], strict=True):
+        yield Period(start, end)
+
+
+def _look_around(connection: Connection, stored: Stored, site: Site, meter: Meter, look: Look) -> None:
+    """Find what a look at the whole history would find near a change, with as few readings as that takes."""
+    numbers = {p.id: stored.point_id[p.id] for p in meter.points}
+    core = _with_standing(connection, list(numbers.values()), look)
+    margin = CONTEXT / 2
+    while True:
+        window = Period(core.start - margin, core.end + margin)
+        loaded = {key: _load(connection, n, window, CONTEXT_READINGS) for key, n in numbers.items()}
+        found = [
+            f for f in _of_meter(connection, stored, site, meter, loaded, window) if f.kind in LOCAL_KINDS
+        ]
+        near = [f for f in found if f.end >= core.start and f.start < core.end]
+        if any(loaded[f.point].cuts(f) for f in near):
+            margin *= 4
+            continue
+        wider = Period(min([core.start, *(f.start for f in near)]), core.end)
+        if wider == core:
+            _keep(connection, stored, site, meter, LOCAL_KINDS, core, found)
+            return
+        core = wider
+
+
+def _with_standing(connection: Connection, numbers: list[int], look: Look) -> Period:
+    """The time around a change, with the findings that reach into it."""
+    start, end = look.start - CONTEXT / 2, look.end + CONTEXT / 2
+    near = store.standing(connection, numbers, LOCAL_KINDS, start, end)
+    return Period(min([start, *(s for _, s, _ in near)]), max([end, *(e for *_, e in near)]))
+
+
+def _load(connection: Connection, number: int, span: Period, beside: int) -> _Loaded:
+    """Readings of a stretch, with so many before and after it."""
+    columns = readings.around(connection, number, span.start, span.end, beside, beside)
+    before = int((columns.at_us < to_us(span.start)).sum())
+    after = int((columns.at_us >= to_us(span.end)).sum())
+    return _Loaded(_series(columns), span, before < beside, after < beside)
+
+
+def _keep(
+    connection: Connection,
+    stored: Stored,
+    site: Site,
+    meter: Meter,
+    kinds: Iterable[FindingKind],
+    span: Period,
+    found: list[Finding],
+) -> None:
+    """Store what was found in a stretch; not before the readings that retention left."""
+    numbers = {p.id: stored.point_id[p.id] for p in meter.points}
+    start = max(span.start, raw_horizon(connection) or span.start)
+    scope = Scope(stored.site_id[site.id], list(numbers.values()), tuple(kinds), start, span.end)
+    store.replace(connection, scope, [f for f in found if f.kind in scope.kinds], numbers)
 
 
 def _of_meter(
-    connection: Connection, stored: Stored, site: Site, meter: Meter, span: Period
+    connection: Connection,
+    stored: Stored,
+    site: Site,
+    meter: Meter,
+    loaded: dict[str, _Loaded],
+    span: Period,
 ) -> list[Finding]:
     effective = replace(meter, points=tuple(meter.effective(p) for p in meter.points))
-    series = {p.id: _series(connection, stored.point_id[p.id], span) for p in meter.points}
-    series = {key: one for key, one in series.items() if len(one)}
+    series = {key: one.series for key, one in loaded.items() if len(one.series)}
     numbers = {stored.point_id[p.id]: p.id for p in meter.points}
     declared = {numbers[n]: e for n, e in events.in_force(connection, list(numbers)).items()}
     found = meter_findings(effective, series, declared)
@@ -132,8 +326,7 @@ def _of_meter(
     return found + _conflicts(connection, stored, meter, span)
 
 
-def _series(connection: Connection, point_id: int, span: Period) -> Series:
-    columns = readings.load(connection, point_id, span.start, span.end)
+def _series(columns: ReadingColumns) -> Series:
     return Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
 
 
@@ -141,7 +334,10 @@ def _other_registers(
     connection: Connection, stored: Stored, site: Site, point_id: str, span: Period
 ) -> dict[str, Series]:
     registers = [p.id for p in site.points() if p.kind is ReadingKind.REGISTER and p.id != point_id]
-    return {key: _series(connection, stored.point_id[key], span) for key in registers}
+    return {
+        key: _series(readings.load(connection, stored.point_id[key], span.start, span.end))
+        for key in registers
+    }
 
 
 def _conflicts(connection: Connection, stored: Stored, meter: Meter, span: Period) -> list[Finding]:
@@ -154,17 +350,29 @@ def _conflicts(connection: Connection, stored: Stored, meter: Meter, span: Perio
     return found
 
 
-def look_at_everything(engine: Engine) -> int:
+def look_at_everything(engine: Engine, should_stop: Callable[[], bool] = _never) -> int:
     """Look at the whole history of every meter, as once a day; how many there were.
+
+    Parameters
+    ----------
+    engine : Engine
+    should_stop : callable
+        Asked between meters; the rest waits for the next day.
 
     Raises
     ------
     StoreUnavailable
-        If the database is away; what is left stands in the queue.
+        If the database is away.
+    ExceptionGroup
+        What failed, by meter, after all others were looked at.
     """
-    with begin(engine) as connection:
-        store.queue_everything(connection)
-    return run(engine)
+    with connect(engine) as connection:
+        stored = sites.load(connection)
+    pass_ = _Pass(engine, stored, should_stop)
+    pass_.look_at_everything()
+    if pass_.failed:
+        raise ExceptionGroup("meters that could not be looked at", pass_.failed)
+    return pass_.looked
 
 
 def check_balance(engine: Engine, now: datetime) -> int:

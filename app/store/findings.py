@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -184,12 +184,17 @@ class Look:
     meter_id: int
     start: datetime
     end: datetime
+    version: str = ""
+    """Changes whenever more of the meter changes."""
 
 
 _QUEUE = sa.text(
     """
     INSERT INTO check_queue (meter_id, start_at, end_at)
-    SELECT meter_id, :start, :end FROM points WHERE id = :point
+    SELECT p.meter_id, min(w.start_at), max(w.end_at)
+    FROM unnest(CAST(:points AS int[]), CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))
+        AS w(point_id, start_at, end_at) JOIN points p ON p.id = w.point_id
+    GROUP BY p.meter_id ORDER BY p.meter_id
     ON CONFLICT (meter_id) DO UPDATE SET start_at = least(check_queue.start_at, excluded.start_at),
         end_at = greatest(check_queue.end_at, excluded.end_at)
     """
@@ -204,31 +209,152 @@ def queue(connection: sa.Connection, stretches: Iterable[tuple[int, datetime, da
     StoreUnavailable
         If the database is away.
     """
-    rows = [{"point": p, "start": start, "end": end} for p, start, end in sorted(stretches)]
+    rows = list(stretches)
     if rows:
+        points, starts, ends = (list(column) for column in zip(*rows, strict=True))
         with store_errors():
-            connection.execute(_QUEUE, rows)
+            connection.execute(_QUEUE, {"points": points, "starts": starts, "ends": ends})
 
 
-def queue_everything(connection: sa.Connection) -> None:
-    """Ask for the whole history of every meter to be looked at.
+def is_anything_queued(connection: sa.Connection) -> bool:
+    """Whether any meter waits to be looked at.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    query = sa.text(
-        "INSERT INTO check_queue (meter_id, start_at, end_at)"
-        " SELECT id, TIMESTAMPTZ '1990-01-01Z', now() FROM meters WHERE retired_at IS NULL"
-        " ON CONFLICT (meter_id) DO UPDATE SET start_at = excluded.start_at"
+    with store_errors():
+        return bool(connection.execute(sa.text("SELECT EXISTS (SELECT FROM check_queue)")).scalar())
+
+
+_TAKE = sa.text(
+    """
+    WITH waiting AS MATERIALIZED (
+        SELECT meter_id, start_at, end_at, xmin::text AS version FROM check_queue
+        WHERE meter_id > :after AND (end_at - start_at <= :longest) = :short ORDER BY meter_id LIMIT :most
     )
+    SELECT meter_id, start_at, end_at, version, pg_try_advisory_xact_lock(:lock, meter_id) FROM waiting
+    ORDER BY meter_id
+    """
+)
+_LOCK = 0x57A7
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A part of the queue that a transaction has for itself; it stays in the queue until :func:`done`."""
+
+    looks: list[Look]
+    """By meter; without those that another process looks at just now."""
+    last: int | None
+    """Number of the meter to go on after; None where no more wait."""
+
+
+def take(connection: sa.Connection, *, after: int, most: int, longest: timedelta, is_short: bool) -> Taken:
+    """The next meters that wait to be looked at.
+
+    Parameters
+    ----------
+    after : int
+        Meters with higher numbers only.
+    most : int
+        How many at once.
+    longest : timedelta
+        Stretches up to this length are short.
+    is_short : bool
+        Whether the short ones are wanted, or the others.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    values = {"after": after, "most": most, "longest": longest, "short": is_short, "lock": _LOCK}
     with store_errors():
-        connection.execute(query)
+        rows = connection.execute(_TAKE, values).all()
+    last = rows[-1].meter_id if len(rows) == most else None
+    return Taken([Look(*row[:4]) for row in rows if row[4]], last)
 
 
-def queued(connection: sa.Connection) -> list[int]:
-    """Numbers of the meters that wait to be looked at.
+def lock(connection: sa.Connection, meter_id: int) -> bool:
+    """Whether this transaction alone looks at the meter now.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text("SELECT pg_try_advisory_xact_lock(:lock, :meter)")
+    with store_errors():
+        return bool(connection.execute(query, {"lock": _LOCK, "meter": meter_id}).scalar())
+
+
+_DONE = sa.text(
+    """
+    DELETE FROM check_queue q USING (
+        SELECT c.meter_id FROM check_queue c
+        JOIN unnest(CAST(:meters AS int[]), CAST(:versions AS text[])) AS w(meter_id, version)
+            ON w.meter_id = c.meter_id AND w.version = c.xmin::text
+        ORDER BY c.meter_id FOR UPDATE OF c SKIP LOCKED
+    ) seen
+    WHERE seen.meter_id = q.meter_id
+    """
+)
+
+
+def done(connection: sa.Connection, looks: Sequence[Look]) -> None:
+    """Take meters that were looked at out of the queue, unless they changed again meanwhile.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    if looks:
+        meters, versions = [look.meter_id for look in looks], [look.version for look in looks]
+        with store_errors():
+            connection.execute(_DONE, {"meters": meters, "versions": versions})
+
+
+_STANDING = sa.text(
+    """
+    SELECT point_id, start_at, end_at FROM findings
+    WHERE point_id = ANY(:points) AND kind = ANY(:kinds) AND state <> 'cleared'
+      AND end_at >= :start AND start_at <= :end
+    """
+)
+
+
+def standing(
+    connection: sa.Connection,
+    point_ids: Sequence[int],
+    kinds: Sequence[FindingKind],
+    start: datetime,
+    end: datetime,
+) -> list[tuple[int, datetime, datetime]]:
+    """Findings of points, of some kinds, that are not cleared and touch a stretch: point, start, end.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    values = {"points": list(point_ids), "kinds": [k.value for k in kinds], "start": start, "end": end}
+    with store_errors():
+        return [(p, first, last) for p, first, last in connection.execute(_STANDING, values)]
+
+
+_CONFLICTING = sa.text(
+    "SELECT DISTINCT point_id FROM reading_conflicts"
+    " WHERE at >= :start AND at < :end AND point_id = ANY(:points)"
+)
+
+
+def conflicting(
+    connection: sa.Connection, point_ids: Sequence[int], start: datetime, end: datetime
+) -> set[int]:
+    """Points with readings in a stretch that contradict stored ones.
 
     Raises
     ------
@@ -236,32 +362,8 @@ def queued(connection: sa.Connection) -> list[int]:
         If the database is away.
     """
     with store_errors():
-        return list(
-            connection.execute(sa.text("SELECT meter_id FROM check_queue ORDER BY meter_id")).scalars()
-        )
-
-
-def take(connection: sa.Connection, meter_id: int) -> Look | None:
-    """Remove a meter from the queue and return what to look at; it comes back if the transaction fails.
-
-    Returns
-    -------
-    Look or None
-        None where another process has it.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    query = sa.text(
-        "DELETE FROM check_queue WHERE meter_id ="
-        " (SELECT meter_id FROM check_queue WHERE meter_id = :meter FOR UPDATE SKIP LOCKED)"
-        " RETURNING meter_id, start_at, end_at"
-    )
-    with store_errors():
-        row = connection.execute(query, {"meter": meter_id}).one_or_none()
-    return None if row is None else Look(*row)
+        rows = connection.execute(_CONFLICTING, {"points": list(point_ids), "start": start, "end": end})
+        return set(rows.scalars())
 
 
 _CONFLICTS = sa.text(

@@ -15,6 +15,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
+from app.domain.period import Period
 from app.domain.reading import LATEST, Reading, ReadingColumns
 from app.store import binary_copy, partitions
 from app.store.engine import driver, store_errors, unhurried
@@ -276,6 +277,42 @@ def load(connection: sa.Connection, point_id: int, start: datetime, end: datetim
         return ReadingColumns.concat([binary_copy.unpack_fields(packed) for (packed,) in pieces])
 
 
+_LOAD_MANY = """
+SELECT (
+    SELECT string_agg(
+        timestamptz_send(at) || int4send(w.place) || float8send(value)
+            || int4send(interval_s) || int4send(valid_s),
+        ''::bytea ORDER BY at)
+    FROM readings WHERE point_id = w.point_id AND at >= w.start_at AND at < w.end_at
+)
+FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
+    AS s(point_id, start_at, end_at, ordinal)
+CROSS JOIN LATERAL (SELECT s.point_id, s.start_at, s.end_at, (s.ordinal - 1)::int AS place OFFSET 0) w
+ORDER BY ordinal
+"""
+"""A scalar subquery: the planner can only walk the index of each point, whatever it thinks of the numbers."""
+
+
+def load_many(
+    connection: sa.Connection, point_ids: Sequence[int], starts: Sequence[datetime], ends: Sequence[datetime]
+) -> ReadingColumns:
+    """Readings of many points, each within its own stretch, by place in `point_ids`, then time.
+
+    Returns
+    -------
+    ReadingColumns
+        With the place in `point_ids` in place of the number of the point.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors(), driver(connection).cursor(binary=True) as cursor:
+        cursor.execute(_LOAD_MANY, (list(point_ids), list(starts), list(ends)), binary=True)
+        return binary_copy.unpack_fields(b"".join(packed for (packed,) in cursor if packed))
+
+
 def around(
     connection: sa.Connection, point_id: int, start: datetime, end: datetime, before: int = 1, after: int = 1
 ) -> ReadingColumns:
@@ -332,6 +369,24 @@ def _next_times(
     )
     parameters = {"point": point_id, "at": at, "count": count, "limit": limit}
     return list(connection.execute(sa.text(query), parameters).scalars())
+
+
+def known_span(connection: sa.Connection, point_ids: Sequence[int]) -> Period | None:
+    """From the first to the last reading of some points; None without any.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT min(first), max(last) FROM unnest(CAST(:points AS int[])) AS p(id), LATERAL ("
+        " SELECT (SELECT min(at) FROM readings WHERE point_id = p.id) AS first,"
+        " (SELECT max(at) FROM readings WHERE point_id = p.id) AS last) ends"
+    )
+    with store_errors():
+        first, last = connection.execute(query, {"points": list(point_ids)}).one()
+    return None if first is None else Period(first, last)
 
 
 def copy_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -160,3 +161,154 @@ def test_a_meter_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
     assert looked == ["second"]
     assert [str(e) for e in raised.value.exceptions] == ["odd readings"]
     assert job.run(engine) == 1, "the meter at which it failed is still queued"
+
+
+# -- what is new, and all of it ----------------------------------------------------------------------
+
+TWO_KINDS = """
+institutions: [{id: bank, institution_class: other}]
+sites:
+  - id: sh1
+    institution: bank
+    time_zone: Asia/Shanghai
+    meters:
+      - id: main
+        rated_power_kw: 1000
+        points:
+          - {id: main.kwh, role: facility, kind: register, modulus_kwh: 100000}
+          - {id: main.kw, role: facility, kind: power}
+      - {id: free, points: [{id: free.kwh, role: none, kind: register}]}
+"""
+DAYS = 24
+STEP = timedelta(minutes=15)
+
+
+def odd_registers(rng: np.random.Generator) -> list[Reading]:
+    """Days of readings of three points with everything that can be found in a stretch of time."""
+    count = DAYS * 96
+    kw = 400 + 100 * rng.random(count)
+    register = 50_000 + np.cumsum(kw) / 4 + (rng.random() < 0.5) * 30_000
+    register = np.where(register >= 100_000, register - 100_000, register)
+    free = 100 + np.cumsum(rng.random(count))
+    kept = np.ones((3, count), np.bool_)
+    for values in (register, free):
+        at, length = rng.integers(20, count - 60, 6), rng.integers(1, 3, 6)
+        values[at[0] : at[0] + length[0]] = 0.0
+        values[at[1] : at[1] + length[1]] += 1e6
+        values[at[2] :] -= 2000.0 * (rng.random() < 0.7)
+    kw[(start := rng.integers(0, count)) : start + rng.integers(1, 400)] *= -1
+    kw[rng.integers(0, count, 3)] = 5000.0
+    for row in kept:
+        for start in rng.integers(0, count, 3):
+            row[start : start + rng.choice([1, 9, 60, 500])] = rng.random() < 0.3
+    series = {"main.kwh": register, "main.kw": kw, "free.kwh": free}
+    return [
+        Reading(point, START + STEP * i, float(values[i]))
+        for (point, values), row in zip(series.items(), kept, strict=True)
+        for i in np.flatnonzero(row).tolist()
+    ]
+
+
+def batches(rng: np.random.Generator, rows: list[Reading]) -> list[list[Reading]]:
+    """The readings in the order in which they arrive: by time, in parts of any length; some come late."""
+    late = rng.random(len(rows)) < 0.02
+    hours = np.array([(r.at - START).total_seconds() / 3600 for r in rows])
+    arrival = hours + late * rng.exponential(60, len(rows))
+    cuts = np.unique(np.concatenate([[0, 1e9], rng.random(14) * DAYS * 24]))
+    place = np.searchsorted(cuts, arrival, "right")
+    parts = [[rows[i] for i in np.flatnonzero(place == p).tolist()] for p in np.unique(place)]
+    for part in parts:
+        if rng.random() < 0.3:
+            part.append(part[0]._replace(value=part[0].value + 1))
+    return parts
+
+
+def local(connection: sa.Connection, stored: Stored) -> list[tuple[object, ...]]:
+    """What stands of the kinds that a stretch of time shows."""
+    kinds = {kind.value for kind in job.LOCAL_KINDS}
+    listed = findings.listing(connection, stored.site_id["sh1"])
+    return sorted(
+        (f.point, f.kind, f.start, f.end, f.severity, repr(f.effect_kwh), repr(sorted(f.evidence.items())))
+        for f in listed
+        if f.kind in kinds
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_looks_at_what_is_new_find_what_a_look_at_everything_finds(
+    engine: sa.Engine, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(TWO_KINDS).fleet)
+        stored = sites.load(connection)
+    rng = np.random.default_rng(seed)
+    whole: list[str] = []
+    look_at_history = job._look_at_history
+    monkeypatch.setattr(job, "_look_at_history", lambda *a: (whole.append(a[-1].id), look_at_history(*a)))
+    monkeypatch.setattr(job, "LIVE", timedelta(days=400))
+    states = set()
+    for part in batches(rng, odd_registers(rng)):
+        with engine.begin() as connection:
+            readings.ingest_readings(connection, part, dict(stored.point_id))
+        rollup.run(engine)
+        job.run(engine)
+        with engine.connect() as connection:
+            states.add(tuple(local(connection, stored)))
+    assert whole == []
+    with engine.connect() as connection:
+        piecemeal = local(connection, stored)
+    assert job.look_at_everything(engine) == 2
+    with engine.connect() as connection:
+        assert piecemeal == local(connection, stored)
+    assert len({kind for _, kind, *_ in piecemeal}) >= 4
+    assert len(states) > 5
+
+
+def test_a_history_looked_at_in_parts_gives_what_it_gives_whole(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(TWO_KINDS).fleet)
+        stored = sites.load(connection)
+    rng = np.random.default_rng(99)
+    with engine.begin() as connection:
+        readings.ingest_readings(connection, odd_registers(rng), dict(stored.point_id))
+    rollup.run(engine)
+    job.look_at_everything(engine)
+    with engine.connect() as connection:
+        whole = local(connection, stored)
+    monkeypatch.setattr(job, "SLICE_READINGS", 500)
+    job.look_at_everything(engine)
+    with engine.connect() as connection:
+        assert local(connection, stored) == whole
+
+
+def test_plain_readings_cost_no_look_at_each_meter(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meters = "".join(
+        f"      - {{id: m{n}, points: [{{id: m{n}.kwh, role: none, kind: register, interval_s: 60}}]}}\n"
+        for n in range(40)
+    )
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(SITE + meters).fleet)
+        stored = sites.load(connection)
+    looked: list[str] = []
+    statements: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda c, u, s, *_: statements.append(s))
+    look_around = job._look_around
+    monkeypatch.setattr(job, "_look_around", lambda *a: (looked.append(a[3].id), look_around(*a)))
+    for minutes in (range(90), range(90, 95)):
+        rows = [
+            Reading(f"m{n}.kwh", START + timedelta(minutes=m), 5.0 * m - 40 * (n == 7 and m == 93))
+            for n in range(40)
+            for m in minutes
+        ]
+        looked.clear()
+        with engine.begin() as connection:
+            readings.ingest_readings(connection, rows, dict(stored.point_id))
+        rollup.run(engine)
+        statements.clear()
+        assert job.run(engine) == 40
+    assert looked == ["m7"]
+    assert len(statements) < 40, "no statement for each of the meters"

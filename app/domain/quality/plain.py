@@ -1,0 +1,105 @@
+"""Readings in which nothing can be found, told for many points at once.
+
+Most of what arrives is plain: a register that rises as it did before, power within the rating, no reading
+missing. :func:`plain` says where that is so, by rules stricter than those of the detectors; only the rest
+has to be looked at with care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from app.domain.quality.finding import Bools, Floats, Ints
+from app.domain.quality.values import SHORTEST_GAP_S
+from app.domain.quantity import ReadingKind
+from app.domain.reading import ReadingColumns
+from app.domain.register import HOUR_US, US
+from app.domain.site import Point
+
+USUAL_RISE = 4.0
+"""A register without a rating is plain while it rises at most so many times faster than just before."""
+
+
+def plain(points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints) -> Bools:
+    """Whether the new readings of each point, and those just before them, leave nothing to be found.
+
+    True only where no detector of single stretches (gaps, spikes, steps of registers, negative power) could
+    report anything, whatever follows. A stretch that begins a series is never plain.
+
+    Parameters
+    ----------
+    points : sequence of Point, length n
+        With the ratings of their meters (``meter.effective(point)``).
+    columns : ReadingColumns
+        New readings with those around them, by point and time; `point_id` is the place in `points`.
+    new_from_us : int64, shape (n,)
+        Instant of the first new reading of each point. [us]
+
+    Returns
+    -------
+    bool array, shape (n,)
+        Points without any reading here are plain: nothing of theirs changed.
+    """
+    count = len(points)
+    index, at_us = columns.point_id, columns.at_us
+    total = np.bincount(index, minlength=count)
+    before = np.bincount(index[at_us < new_from_us[index]], minlength=count)
+    odd = np.bincount(index[~_sound(points, columns)], minlength=count)
+    odd += np.bincount(index[1:][~_sound_steps(points, columns, new_from_us)], minlength=count)
+    found: Bools = (odd == 0) & ((before > 1) | (total == 0))
+    return found
+
+
+def _sound(points: Sequence[Point], columns: ReadingColumns) -> Bools:
+    """Readings that are numbers and, of all but registers and gauges, between zero and the rating."""
+    free = np.array([p.kind in (ReadingKind.REGISTER, ReadingKind.GAUGE) for p in points], np.bool_)
+    energy = np.array([p.kind is ReadingKind.INTERVAL_ENERGY for p in points], np.bool_)
+    interval_s = np.array([p.interval_s for p in points], np.float64)
+    index = columns.point_id
+    length_s = np.where(columns.interval_s > 0, columns.interval_s, interval_s[index])
+    hours = np.where(energy[index], length_s / 3600, 1.0)
+    power_kw = columns.value * np.array([p.multiplier for p in points], np.float64)[index] / hours
+    bounded = (power_kw >= 0) & (power_kw <= np.array([p.max_power_kw for p in points], np.float64)[index])
+    sound: Bools = np.isfinite(columns.value) & (free[index] | bounded)
+    return sound
+
+
+def _sound_steps(points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints) -> Bools:
+    """Steps from reading to reading that leave no gap and, of registers, rise as the circuit allows."""
+    index, same = columns.point_id[1:], columns.point_id[1:] == columns.point_id[:-1]
+    is_register = np.array([p.kind is ReadingKind.REGISTER for p in points], np.bool_)
+    step_us = np.diff(columns.at_us)
+    interval_s = np.array([p.interval_s for p in points], np.int64)
+    near = step_us < ((interval_s + np.where(is_register, 2, 1) * SHORTEST_GAP_S) * US)[index]
+    rises = _rises(points, columns, new_from_us, index, same, step_us)
+    sound: Bools = ~same | (near & (~is_register[index] | rises))
+    return sound
+
+
+def _rises(
+    points: Sequence[Point],
+    columns: ReadingColumns,
+    new_from_us: Ints,
+    index: npt.NDArray[np.int32],
+    same: Bools,
+    step_us: Ints,
+) -> Bools:
+    rating = np.array([p.max_power_kw / p.multiplier for p in points], np.float64)
+    modulus = np.array([p.modulus_kwh for p in points], np.float64)
+    rise = np.diff(columns.value)
+    per_us = np.divide(rise, step_us, out=np.zeros(len(rise)), where=step_us > 0)
+    known = same & (columns.at_us[1:] < new_from_us[index])
+    usual: Floats = np.zeros(len(points))
+    np.maximum.at(usual, index[known], per_us[known])
+    most = np.where(np.isinf(rating), USUAL_RISE * usual * HOUR_US, rating)[index] * step_us / HOUR_US
+    hides_wrap = np.isfinite(modulus[index]) & np.isfinite(rating[index]) & (most >= modulus[index])
+    rises: Bools = (rise >= 0) & (rise <= most) & ~hides_wrap
+    return rises
+
+
+def margin_s(point: Point) -> float:
+    """How far before and after new readings :func:`plain` wants to see. [s]"""
+    return max(16.0 * point.interval_s, 3600.0)

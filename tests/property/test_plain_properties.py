@@ -1,0 +1,85 @@
+"""Where new readings are called plain, no detector finds anything in them, whatever came before."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.energy import Series
+from app.domain.quality.detect import meter_findings
+from app.domain.quality.finding import Finding
+from app.domain.quality.plain import margin_s, plain
+from app.domain.quantity import ReadingKind, Role
+from app.domain.reading import ReadingColumns
+from app.domain.register import US
+from app.domain.site import Meter, Point
+from app.jobs.findings import LOCAL_KINDS
+
+KINDS = (ReadingKind.REGISTER, ReadingKind.POWER, ReadingKind.INTERVAL_ENERGY, ReadingKind.GAUGE)
+STEPS_S = (60, 60, 60, 60, 59, 61, 120, 900, 1020, 1900, 7200)
+CHANGES = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 3.0, 50.0, -1.0, -40.0, -1e4, 1e4)
+
+
+@st.composite
+def _points(draw: st.DrawFn) -> tuple[Point, Series]:
+    kind = draw(st.sampled_from(KINDS))
+    role = Role.TEMPERATURE if kind is ReadingKind.GAUGE else Role.IT_PDU_OUTPUT
+    rated = draw(st.booleans())
+    point = Point(
+        id="p",
+        role=role,
+        kind=kind,
+        interval_s=60,
+        max_power_kw=600.0 if rated else float("inf"),
+        modulus_kwh=draw(st.sampled_from([float("inf"), 1000.0]))
+        if kind is ReadingKind.REGISTER
+        else float("inf"),
+    )
+    quiet, busy = draw(st.integers(0, 40)), draw(st.integers(1, 30))
+    steps = [60] * quiet + draw(st.lists(st.sampled_from(STEPS_S), min_size=busy, max_size=busy))
+    changes = [1.0] * quiet + draw(st.lists(st.sampled_from(CHANGES), min_size=busy, max_size=busy))
+    count = quiet + busy
+    at_us = np.cumsum(np.array(steps, np.int64)) * US + 1_700_000_000 * US
+    is_register = kind is ReadingKind.REGISTER
+    values = np.maximum(np.cumsum(changes) + 990.0, 0) if is_register else np.array(changes)
+    length = np.full(count, 60 * (kind is ReadingKind.INTERVAL_ENERGY), np.int32)
+    return point, Series(at_us, values, length, length)
+
+
+def _looked(point: Point, series: Series, new_from_us: int) -> bool:
+    near = series.at_us >= new_from_us - margin_s(point) * US
+    kept = series.take(near)
+    columns = ReadingColumns(
+        np.zeros(len(kept), np.int32), kept.at_us, kept.value, kept.interval_s, kept.valid_s
+    )
+    return bool(plain([point], columns, np.array([new_from_us]))[0])
+
+
+def _found(point: Point, series: Series, from_us: int) -> list[Finding]:
+    found = meter_findings(Meter(id="m", points=(point,)), {"p": series})
+    return [f for f in found if f.kind in LOCAL_KINDS and f.end.timestamp() * US >= from_us]
+
+
+@settings(max_examples=400)
+@given(_points(), st.integers(0, 69), st.data())
+def test_nothing_is_found_in_what_is_plain(
+    case: tuple[Point, Series], place: int, data: st.DataObject
+) -> None:
+    point, series = case
+    new = int(series.at_us[min(place, len(series) - 1)])
+    if _looked(point, series, new):
+        assert _found(point, series, new) == []
+
+
+def test_what_a_steady_meter_sends_is_plain_and_a_jump_is_not() -> None:
+    at_us = np.arange(90, dtype=np.int64) * 60 * US
+    zero = np.zeros(90, np.int32)
+    values = np.arange(90) * 1.0
+    point = Point(id="p", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER, interval_s=60)
+    assert _looked(point, Series(at_us, values, zero, zero), int(at_us[-5]))
+    assert not _looked(point, Series(at_us, values, zero, zero), int(at_us[0]))
+    for change in (100.0, -2.0, np.nan):
+        odd = values.copy()
+        odd[-2:] += change
+        assert not _looked(point, Series(at_us, odd, zero, zero), int(at_us[-5]))

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     public_url: str = ""
     """Address under which browsers reach the service; empty: the one they ask for. E.g.
     ``https://wattline.bank.example``."""
+    trusted_proxies: str = ""
+    """Networks of the reverse proxies whose ``Forwarded`` and ``X-Forwarded-*`` headers are believed, with
+    commas between; empty: none. E.g. ``10.0.0.5/32``."""
     audit_retention_days: int = Field(default=365, ge=180)
     """How long the audit log is kept; at least 180. [d] E.g. ``730``."""
     retention_readings_days: int | None = Field(default=None, ge=1)
@@ -88,7 +91,7 @@ class Settings(BaseSettings):
     late_days: int = Field(default=30, ge=1)
     """Readings may come this late without cost. [d] E.g. ``60``."""
 
-    @field_validator("collector_networks")
+    @field_validator("collector_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, text: str) -> str:
         network.parse(text)

@@ -23,6 +23,7 @@ from app.api import problems, schemas
 from app.api.auth import Authenticator, OpenToLoopback
 from app.api.context import ApiLimits, Context, caller_of
 from app.api.guard import Guard
+from app.api.proxies import Proxies
 from app.api.report_maker import Maker
 from app.api.routes import (
     alarms,
@@ -92,6 +93,7 @@ def create_app(
     scratch: Path | None = None,
     extra: tuple[APIRouter, ...] = (),
     missing_page: problems.Page | None = None,
+    proxies: Proxies = Proxies(),
 ) -> FastAPI:
     """The application.
 
@@ -115,6 +117,8 @@ def create_app(
         Served beside the interface, without its prefix: the web pages.
     missing_page : callable, optional
         What a browser is shown at an address that nothing has.
+    proxies : Proxies
+        Reverse proxies whose forwarding headers are believed.
     """
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
     app = FastAPI(
@@ -144,7 +148,13 @@ def create_app(
     _mount(app, extra)
     problems.install(app, _methods(app), missing_page)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    app.add_middleware(Guard, limits=bounds, metrics=telemetry.service)
+    app.add_middleware(
+        Guard,
+        limits=bounds,
+        metrics=telemetry.service,
+        authenticator=app.state.context.authenticator,
+        proxies=proxies,
+    )
     return app
 
 

@@ -10,10 +10,11 @@ from typing import Protocol
 import structlog
 from fastapi import Request
 
+from app.api import proxies
 from app.api.oidc import OidcSettings, OidcVerifier
 from app.api.rate import RateLimiter
 from app.api.single_sign_on import Client, SingleSignOn
-from app.domain.access import KEY_COOKIE, Grant, Principal, Role
+from app.domain.access import KEY_COOKIE, Grant, Principal, Role, cookie_name
 from app.errors import ConfigError, NotAuthenticated, StoreUnavailable
 from app.store import audit, identity
 from app.store.audit import Entry
@@ -64,6 +65,11 @@ class OpenToLoopback:
 
     def principal(self, request: Request, source: str) -> Principal:
         """The local administrator."""
+        if proxies.is_forwarded(request.headers):
+            raise NotAuthenticated(
+                "this request came through a proxy, so others can reach this service; "
+                "set WATTLINE_REQUIRE_KEYS=true"
+            )
         host = request.headers.get("host", "")
         if not {host, host.rsplit(":", 1)[0]} & _LOCAL_NAMES:
             raise NotAuthenticated("without keys only localhost is served; set WATTLINE_REQUIRE_KEYS=true")
@@ -181,4 +187,9 @@ def token_of(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    return request.cookies.get(KEY_COOKIE, "")
+    return request.cookies.get(cookie_name(KEY_COOKIE, is_https(request)), "")
+
+
+def is_https(request: Request) -> bool:
+    """Whether the browser speaks https, to this service or to the proxy before it."""
+    return request.url.scheme == "https"

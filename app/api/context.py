@@ -32,12 +32,12 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
-from app.api.auth import Authenticator, OpenToLoopback
+from app.api.auth import Authenticator, OpenToLoopback, token_of
 from app.api.rate import RateLimiter
 from app.api.report_maker import Maker
 from app.domain.access import Principal, Role
 from app.domain.site import Meter, Site
-from app.errors import Forbidden, NotFound, TooBusy
+from app.errors import Forbidden, NotAuthenticated, NotFound, TooBusy, WattlineError
 from app.store import audit
 from app.store.audit import Actor
 from app.store.engine import Connection, Engine, begin, connect
@@ -67,8 +67,22 @@ class ApiLimits:
     """Requests that are answered or wait for their turn."""
     imports_at_once: int = 2
     exports_at_once: int = 4
+    strangers_at_once: int = 32
+    """Requests of those who have shown no key, without a body."""
+    stranger_bodies: int = 64
+    """Sign-in forms that are on their way at the same time."""
+    stranger_bodies_each: int = 8
+    """Of these, from one address."""
+    stranger_body_bytes: int = 64 << 10
+    """Largest body that a stranger may send. [B]"""
+    stranger_body_s: float = 10.0
+    """Longest time for the whole of it. [s]"""
     body_pause_s: float = 30.0
     """Longest time to wait for the next part of a body. [s]"""
+    body_grace_s: float = 60.0
+    """Time that every body may take, however small. [s]"""
+    body_least_bytes_per_s: float = 4096.0
+    """Pace that a longer one must keep. [B/s]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +269,22 @@ def context_of(request: Request) -> Context:
     return context
 
 
+@dataclass
+class Identified:
+    """What was found out about the sender of a request before its body was read."""
+
+    token: str
+    """What was shown."""
+    principal: Principal | None = None
+    error: WattlineError | None = None
+
+
+def source_of(scope: Mapping[str, Any]) -> str:
+    """Address that a request came from; empty where it has none."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 def caller_of(request: Request) -> CallerOf:
     """The caller of a request.
 
@@ -263,9 +293,13 @@ def caller_of(request: Request) -> CallerOf:
     NotAuthenticated
         If who it is was not shown, or is not believed.
     """
-    context = context_of(request)
-    source = request.client.host if request.client else ""
-    return CallerOf(context, context.authenticator.principal(request, source), source)
+    context, source = context_of(request), source_of(request.scope)
+    known: Identified | None = request.scope.get("identified")
+    if known is None or known.token != token_of(request):
+        return CallerOf(context, context.authenticator.principal(request, source), source)
+    if known.principal is None:
+        raise known.error or NotAuthenticated("the caller is not known")
+    return CallerOf(context, known.principal, source)
 
 
 Caller = Annotated[CallerOf, Depends(caller_of)]

@@ -19,7 +19,9 @@ from fastapi import FastAPI
 
 from app.api.app import create_app
 from app.api.auth import Authenticator, OpenToLoopback, authenticator_for
+from app.api.connection import PatientProtocol
 from app.api.oidc import OidcSettings
+from app.api.proxies import Proxies
 from app.api.single_sign_on import Client
 from app.cli import logs
 from app.cli.actor import record
@@ -35,6 +37,7 @@ from app.telemetry import MeterState, Telemetry
 from app.web import render
 from app.web import router as pages
 from app.web.access import missing_page
+from collectors import network
 
 ALL, API, WORKER = "all", "api", "worker"
 _PATIENCE_S = 1.0
@@ -198,6 +201,7 @@ class Service:
     ) -> None:
         self._engines, self._file, self._on_ready = _Engines.on(url), file, on_ready
         self._authenticator = authenticate(self._engines.api)
+        self._proxies = Proxies(network.parse(environment.trusted_proxies), environment.public_url)
         self.telemetry = Telemetry()
         self._prepared = threading.Event()
         self.worker = None if role == API else self._worker(environment)
@@ -220,6 +224,7 @@ class Service:
             is_prepared=self._prepared.is_set,
             extra=(pages.router,),
             missing_page=missing_page,
+            proxies=self._proxies,
         )
 
     def _worker(self, environment: Settings) -> Worker:
@@ -316,7 +321,12 @@ class Service:
                 pass
         elif not stop.is_set():
             config = uvicorn.Config(
-                self._app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACEFUL_S
+                self._app,
+                http=PatientProtocol,
+                proxy_headers=False,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_GRACEFUL_S,
             )
             self._server = uvicorn.Server(config)
             self._server.run(sockets=[listener])

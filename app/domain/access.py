@@ -17,6 +17,14 @@ KEY_COOKIE = "wattline_key"
 """Name under which a browser keeps a key: the pages set it, the HTTP interface reads it."""
 
 
+def cookie_name(name: str, is_https: bool) -> str:
+    """`name` as it is spoken of with a browser.
+
+    Over https with the prefix that makes the browser keep other hosts and plain http away from it.
+    """
+    return f"__Host-{name}" if is_https else name
+
+
 class Role(StrEnum):
     """What a caller may do; each includes the ones before."""
 

@@ -174,7 +174,7 @@ async def checked_form(request: Request) -> None:
         If it is not.
     """
     form = await request.form()
-    sent, own = str(form.get(render.FORM_FIELD, "")), request.cookies.get(render.FORM_COOKIE, "")
+    sent, own = str(form.get(render.FORM_FIELD, "")), render.cookie(request, render.FORM_COOKIE)
     if not own or not hmac.compare_digest(sent.encode(), own.encode()):
         raise Forbidden("the form is out of date; load the page again and repeat")
 

@@ -11,12 +11,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app import __version__
 from app.charts import live as charts
-from app.domain.access import KEY_COOKIE
+from app.domain.access import KEY_COOKIE, cookie_name
 from app.web import format, words
 
 LANGUAGE_COOKIE, THEME_COOKIE, FORM_COOKIE = "wattline_lang", "wattline_theme", "wattline_form"
@@ -81,7 +81,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
     """A page from its template."""
     language = language_of(request)
     translate = words.Words(language)
-    form_token = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(24)
+    form_token = cookie(request, FORM_COOKIE) or secrets.token_urlsafe(24)
     text = (
         _environment()
         .get_template(template)
@@ -92,7 +92,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             form_token=form_token,
             url=partial(_url, language),
             here=partial(_here, request),
-            signed_in=bool(request.cookies.get(KEY_COOKIE)),
+            signed_in=bool(cookie(request, KEY_COOKIE)),
             age=partial(_age, translate),
             **context,
         )
@@ -100,10 +100,26 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
     answer = HTMLResponse(text, status, {"Content-Security-Policy": POLICY})
     if request.query_params.get("lang") == language:
         answer.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_S, samesite="lax")
-    if FORM_COOKIE not in request.cookies:
-        secure = request.url.scheme == "https"
-        answer.set_cookie(FORM_COOKIE, form_token, httponly=True, samesite="lax", secure=secure)
+    if not cookie(request, FORM_COOKIE):
+        keep_cookie(request, answer, FORM_COOKIE, form_token)
     return answer
+
+
+def cookie(request: Request, name: str) -> str:
+    """A cookie that no script reads, as :func:`keep_cookie` has set it; empty where there is none."""
+    return request.cookies.get(cookie_name(name, request.url.scheme == "https"), "")
+
+
+def keep_cookie(request: Request, answer: Response, name: str, value: str) -> None:
+    """Have the browser keep a cookie that no script reads and no other site sends."""
+    secure = request.url.scheme == "https"
+    answer.set_cookie(cookie_name(name, secure), value, httponly=True, samesite="lax", secure=secure)
+
+
+def drop_cookie(request: Request, answer: Response, name: str) -> None:
+    """Have the browser forget it."""
+    secure = request.url.scheme == "https"
+    answer.delete_cookie(cookie_name(name, secure), httponly=True, samesite="lax", secure=secure)
 
 
 def _theme(request: Request) -> str:

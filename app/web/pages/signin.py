@@ -51,8 +51,7 @@ def sign_in(
 
 def _signed_in(request: Request, key: str, next: str) -> Response:
     answer = RedirectResponse(_own_path(next), HTTPStatus.SEE_OTHER)
-    secure = request.url.scheme == "https"
-    answer.set_cookie(KEY_COOKIE, key, httponly=True, samesite="lax", secure=secure)
+    render.keep_cookie(request, answer, KEY_COOKIE, key)
     return answer
 
 
@@ -116,9 +115,9 @@ def sign_out(request: Request) -> Response:
     """Forget the key; a session is over for everybody who might have it."""
     provider = single_sign_on(request)
     if provider is not None:
-        provider.end(request.cookies.get(KEY_COOKIE, ""))
+        provider.end(render.cookie(request, KEY_COOKIE))
     answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
-    answer.delete_cookie(KEY_COOKIE, httponly=True, samesite="lax")
+    render.drop_cookie(request, answer, KEY_COOKIE)
     return answer
 
 

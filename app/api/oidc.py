@@ -7,6 +7,7 @@ algorithm checks it (only signatures with public keys are allowed).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -27,7 +28,10 @@ KEYS_LIFE_S = 3600.0
 LEAST_PAUSE_S = 30.0
 """An unknown key id makes the keys be fetched again, but not more often than this. [s]"""
 _ANSWER_BYTES = 1 << 20
-_TIMEOUT_S = 5.0
+FETCH_S = 5.0
+"""Longest time for a whole answer of the provider. [s]"""
+MOST_WAITING = 2
+"""Requests that may wait for the provider's keys at the same time."""
 _LONGEST_TOKEN = 16_384
 
 
@@ -68,7 +72,7 @@ def check_address(url: str, key: str, *, optional: bool = False) -> None:
 
 
 def fetch(url: str, *, form: Mapping[str, str] | None = None, basic: tuple[str, str] | None = None) -> Any:
-    """JSON from a fixed address: no redirects, bounded size and time.
+    """JSON from a fixed address: no redirects, bounded size and total time. Not for threads with a loop.
 
     Parameters
     ----------
@@ -84,17 +88,94 @@ def fetch(url: str, *, form: Mapping[str, str] | None = None, basic: tuple[str, 
     ValueError
         If it is too large or no JSON.
     """
-    body = bytearray()
-    method, auth = "GET" if form is None else "POST", tuple(map(quote_plus, basic)) if basic else None
-    options: dict[str, Any] = {"data": form, "auth": auth, "timeout": _TIMEOUT_S, "follow_redirects": False}
-    with httpx.stream(method, url, **options) as answer:
-        if answer.status_code != httpx.codes.OK:
-            raise ValueError(f"{url} answers {answer.status_code}")
-        for chunk in answer.iter_bytes():
-            body += chunk
-            if len(body) > _ANSWER_BYTES:
-                raise ValueError(f"{url} sends more than {_ANSWER_BYTES} bytes")
-    return json.loads(bytes(body))
+    auth = (quote_plus(basic[0]), quote_plus(basic[1])) if basic else None
+    return json.loads(asyncio.run(_fetched(url, form, auth)))
+
+
+async def _fetched(url: str, form: Mapping[str, str] | None, auth: tuple[str, str] | None) -> bytes:
+    """The body of an answer, whose every byte must come within :data:`FETCH_S`."""
+    method, body = "GET" if form is None else "POST", bytearray()
+    try:
+        async with (
+            asyncio.timeout(FETCH_S),
+            httpx.AsyncClient(timeout=FETCH_S, follow_redirects=False) as client,
+            client.stream(method, url, data=form, auth=auth) as answer,
+        ):
+            if answer.status_code != httpx.codes.OK:
+                raise ValueError(f"{url} answers {answer.status_code}")
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) > _ANSWER_BYTES:
+                    raise ValueError(f"{url} sends more than {_ANSWER_BYTES} bytes")
+    except TimeoutError:
+        raise ValueError(f"{url} takes longer than {FETCH_S:g} s") from None
+    return bytes(body)
+
+
+class KeyRing:
+    """The provider's signing keys, fetched in a thread of their own, once at a time.
+
+    A token whose key is at hand never waits, however old the keys are; one that names an unknown key waits
+    for a fetch that is under way or due, and few do at the same time.
+    """
+
+    def __init__(self, load: Callable[[], Any], monotonic_s: Callable[[], float]) -> None:
+        self._load, self._monotonic_s = load, monotonic_s
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._begun_s = -float("inf")
+        self._is_loading, self._problem, self._waiting = False, "", 0
+        self._changed = threading.Condition()
+
+    def key(self, key_id: str) -> jwt.PyJWK:
+        """The key of that id.
+
+        Raises
+        ------
+        NotAuthenticated
+            If the provider has none, or cannot be asked now.
+        """
+        with self._changed:
+            if key_id not in self._keys:
+                self._await(key_id)
+            elif self._monotonic_s() - self._begun_s > KEYS_LIFE_S:
+                self._begin()
+            if key_id in self._keys:
+                return self._keys[key_id]
+            if not self._keys and self._problem:
+                raise NotAuthenticated(f"the sign-in provider cannot be asked: {self._problem}")
+            raise NotAuthenticated("the token is not believed: its key is not the provider's")
+
+    def _await(self, key_id: str) -> None:
+        """Wait until the keys are fetched again, where that is due."""
+        if not self._is_loading:
+            if self._monotonic_s() - self._begun_s <= LEAST_PAUSE_S:
+                return
+            self._begin()
+        if self._waiting >= MOST_WAITING:
+            raise NotAuthenticated("the sign-in provider is being asked for its keys; try again shortly")
+        self._waiting += 1
+        try:
+            self._changed.wait_for(lambda: not self._is_loading or key_id in self._keys, 2 * FETCH_S + 1)
+        finally:
+            self._waiting -= 1
+
+    def _begin(self) -> None:
+        if not self._is_loading:
+            self._is_loading, self._begun_s = True, self._monotonic_s()
+            threading.Thread(target=self._refresh, name="sign-in keys", daemon=True).start()
+
+    def _refresh(self) -> None:
+        """Fetch the keys; where that fails the ones at hand go on."""
+        keys, problem = None, ""
+        try:
+            keys = dict(_usable(self._load()))
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            problem = str(error) or type(error).__name__
+        finally:
+            with self._changed:
+                self._keys, self._problem = self._keys if keys is None else keys, problem
+                self._is_loading = False
+                self._changed.notify_all()
 
 
 class OidcVerifier:
@@ -107,11 +188,9 @@ class OidcVerifier:
         fetch: Callable[[str], Any] = fetch,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._fetch, self._monotonic_s = settings, fetch, monotonic_s
-        self._keys: dict[str, jwt.PyJWK] = {}
+        self._settings, self._fetch = settings, fetch
         self._addresses: dict[str, str] = {}
-        self._fetched_s = -float("inf")
-        self._lock = threading.Lock()
+        self._ring = KeyRing(self._key_document, monotonic_s)
 
     def principal(self, token: str) -> Principal:
         """Whom a token is of, and what they may do.
@@ -172,24 +251,10 @@ class OidcVerifier:
     def _key(self, key_id: object) -> jwt.PyJWK:
         if not isinstance(key_id, str):
             raise NotAuthenticated("the token is not believed: it names no key")
-        with self._lock:
-            age_s = self._monotonic_s() - self._fetched_s
-            if age_s > KEYS_LIFE_S or (key_id not in self._keys and age_s > LEAST_PAUSE_S):
-                self._refresh()
-            if key_id not in self._keys:
-                raise NotAuthenticated("the token is not believed: its key is not the provider's")
-            return self._keys[key_id]
+        return self._ring.key(key_id)
 
-    def _refresh(self) -> None:
-        """Fetch the keys; where that fails the ones at hand go on for a while."""
-        self._fetched_s = self._monotonic_s()
-        try:
-            document = self._fetch(self._settings.jwks_url or self._discovered("jwks_uri"))
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            if not self._keys:
-                raise NotAuthenticated(f"the sign-in provider cannot be asked: {error}") from None
-            return
-        self._keys = dict(_usable(document))
+    def _key_document(self) -> Any:
+        return self._fetch(self._settings.jwks_url or self._discovered("jwks_uri"))
 
     def endpoint(self, name: str) -> str:
         """An address of the provider, as its discovery document has it.

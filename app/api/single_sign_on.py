@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 import httpx
 
+from app.api.admission import Places
 from app.api.oidc import OidcVerifier, fetch
 from app.errors import NotAuthenticated
 from app.store import audit, identity
@@ -28,6 +29,10 @@ from app.store.engine import Engine, begin
 
 SESSION_LIFE = timedelta(hours=12)
 """How long a sign-in holds; grants that the provider takes away hold no longer either."""
+
+MOST_AT_PROVIDER = 4
+"""Sign-ins that may wait for the provider at the same time; all other requests go on."""
+_PROVIDER_BUSY = "many are signing in, and the sign-in provider is slow; try again shortly"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +102,7 @@ class SingleSignOn:
     ) -> None:
         self._verifier, self._client, self._engine = verifier, client, engine
         self._clock, self._failed = clock, failed
+        self._at_provider = Places(MOST_AT_PROVIDER, MOST_AT_PROVIDER)
 
     def begin(self, base: str, next: str, source: str) -> tuple[str, Pending]:
         """Where to send the browser, and what it has to bring back.
@@ -130,7 +136,8 @@ class SingleSignOn:
             "code_challenge_method": "S256",
         }
         try:
-            address = self._verifier.endpoint("authorization_endpoint")
+            with self._at_provider.taken("", _PROVIDER_BUSY):
+                address = self._verifier.endpoint("authorization_endpoint")
         except NotAuthenticated as error:
             self._failed(source, "/sign-in/start", str(error))
             raise
@@ -153,7 +160,9 @@ class SingleSignOn:
             If too many sign-ins fail.
         """
         try:
-            return self._session(self._claims(pending, answer), source)
+            with self._at_provider.taken("", _PROVIDER_BUSY):
+                claims = self._claims(pending, answer)
+            return self._session(claims, source)
         except NotAuthenticated as error:
             self._failed(source, "/sign-in/callback", str(error))
             raise

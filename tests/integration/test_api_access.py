@@ -460,6 +460,15 @@ def test_without_keys_a_page_in_the_browser_gets_nothing(engine: sa.Engine) -> N
         assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP"])
+def test_without_keys_nothing_that_came_through_a_proxy_is_served(engine: sa.Engine, name: str) -> None:
+    declare(engine)
+    with client(engine) as http:
+        answer = http.get("/api/v1/sites", headers={name: "for=127.0.0.1"})
+        assert answer.status_code == 401
+        assert "WATTLINE_REQUIRE_KEYS" in answer.json()["detail"]
+
+
 # -- the audit log ------------------------------------------------------------------------------------
 
 

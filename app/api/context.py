@@ -298,7 +298,7 @@ def caller_of(request: Request) -> CallerOf:
     if known is None or known.token != token_of(request):
         return CallerOf(context, context.authenticator.principal(request, source), source)
     if known.principal is None:
-        raise known.error or NotAuthenticated("the caller is not known")
+        raise known.error or NotAuthenticated("a key is needed, as: Authorization: Bearer wl_...")
     return CallerOf(context, known.principal, source)
 
 

@@ -23,13 +23,13 @@ from app.domain.alarms.alarm import Alarms
 from app.domain.alarms.notification import Notifications
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.data.limit_profiles import LIMIT_PROFILES
-from app.domain.indicators import EmissionFactor
+from app.domain.emissions import EmissionFactor
 from app.domain.limits import LimitProfile, ScoringBand, limit_problems, merged_profiles
 from app.domain.reference import Reference
 from app.domain.site import Fleet, Institution, Meter, Site
 from app.domain.targets import Target
 from app.errors import ConfigError
-from collectors import network, registry
+from collectors import network
 from collectors.base import Binding
 from collectors.yaml_lines import Where, YamlLines
 
@@ -203,6 +203,8 @@ def _with_defaults(file: SiteFile, lines: YamlLines) -> SiteFile:
     def ready(meter: Meter) -> Meter:
         if meter.collector is None:
             return meter
+        from collectors import registry  # models of every protocol: only where a site file is read
+
         points = registry.with_defaults(registry.parse(meter.collector), meter.points, stated)
         return replace(meter, points=points)
 
@@ -312,6 +314,8 @@ def _collector_problems(path: Where, meter: Meter, lines: YamlLines) -> Iterator
     if meter.collector is None:
         return
     try:
+        from collectors import registry
+
         registry.build(registry.parse(meter.collector), Binding(meter.id, meter.points))
     except ConfigError as error:
         yield lines.error((*path, "collector", *filter(None, [error.key])), error.problem)

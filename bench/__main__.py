@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.table import Row, as_markdown
 
 MODULES = (
+    "startup",
     "figure",
     "ingest",
     "csv_import",

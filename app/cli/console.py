@@ -5,21 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from app.errors import SeriesError, WattlineError
+
+if TYPE_CHECKING:  # drawn with Rich, which a command that prints JSON or a line does without
+    from rich.console import Console
+    from rich.progress import Progress
 
 _WIDTH_OF_FILES = 140
 
@@ -43,6 +35,9 @@ def show_json(document: Any) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
     """A table; columns whose name begins with ``>`` are aligned to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for name in columns:
         right = name.startswith(">")
@@ -53,12 +48,24 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
 
 
 def _out() -> Console:
+    from rich.console import Console
+
     is_terminal = sys.stdout.isatty()
     return Console(file=sys.stdout, width=None if is_terminal else _WIDTH_OF_FILES, highlight=False)
 
 
 def progress(*, total_is_bytes: bool = False) -> Progress:
     """A progress bar on standard error; silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     console = Console(file=sys.stderr)
     parts = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn()]
     extra = [TaskProgressColumn()] if total_is_bytes else []

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from app.cli.actor import record
 from app.cli.console import progress, say, show, show_json, show_table
-from app.cli.opening import database, engine_at, kept, located, settings
+from app.cli.environment import settings
+from app.cli.opening import database, engine_at, kept, located
 from app.errors import ConfigError
 from app.store import backup as backups
 from app.store import migrate, reader

@@ -16,7 +16,8 @@ import collectors.simulated
 from app import config
 from app.cli import logs
 from app.cli.console import progress, say, show
-from app.cli.opening import WORK_TIMEOUT_S, settings
+from app.cli.environment import settings
+from app.cli.opening import WORK_TIMEOUT_S
 from app.cli.serving import Service, listening, stop_signal
 from app.config import Settings, SiteFile
 from app.domain.site import Fleet

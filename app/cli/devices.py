@@ -12,7 +12,8 @@ from typing import Any
 import typer
 
 from app.cli.console import say, show, show_json, show_table
-from app.cli.opening import opened, settings, site_file
+from app.cli.environment import settings, site_file
+from app.cli.opening import opened
 from app.domain.site import Fleet, Meter
 from app.errors import NotFound
 from app.store.breakdown import text_of

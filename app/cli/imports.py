@@ -13,7 +13,8 @@ from rich.progress import Progress
 
 from app.cli.actor import actor
 from app.cli.console import progress, say, show, show_json, show_table
-from app.cli.opening import Opened, kept, opened, settings, site_file
+from app.cli.environment import settings, site_file
+from app.cli.opening import Opened, kept, opened
 from app.domain.reading import LATEST
 from app.domain.site import Site
 from app.errors import DataError, NotFound

@@ -7,20 +7,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from app import config
 from app.cli.actor import record
 from app.cli.console import say
+from app.cli.environment import settings, site_file
 from app.config import Settings, SiteFile
 from app.domain.site import Site
-from app.errors import ConfigError, NotFound
+from app.errors import NotFound
 from app.store import alarms, deployment, migrate, sites
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
 from app.store.retention import Retention
 from app.store.sites import Stored, SyncResult
-from collectors import network
 
 WORK_TIMEOUT_S = 3600.0
 """Longest statement of a command; imports and rollups take their time. [s]"""
@@ -29,41 +27,11 @@ _NAMED = 100
 """So many points a change is said to touch; there may be thousands."""
 
 
-def settings() -> Settings:
-    """The environment; what it says of the networks of the meters holds from now on.
-
-    Raises
-    ------
-    ConfigError
-        If a variable is not understood.
-    """
-    try:
-        found = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "WATTLINE_" + "_".join(map(str, first["loc"])).upper()
-        raise ConfigError(f"{first['msg']}, not {first['input']!r}", key=name) from None
-    network.allow(found.collector_networks)
-    return found
-
-
 def kept(environment: Settings) -> Retention:
     """How long each kind of data is kept."""
     return Retention(
         environment.retention_readings_days, environment.retention_intervals_days, environment.late_days
     )
-
-
-def site_file(path: Path | None, environment: Settings) -> SiteFile | None:
-    """The site file of ``--config``, else of ``WATTLINE_CONFIG``; None where neither names one.
-
-    Raises
-    ------
-    ConfigError
-        If anything in the file is not understood.
-    """
-    chosen = path or environment.config
-    return None if chosen is None else config.load(chosen)
 
 
 @contextmanager

@@ -26,7 +26,8 @@ from app.api.single_sign_on import Client
 from app.cli import logs
 from app.cli.actor import record
 from app.cli.console import say
-from app.cli.opening import WORK_TIMEOUT_S, kept, located, settings, site_file, synchronised
+from app.cli.environment import settings, site_file
+from app.cli.opening import WORK_TIMEOUT_S, kept, located, synchronised
 from app.config import Settings, SiteFile
 from app.errors import ConfigError, StoreUnavailable, WattlineError
 from app.jobs.ingest import Stowed

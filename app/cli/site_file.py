@@ -7,7 +7,7 @@ from typing import Any
 
 from app import config
 from app.cli.console import show, show_json, show_table
-from app.cli.opening import settings
+from app.cli.environment import settings
 from app.domain.pue import boundary
 from app.domain.site import Site
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from app.domain.data.emission_factors import EMISSION_FACTORS
 from app.domain.data.indicator_targets import INDICATOR_TARGETS
 from app.domain.data.limit_profiles import SCORING_BANDS
-from app.domain.indicators import EmissionFactor
+from app.domain.emissions import EmissionFactor
 from app.domain.limits import ScoringBand
 from app.domain.targets import Target
 

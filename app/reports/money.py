@@ -7,8 +7,8 @@ from datetime import date
 import pandas as pd
 
 from app.domain import indicators as domain
+from app.domain.emissions import EmissionFactor, emission_factor
 from app.domain.evidence import PERIOD, Basis
-from app.domain.indicators import EmissionFactor
 from app.domain.quantity import Role
 from app.domain.tariff import Tariff
 from app.errors import NotFound
@@ -65,7 +65,7 @@ def _tariff(tariff: Tariff) -> TariffRow:
 def _factor(e: Basis) -> EmissionFactor | None:
     year = e.known.start.astimezone(e.site.zone).year
     try:
-        return domain.emission_factor(e.reference.emission_factors, e.site.emissions, year)
+        return emission_factor(e.reference.emission_factors, e.site.emissions, year)
     except NotFound:  # another region or basis: the report says that there is none
         return None
 

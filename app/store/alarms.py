@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,10 +23,22 @@ from app.store.sites import Stored
 DEPLOYMENT = 0
 """In place of a site's number, for what belongs to no site."""
 
-_ALARMS = TypeAdapter(Alarms)
-_NOTIFICATIONS = TypeAdapter(Notifications)
-_MEMORY = TypeAdapter(Memory)
 _LOCK = 0x57A7_0006
+
+
+@cache  # built where they are needed, which is not in most commands
+def _alarms() -> TypeAdapter[Alarms]:
+    return TypeAdapter(Alarms)
+
+
+@cache
+def _notifications() -> TypeAdapter[Notifications]:
+    return TypeAdapter(Notifications)
+
+
+@cache
+def _memory() -> TypeAdapter[Memory]:
+    return TypeAdapter(Memory)
 
 
 # -- configuration -----------------------------------------------------------------------------------
@@ -39,8 +52,8 @@ def save_sections(connection: sa.Connection, alarms: Alarms, notifications: Noti
     StoreUnavailable
         If the database is away.
     """
-    deployment.save(connection, "alarms", _ALARMS.dump_python(alarms, mode="json"))
-    deployment.save(connection, "notifications", _NOTIFICATIONS.dump_python(notifications, mode="json"))
+    deployment.save(connection, "alarms", _alarms().dump_python(alarms, mode="json"))
+    deployment.save(connection, "notifications", _notifications().dump_python(notifications, mode="json"))
 
 
 def rules(connection: sa.Connection) -> tuple[Rule, ...]:
@@ -52,7 +65,7 @@ def rules(connection: sa.Connection) -> tuple[Rule, ...]:
         If the database is away.
     """
     kept = deployment.load(connection, "alarms")
-    return (Alarms() if kept is None else _ALARMS.validate_python(kept)).merged(ALARM_RULES)
+    return (Alarms() if kept is None else _alarms().validate_python(kept)).merged(ALARM_RULES)
 
 
 def notifications(connection: sa.Connection) -> Notifications:
@@ -64,7 +77,7 @@ def notifications(connection: sa.Connection) -> Notifications:
         If the database is away.
     """
     kept = deployment.load(connection, "notifications")
-    return Notifications() if kept is None else _NOTIFICATIONS.validate_python(kept)
+    return Notifications() if kept is None else _notifications().validate_python(kept)
 
 
 # -- memory and occurrences --------------------------------------------------------------------------
@@ -109,7 +122,8 @@ def memories(connection: sa.Connection) -> dict[str, Remembered]:
     with store_errors():
         rows = connection.execute(sa.select(t.c.fingerprint, t.c.rule, t.c.site_id, t.c.subject, t.c.memory))
         return {
-            key: Remembered(rule, site, name, _MEMORY.validate_python(m)) for key, rule, site, name, m in rows
+            key: Remembered(rule, site, name, _memory().validate_python(m))
+            for key, rule, site, name, m in rows
         }
 
 
@@ -129,7 +143,7 @@ def remember(connection: sa.Connection, fresh: Mapping[str, Remembered]) -> None
             "site_id": one.site_id,
             "rule": one.rule,
             "subject": one.subject,
-            "memory": _MEMORY.dump_python(one.memory, mode="json"),
+            "memory": _memory().dump_python(one.memory, mode="json"),
         }
         for key, one in fresh.items()
     ]

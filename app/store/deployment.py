@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,8 +16,15 @@ from app.domain.reference import BUILT_IN, Reference
 from app.store import tables
 from app.store.engine import store_errors
 
-_PROFILES = TypeAdapter(tuple[LimitProfile, ...])
-_REFERENCE = TypeAdapter(Reference)
+
+@cache  # built where they are needed, which is not in most commands
+def _profiles() -> TypeAdapter[tuple[LimitProfile, ...]]:
+    return TypeAdapter(tuple[LimitProfile, ...])
+
+
+@cache
+def _reference() -> TypeAdapter[Reference]:
+    return TypeAdapter(Reference)
 
 
 def save(connection: sa.Connection, key: str, value: Any) -> None:
@@ -57,7 +65,7 @@ def save_limit_profiles(connection: sa.Connection, profiles: Sequence[LimitProfi
     save(
         connection,
         "limit_profiles",
-        _PROFILES.dump_python(tuple(profiles), mode="json", exclude_defaults=True),
+        _profiles().dump_python(tuple(profiles), mode="json", exclude_defaults=True),
     )
 
 
@@ -70,7 +78,7 @@ def limit_profiles(connection: sa.Connection) -> dict[str, LimitProfile]:
         If the database is away.
     """
     own = load(connection, "limit_profiles") or []
-    return merged_profiles(LIMIT_PROFILES, _PROFILES.validate_python(own))
+    return merged_profiles(LIMIT_PROFILES, _profiles().validate_python(own))
 
 
 def save_reference(connection: sa.Connection, own: Reference) -> None:
@@ -81,7 +89,7 @@ def save_reference(connection: sa.Connection, own: Reference) -> None:
     StoreUnavailable
         If the database is away.
     """
-    save(connection, "reference", _REFERENCE.dump_python(own, mode="json", exclude_defaults=True))
+    save(connection, "reference", _reference().dump_python(own, mode="json", exclude_defaults=True))
 
 
 def reference(connection: sa.Connection) -> Reference:
@@ -93,4 +101,4 @@ def reference(connection: sa.Connection) -> Reference:
         If the database is away.
     """
     own = load(connection, "reference") or {}
-    return BUILT_IN.with_own(_REFERENCE.validate_python(own))
+    return BUILT_IN.with_own(_reference().validate_python(own))

@@ -1,17 +1,15 @@
-"""Bring the database to the shape this version of Wattline needs, one process at a time."""
+"""Bring the database to the shape this version of Wattline needs, one process at a time.
+
+Every command looks whether there is something to do; Alembic is imported only where there is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from app.errors import ConfigError
 from app.store import partitions
@@ -89,7 +87,7 @@ def _upgrade_locked(connection: sa.Connection, revision: str) -> Status:
     if not found.up_to_date:
         with unhurried(connection):
             connection.rollback()
-            command.upgrade(_config(connection), revision)
+            _run(connection, revision)
     _make_ready(connection)
     return current_status(connection)
 
@@ -101,25 +99,33 @@ def _make_ready(connection: sa.Connection) -> None:
 
 
 @cache
+def revisions() -> tuple[str, ...]:
+    """Revisions of this version, oldest first: the numbers with which its migration files begin."""
+    return tuple(sorted(path.name.partition("_")[0] for path in (_SCRIPTS / "versions").glob("[0-9]*_*.py")))
+
+
 def head() -> str:
     """Revision that this version needs."""
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return ScriptDirectory.from_config(config).get_current_head() or ""
+    return revisions()[-1]
 
 
 def current_status(connection: sa.Connection) -> Status:
     """Like :func:`status`, on an open connection."""
-    script = ScriptDirectory.from_config(_config(connection))
-    current = MigrationContext.configure(connection).get_current_revision()
-    known = current is None or any(s.revision == current for s in script.walk_revisions())
-    return Status(current, script.get_current_head() or "", known)
+    current = _current(connection)
+    return Status(current, head(), current is None or current in revisions())
 
 
-def _config(connection: sa.Connection) -> Config:
-    attributes: dict[str, Any] = {"connection": connection}
-    config = Config(attributes=attributes)
+def _current(connection: sa.Connection) -> str | None:
+    if connection.execute(sa.text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def _run(connection: sa.Connection, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    return config
+    command.upgrade(config, revision)

@@ -58,9 +58,10 @@ def test_every_instant_has_a_zone(engine: sa.Engine) -> None:
         assert connection.execute(sa.text(query)).scalars().all() == []
 
 
-def test_the_chain_has_one_head() -> None:
-    script = ScriptDirectory(str(migrate._SCRIPTS))
-    assert len(script.get_heads()) == 1
+def test_the_chain_is_one_line_in_the_order_of_its_file_names() -> None:
+    chain = ScriptDirectory(str(migrate._SCRIPTS)).walk_revisions()
+    assert [one.revision for one in chain] == list(reversed(migrate.revisions()))
+    assert migrate.head() == migrate.revisions()[-1]
 
 
 def test_an_empty_database_is_brought_up_once(empty_database_url: str, make_test_engine: MakeEngine) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from app.domain import indicators
 from app.domain.data.emission_factors import EMISSION_FACTORS, FUEL_KWH_PER_UNIT, SOURCE_ENERGY_WEIGHTS
-from app.domain.emissions import EmissionChoice
+from app.domain.emissions import EmissionChoice, emission_factor
 from app.domain.tariff import Tariff, TariffBand
 from app.errors import NotFound, SeriesError
 
@@ -60,19 +60,19 @@ def test_shares_and_the_unmetered_rest_make_up_the_pue() -> None:
 def test_the_latest_emission_factor_up_to_the_year(
     year: int, basis: str, data_year: int, value: float
 ) -> None:
-    factor = indicators.emission_factor(EMISSION_FACTORS, EmissionChoice(basis=basis), year)
+    factor = emission_factor(EMISSION_FACTORS, EmissionChoice(basis=basis), year)
     assert (factor.year, factor.kg_per_kwh) == (data_year, value)
 
 
 def test_no_emission_factor_says_what_to_do() -> None:
     with pytest.raises(NotFound, match="add one under emission_factors"):
-        indicators.emission_factor(EMISSION_FACTORS, EmissionChoice(region="DE"), 2025)
+        emission_factor(EMISSION_FACTORS, EmissionChoice(region="DE"), 2025)
     with pytest.raises(NotFound, match="up to 2020"):
-        indicators.emission_factor(EMISSION_FACTORS, EmissionChoice(), 2020)
+        emission_factor(EMISSION_FACTORS, EmissionChoice(), 2020)
 
 
 def test_emissions_by_source() -> None:
-    factor = indicators.emission_factor(EMISSION_FACTORS, EmissionChoice(), 2023)
+    factor = emission_factor(EMISSION_FACTORS, EmissionChoice(), 2023)
     assert indicators.emissions_kg(1000, factor) == pytest.approx(530.6)
     mixed = indicators.emissions_kg(
         1000, factor, renewable_kwh=100, generator_kwh=100, generator_kg_per_kwh=0.8

@@ -7,8 +7,7 @@ from datetime import date
 import pytest
 
 from app.domain.data.indicator_targets import INDICATOR_TARGETS
-from app.domain.emissions import EmissionChoice
-from app.domain.indicators import EmissionFactor, emission_factor
+from app.domain.emissions import EmissionChoice, EmissionFactor, emission_factor
 from app.domain.limits import ScoringBand, bands_on
 from app.domain.reference import BUILT_IN, Reference
 from app.domain.site import Declared, Institution, InstitutionClass

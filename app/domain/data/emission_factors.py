@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.domain.indicators import Conversion, EmissionFactor
+from app.domain.emissions import Conversion, EmissionFactor
 
 _OF_2021 = "Announcement 12 of 2024, Ministry of Ecology and Environment and National Bureau of Statistics"
 _OF_2022 = "Announcement of 2024-12-20, Ministry of Ecology and Environment and National Bureau of Statistics"

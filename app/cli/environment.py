@@ -1,0 +1,42 @@
+"""What the environment says and the site file it names: all that a command without a database needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from app import config
+from app.config import Settings, SiteFile
+from app.errors import ConfigError
+from collectors import network
+
+
+def settings() -> Settings:
+    """The environment; what it says of the networks of the meters holds from now on.
+
+    Raises
+    ------
+    ConfigError
+        If a variable is not understood.
+    """
+    try:
+        found = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "WATTLINE_" + "_".join(map(str, first["loc"])).upper()
+        raise ConfigError(f"{first['msg']}, not {first['input']!r}", key=name) from None
+    network.allow(found.collector_networks)
+    return found
+
+
+def site_file(path: Path | None, environment: Settings) -> SiteFile | None:
+    """The site file of ``--config``, else of ``WATTLINE_CONFIG``; None where neither names one.
+
+    Raises
+    ------
+    ConfigError
+        If anything in the file is not understood.
+    """
+    chosen = path or environment.config
+    return None if chosen is None else config.load(chosen)

@@ -16,15 +16,26 @@ if TYPE_CHECKING:  # drawn with Rich, which a command that prints JSON or a line
 _WIDTH_OF_FILES = 140
 
 
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+} | {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
+"""What a terminal would act on: escapes, and marks that turn the direction of writing."""
+
+
+def harmless(text: str) -> str:
+    """`text` as a terminal may show it: names come from devices, files and other people."""
+    return text.translate(_CONTROLS)
+
+
 def say(text: str = "") -> None:
     """A line for people, on standard error: never part of a result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(harmless(text) + "\n")
     sys.stderr.flush()
 
 
 def show(text: str = "") -> None:
     """A line of the result, on standard output."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(harmless(text) + "\n")
     sys.stdout.flush()
 
 
@@ -43,7 +54,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
         right = name.startswith(">")
         table.add_column(name.removeprefix(">"), justify="right" if right else "left", no_wrap=right)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(harmless, row))
     _out().print(table, markup=False)
 
 

@@ -12,7 +12,7 @@ import typer
 from app.cli.actor import record, user
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import opened
-from app.domain.access import Grant
+from app.domain.access import Grant, check_expiry
 from app.errors import SeriesError
 from app.store import audit, identity
 from app.store.engine import begin, connect
@@ -30,6 +30,7 @@ def create(name: str, grants: Sequence[str], days: int | None, *, as_json: bool)
     now = datetime.now(UTC)
     wanted = [_grant(text) for text in grants]
     expires_at = None if days is None else now + timedelta(days=days)
+    check_expiry(expires_at, now)
     with opened() as here, begin(here.engine) as connection:
         key = identity.create(connection, name, wanted, created_by=user(), expires_at=expires_at)
         record(connection, "key.create", name, {"grants": [str(g) for g in wanted]})

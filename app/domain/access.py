@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from app.domain.site import Site
+from app.errors import SeriesError
 
 KEY_COOKIE = "wattline_key"
 """Name under which a browser keeps a key: the pages set it, the HTTP interface reads it."""
@@ -109,3 +111,15 @@ class Principal:
 def highest(roles: Iterable[Role]) -> Role | None:
     """The highest of some roles; None of none."""
     return max(roles, key=lambda role: role.rank, default=None)
+
+
+def check_expiry(expires_at: datetime | None, now: datetime) -> None:
+    """Refuse a key that would open nothing.
+
+    Raises
+    ------
+    SeriesError
+        If it would have expired already.
+    """
+    if expires_at is not None and expires_at <= now:
+        raise SeriesError(f"expires_at: {expires_at.isoformat()} is over; give a later time, or none")

@@ -8,7 +8,7 @@ from datetime import datetime
 import structlog
 
 from app.domain.site import Fleet, Meter, Site
-from app.errors import CollectError, FileNotUnderstood
+from app.errors import CollectError, DataError, StoreUnavailable
 from app.jobs import imports
 from app.jobs.poll import FILES
 from app.store import sites
@@ -94,9 +94,22 @@ def _take(engine: Engine, stored: Stored, site_id: str, delivery: Delivery) -> b
         understood = delivery.understand(site)
         by = Actor("wattline", f"watched folder {delivery.path.parent}")
         done = imports.import_file(engine, stored, site, delivery.path, by=by, understanding=understood)
-    except FileNotUnderstood as error:
-        _log.warning("file refused", file=str(delivery.path), problem=str(error))
-        delivery.refuse(error)
-        return False
+    except StoreUnavailable:
+        raise
+    except DataError as error:
+        return _refuse(delivery, str(error))
+    except Exception:  # noqa: BLE001 - one file's fault must not end the others
+        _log.exception("file makes the import fail", file=str(delivery.path))
+        return _refuse(delivery, "the import failed unexpectedly; the log says where")
     _log.info("file imported", file=delivery.path.name, accepted=done.accepted, rejected=done.rejected)
     return delivery.ack()
+
+
+def _refuse(delivery: Delivery, problem: str) -> bool:
+    """Set a file aside with the reason; one that cannot be moved is named, and comes again."""
+    _log.warning("file refused", file=str(delivery.path), problem=problem)
+    try:
+        delivery.refuse(problem)
+    except OSError as error:
+        _log.warning("refused file cannot be set aside", file=str(delivery.path), problem=str(error))
+    return False

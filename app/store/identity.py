@@ -8,12 +8,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from app.domain.access import Grant, Principal, Role
-from app.errors import NotFound
+from app.errors import NotFound, SeriesError
 from app.store import tables
 from app.store.engine import store_errors
 
@@ -120,14 +120,18 @@ def revoke(connection: sa.Connection, public_id: str, by: str) -> ApiKey:
     ------
     NotFound
         If there is no such key, or it is revoked already.
+    SeriesError
+        If it is the last one of an administrator of everything.
     StoreUnavailable
         If the database is away.
     """
     match = _KEY.fullmatch(public_id)
     table = tables.api_keys
+    own_id = match[1] if match else public_id
+    _refuse_last_administrator(connection, own_id)
     update = (
         sa.update(table)
-        .where(table.c.public_id == (match[1] if match else public_id), table.c.revoked_at.is_(None))
+        .where(table.c.public_id == own_id, table.c.revoked_at.is_(None))
         .values(revoked_at=sa.func.now(), revoked_by=by)
         .returning(*table.c)
     )
@@ -136,6 +140,22 @@ def revoke(connection: sa.Connection, public_id: str, by: str) -> ApiKey:
     if row is None:
         raise NotFound("there is no such key, or it is revoked already; `wattline keys list` shows their ids")
     return _api_key(row)
+
+
+def _refuse_last_administrator(connection: sa.Connection, public_id: str) -> None:
+    with store_errors():
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    now = datetime.now(UTC)
+    administrators = {
+        key.public_id
+        for key in listing(connection)
+        if key.is_valid(now) and key.created_by != SESSION and Grant(Role.ADMIN) in key.grants
+    }
+    if administrators == {public_id}:
+        raise SeriesError(
+            "this is the last administrator's key; make another one first: "
+            "wattline keys create NAME --grant admin"
+        )
 
 
 def begin_session(

@@ -54,8 +54,8 @@ class Sheet:
         return self.rows[0][0] if self.rows else self.skip + self.header_rows + 1
 
     def column(self, index: int) -> list[str]:
-        """The sample's cells of one column."""
-        return [cells[index] for _, cells in self.rows if index < len(cells)]
+        """The sample's cells of one column, one for each row; empty where a row is too short."""
+        return [cells[index] if index < len(cells) else "" for _, cells in self.rows]
 
     def index(self, name: str) -> int | None:
         """The column of that name (as in the header or the preamble, or its number from 1)."""

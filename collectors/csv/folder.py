@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from app.domain.site import Site
-from app.errors import CollectError, ConfigError, FileNotUnderstood
+from app.errors import CollectError, ConfigError
 from collectors.base import Binding, Poll
 from collectors.config import CollectorConfig, Seconds
 from collectors.csv.batch import ParsedBatch
@@ -100,10 +100,10 @@ class Delivery:
         _move(self.path, DONE)
         return True
 
-    def refuse(self, error: FileNotUnderstood) -> Path:
+    def refuse(self, problem: str) -> Path:
         """Sets the file aside; the reason stands beside it. Returns its new place."""
         place = _move(self.path, REFUSED)
-        place.with_name(place.name + ".reason.txt").write_text(f"{error}\n", encoding="utf-8")
+        place.with_name(place.name + ".reason.txt").write_text(f"{problem}\n", encoding="utf-8")
         return place
 
 

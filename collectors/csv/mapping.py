@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from app.domain.quantity import canonical_unit
 from app.domain.site import Stamp
 from app.errors import ConfigError, FileNotUnderstood
+from collectors.csv.time import time_format
 from collectors.yaml_lines import YamlLines
 
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "big5", "cp1252", "shift_jis")
@@ -143,6 +144,13 @@ class TimeMapping(_Model):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("format")
+    @classmethod
+    def _known_directives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            time_format(text)
+        return value
+
     @field_validator("interval")
     @classmethod
     def _known_interval(cls, value: str | None) -> str | None:
@@ -183,7 +191,7 @@ class ColumnMapping(_Model):
     """Id of the point. E.g. ``main.kwh``."""
     unit: str | None = None
     """Unit of the column. Default: the point's. E.g. ``MWh``."""
-    scale: float = 1.0
+    scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """Factor on the numbers before the unit. E.g. ``0.1``."""
     no_value: tuple[str, ...] = ()
     """Texts in this column that mean nothing was measured. E.g. ``["-1"]``."""

@@ -70,12 +70,16 @@ class TimeFormat:
         self.text = text
         self.parts = tuple(_split_format(text)) if text not in EPOCHS_US else ()
         names = [name for is_directive, name in self.parts if is_directive]
-        if self.parts and not ({"m", "b"} & set(names) and "d" in names and {"Y", "y"} & set(names)):
+        is_epoch = text in EPOCHS_US
+        if not is_epoch and not ({"m", "b"} & set(names) and "d" in names and {"Y", "y"} & set(names)):
             raise ValueError(
                 f"time format {text!r} needs year, month and day, or is one of {', '.join(EPOCHS_US)}"
             )
         if "I" in names and "p" not in names:
             raise ValueError(f"time format {text!r}: %I needs %p")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"time format {text!r} has %{twice[0]} twice")
         self.names = names
 
     @cached_property

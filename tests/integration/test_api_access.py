@@ -19,8 +19,8 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from app.api.auth import KeyAuthenticator, OpenToLoopback, authenticator_for
 from app.api.oidc import OidcSettings, OidcVerifier
-from app.domain.access import Grant
-from app.errors import ConfigError
+from app.domain.access import Grant, Role
+from app.errors import ConfigError, SeriesError
 from app.store import audit, identity
 from app.store.audit import Entry
 from app.telemetry import Telemetry
@@ -282,6 +282,24 @@ def test_keys_are_made_over_http(http: httpx.Client, database: sa.Engine) -> Non
 
 
 # -- rate ---------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_is_over_is_not_made(http: httpx.Client, database: sa.Engine) -> None:
+    admin = bearer(make_key(database, "admin"))
+    body = {"name": "late", "grants": ["viewer"], "expires_at": NOW.isoformat()}
+    answer = http.post("/api/v1/keys", json=body, headers=admin)
+    assert answer.status_code == 422
+    assert "is over" in answer.json()["detail"]
+
+
+def test_the_last_administrator_stays(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        first = identity.create(connection, "first", [Grant(Role.ADMIN)], created_by="test")
+        identity.create(connection, "viewer", [Grant(Role.VIEWER)], created_by="test")
+        with pytest.raises(SeriesError, match="last administrator"):
+            identity.revoke(connection, first, "test")
+        identity.create(connection, "second", [Grant(Role.ADMIN)], created_by="test")
+        assert identity.revoke(connection, first, "test").revoked_by == "test"
 
 
 def test_ten_times_the_rate_is_told_to_wait_and_health_still_answers(database: sa.Engine) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from app.jobs.scheduler import Guarded, Job, Scheduler
 from app.jobs.watch import Folders
 from app.jobs.worker import Worker
 from app.store import evaluations, readings, sites
+from collectors.csv import folder
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from collectors.spool import Limits, Spool
@@ -121,6 +123,32 @@ def test_the_ledger_of_the_spool_reaches_the_store_once(
 
 
 # -- watched folders ---------------------------------------------------------------------------------
+
+
+def test_a_file_that_makes_the_import_fail_holds_up_no_other(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    section = f"collector: {{kind: csv_folder, folder: {tmp_path}, settle_s: 1}}\n        points: [{{id: main"
+    declared = config.parse(SITE.replace("points: [{id: main", section)).fleet
+    with engine.begin() as connection:
+        sites.sync(connection, declared)
+    (tmp_path / "a.csv").write_text("time,main.kwh\n2026-03-01 00:00,1\n2026-03-01 00:15,2\n")
+    (tmp_path / "b.csv").write_text("time,main.kwh\n2026-03-01 00:30,3\n2026-03-01 00:45,4\n")
+    understand = folder.understand
+
+    def failing(path: Path, *others: Any) -> Any:
+        if path.name == "a.csv":
+            raise IndexError("a fault of ours")
+        return understand(path, *others)
+
+    monkeypatch.setattr(folder, "understand", failing)
+    folders = Folders()
+    folders.follow(declared)
+    folders.run(engine, START)
+    assert folders.run(engine, START + timedelta(seconds=2)) == 1
+    assert scalar(engine, "SELECT count(*) FROM readings") == 2
+    assert "the import failed unexpectedly" in (tmp_path / "refused" / "a.csv.reason.txt").read_text()
+    assert "a.csv" in capfd.readouterr().out
 
 
 def test_a_file_is_done_after_the_commit_and_a_bad_one_is_set_aside(

@@ -98,7 +98,7 @@ def test_what_cannot_be_read_is_set_aside_with_the_reason(folder: CsvFolder, tmp
     (delivery,) = folder.deliveries(_at(10))
     with pytest.raises(FileNotUnderstood) as caught:
         delivery.understand(SITE)
-    place = delivery.refuse(caught.value)
+    place = delivery.refuse(str(caught.value))
     assert place == tmp_path / "refused" / "a.csv"
     assert "expected rows of a time" in place.with_name("a.csv.reason.txt").read_text()
     assert folder.deliveries(_at(20)) == []

@@ -105,3 +105,19 @@ def test_intervals(text: str, interval: Interval) -> None:
 
 def test_seconds_in_the_mapping_s_spelling() -> None:
     assert [interval_text(s) for s in (1, 90, 900, 3600, 86_400)] == ["1s", "90s", "15min", "1h", "1d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("%Q", "%Q in '%Q' is no known directive"),
+        ("", "needs year, month and day"),
+        ("%Y-%m-%d %d", "has %d twice"),
+        ("%Y-%m-%d %I:%M", "%I needs %p"),
+    ],
+)
+def test_a_time_format_that_is_none_is_refused_with_its_line(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_mapping(f"time:\n  format: '{text}'\n", file="bms.yaml")
+    assert str(caught.value).startswith("bms.yaml:2: time.format")
+    assert problem in str(caught.value)

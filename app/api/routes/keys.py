@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.context import Caller
 from app.api.periods import instant
 from app.api.schemas import NO_NUL
-from app.domain.access import Grant, Role
+from app.domain.access import Grant, Role, check_expiry
 from app.errors import NotFound, SeriesError
 from app.store import audit, identity
 from app.store.identity import ApiKey
@@ -89,6 +89,7 @@ def post_key(body: KeyIn, caller: Caller) -> NewKeyOut:
     """Make a key; the answer is the only time it is shown."""
     grants = [_grant(text) for text in body.grants]
     expires_at = instant(body.expires_at, "expires_at") if body.expires_at is not None else None
+    check_expiry(expires_at, caller.now)
     with caller.write() as view:
         view.require_everywhere(Role.ADMIN)
         for grant in grants:

@@ -66,14 +66,14 @@ async def probe(target: Target, *, patience_s: float = PATIENCE_S) -> Outcome:
             problems.append(_problem(name, outcome, patience_s))
         else:
             found += outcome
-            problems += [] if outcome else [f"{name}: it answers, but fits none of the profiles"]
+            problems += [] if outcome else [f"{name}: the device answers, but matches no profile"]
     return Outcome(tuple(found), tuple(problems))
 
 
 def _problem(protocol: str, error: BaseException, patience_s: float) -> str:
     """What a failed probe means; raises what is no answer of a device."""
     if isinstance(error, TimeoutError):
-        return f"{protocol}: it answers too slowly, not done after {patience_s:g} s"
+        return f"{protocol}: the device answers too slowly, not finished after {patience_s:g} s"
     if not isinstance(error, CollectError):
         raise error
     return f"{protocol}: {error}"
@@ -85,7 +85,7 @@ async def _modbus(target: Target) -> list[Found]:
 
 
 def _from_modbus(one: modbus_probe.Recognised) -> Found:
-    doubt = () if one.certain else ("this is not certain: compare the values with the display",)
+    doubt = () if one.certain else ("identification is uncertain: compare the values with the display",)
     problems = tuple(f"{name}: {problem}" for name, problem in one.problems.items())
     model = f"{one.vendor} {one.model} (Modbus {one.device_id})"
     return Found(one.profile, model, one.values, (one.why, *doubt, *problems), one.yaml)

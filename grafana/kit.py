@@ -406,7 +406,7 @@ def _room_variable(lang: Lang) -> Any:
 def _window_variable(lang: Lang) -> Any:
     pairs = ", ".join(f"{text.in_(lang)} : {name}" for name, text in WINDOWS.items())
     first = model.VariableOption(selected=True, text=WINDOWS["ytd"].in_(lang), value="ytd")
-    label = Text("Window", "时间窗").in_(lang)
+    label = Text("Window", "统计时段").in_(lang)
     return db.CustomVariable("window").label(label).values(pairs).current(first)
 
 

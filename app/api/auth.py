@@ -72,9 +72,12 @@ class OpenToLoopback:
             )
         host = request.headers.get("host", "")
         if not {host, host.rsplit(":", 1)[0]} & _LOCAL_NAMES:
-            raise NotAuthenticated("without keys only localhost is served; set WATTLINE_REQUIRE_KEYS=true")
+            raise NotAuthenticated(
+                "without access keys, requests are accepted from localhost only; set "
+                "WATTLINE_REQUIRE_KEYS=true"
+            )
         if not is_loopback(source):
-            raise NotAuthenticated("without keys only this machine itself is served")
+            raise NotAuthenticated("without access keys, requests are accepted from this machine only")
         return self._LOCAL
 
 

@@ -147,7 +147,7 @@ class View:
     def _require(self, site: Site, role: Role) -> None:
         own = self.principal.role_at(site)
         if own is None or own.rank < role.rank:
-            raise Forbidden(f"this needs the role {role} on site {site.id}; ask an administrator")
+            raise Forbidden(f"this needs the role {role} on site {site.id}; contact an administrator")
 
     def require_everywhere(self, role: Role) -> None:
         """Refuse callers without `role` on the whole deployment.
@@ -227,7 +227,7 @@ class CallerOf:
             If the caller is operator of no site at all.
         """
         if all(grant.role is Role.VIEWER for grant in self.principal.grants):
-            raise Forbidden("sending data needs the role operator; ask an administrator")
+            raise Forbidden("sending data needs the role operator; contact an administrator")
 
     @contextmanager
     def read(self) -> Iterator[View]:

@@ -142,8 +142,8 @@ class KeyRing:
             if key_id in self._keys:
                 return self._keys[key_id]
             if not self._keys and self._problem:
-                raise NotAuthenticated(f"the sign-in provider cannot be asked: {self._problem}")
-            raise NotAuthenticated("the token is not believed: its key is not the provider's")
+                raise NotAuthenticated(f"the sign-in provider cannot be reached: {self._problem}")
+            raise NotAuthenticated("the token was rejected: its key does not belong to the provider")
 
     def _await(self, key_id: str) -> None:
         """Wait until the keys are fetched again, where that is due."""
@@ -226,17 +226,17 @@ class OidcVerifier:
         try:
             return self._claims(token, jwt.get_unverified_header(token), audience)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise NotAuthenticated(f"the token is not believed: {error}") from None
+            raise NotAuthenticated(f"the token was rejected: {error}") from None
 
     def _claims(self, token: str, header: Mapping[str, Any], audience: str) -> dict[str, Any]:
         algorithm = header.get("alg")
         if algorithm not in ALGORITHMS:
-            raise NotAuthenticated(f"the token is not believed: allowed are {', '.join(ALGORITHMS)}")
+            raise NotAuthenticated(f"the token was rejected: allowed are {', '.join(ALGORITHMS)}")
         if "crit" in header:
-            raise NotAuthenticated("the token is not believed: it has critical headers")
+            raise NotAuthenticated("the token was rejected: it has critical headers")
         key = self._key(header.get("kid"))
         if key.algorithm_name != algorithm:
-            raise NotAuthenticated("the token is not believed: its key is for another algorithm")
+            raise NotAuthenticated("the token was rejected: its key is for another algorithm")
         claims: dict[str, Any] = jwt.decode(
             token,
             key=key.key,
@@ -250,7 +250,7 @@ class OidcVerifier:
 
     def _key(self, key_id: object) -> jwt.PyJWK:
         if not isinstance(key_id, str):
-            raise NotAuthenticated("the token is not believed: it names no key")
+            raise NotAuthenticated("the token was rejected: it does not name its key")
         return self._ring.key(key_id)
 
     def _key_document(self) -> Any:
@@ -270,7 +270,7 @@ class OidcVerifier:
                 url = self._addresses[name] = self._discovered(name)
             return url
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise NotAuthenticated(f"the sign-in provider cannot be asked: {error}") from None
+            raise NotAuthenticated(f"the sign-in provider cannot be reached: {error}") from None
 
     def _discovered(self, name: str) -> str:
         base = self._settings.issuer.rstrip("/")

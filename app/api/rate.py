@@ -45,4 +45,4 @@ class RateLimiter:
         """
         wait_s = self.wait_s(name)
         if wait_s > 0:
-            raise TooBusy("too many requests; ask less often", retry_after_s=max(1, math.ceil(wait_s)))
+            raise TooBusy("too many requests; try again later", retry_after_s=max(1, math.ceil(wait_s)))

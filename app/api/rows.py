@@ -106,7 +106,7 @@ def _reading(view: View, row: Any, now: datetime) -> Reading:
 def _point(view: View, key: Any) -> Point:
     found = view.stored.fleet.point.get(key) if isinstance(key, str) else None
     if found is None:
-        raise Refused("no point is called so")
+        raise Refused("unknown point")
     site, _, point = found
     role = view.principal.role_at(site)
     if role is None or role.rank < Role.OPERATOR.rank:

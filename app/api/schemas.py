@@ -375,7 +375,7 @@ class ReadingsTaken(BaseModel):
             "example": {
                 "accepted": 2,
                 "duplicate": 0,
-                "rejected": [{"row": 2, "reason": "no point is called so"}],
+                "rejected": [{"row": 2, "reason": "unknown point"}],
             }
         }
     )

@@ -74,7 +74,7 @@ class Pending:
             values = json.loads(base64.urlsafe_b64decode(text))
             return cls(**{name: str(values[name]) for name in cls.__dataclass_fields__})
         except (ValueError, KeyError, TypeError):
-            raise NotAuthenticated("the sign-in was not begun in this browser, or took too long") from None
+            raise NotAuthenticated("the sign-in was not started in this browser, or took too long") from None
 
 
 class SingleSignOn:
@@ -169,15 +169,15 @@ class SingleSignOn:
 
     def _claims(self, pending: Pending, answer: Mapping[str, str]) -> dict[str, Any]:
         if not hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode()):
-            raise NotAuthenticated("the sign-in was not begun in this browser; begin again")
+            raise NotAuthenticated("the sign-in was not started in this browser; start again")
         if answer.get("iss", self._verifier.issuer) != self._verifier.issuer:
-            raise NotAuthenticated("the answer is of another sign-in provider")
+            raise NotAuthenticated("the response came from another sign-in provider")
         if "code" not in answer:
             reason = answer.get("error_description") or answer.get("error") or "it sent no code"
-            raise NotAuthenticated(f"the sign-in provider refused: {reason[:200]}")
+            raise NotAuthenticated(f"the sign-in provider refused the sign-in: {reason[:200]}")
         claims = self._verifier.claims(self._id_token(pending, answer["code"]), self._client.id)
         if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), pending.nonce.encode()):
-            raise NotAuthenticated("the token is not believed: it answers another sign-in")
+            raise NotAuthenticated("the token was rejected: it belongs to another sign-in")
         return claims
 
     def _id_token(self, pending: Pending, code: str) -> str:
@@ -193,14 +193,14 @@ class SingleSignOn:
             said: Any = fetch(self._verifier.endpoint("token_endpoint"), form=form, basic=secret)
             return str(said["id_token"])
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise NotAuthenticated(f"the sign-in provider does not confirm it: {error}") from None
+            raise NotAuthenticated(f"the sign-in provider did not confirm the sign-in: {error}") from None
 
     def _session(self, claims: Mapping[str, Any], source: str) -> str:
         name, grants = f"oidc:{claims['sub']}", self._verifier.grants(claims)
         if not grants:
             raise NotAuthenticated(
                 f"{_known_as(claims)} may not see anything here: the sign-in provider's claim "
-                f"{self._verifier.grants_claim} has no grant; ask its administrator"
+                f"{self._verifier.grants_claim} grants no role; contact its administrator"
             )
         now = self._clock()
         with begin(self._engine) as connection:

@@ -288,7 +288,7 @@ def exhaustion(peak_kw: pd.Series[float], capacity_kw: float, *, level: float = 
     on, earliest, latest = (
         _first(ahead, line >= capacity_kw) for line in (expected, expected + band, expected - band)
     )
-    reason = None if on else f"not within {reach} days at the growth seen so far"
+    reason = None if on else f"not within {reach} days at the current growth"
     return Exhaustion(capacity_kw, on, earliest, latest, level, reason)
 
 

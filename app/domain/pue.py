@@ -392,7 +392,7 @@ def _reason(
 ) -> str | None:
     """Why no PUE can be said, in words for the user; None where it can."""
     if not parts.it:
-        return f"no point measures IT energy; give one of the roles {', '.join(IT_ROLES)}"
+        return f"no point measures IT energy; assign one of the roles {', '.join(IT_ROLES)}"
     if not parts.facility and not parts.is_sum:
         return "no point has the role facility; add one or set facility_is: sum_of_classes"
     if totals.covered_s <= 0:
@@ -402,7 +402,7 @@ def _reason(
     if ratio is None or not math.isfinite(ratio):
         return "no IT energy was measured in this period"
     if ratio < 1:
-        return f"facility energy is below IT energy (ratio {ratio:.4f}): a metering fault, see the findings"
+        return f"facility energy is below IT energy (ratio {ratio:.4f}); this indicates a metering fault, see the data quality issues"
     return None
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from app.domain import terms
+
 Payload = Mapping[str, Any]
 """What a message tells of a closed report, as it stands in the outbox."""
 
@@ -68,16 +70,12 @@ def formats_by_channel(
 
 
 _WORDS: dict[str, tuple[str, str]] = {
-    "month": ("绿色数据中心月度报告", "Green data centre report of the month"),
-    "year": ("绿色数据中心年度报告", "Green data centre report of the year"),
-    "institution_month": ("绿色数据中心月度汇总报告", "Green data centre report of all sites, month"),
-    "institution_year": ("绿色数据中心年度汇总报告", "Green data centre report of all sites, year"),
     "revision": ("修订版", "revision"),
     "revised": ("已修订", "REVISED"),
-    "no_pue": ("未给出 PUE", "no PUE"),
+    "no_pue": ("无法给出 PUE", "PUE unavailable"),
     "changes": ("变更的数值个数", "figures changed"),
     "attached": ("附件", "attached"),
-    "left_out": ("因过大未附", "too large to attach"),
+    "left_out": ("文件过大，未附", "too large to attach"),
     "page": ("页面", "page"),
 }
 
@@ -87,16 +85,17 @@ def _word(key: str, *, zh: bool) -> str:
 
 
 def title(report: Payload, *, zh: bool) -> str:
-    """One line: which report of whom, and its PUE."""
+    """One line: report, subject, period and PUE."""
     revised = f"{_word('revised', zh=zh)} " if report["revision"] > 1 else ""
     pue = report.get("pue")
-    figure = _word("no_pue", zh=zh) if pue is None else f"{report.get('label') or 'PUE'} {pue:.4f}"
-    what = _word(str(report["kind"]), zh=zh)
-    return f"[Wattline] {revised}{what}: {report['name']} {report['period']}, {figure}"
+    figure = _word("no_pue", zh=zh) if pue is None else f"{report.get('label') or 'PUE'} {pue:.3f}"
+    what = terms.term("zh" if zh else "en", "report", str(report["kind"]))
+    colon, comma = ("：", "，") if zh else (": ", ", ")
+    return f"[Wattline] {revised}{what}{colon}{report['name']} {report['period']}{comma}{figure}"
 
 
 def facts(report: Payload, *, zh: bool) -> list[str]:
-    """What else there is to say, one a line."""
+    """The facts, one per line."""
     known = {
         "revision": str(report["revision"]),
         "changes": str(report["changes"] or ""),
@@ -104,5 +103,7 @@ def facts(report: Payload, *, zh: bool) -> list[str]:
         "left_out": ", ".join(report.get("left_out", ())),
         "page": str(report.get("page", "")),
     }
-    lines = [f"{_word(key, zh=zh)}: {text}" for key, text in known.items() if text]
-    return [f"{report['name']} ({report['of']}) {report['period']}", *lines, f"SHA-256: {report['sha256']}"]
+    colon = "：" if zh else ": "
+    known = {_word(key, zh=zh): text for key, text in known.items() if text} | {"SHA-256": report["sha256"]}
+    lines = [f"{label}{colon}{text}" for label, text in known.items()]
+    return [f"{report['name']} ({report['of']}) {report['period']}", *lines]

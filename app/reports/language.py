@@ -1,19 +1,22 @@
 """Languages of the reports: one file each under ``locale/``; adding a language is adding one file.
 
-Numbers, days and instants are written as the language does; terms are the words for codes.
+Numbers, days and instants are written as the language does. Terms that others show as well come from
+:mod:`app.domain.terms`; those that only reports know stand in the language's file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from app.domain import terms
+from app.domain.figure import utc_offset
 from app.errors import NotFound
 
 FOLDER = Path(__file__).parent / "locale"
@@ -39,14 +42,15 @@ class Language:
         return str(self.words["column"][key])
 
     def term(self, family: str, code: str | None) -> str:
-        """Word for a code; a code that is not a word of the house (an own profile) stands for itself."""
+        """Term for a code; a code without one (such as an own profile) stands for itself."""
         if code is None or code == "":
             return self.none
-        return str(self.words["term"].get(family, {}).get(code, code))
+        return self.known(family, code, code)
 
     def known(self, family: str, code: str, otherwise: str) -> str:
-        """Word for a code of the house, else what the document says."""
-        return str(self.words["term"].get(family, {}).get(code, otherwise))
+        """Term for a code, else what the document says."""
+        own = self.words["term"].get(family, {}).get(code, otherwise)
+        return terms.term(self.code, family, code, str(own))
 
     @property
     def none(self) -> str:
@@ -63,7 +67,8 @@ class Language:
 
     def percent(self, ratio: float | None, decimals: int = 2) -> str:
         """A share as a percentage."""
-        return self.none if ratio is None else f"{self.number(ratio * 100, decimals)} %"
+        sign = str(self.words["percent"])
+        return self.none if ratio is None else f"{self.number(ratio * 100, decimals)}{sign}"
 
     def day(self, iso: str | None) -> str:
         """A day such as ``2026-10-05``, a month such as ``2026-10``, or a year."""
@@ -88,6 +93,16 @@ class Language:
         at = datetime.fromisoformat(iso)
         zone = " UTC" if iso.endswith("Z") else ""
         return f"{self.short_day(at.date().isoformat())} {at:%H:%M}{zone}"
+
+    def zoned(self, iso: str, zone: tzinfo) -> str:
+        """An instant in a zone, to the minute, with the zone's offset."""
+        at = datetime.fromisoformat(iso).astimezone(zone)
+        offset = self.text("brackets", text=utc_offset(at))
+        return f"{self.short_day(at.date().isoformat())} {at:%H:%M}{offset}"
+
+    def currency(self, code: str) -> str:
+        """A currency as the language writes it; the code where it has no word of its own."""
+        return str(self.words["currency"].get(code, code))
 
 
 def codes() -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from app.domain import figure
 from app.domain.data.limit_profiles import LIMIT_PROFILES
+from app.domain.evidence import PERIOD
 from app.domain.limits import SITE_SOURCE
 from app.domain.reference import BUILT_IN
 from app.reports.document import ComplianceRow, Report, Revision
@@ -12,18 +14,19 @@ from app.reports.language import Language
 from app.reports.layout import Block, Column, Kind, Prose, Signatures, Table, Value
 from app.reports.safe import line
 
-PUE_PLACES = 6
+RATIO_PLACES = 4
+"""Decimals of ratios without an uncertainty, on pages and sheets; the document has more."""
 MOST_CHANGES = 300
 
 
 class Words:
-    """Makes columns; energies have the decimals of the document.
+    """Makes columns; energies have the decimals of the document, PUE those its uncertainty allows.
 
     ``t``, ``c`` and ``term`` are the language's sentences, heads of columns, and words for codes.
     """
 
-    def __init__(self, language: Language, energy_decimals: int) -> None:
-        self.language, self.kwh = language, energy_decimals
+    def __init__(self, language: Language, energy_decimals: int, pue_decimals: int = figure.USUAL) -> None:
+        self.language, self.kwh, self.pue_places = language, energy_decimals, pue_decimals
         self.t, self.c, self.term = language.text, language.column, language.term
 
     def text(self, key: str, *, wide: bool = False) -> Column:
@@ -40,7 +43,7 @@ class Words:
 
     def pue(self, key: str = "pue") -> Column:
         """A column of PUE."""
-        return self.number(key, PUE_PLACES)
+        return self.number(key, self.pue_places)
 
     def share(self, key: str, decimals: int = 2) -> Column:
         """A column of percentages."""
@@ -59,7 +62,8 @@ class SiteWords(Words):
     """The words of the report of a site, beside the report."""
 
     def __init__(self, report: Report, language: Language) -> None:
-        super().__init__(language, report.method.energy_decimals)
+        uncertainty = report.pue[PERIOD].uncertainty
+        super().__init__(language, report.method.energy_decimals, figure.decimals(uncertainty))
         self.report = report
 
 
@@ -83,7 +87,7 @@ def compliance_table(words: Words, rows: Sequence[ComplianceRow]) -> Table:
     columns = [
         words.text("indicator"),
         words.text("measured"),
-        words.number("value", PUE_PLACES, kind=Kind.PLAIN),
+        words.number("value", RATIO_PLACES, kind=Kind.PLAIN),
     ]
     columns += [words.text("goal"), words.text("standing"), words.day("dated")]
     columns += [words.text("evidence", wide=True), words.text("source", wide=True)]

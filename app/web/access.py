@@ -176,7 +176,7 @@ async def checked_form(request: Request) -> None:
     form = await request.form()
     sent, own = str(form.get(render.FORM_FIELD, "")), render.cookie(request, render.FORM_COOKIE)
     if not own or not hmac.compare_digest(sent.encode(), own.encode()):
-        raise Forbidden("the form is out of date; load the page again and repeat")
+        raise Forbidden("the form has expired; reload the page and try again")
 
 
 FromOwnPage = Depends(checked_form)
@@ -218,7 +218,7 @@ def _to_sign_in(request: Request, error: NotAuthenticated) -> Response:
 
 def missing_page(request: Request) -> Response:
     """What a browser is shown at an address that nothing has."""
-    return error_page(request, HTTPStatus.NOT_FOUND, "there is nothing at this address")
+    return error_page(request, HTTPStatus.NOT_FOUND, "page not found")
 
 
 def error_page(request: Request, status: HTTPStatus, problem: str) -> Response:

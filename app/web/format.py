@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
+
+from app.domain.figure import utc_offset
 
 UNKNOWN = "–"
 _SCALES = ((1e6, "G"), (1e3, "M"))
@@ -40,14 +42,14 @@ def _scaled(value: float | None, unit: str) -> str:
     return f"{number(value, 0 if abs(value) >= 100 else 1)} k{unit}"
 
 
-def share(ratio: float | None, digits: int = 1) -> str:
-    """A ratio as percent; not rounded up to a hundred."""
+def share(ratio: float | None, digits: int = 1, *, sign: str = " %") -> str:
+    """A ratio as percent, with the percent `sign` of the language; not rounded up to a hundred."""
     if ratio is None or not math.isfinite(ratio):
         return UNKNOWN
     percent = ratio * 100
     if percent < 100:
         percent = min(percent, 100 - 10**-digits)
-    return f"{number(percent, 0 if percent == 100 else digits)} %"
+    return f"{number(percent, 0 if percent == 100 else digits)}{sign}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -62,7 +64,17 @@ def unit(house_unit: str) -> str:
     return _UNITS.get(house_unit, house_unit)
 
 
-def moment(at: datetime | None, zone: ZoneInfo, *, seconds: bool = False) -> Markup:
+def local(at: datetime, zone: tzinfo) -> str:
+    """An instant in the site's zone, which is named."""
+    return f"{at.astimezone(zone):%Y-%m-%d %H:%M} ({utc_offset(at.astimezone(zone))})"
+
+
+def zone_label(zone: ZoneInfo, at: datetime) -> str:
+    """A zone with its offset at an instant, such as ``Asia/Shanghai, UTC+8``."""
+    return f"{zone.key}, {utc_offset(at.astimezone(zone))}"
+
+
+def moment(at: datetime | None, zone: tzinfo, *, seconds: bool = False, with_zone: bool = False) -> Markup:
     """An instant in the site's zone, with UTC on hover."""
     if at is None:
         return Markup(UNKNOWN)
@@ -71,7 +83,7 @@ def moment(at: datetime | None, zone: ZoneInfo, *, seconds: bool = False) -> Mar
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
         utc.isoformat(timespec="seconds").replace("+00:00", "Z"),
         f"{utc:{pattern}}",
-        f"{at.astimezone(zone):{pattern}}",
+        f"{at.astimezone(zone):{pattern}}" + (f" ({utc_offset(at.astimezone(zone))})" if with_zone else ""),
     )
 
 

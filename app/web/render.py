@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app import __version__
 from app.charts import live as charts
+from app.domain import figure
 from app.domain.access import KEY_COOKIE, cookie_name
 from app.web import format, words
 
@@ -44,10 +46,10 @@ def _environment() -> Environment:
         number=format.number,
         energy=format.energy,
         power=format.power,
-        share=format.share,
         signed=format.signed,
         unit=format.unit,
         moment=format.moment,
+        decimals=figure.decimals,
         charts=charts,
         version=__version__,
         style=f"/static/style.css?v={_digest('style.css')}",
@@ -94,6 +96,10 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             here=partial(_here, request),
             signed_in=bool(cookie(request, KEY_COOKIE)),
             age=partial(_age, translate),
+            share=partial(format.share, sign=translate("percent:sign")),
+            zone_label=partial(format.zone_label, at=context.get("now") or datetime.now(UTC)),
+            local=format.local,
+            period=partial(_period, translate),
             **context,
         )
     )
@@ -130,6 +136,14 @@ def _theme(request: Request) -> str:
 def _age(translate: words.Words, span: Any) -> str:
     count, text = format.age(span)
     return translate(text, n=count)
+
+
+def _period(translate: words.Words, start: str, end: str, zone: tzinfo) -> str:
+    """A stretch of time in the site's zone, with both of its ends."""
+    first, last = (datetime.fromisoformat(text) for text in (start, end))
+    return translate(
+        "{start} to {end}", start=f"{first.astimezone(zone):%Y-%m-%d %H:%M}", end=format.local(last, zone)
+    )
 
 
 def _url(language: str, path: str, **query: object) -> str:

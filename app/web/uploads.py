@@ -67,7 +67,7 @@ class Uploads:
         with self._lock:
             upload = self._uploads.get(ticket) if _TICKET.fullmatch(ticket) else None
         if upload is None or (upload.owner, upload.site) != (owner, site):
-            raise NotFound("the file is no longer held; upload it again")
+            raise NotFound("the file is no longer available; upload it again")
         return upload
 
     def drop(self, upload: Upload) -> None:

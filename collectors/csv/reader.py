@@ -186,7 +186,7 @@ class _TableReader:
         for row in unknown:
             if not self._batcher.is_footer(texts[codes[row]]):
                 name = self._plan.header[self._plan.long_point]
-                rejects.append(Reject(int(cells.line[row]), name, "no point is called so", texts[codes[row]]))
+                rejects.append(Reject(int(cells.line[row]), name, "unknown point", texts[codes[row]]))
         self._refuse_units(cells, series, rejects)
         return series
 

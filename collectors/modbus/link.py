@@ -185,7 +185,9 @@ class _TcpWire(_Wire):
 
     def _not_modbus(self) -> None:
         self.buffer = b""
-        self.connection_lost(ConnectionResetError("it does not speak Modbus TCP; is it rtu_over_tcp?"))
+        self.connection_lost(
+            ConnectionResetError("not a Modbus TCP response; is the transport rtu_over_tcp?")
+        )
         self.drop()
 
 
@@ -320,7 +322,7 @@ class Link:
         try:
             response.decode(pdu[1:])
         except (struct.error, IndexError):
-            raise DecodeError(requester.device, "answered function 43 with a broken list") from None
+            raise DecodeError(requester.device, "sent a malformed response to function 43") from None
         texts = (value for value in response.information.values() if isinstance(value, bytes))
         return tuple(text.decode("latin-1").strip("\0 ") for text in texts)
 

@@ -163,10 +163,10 @@ class _DeviceTraits:
         """Why this sign is there; empty where it is not."""
         if sign.device_id_text is not None:
             match = re.search(sign.device_id_text, self._texts)
-            return f"it calls itself {self._texts!r}" if match else ""
+            return f"device identifies itself as {self._texts!r}" if match else ""
         if sign.sunspec_model is not None:
             there = sign.sunspec_model in self._sunspec
-            return f"it has SunSpec model {sign.sunspec_model}" if there else ""
+            return f"device has SunSpec model {sign.sunspec_model}" if there else ""
         return await self._register_sign(sign)
 
     async def _register_sign(self, sign: ModbusRecognition) -> str:

@@ -154,7 +154,7 @@ class SnmpAccess(NetworkConfig):
 _LARGEST_ANSWER = 65_535
 _TOO_BIG, _NO_SUCH_NAME = 1, 2
 _VERSIONS = {"1": SnmpVersion.v1, "2c": SnmpVersion.v2c, "3": SnmpVersion.v3}
-_HINT = "check address, port and community; a wrong community or privacy password is met with silence"
+_HINT = "check address, port and community; devices do not answer a wrong community or privacy password"
 
 
 class _Session(GufoSession):
@@ -343,7 +343,7 @@ class Agent:
             text = f"{where}: {error.strerror or error}; check host and port, and that SNMP is switched on"
             return DeviceUnreachable(self.device, text)
         if isinstance(error, SnmpError | ValueError | RuntimeError) or _is_panic(error):
-            return DecodeError(self.device, f"{where}: the answer is not proper SNMP: {error!r}")
+            return DecodeError(self.device, f"{where}: invalid SNMP response: {error!r}")
         return error
 
 

@@ -26,41 +26,44 @@ def _energy(title: Text, about: Text, what: str, unit: str = "kwatth") -> Panel:
 
 
 FACILITY = _energy(
-    Text("Facility energy", "总能耗"),
-    Text("Energy of the data centre in the time range.", "所选时段的数据中心总能耗。"),
+    Text("Facility energy", "数据中心总耗电量"),
+    Text("Energy of the data centre in the time range.", "所选时段的数据中心总耗电量。"),
     "sum(facility_kwh)",
 )
 IT = _energy(
-    Text("IT energy", "IT 能耗"),
-    Text("Energy of the IT equipment in the time range.", "所选时段的 IT 设备能耗。"),
+    Text("IT energy", "IT 设备耗电量"),
+    Text("Energy of the IT equipment in the time range.", "所选时段的 IT 设备耗电量。"),
     "sum(it_kwh)",
 )
 LOSSES = _energy(
-    Text("Losses of power distribution", "供配电损耗"),
+    Text("Power distribution losses", "供配电损耗"),
     Text(
         "Transformers, UPS, cables: metered, or stated by the power monitoring system.",
-        "变压器、UPS、线缆:计量值或由电力监控系统给出。",
+        "变压器、UPS、线缆：计量值或由电力监控系统给出。",
     ),
     "sum(power_distribution_kwh)",
 )
 UNMETERED = _energy(
-    Text("Unmetered", "未计量"),
+    Text("Unmetered", "未分项计量"),
     Text(
-        "Facility energy less IT and all metered classes. Below zero beyond the accuracy of the meters, the "
-        "metering tree is wrong.",
-        "总能耗减去 IT 与各已计量类别。若低于零且超出电表精度,说明计量关系有误。",
+        "Facility energy less IT and all metered classes. If it is below zero beyond the accuracy of the "
+        "meters, the metering tree is wrong.",
+        "数据中心总耗电量减去 IT 与各已计量类别。若低于零且超出仪表准确度，说明计量关系有误。",
     ),
     _UNMETERED,
 )
 UNMETERED_SHARE = _energy(
-    Text("Unmetered share", "未计量占比"),
-    Text("Unmetered over facility energy.", "未计量能耗占总能耗的比例。"),
+    Text("Unmetered share", "未分项计量占比"),
+    Text("Unmetered energy as a share of facility energy.", "未分项计量能耗占数据中心总耗电量的比例。"),
     f"{_UNMETERED} / nullif(sum(facility_kwh), 0)",
     "percentunit",
 )
 GENERATOR = _energy(
-    Text("From generators", "柴油发电"),
-    Text("Energy of the generators, which is part of the facility energy.", "发电机发电量,已计入总能耗。"),
+    Text("Generators", "发电机"),
+    Text(
+        "Energy of the generators, included in the facility energy.",
+        "发电机发电量，已计入数据中心总耗电量。",
+    ),
     "sum(generator_kwh)",
 )
 
@@ -69,8 +72,8 @@ TREE = Panel(
     Text("Metering tree, 30 days", "计量关系图,30 天"),
     Text(
         "Energy that flowed into each meter in the last 30 days. The ring is the share of the site's largest "
-        "flow. Meters that feed the same children are drawn beside each other.",
-        "近 30 天流入各电表的能量。圆环为占本数据中心最大流量的比例。",
+        "flow. Meters that feed the same sub-meters are drawn beside each other.",
+        "近 30 天流入各仪表的能量。圆环为占本数据中心最大流量的比例。",
     ),
     [
         database(
@@ -93,17 +96,17 @@ TREE = Panel(
     unit="kwatth",
     decimals=0,
     columns=[
-        Column("arc__flow", Text("flow", "流量"), color="#37872d"),
-        Column("arc__rest", Text("rest", "其余"), color="#d8d9da"),
+        Column("arc__flow", Text("Flow", "流量"), color="#37872d"),
+        Column("arc__rest", Text("Remainder", "其余"), color="#d8d9da"),
     ],
 )
 BALANCES = Panel(
     "table",
-    Text("What goes in, what comes out, 30 days", "流入与流出,30 天"),
+    Text("Incoming and outgoing energy, 30 days", "流入与流出,30 天"),
     Text(
-        "Every feed against the meters below it, over the time that all are covered. The tolerance is "
-        "what the accuracy of the meters explains.",
-        "每一供电节点与其下级电表之和对比(仅取全部有数据的时段)。容差为电表精度可解释的差值。",
+        "Each feed compared with its sub-meters, over the time for which all have data. The tolerance "
+        "follows from the accuracy of the meters.",
+        "每一供电节点与其下级仪表之和对比（仅取全部有数据的时段）。容差为仪表准确度可解释的差值。",
     ),
     [
         database(
@@ -118,19 +121,19 @@ BALANCES = Panel(
     columns=[
         Column("name", Text("Feed", "供电节点")),
         Column("stage", Text("Stage", "环节"), words=True, width=80),
-        Column("in_kwh", Text("In", "流入"), unit="kwatth", decimals=0, width=100),
-        Column("out_kwh", Text("Out", "流出"), unit="kwatth", decimals=0, width=100),
+        Column("in_kwh", Text("Incoming", "流入"), unit="kwatth", decimals=0, width=100),
+        Column("out_kwh", Text("Outgoing", "流出"), unit="kwatth", decimals=0, width=100),
         Column("remainder_kwh", Text("Remainder", "差值"), unit="kwatth", decimals=0, width=100),
         Column("share", Text("Share", "占比"), unit="percentunit", decimals=1, width=75),
         Column("tolerance_kwh", Text("Tolerance", "容差"), unit="kwatth", decimals=0, width=100),
         Column("coverage_ratio", Text("Coverage", "覆盖率"), unit="percentunit", decimals=1, width=90),
-        Column("state", Text("State", "状态"), states=True, width=180),
+        Column("state", Text("Status", "状态"), states=True, width=180),
     ],
 )
 BY_CLASS = Panel(
     "timeseries",
-    Text("Energy by day with the unmetered rest", "逐日能耗(含未计量)"),
-    Text("Stacked to the facility energy.", "各类叠加为总能耗。"),
+    Text("Daily energy including unmetered", "逐日能耗（含未分项计量）"),
+    Text("Stacked to facility energy.", "各类叠加为数据中心总耗电量。"),
     [
         database(
             f"""
@@ -151,9 +154,9 @@ BY_CLASS = Panel(
 )
 SOURCES = Panel(
     "timeseries",
-    Text("Sources and energy set apart", "能源来源与单列能耗"),
+    Text("Energy sources and energy reported separately", "能源来源与单独列示的能耗"),
     Text(
-        "Energy of generators and on-site renewables, what is subtracted as not data centre, reused heat.",
+        "Generators, on-site renewables, subtracted non-data-centre load, reused heat.",
         "发电机、现场可再生能源、扣除的非数据中心负荷、余热回收。",
     ),
     [
@@ -177,7 +180,7 @@ METERS = Panel(
     "table",
     Text("Energy by point", "逐测点能耗"),
     Text(
-        "Energy of every point in the rooms that are chosen above, with the share that was estimated.",
+        "Energy of each point in the selected rooms, with the estimated share.",
         "所选机房各测点能耗与估算占比。",
     ),
     [
@@ -194,10 +197,10 @@ METERS = Panel(
     ],
     unit="none",
     columns=[
-        Column("meter", Text("Meter", "电表")),
+        Column("meter", Text("Meter", "仪表")),
         Column("point", Text("Point", "测点")),
         Column("room", Text("Room", "机房")),
-        Column("load_class", Text("Class", "类别"), words=True),
+        Column("load_class", Text("Load class", "负荷类别"), words=True),
         Column("weight", Text("Share counted", "计入比例"), unit="percentunit", decimals=0),
         Column("energy_kwh", Text("Energy", "能耗"), unit="kwatth", decimals=0),
         Column("estimated", Text("Estimated", "估算"), unit="percentunit", decimals=2),
@@ -206,8 +209,8 @@ METERS = Panel(
 
 BOARD = Board(
     "balance",
-    Text("Wattline: energy balance", "Wattline:能量平衡"),
-    Text("The metering tree, its losses, and what no meter sees.", "计量关系、损耗与未计量能耗。"),
+    Text("Wattline: energy balance", "Wattline：能量平衡"),
+    Text("The metering tree, its losses, and unmetered energy.", "计量关系、损耗与未分项计量能耗。"),
     [
         Row(4, [Cell(p, 4) for p in (FACILITY, IT, LOSSES, UNMETERED, UNMETERED_SHARE, GENERATOR)]),
         Row(15, [Cell(TREE, 9), Cell(BALANCES, 15)]),

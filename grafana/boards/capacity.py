@@ -10,8 +10,8 @@ IT_LOAD = Panel(
     "stat",
     Text("IT load now", "当前 IT 负载率"),
     Text(
-        "IT power of the newest quarter-hour over design IT capacity; red above the whole of it.",
-        "最近一刻钟 IT 功率除以设计容量;超过设计容量时显示红色。",
+        "IT power of the latest 15 minutes relative to design IT capacity; red above 100 %.",
+        "最近 15 分钟 IT 设备功率除以设计容量；超过设计容量时显示红色。",
     ),
     [
         prometheus('wattline_site_it_load_ratio{site="$site"}', "load"),
@@ -26,7 +26,7 @@ _IT = "FROM v_capacity WHERE site = ${site:sqlstring} AND kind = 'it'"
 PEAK = Panel(
     "stat",
     Text("IT peak, 30 days", "IT 峰值,30 天"),
-    Text("Highest mean of a quarter-hour in 30 days.", "近 30 天刻钟平均功率的最大值。"),
+    Text("Highest 15-minute mean in the last 30 days.", "近 30 天内 15 分钟平均功率的最大值。"),
     [database(f"SELECT peak_kw {_IT}")],
     unit="kwatt",
     decimals=0,
@@ -34,7 +34,7 @@ PEAK = Panel(
 DESIGN = Panel(
     "stat",
     Text("Design IT capacity", "IT 设计容量"),
-    Text("As declared for the site.", "配置中声明的设计容量。"),
+    Text("As configured for the site.", "配置中声明的设计容量。"),
     [database("SELECT it_capacity_kw FROM v_site WHERE site = ${site:sqlstring}")],
     unit="kwatt",
     decimals=0,
@@ -42,16 +42,16 @@ DESIGN = Panel(
 HEADROOM = Panel(
     "stat",
     Text("Headroom", "余量"),
-    Text("Design IT capacity that the peak of 30 days left unused.", "设计容量减去 30 天峰值。"),
+    Text("Design IT capacity less the 30-day peak.", "设计容量减去 30 天峰值。"),
     [database(f"SELECT greatest(capacity_kw - peak_kw, 0) AS headroom {_IT}")],
     unit="kwatt",
     decimals=0,
 )
 STRANDED = Panel(
     "stat",
-    Text("Stranded", "搁浅容量"),
+    Text("Unusable capacity", "不可用容量"),
     Text(
-        "Headroom of feeds further down that the feeds above them cannot supply.",
+        "Headroom of downstream feeds that the upstream feeds cannot supply.",
         "下级节点的余量中上级无法供给的部分。",
     ),
     [database("SELECT sum(stranded_kw) AS stranded FROM v_capacity WHERE site = ${site:sqlstring}")],
@@ -62,7 +62,7 @@ TIGHT = Panel(
     "stat",
     Text("Feeds tight or over", "紧张或超限节点"),
     Text(
-        "Feeds whose peak is close to, or above, what their redundancy lets them carry.",
+        "Feeds whose peak is close to, or above, the capacity that redundancy leaves usable.",
         "峰值接近或超过冗余允许值的供电节点数。",
     ),
     [
@@ -80,8 +80,10 @@ TIGHT = Panel(
 
 PEAKS = Panel(
     "timeseries",
-    Text("IT power: daily mean and peak against capacity", "IT 功率:日均与峰值对比容量"),
-    Text("Imported years included; the dashed line is the design capacity.", "含导入的历史;虚线为设计容量。"),
+    Text("IT power: daily mean and peak against capacity", "IT 设备功率：日平均与峰值对比容量"),
+    Text(
+        "Includes imported history; the dashed line is the design capacity.", "含导入的历史；虚线为设计容量。"
+    ),
     [
         database(
             """
@@ -99,7 +101,7 @@ PEAKS = Panel(
     unit="kwatt",
     decimals=0,
     columns=[
-        Column("mean_kw", Text("Mean", "均值"), color="#37872d"),
+        Column("mean_kw", Text("Mean", "平均值"), color="#37872d"),
         Column("peak_kw", Text("Peak", "峰值"), color="#e0b400"),
         Column("capacity_kw", Text("Design capacity", "设计容量"), color="red", dashed=True),
     ],
@@ -107,11 +109,11 @@ PEAKS = Panel(
 )
 USE = Panel(
     "bargauge",
-    Text("Peak over usable capacity", "峰值占可用容量"),
+    Text("Peak relative to usable capacity", "峰值占可用容量"),
     Text(
-        "Racks, PDU, UPS and incomers with a rating, the fullest first; redundancy leaves part of a rating "
-        "unused.",
-        "有额定值的机柜、PDU、UPS、进线,最满者在前;考虑冗余后仅部分额定值可用。",
+        "Racks, PDU, UPS and incomers with a rating, highest load first; redundancy leaves "
+        "part of a rating unused.",
+        "有额定值的机柜、PDU、UPS、进线，最满者在前；考虑冗余后仅部分额定值可用。",
     ),
     [
         database(
@@ -126,16 +128,16 @@ USE = Panel(
     decimals=0,
     columns=[
         Column("name", Text("Feed", "供电节点")),
-        Column("peak_ratio", Text("Peak over usable capacity", "峰值占可用容量")),
+        Column("peak_ratio", Text("Peak relative to usable capacity", "峰值占可用容量")),
     ],
 )
 FEEDS = Panel(
     "table",
-    Text("Every capacity, and when it will be reached", "各级容量与预计到达日期"),
+    Text("Capacities and expected date of reaching them", "各级容量与预计到达日期"),
     Text(
-        "Loads of the last 30 days. The date is where the trend of the daily peaks meets the capacity; the "
-        "two dates beside it hold it with 90 % probability. No date: not within reach of the history.",
-        "近 30 天负荷。日期为日峰值趋势到达容量之日,两侧为 90 % 区间。无日期表示在可预测范围内不会到达。",
+        "Loads of the last 30 days. The date is where the trend of daily peaks meets the capacity, "
+        "with its 90 % prediction interval. No date: not expected within the forecast period.",
+        "近 30 天负荷。日期为日峰值趋势到达容量之日，两侧为 90% 区间。无日期表示在可预测范围内不会到达。",
     ),
     [
         database(
@@ -153,21 +155,21 @@ FEEDS = Panel(
         Column("redundancy", Text("Redundancy", "冗余"), width=100),
         Column("rated_kw", Text("Rated", "额定"), unit="kwatt", decimals=0, width=85),
         Column("capacity_kw", Text("Usable", "可用"), unit="kwatt", decimals=0, width=85),
-        Column("mean_kw", Text("Mean", "均值"), unit="kwatt", decimals=1, width=85),
+        Column("mean_kw", Text("Mean", "平均值"), unit="kwatt", decimals=1, width=85),
         Column("peak_kw", Text("Peak", "峰值"), unit="kwatt", decimals=1, width=85),
-        Column("mean_ratio", Text("Mean load", "平均负载"), unit="percentunit", decimals=0, width=95),
-        Column("peak_ratio", Text("Peak load", "峰值负载"), unit="percentunit", decimals=0, bar=True),
-        Column("stranded_kw", Text("Stranded", "搁浅"), unit="kwatt", decimals=0, width=85),
-        Column("state", Text("State", "状态"), states=True, width=90),
-        Column("reached_on", Text("Full on", "到达日期"), unit="dateTimeAsIso"),
-        Column("earliest", Text("earliest", "最早"), unit="dateTimeAsIso"),
-        Column("latest", Text("latest", "最晚"), unit="dateTimeAsIso"),
+        Column("mean_ratio", Text("Mean load", "平均负载率"), unit="percentunit", decimals=0, width=95),
+        Column("peak_ratio", Text("Peak load", "峰值负载率"), unit="percentunit", decimals=0, bar=True),
+        Column("stranded_kw", Text("Unusable", "不可用"), unit="kwatt", decimals=0, width=85),
+        Column("state", Text("Status", "状态"), states=True, width=90),
+        Column("reached_on", Text("Reached by", "预计到达日期"), unit="dateTimeAsIso"),
+        Column("earliest", Text("Earliest", "最早"), unit="dateTimeAsIso"),
+        Column("latest", Text("Latest", "最晚"), unit="dateTimeAsIso"),
     ],
 )
 BY_ROOM = Panel(
     "timeseries",
-    Text("IT power by room, last 60 days", "各机房 IT 功率,近 60 天"),
-    Text("Mean power of the IT meters of each room.", "各机房 IT 电表平均功率。"),
+    Text("IT power by room, last 60 days", "各机房 IT 设备功率，近 60 天"),
+    Text("Mean power of the IT meters of each room.", "各机房 IT 设备仪表平均功率。"),
     [
         database(
             """
@@ -187,8 +189,8 @@ BY_ROOM = Panel(
 )
 RACKS = Panel(
     "timeseries",
-    Text("Power by PDU and rack, last 3 days", "各 PDU 与机柜功率,近 3 天"),
-    Text("Mean power of the meters at PDUs and racks.", "PDU 与机柜电表平均功率。"),
+    Text("Power by PDU and rack, last 3 days", "各 PDU 与机柜功率，近 3 天"),
+    Text("Mean power of the meters at PDUs and racks.", "PDU 与机柜仪表平均功率。"),
     [
         database(
             """
@@ -207,8 +209,8 @@ RACKS = Panel(
 
 BOARD = Board(
     "capacity",
-    Text("Wattline: capacity", "Wattline:容量"),
-    Text("How much room is left, and when it will be used up.", "剩余容量与预计到达日期。"),
+    Text("Wattline: capacity", "Wattline：容量"),
+    Text("Remaining capacity and when it is expected to be used up.", "剩余容量与预计到达日期。"),
     [
         Row(4, [Cell(p, 4) for p in (IT_LOAD, PEAK, DESIGN, HEADROOM, STRANDED, TIGHT)]),
         Row(10, [Cell(PEAKS, 15), Cell(USE, 9)]),

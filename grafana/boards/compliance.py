@@ -29,11 +29,11 @@ _MONTHS = """
 
 YEAR_END = Panel(
     "stat",
-    Text("PUE, year's end", "PUE,年末预测"),
+    Text("Projected year-end PUE", "PUE，年末预测"),
     Text(
-        "The measured days of the year and, for the others, what the site's own history suggests; red above "
-        "the strictest limit.",
-        "已测天数加推算天数;高于最严限值时显示红色。",
+        "Measured days of the year plus days projected from the history of the site; red above the "
+        "strictest limit.",
+        "已测天数加推算天数；高于最严限值时显示红色。",
     ),
     [
         database("SELECT pue FROM v_outlook WHERE site = ${site:sqlstring}"),
@@ -48,17 +48,18 @@ YEAR_END = Panel(
 LIMIT = Panel(
     "stat",
     Text("Strictest limit", "最严限值"),
-    Text("The lowest of the limits that hold today.", "今日有效限值中的最低者。"),
+    Text("The lowest of the limits in force today.", "今日有效限值中的最低者。"),
     [database("SELECT min(limit_pue) AS limit_pue FROM v_verdict WHERE site = ${site:sqlstring}")],
     unit="none",
     decimals=2,
 )
 LEFT = Panel(
     "stat",
-    Text("Overhead energy left this year", "本年剩余非 IT 能耗额度"),
+    Text("Overhead energy remaining this year", "本年剩余非 IT 能耗额度"),
     Text(
-        "What may still be used under the strictest limit; below zero: the year will end above it.",
-        "最严限值下仍可使用的非 IT 能耗;为负则全年将超限。",
+        "Overhead energy that may still be used under the strictest limit; negative: the year will exceed "
+        "it.",
+        "最严限值下仍可使用的非 IT 能耗；为负则全年将超限。",
     ),
     [database("SELECT min(left_kwh) AS left_kwh FROM v_budget WHERE site = ${site:sqlstring}")],
     unit="kwatth",
@@ -68,7 +69,7 @@ FAILED = Panel(
     "stat",
     Text("Months above the limit", "超限月份"),
     Text(
-        "Months in the time range whose PUE is above the strictest limit of today.",
+        "Months in the time range whose PUE is above today's strictest limit.",
         "所选时段内 PUE 高于当前最严限值的月份数。",
     ),
     [
@@ -80,8 +81,8 @@ FAILED = Panel(
 )
 REPORTED = Panel(
     "stat",
-    Text("Reports closed", "已结账报告"),
-    Text("Reports of the site whose figures are frozen.", "本数据中心已冻结的报告数。"),
+    Text("Finalised reports", "已定稿报告"),
+    Text("Finalised reports of the site; their figures no longer change.", "本数据中心已定稿的报告数。"),
     [
         database(
             "SELECT count(DISTINCT period) FILTER (WHERE closed) AS closed FROM v_report "
@@ -92,10 +93,10 @@ REPORTED = Panel(
 )
 REVISED = Panel(
     "stat",
-    Text("Revisions after closing", "结账后修订"),
+    Text("Revisions after finalisation", "定稿后修订"),
     Text(
-        "Revisions of closed reports that late or corrected data made.",
-        "因迟到或更正数据对已结账报告所作的修订。",
+        "Revisions of finalised reports caused by late or corrected data.",
+        "因迟到或更正数据对已定稿报告所作的修订。",
     ),
     [
         database(
@@ -110,9 +111,9 @@ BY_MONTH = Panel(
     "timeseries",
     Text("PUE by month against the strictest limit", "逐月 PUE 与最严限值"),
     Text(
-        "Months of the site's own time zone, each a ratio of sums; the dashed line is the strictest limit of "
-        "today. The running month is not complete.",
-        "按数据中心时区的自然月,求和再相除;虚线为当前最严限值。当月未完。",
+        "Months of the site's own time zone, each a ratio of sums; the dashed line is today's strictest "
+        "limit. The current month is incomplete.",
+        "按数据中心时区的自然月，求和再相除；虚线为当前最严限值。当月未完。",
     ),
     [
         database(
@@ -126,15 +127,15 @@ BY_MONTH = Panel(
     soft_min=1.0,
     columns=[
         Column("pue", Text("PUE", "PUE"), color="#5794f2"),
-        Column("limit_pue", Text("Strictest limit of today", "当前最严限值"), color="red", dashed=True),
+        Column("limit_pue", Text("Strictest limit today", "当前最严限值"), color="red", dashed=True),
     ],
 )
 MATRIX = Panel(
     "table",
-    Text("Verdicts by window and profile", "各时间窗与依据的判定"),
+    Text("Verdicts by window and profile", "各统计时段与依据的判定"),
     Text(
-        "Verdict with uncertainty and coverage taken into account, and the plain comparison beside it.",
-        "考虑不确定度与覆盖率的判定,以及直接比较。",
+        "Verdict with uncertainty and coverage taken into account, and the direct comparison.",
+        "考虑不确定度与覆盖率的判定，旁列不计不确定度。",
     ),
     [
         database(
@@ -148,13 +149,13 @@ MATRIX = Panel(
     ],
     unit="none",
     columns=[
-        Column("window", Text("Window", "时间窗"), words=True, width=110),
-        Column("profile", Text("Limit profile", "限值依据")),
+        Column("window", Text("Window", "统计时段"), words=True, width=110),
+        Column("profile", Text("Limit profile", "限值依据"), words=True),
         Column("pue", Text("PUE", "PUE"), decimals=3),
         Column("limit_pue", Text("Limit", "限值"), decimals=2),
         Column("margin", Text("Margin", "余量"), decimals=3),
         Column("verdict", Text("Verdict", "判定"), states=True),
-        Column("plain", Text("Plain", "直接比较"), states=True),
+        Column("plain", Text("Ignoring uncertainty", "不计不确定度"), states=True),
     ],
 )
 REPORT_URL = "${wattline}/api/v1/sites/${site}/reports/${__data.fields.month}?format=pdf&lang="
@@ -162,8 +163,8 @@ MONTHS = Panel(
     "table",
     Text("Month by month", "逐月一览"),
     Text(
-        "Energy, PUE, coverage and the state of the report; a click on the month leads to the report itself.",
-        "能耗、PUE、覆盖率与报告状态;点击月份可打开报告。",
+        "Energy, PUE, coverage and report status; click a month to open its report.",
+        "能耗、PUE、覆盖率与报告状态；点击月份可打开报告。",
     ),
     [
         database(
@@ -180,24 +181,24 @@ MONTHS = Panel(
     unit="none",
     columns=[
         Column("month", Text("Month", "月份"), url=REPORT_URL, width=90),
-        Column("facility_kwh", Text("Facility", "总能耗"), unit="kwatth", decimals=0),
-        Column("it_kwh", Text("IT", "IT 能耗"), unit="kwatth", decimals=0),
+        Column("facility_kwh", Text("Facility energy", "数据中心总耗电量"), unit="kwatth", decimals=0),
+        Column("it_kwh", Text("IT energy", "IT 设备耗电量"), unit="kwatth", decimals=0),
         Column("pue", Text("PUE", "PUE"), decimals=3, width=80),
         Column("limit_pue", Text("Limit", "限值"), decimals=2, width=70),
-        Column("plain", Text("Plain", "直接比较"), states=True, width=110),
+        Column("plain", Text("Ignoring uncertainty", "不计不确定度"), states=True, width=150),
         Column("covered", Text("Coverage", "覆盖率"), unit="percentunit", decimals=1, width=95),
         Column("revision", Text("Revision", "修订号"), width=85),
         Column("report", Text("Report", "报告"), states=True, width=100),
-        Column("created_at", Text("Frozen at", "生成时间"), unit="dateTimeAsIso", width=165),
-        Column("sha256", Text("Fingerprint", "指纹"), width=120),
+        Column("created_at", Text("Finalised at", "定稿时间"), unit="dateTimeAsIso", width=165),
+        Column("sha256", Text("SHA-256", "SHA-256"), width=120),
     ],
 )
 DECLARED = Panel(
     "table",
-    Text("Declared indicators", "声明指标"),
+    Text("Declared indicators", "申报指标"),
     Text(
-        "Indicators of the same guideline that are not measured: value, date and evidence.",
-        "同一指导意见中无法计量的指标:数值、日期与依据。",
+        "Declared indicators of the same guideline: value, date and evidence.",
+        "同一指导意见中无法计量的指标：数值、日期与依据。",
     ),
     [
         database(
@@ -217,10 +218,10 @@ DECLARED = Panel(
 )
 INTERVAL = Panel(
     "table",
-    Text("How the year will end", "全年预测"),
+    Text("Year-end projection", "全年预测"),
     Text(
-        "Projected PUE of the calendar year with its interval, and how many days of it are measured.",
-        "全年 PUE 预测与区间,以及已测天数。",
+        "Projected PUE of the calendar year with its prediction interval, and the number of measured days.",
+        "全年 PUE 预测与区间，以及已测天数。",
     ),
     [
         database(
@@ -234,19 +235,19 @@ INTERVAL = Panel(
     columns=[
         Column("year", Text("Year", "年份"), unit="string"),
         Column("pue", Text("PUE", "PUE"), decimals=3),
-        Column("low", Text("from", "下限"), decimals=3),
-        Column("high", Text("to", "上限"), decimals=3),
+        Column("low", Text("Low", "下限"), decimals=3),
+        Column("high", Text("High", "上限"), decimals=3),
         Column("level", Text("Probability", "概率"), unit="percentunit", decimals=0),
         Column("measured_days", Text("Days measured", "已测天数")),
         Column("projected_days", Text("Days projected", "推算天数")),
-        Column("reason", Text("Why none", "无预测原因")),
+        Column("reason", Text("Reason", "无预测原因")),
     ],
 )
 
 BOARD = Board(
     "compliance",
-    Text("Wattline: compliance", "Wattline:合规"),
-    Text("Month by month, verdicts by profile, revisions.", "逐月结果、各依据判定与修订。"),
+    Text("Wattline: compliance", "Wattline：合规"),
+    Text("Monthly figures, verdicts by profile, revisions.", "逐月结果、各依据判定与修订。"),
     [
         Row(4, [Cell(p, 4) for p in (YEAR_END, LIMIT, LEFT, FAILED, REPORTED, REVISED)]),
         Row(9, [Cell(BY_MONTH, 12), Cell(MATRIX, 12)]),

@@ -11,11 +11,13 @@ COMPLIANCE_URL = "board:compliance?var-site=${__data.fields.site}"
 
 FLEET_PUE = Panel(
     "stat",
-    Text("Fleet PUE, $window", "整体 PUE,$window"),
+    Text("Fleet PUE, $window", "整体 PUE，$window"),
     Text(
-        "Facility energy of all sites over their IT energy in the window: a ratio of sums, not a mean of "
-        "ratios. Sites whose coverage is too low to say a PUE do not enter.",
-        "时间窗内全部数据中心的总能耗除以 IT 能耗:先求和再相除,不是比值的平均。覆盖率不足的数据中心不计入。",
+        "Facility energy of all sites divided by their IT energy in the window: a ratio of sums, not a "
+        "mean of "
+        "ratios. Sites whose coverage is too low are excluded.",
+        "统计时段内全部数据中心的总耗电量除以 IT 设备耗电量：先求和再相除，不是比值的平均。"
+        "覆盖率不足的数据中心不计入。",
     ),
     [
         database(
@@ -33,7 +35,7 @@ ABOVE = Panel(
     Text("Sites above a limit", "超限数据中心"),
     Text(
         "Sites whose PUE in the window is above at least one of their limits.",
-        "时间窗内 PUE 高于任一限值的数据中心数。",
+        "统计时段内 PUE 高于任一限值的数据中心数。",
     ),
     [
         prometheus(
@@ -51,8 +53,8 @@ ABOVE = Panel(
 )
 POWER = Panel(
     "stat",
-    Text("Facility power", "设施总功率"),
-    Text("Mean power of the newest quarter-hour, all sites.", "最近一刻钟平均功率,全部数据中心。"),
+    Text("Facility power", "数据中心总功率"),
+    Text("Mean power of the latest 15 minutes, all sites.", "最近 15 分钟平均功率，全部数据中心。"),
     [prometheus('sum(wattline_site_power_watts{load_class="facility"})', "facility")],
     unit="watt",
     decimals=1,
@@ -60,8 +62,10 @@ POWER = Panel(
 )
 IT_POWER = Panel(
     "stat",
-    Text("IT power", "IT 功率"),
-    Text("Mean IT power of the newest quarter-hour, all sites.", "最近一刻钟 IT 平均功率,全部数据中心。"),
+    Text("IT power", "IT 设备功率"),
+    Text(
+        "Mean IT power of the latest 15 minutes, all sites.", "最近 15 分钟 IT 设备平均功率，全部数据中心。"
+    ),
     [prometheus('sum(wattline_site_power_watts{load_class="it"})', "it")],
     unit="watt",
     decimals=1,
@@ -69,10 +73,10 @@ IT_POWER = Panel(
 )
 SILENT = Panel(
     "stat",
-    Text("Silent meters", "中断电表"),
+    Text("Meters offline", "通信中断仪表"),
     Text(
-        "Meters that do not answer, or whose readings are older than three intervals.",
-        "无应答或读数超过三个周期未更新的电表。",
+        "Meters that do not respond, or whose latest reading is older than three intervals.",
+        "无应答或读数超过三个周期未更新的仪表。",
     ),
     [
         prometheus("sum(1 - wattline_meter_up)", "silent"),
@@ -84,7 +88,7 @@ SILENT = Panel(
 )
 ALARMS = Panel(
     "stat",
-    Text("Alarms that fire", "当前告警"),
+    Text("Active alarms", "当前告警"),
     Text("Alarms of all rules and severities.", "全部规则与级别的告警数。"),
     [
         prometheus("sum(wattline_alarms_active) or vector(0)", "alarms"),
@@ -96,13 +100,14 @@ ALARMS = Panel(
 
 AGAINST_LIMITS = Panel(
     "table",
-    Text("Sites against their limits, $window", "各数据中心与限值对比,$window"),
+    Text("Sites and limits, $window", "各数据中心与限值对比，$window"),
     Text(
         "One row for each site and limit profile. The verdict takes the uncertainty of the meters and the "
-        "coverage into account; the plain comparison does not. The last columns say how the calendar year "
-        "will end, with a 90 % interval.",
-        "每个数据中心与限值各一行。判定考虑了电表不确定度与覆盖率;直接比较则不考虑。"
-        "末列为全年预测及 90 % 区间。",
+        'coverage into account; the column "Ignoring uncertainty" does not. The last columns show the '
+        "projection for the "
+        "calendar year with its 90 % prediction interval.",
+        "每个数据中心与限值各一行。判定考虑了仪表不确定度与覆盖率；“不计不确定度”一列为直接对比。"
+        "末列为全年预测及 90% 区间。",
     ),
     [
         database(
@@ -123,18 +128,18 @@ AGAINST_LIMITS = Panel(
         Column("site", Text("Site", "编号"), width=70, url=SITE_URL),
         Column("name", Text("Name", "名称"), url=SITE_URL),
         Column("institution_name", Text("Institution", "机构")),
-        Column("profile", Text("Limit profile", "限值依据"), url=COMPLIANCE_URL),
+        Column("profile", Text("Limit profile", "限值依据"), words=True, url=COMPLIANCE_URL),
         Column("pue", Text("PUE", "PUE"), decimals=3, width=75),
         Column("limit_pue", Text("Limit", "限值"), decimals=2, width=65),
         Column("margin", Text("Margin", "余量"), decimals=3, width=80),
         Column("verdict", Text("Verdict", "判定"), states=True, width=105),
-        Column("plain", Text("Plain", "直接比较"), states=True, width=80),
+        Column("plain", Text("Ignoring uncertainty", "不计不确定度"), states=True, width=150),
         Column("coverage_ratio", Text("Coverage", "覆盖率"), unit="percentunit", decimals=1, width=90),
-        Column("year_end", Text("Year's end", "年末预测"), decimals=3, width=95),
-        Column("low", Text("from", "下限"), decimals=3, width=70),
-        Column("high", Text("to", "上限"), decimals=3, width=70),
-        Column("crossed_in", Text("Budget used up in", "预算耗尽月"), unit="dateTimeAsIso", width=130),
-        Column("it_kwh", Text("IT energy", "IT 能耗"), unit="kwatth", decimals=0, width=110),
+        Column("year_end", Text("Year-end", "年末预测"), decimals=3, width=95),
+        Column("low", Text("Low", "下限"), decimals=3, width=70),
+        Column("high", Text("High", "上限"), decimals=3, width=70),
+        Column("crossed_in", Text("Expected to exceed in", "预计超限月份"), unit="dateTimeAsIso", width=130),
+        Column("it_kwh", Text("IT energy", "IT 设备耗电量"), unit="kwatth", decimals=0, width=110),
     ],
 )
 
@@ -142,8 +147,8 @@ HISTORY = Panel(
     "timeseries",
     Text("PUE by day and site", "各数据中心逐日 PUE"),
     Text(
-        "Daily ratio of sums, imported years included. Days of the browser's time zone.",
-        "逐日能耗之比,含导入的历史数据。",
+        "Daily ratio of sums, including imported history. Days in the time zone of the browser.",
+        "逐日能耗之比，含导入的历史数据。",
     ),
     [
         database(
@@ -161,10 +166,10 @@ HISTORY = Panel(
 )
 MARGINS = Panel(
     "bargauge",
-    Text("Share of the overhead allowance used", "能耗预算使用率"),
+    Text("Overhead energy budget used", "非 IT 能耗预算使用率"),
     Text(
-        "Overhead energy used this year over what the strictest limit allows for the projected IT energy of "
-        "the whole year.",
+        "Overhead energy used this year as a share of what the strictest limit allows for the projected IT "
+        "energy of the year.",
         "本年已用的非 IT 能耗占最严限值下全年允许量的比例。",
     ),
     [
@@ -182,7 +187,7 @@ MARGINS = Panel(
 POWERS = Panel(
     "timeseries",
     Text("Facility power by site", "各数据中心总功率"),
-    Text("Live, from the metrics.", "最近一刻钟平均功率,取自实时指标。"),
+    Text("15-minute mean power, from live metrics.", "最近 15 分钟平均功率，取自实时指标。"),
     [prometheus('wattline_site_power_watts{load_class="facility"}', "{{site}}")],
     unit="watt",
     stacked=True,
@@ -191,8 +196,11 @@ POWERS = Panel(
 )
 IT_LOAD = Panel(
     "bargauge",
-    Text("IT load over design capacity", "IT 负载率"),
-    Text("IT power of the newest quarter-hour over design IT capacity.", "最近一刻钟 IT 功率除以设计容量。"),
+    Text("IT load rate", "IT 负载率"),
+    Text(
+        "IT power of the latest 15 minutes relative to design IT capacity.",
+        "最近 15 分钟 IT 设备功率除以设计容量。",
+    ),
     [prometheus("sort_desc(wattline_site_it_load_ratio)", "{{site}}", instant=True)],
     unit="percentunit",
     decimals=1,
@@ -202,8 +210,8 @@ MONTHS = Panel(
     "barchart",
     Text("Energy by month and load class, all sites", "全部数据中心逐月分类能耗"),
     Text(
-        "Energy of the months of each site's own time zone; the running month is not complete.",
-        "按各数据中心时区的自然月统计;当月未完。",
+        "Energy of the months of each site's own time zone; the current month is incomplete.",
+        "按各数据中心时区的自然月统计；当月未完。",
     ),
     [
         database(
@@ -225,10 +233,10 @@ MONTHS = Panel(
 
 BOARD = Board(
     "fleet",
-    Text("Wattline: fleet", "Wattline:全部数据中心"),
+    Text("Wattline: fleet", "Wattline：全部数据中心"),
     Text(
-        "All sites against their limits, the nearest to its limit first.",
-        "全部数据中心与限值,余量最小者在前。",
+        "All sites and their limits, smallest margin first.",
+        "全部数据中心与限值，余量最小者在前。",
     ),
     [
         Row(4, [Cell(p, 4) for p in (FLEET_PUE, ABOVE, POWER, IT_POWER, SILENT, ALARMS)]),

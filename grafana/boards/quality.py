@@ -13,15 +13,15 @@ def _too_many() -> Query:
 
 UP = Panel(
     "stat",
-    Text("Meters that answer", "在线电表"),
-    Text("Meters that answer, or whose readings are fresh.", "有应答或读数未过期的电表。"),
+    Text("Meters online", "在线仪表"),
+    Text("Meters that respond, or whose readings are up to date.", "有应答或读数未过期的仪表。"),
     [prometheus('sum(wattline_meter_up{site="$site"})', "up")],
     unit="none",
 )
 SILENT = Panel(
     "stat",
-    Text("Silent meters", "中断电表"),
-    Text("Meters that do not answer, or whose readings are stale.", "无应答或读数过期的电表。"),
+    Text("Meters offline", "通信中断仪表"),
+    Text("Meters that do not respond, or whose readings are out of date.", "无应答或读数过期的仪表。"),
     [prometheus('sum(1 - wattline_meter_up{site="$site"})', "silent"), _too_many()],
     unit="none",
     limit="too many",
@@ -30,8 +30,8 @@ COVERAGE = Panel(
     "stat",
     Text("Coverage, 24 hours", "覆盖率,24 小时"),
     Text(
-        "Share of the time over which facility and IT energy are both known.",
-        "总能耗与 IT 能耗均已知的时间占比。",
+        "Share of the time for which both facility and IT energy are known.",
+        "数据中心总耗电量与 IT 设备耗电量均已知的时间占比。",
     ),
     [prometheus('wattline_site_coverage_ratio{site="$site",window="24h"}', "coverage")],
     unit="percentunit",
@@ -40,8 +40,8 @@ COVERAGE = Panel(
 )
 FINDINGS = Panel(
     "stat",
-    Text("Open findings", "未处理异常"),
-    Text("What is doubtful in the data and not yet cleared.", "尚未消除的数据疑点。"),
+    Text("Open data quality issues", "未处理的数据质量问题"),
+    Text("Data quality issues that are not resolved.", "尚未恢复的数据质量问题。"),
     [database("SELECT count(*) AS open FROM v_findings WHERE site = ${site:sqlstring} AND state = 'open'")],
     unit="none",
 )
@@ -49,8 +49,8 @@ DROPPED = Panel(
     "stat",
     Text("Readings dropped", "丢弃读数"),
     Text(
-        "Readings that were received and not stored, all of them listed in the drop ledger.",
-        "收到而未入库的读数,均登记在册。",
+        "Readings received but not stored; all are listed in the drop ledger.",
+        "收到而未入库的读数，均登记在丢弃记录中。",
     ),
     [
         prometheus('sum(wattline_readings_dropped_total{site="$site"}) or vector(0)', "dropped"),
@@ -61,9 +61,9 @@ DROPPED = Panel(
 )
 SPOOL = Panel(
     "stat",
-    Text("Readings that wait", "待入库读数"),
+    Text("Readings in collector buffers", "待入库读数"),
     Text(
-        "Readings that collectors keep on disk until the database takes them.",
+        "Readings kept on disk by collectors until the database accepts them.",
         "采集端暂存磁盘、等待入库的读数。",
     ),
     [prometheus("sum(wattline_spool_readings)", "waiting")],
@@ -73,10 +73,11 @@ SPOOL = Panel(
 
 HEALTH = Panel(
     "table",
-    Text("Meters", "电表"),
+    Text("Meters", "仪表"),
     Text(
-        "When each meter was last heard. Late: older than three intervals; silent: older than ten, or never.",
-        "各电表最近读数。延迟:超过 3 个周期;中断:超过 10 个周期或从无读数。",
+        "Latest reading of each meter. Delayed: older than three intervals; offline: older than ten, or "
+        "none.",
+        "各仪表最近读数。延迟：超过 3 个周期；中断：超过 10 个周期或从无读数。",
     ),
     [
         database(
@@ -92,21 +93,21 @@ HEALTH = Panel(
     ],
     unit="none",
     columns=[
-        Column("meter", Text("Meter", "电表")),
+        Column("meter", Text("Meter", "仪表")),
         Column("room", Text("Room", "机房"), width=110),
-        Column("state", Text("State", "状态"), states=True, width=80),
-        Column("silent_s", Text("Silent for", "静默时长"), unit="s", width=100),
+        Column("state", Text("Status", "状态"), states=True, width=80),
+        Column("silent_s", Text("Offline for", "中断时长"), unit="s", width=100),
         Column("interval_s", Text("Interval", "周期"), unit="s", width=85),
         Column("last_reading_at", Text("Last reading", "最近读数"), unit="dateTimeAsIso", width=160),
-        Column("points_alive", Text("Points alive", "有效测点"), width=100),
+        Column("points_alive", Text("Active points", "有效测点"), width=100),
         Column("points", Text("Points", "测点"), width=75),
-        Column("open_findings", Text("Findings", "异常"), width=85),
+        Column("open_findings", Text("Issues", "问题数"), width=85),
     ],
 )
 LATENESS = Panel(
     "timeseries",
-    Text("Age of the newest reading, the ten oldest", "最近读数年龄,最久的十块表"),
-    Text("A line that climbs is a meter that fell silent.", "持续上升的曲线即为中断的电表。"),
+    Text("Age of the latest reading, ten oldest", "距最近读数的时间，最久的 10 台仪表"),
+    Text("A rising line is a meter that is offline.", "持续上升的曲线即为中断的仪表。"),
     [
         prometheus(
             'topk(10, time() - wattline_meter_last_reading_timestamp_seconds{site="$site"})', "{{meter}}"
@@ -119,8 +120,8 @@ MAP = Panel(
     "status-history",
     Text("Coverage by meter and day", "逐表逐日覆盖率"),
     Text(
-        "Share of each day of which a meter's energy is known: red none, green all of it.",
-        "电表每日能耗已知的时间占比:红为无,绿为完整。",
+        "Share of each day for which the energy of a meter is known: red none, green complete.",
+        "仪表每日能耗已知的时间占比：红为无，绿为完整。",
     ),
     [
         database(
@@ -139,10 +140,11 @@ MAP = Panel(
 )
 LIST = Panel(
     "table",
-    Text("Findings", "数据异常"),
+    Text("Data quality issues", "数据质量问题"),
     Text(
-        "Resets, rollovers, gaps, spikes, stuck and swapped meters, with the energy that is in doubt.",
-        "重置、翻转、缺口、尖峰、卡死、接反等,附存疑能量。",
+        "Register resets, rollovers, data gaps, spikes, stuck values and meter mix-ups, with the affected "
+        "energy.",
+        "表码清零、表码翻转、数据缺口、突变值、数值长时间不变、疑似串表等，附影响电量。",
     ),
     [
         database(
@@ -157,18 +159,18 @@ LIST = Panel(
     columns=[
         Column("kind", Text("Kind", "类型"), words=True),
         Column("severity", Text("Severity", "级别"), states=True, width=90),
-        Column("state", Text("State", "状态"), states=True, width=90),
+        Column("state", Text("Status", "状态"), states=True, width=90),
         Column("point", Text("Point", "测点")),
-        Column("start_at", Text("From", "开始"), unit="dateTimeAsIso", width=160),
-        Column("end_at", Text("To", "结束"), unit="dateTimeAsIso", width=160),
-        Column("effect_kwh", Text("Energy in doubt", "存疑能量"), unit="kwatth", decimals=1, width=120),
-        Column("last_seen_at", Text("Last seen", "最近确认"), unit="dateTimeAsIso", width=160),
+        Column("start_at", Text("From", "开始时间"), unit="dateTimeAsIso", width=160),
+        Column("end_at", Text("To", "结束时间"), unit="dateTimeAsIso", width=160),
+        Column("effect_kwh", Text("Affected energy", "影响电量"), unit="kwatth", decimals=1, width=120),
+        Column("last_seen_at", Text("Last seen", "最近出现"), unit="dateTimeAsIso", width=160),
     ],
 )
 KINDS = Panel(
     "barchart",
-    Text("Findings by kind", "异常类型分布"),
-    Text("All findings about the site, open and cleared.", "全部异常,含已消除。"),
+    Text("Data quality issues by type", "数据质量问题类型分布"),
+    Text("All data quality issues of the site, open and resolved.", "全部数据质量问题，含已恢复。"),
     [
         database(
             """
@@ -183,16 +185,16 @@ KINDS = Panel(
     stacked=True,
     columns=[
         Column("kind", Text("Kind", "类型"), words=True),
-        Column("open", Text("open", "未处理"), color="orange"),
-        Column("cleared", Text("cleared", "已消除"), color="green"),
+        Column("open", Text("Open", "未处理"), color="orange"),
+        Column("cleared", Text("Resolved", "已恢复"), color="green"),
     ],
 )
 ESTIMATED = Panel(
     "timeseries",
     Text("Estimated share by load class", "各类能耗的估算占比"),
     Text(
-        "Share of the covered time of each day whose energy was estimated, not measured.",
-        "每日有数据时段中由估算(而非实测)得出的占比。",
+        "Share of the covered time of each day whose energy was estimated rather than measured.",
+        "每日有数据时段中由估算（而非实测）得出的占比。",
     ),
     [
         database(
@@ -215,7 +217,7 @@ ESTIMATED = Panel(
 STORED = Panel(
     "timeseries",
     Text("Readings stored per second", "每秒入库读数"),
-    Text("By site, of this process.", "本进程,按数据中心。"),
+    Text("By site, of this process.", "本进程，按数据中心。"),
     [prometheus("sum by (site) (rate(wattline_readings_stored_total[$__rate_interval]))", "{{site}}")],
     unit="short",
     decimals=1,
@@ -226,8 +228,8 @@ POLLS = Panel(
     "bargauge",
     Text("Slowest polls", "最慢轮询"),
     Text(
-        "How long the last poll of each meter took, the ten slowest.",
-        "各电表最近一次轮询耗时,取最慢十块。",
+        "Duration of the latest poll of each meter, ten slowest.",
+        "各仪表最近一次轮询耗时，取最慢的 10 台。",
     ),
     [prometheus('topk(10, wattline_meter_poll_duration_seconds{site="$site"})', "{{meter}}", instant=True)],
     unit="s",
@@ -244,8 +246,8 @@ REQUESTS = Panel(
 )
 AGE = Panel(
     "timeseries",
-    Text("Age of the evaluation", "评估结果年龄"),
-    Text("Time since PUE was last worked out, by site.", "距最近一次 PUE 计算的时间。"),
+    Text("Time since last evaluation", "距上次计算的时间"),
+    Text("Time since PUE was last calculated, by site.", "距最近一次 PUE 计算的时间。"),
     [prometheus("time() - wattline_site_evaluation_timestamp_seconds", "{{site}}")],
     unit="s",
     soft_min=0,
@@ -253,8 +255,8 @@ AGE = Panel(
 
 BOARD = Board(
     "quality",
-    Text("Wattline: data quality and collectors", "Wattline:数据质量与采集"),
-    Text("Whether the figures can be trusted, and what to mend.", "数据是否可信,哪里需要处理。"),
+    Text("Wattline: data quality and collectors", "Wattline：数据质量与采集"),
+    Text("Data quality and state of the collectors.", "数据质量与采集状态。"),
     [
         Row(4, [Cell(p, 4) for p in (UP, SILENT, COVERAGE, FINDINGS, DROPPED, SPOOL)]),
         Row(10, [Cell(HEALTH, 14), Cell(LATENESS, 10)]),

@@ -16,8 +16,9 @@ def _pue(window: str, title: Text, *, fill: int = 0) -> Panel:
         "stat",
         title,
         Text(
-            "Facility over IT energy of the time that both are covered; red above the strictest limit.",
-            "在两者均有数据的时段内,总能耗除以 IT 能耗;高于最严限值时显示红色。",
+            "Facility energy divided by IT energy, over the time for which both are known; red above the "
+            "strictest limit.",
+            "在两者均有数据的时段内，数据中心总耗电量除以 IT 设备耗电量；高于最严限值时显示红色。",
         ),
         [prometheus(f'wattline_site_pue_ratio{{site="$site",window="{window}"}}', "PUE"), _limit()],
         unit="none",
@@ -28,15 +29,15 @@ def _pue(window: str, title: Text, *, fill: int = 0) -> Panel:
     )
 
 
-NOW = _pue("1h", Text("PUE, last hour", "PUE,近 1 小时"), fill=10)
+NOW = _pue("1h", Text("PUE, last hour", "PUE，近 1 小时"), fill=10)
 DAY = _pue("24h", Text("PUE, 24 hours", "PUE,24 小时"), fill=10)
-MONTH = _pue("mtd", Text("PUE, this month", "PUE,本月"))
-YEAR = _pue("ytd", Text("PUE, this year", "PUE,本年"))
+MONTH = _pue("mtd", Text("PUE, this month", "PUE，本月"))
+YEAR = _pue("ytd", Text("PUE, this year", "PUE，本年"))
 YEAR_END = Panel(
     "stat",
-    Text("PUE, year's end", "PUE,年末预测"),
+    Text("Projected year-end PUE", "PUE，年末预测"),
     Text(
-        "The measured days of the calendar year and, for the others, what the site's own history suggests.",
+        "Measured days of the calendar year plus days projected from the history of the site.",
         "已测天数加上按本数据中心历史推算的其余天数。",
     ),
     [
@@ -53,9 +54,9 @@ UNCOVERED = Panel(
     "stat",
     Text("Not covered, 24 hours", "未覆盖,24 小时"),
     Text(
-        "Share of the time over which facility or IT energy is not known; red where it is so much that no "
-        "PUE is said.",
-        "总能耗或 IT 能耗未知的时间占比;多到无法给出 PUE 时显示红色。",
+        "Share of the time for which facility or IT energy is unknown; red where coverage is too low to "
+        "calculate a PUE.",
+        "数据中心总耗电量或 IT 设备耗电量未知的时间占比；多到无法给出 PUE 时显示红色。",
     ),
     [
         database(
@@ -80,7 +81,7 @@ PUE_HISTORY = Panel(
     Text("PUE against limit and design", "PUE 与限值、设计值"),
     Text(
         "Ratio of sums per step of the chart; the dashed lines are the strictest limit and the designed PUE.",
-        "按图表步长求和再相除;虚线为最严限值与设计 PUE。",
+        "按图表步长求和再相除；虚线为最严限值与设计 PUE。",
     ),
     [
         database(
@@ -105,10 +106,10 @@ PUE_HISTORY = Panel(
 )
 WHERE = Panel(
     "barchart",
-    Text("Where the overhead is", "非 IT 能耗构成"),
+    Text("Overhead by load class", "非 IT 能耗构成"),
     Text(
-        "Energy of each class over IT energy in the time range: 1 plus these shares is the PUE.",
-        "所选时段各类能耗与 IT 能耗之比;1 加各项即为 PUE。",
+        "Energy of each class divided by IT energy in the time range; 1 plus these shares is the PUE.",
+        "所选时段各类能耗与 IT 设备耗电量之比；1 加各项即为 PUE。",
     ),
     [
         database(
@@ -128,17 +129,17 @@ WHERE = Panel(
     unit="none",
     decimals=3,
     sideways=True,
-    columns=[Column("share", Text("share of IT energy", "与 IT 能耗之比"), color="#3fb5c9")],
+    columns=[Column("share", Text("Share of IT energy", "与 IT 设备耗电量之比"), color="#3fb5c9")],
 )
 CHANGED = Panel(
     "table",
-    Text("What changed against the time before", "与上一时段相比的变化"),
+    Text("Change from the previous period", "与上一时段相比的变化"),
     Text(
         "Share of each class of the IT energy in the time range, in the equally long time before it, and "
         "what the difference adds to PUE. Energy stands beside it: idle servers that are switched off save "
         "energy and raise PUE.",
-        "各类能耗与 IT 能耗之比:所选时段、之前等长时段,以及差值对 PUE 的贡献。"
-        "并列能耗:关停闲置服务器节能,却会抬高 PUE。",
+        "各类能耗与 IT 设备耗电量之比：所选时段、之前等长时段，以及差值对 PUE 的贡献。"
+        "并列能耗：关停闲置服务器节能，却会抬高 PUE。",
     ),
     [
         database(
@@ -167,17 +168,17 @@ CHANGED = Panel(
     ],
     unit="none",
     columns=[
-        Column("load_class", Text("Load class", "类别")),
+        Column("load_class", Text("Load class", "负荷类别")),
         Column("energy_kwh", Text("Energy", "能耗"), unit="kwatth", decimals=0),
         Column("share", Text("Now", "现在"), decimals=3),
         Column("share_before", Text("Before", "之前"), decimals=3),
-        Column("change", Text("Change of PUE", "PUE 变化"), decimals=3),
+        Column("change", Text("Change in PUE", "PUE 变化"), decimals=3),
     ],
 )
 POWER = Panel(
     "timeseries",
     Text("Power by load class", "分类功率"),
-    Text("Mean power of each newest quarter-hour, live.", "逐刻钟平均功率,实时。"),
+    Text("15-minute mean power, live.", "每 15 分钟平均功率，实时。"),
     [
         prometheus(
             'wattline_site_power_watts{site="$site",load_class=~"it|cooling|power_distribution|lighting|other"}',
@@ -193,7 +194,7 @@ POWER = Panel(
 ENERGY = Panel(
     "timeseries",
     Text("Energy by day and load class", "逐日分类能耗"),
-    Text("From the stored figures, imported years included.", "取自已存数据,含导入的历史。"),
+    Text("From stored figures, including imported history.", "取自已存数据，含导入的历史。"),
     [
         database(
             """
@@ -215,9 +216,10 @@ ENERGY = Panel(
 )
 BUDGET = Panel(
     "table",
-    Text("Overhead budget of the year", "全年非 IT 能耗预算"),
+    Text("Overhead energy budget for the year", "全年非 IT 能耗预算"),
     Text(
-        "What each limit allows in the calendar year, how much is used, and the month in which it runs out.",
+        "Overhead energy that each limit allows in the calendar year, how much is used, and when it is "
+        "expected to run out.",
         "各限值下全年允许量、已用量与耗尽月份。",
     ),
     [
@@ -230,20 +232,20 @@ BUDGET = Panel(
     ],
     unit="none",
     columns=[
-        Column("profile", Text("Limit profile", "限值依据")),
+        Column("profile", Text("Limit profile", "限值依据"), words=True),
         Column("limit_pue", Text("Limit", "限值"), decimals=2, width=70),
         Column("used", Text("Used", "使用率"), unit="percentunit", decimals=1, bar=True),
-        Column("used_kwh", Text("Used so far", "已用"), unit="kwatth", decimals=0),
-        Column("allowed_kwh", Text("Allowed in the year", "全年允许"), unit="kwatth", decimals=0),
-        Column("left_kwh", Text("Left", "剩余"), unit="kwatth", decimals=0),
-        Column("crossed_in", Text("Used up in", "耗尽月"), unit="dateTimeAsIso"),
+        Column("used_kwh", Text("Used", "已用"), unit="kwatth", decimals=0),
+        Column("allowed_kwh", Text("Annual budget", "全年预算"), unit="kwatth", decimals=0),
+        Column("left_kwh", Text("Remaining", "剩余"), unit="kwatth", decimals=0),
+        Column("crossed_in", Text("Expected to exceed in", "预计耗尽月份"), unit="dateTimeAsIso"),
     ],
 )
 AIR = Panel(
     "timeseries",
     Text("Room temperature", "机房温度"),
     Text(
-        "Mean of each step by point, of the rooms that are chosen above.",
+        "Mean of each step by point, in the selected rooms.",
         "所选机房各测点的平均温度。",
     ),
     [
@@ -262,10 +264,10 @@ AIR = Panel(
 )
 EVENTS = Panel(
     "table",
-    Text("Alarms and findings", "告警与数据异常"),
+    Text("Alarms and data quality issues", "告警与数据质量问题"),
     Text(
-        "What was noticed about the site, newest first: limits that were crossed, and doubts about its data.",
-        "本数据中心的告警与数据疑点,最新在前。",
+        "Alarms and data quality issues of the site, newest first.",
+        "本数据中心的告警与数据质量问题，最新在前。",
     ),
     [
         database(
@@ -282,20 +284,20 @@ EVENTS = Panel(
     ],
     unit="none",
     columns=[
-        Column("at", Text("Since", "开始"), unit="dateTimeAsIso", width=170),
+        Column("at", Text("Since", "开始时间"), unit="dateTimeAsIso", width=170),
         Column("severity", Text("Severity", "级别"), states=True, width=90),
-        Column("state", Text("State", "状态"), states=True, width=90),
-        Column("what", Text("What", "内容"), words=True),
-        Column("thing", Text("Where", "位置")),
+        Column("state", Text("Status", "状态"), states=True, width=90),
+        Column("what", Text("Issue", "事项"), words=True),
+        Column("thing", Text("Equipment", "对象")),
     ],
 )
 
 BOARD = Board(
     "site",
-    Text("Wattline: site", "Wattline:数据中心"),
+    Text("Wattline: site", "Wattline：数据中心"),
     Text(
-        "One site: PUE against its limit, where the overhead is, what changed.",
-        "单个数据中心:PUE 与限值、能耗构成、变化原因。",
+        "One site: PUE and its limit, overhead by load class, changes.",
+        "单个数据中心：PUE 与限值、能耗构成、变化原因。",
     ),
     [
         Row(4, [Cell(p, 4) for p in (NOW, DAY, MONTH, YEAR, YEAR_END, UNCOVERED)]),

@@ -86,7 +86,7 @@ def test_each_bad_row_has_its_reason_and_the_batch_survives(http: httpx.Client) 
     assert answer["accepted"] == 2
     reasons = {r["row"]: r["reason"] for r in answer["rejected"]}
     assert sorted(reasons) == list(range(1, 13))
-    assert reasons[1] == "no point is called so"
+    assert reasons[1] == "unknown point"
     assert "not a finite number" in reasons[2]
     assert "outside" in reasons[4]
     assert "in the future" in reasons[5]

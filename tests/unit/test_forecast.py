@@ -192,7 +192,7 @@ def test_a_growing_load_reaches_its_capacity() -> None:
 
 def test_a_flat_load_does_not_reach_it() -> None:
     found = exhaustion(peaks(400, 500, 0), 900)
-    assert (found.on, found.reason) == (None, "not within 2000 days at the growth seen so far")
+    assert (found.on, found.reason) == (None, "not within 2000 days at the current growth")
 
 
 def test_a_capacity_that_was_reached_says_when() -> None:

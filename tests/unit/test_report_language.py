@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 import app.reports
+from app.domain import terms
 from app.domain.capacity import LoadState
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.energy import EventKind
@@ -27,10 +29,10 @@ CODES: dict[str, type[StrEnum]] = {
     "institution_class": InstitutionClass,
     "finding": FindingKind,
     "event": EventKind,
-    "role": Role,
+    "class": Role,
     "reading": ReadingKind,
     "stage": Stage,
-    "state": LoadState,
+    "load_state": LoadState,
     "verdict": Outcome,
     "standing": Standing,
     "severity": Severity,
@@ -59,12 +61,13 @@ def test_every_language_has_the_same_words() -> None:
 
 @pytest.mark.parametrize("family", CODES)
 def test_every_code_of_the_house_has_a_word(family: str) -> None:
-    known = language("en").words["term"][family]
-    assert {one.value for one in CODES[family]} <= set(known)
+    for code in codes():
+        assert {one.value for one in CODES[family]} <= set(terms.LANGUAGES[code][family]), code
 
 
 def test_every_built_in_rule_of_an_alarm_has_a_word() -> None:
-    assert set(language("en").words["term"]["rule"]) == {rule.id for rule in ALARM_RULES}
+    for code in codes():
+        assert set(terms.LANGUAGES[code]["rule"]) == {rule.id for rule in ALARM_RULES}
 
 
 @pytest.mark.parametrize("kind", ["text", "title", "column"])
@@ -77,14 +80,15 @@ def test_no_word_is_unused(kind: str) -> None:
         "last_month",
         "last_year",
     }
-    made |= {"report_month", "report_year", "report_institution_month", "report_institution_year"}
     made |= {w for w in language("en").words[kind] if w.startswith(("method_", "signature_"))}
     assert [w for w in language("en").words[kind] if w not in quoted | made] == []
 
 
 def test_no_family_of_terms_is_unused() -> None:
     used = set(re.findall(r"(?:term|known)\(\s*[\"'](\w+)[\"']", SOURCES))
-    assert set(language("en").words["term"]) == used
+    assert used - set(language("en").words["term"]) <= set(terms.LANGUAGES["en"])
+    assert set(language("en").words["term"]) <= used
+    assert not set(language("en").words["term"]) & set(terms.LANGUAGES["en"])
 
 
 def test_numbers_and_days_are_written_as_the_language_does() -> None:
@@ -99,6 +103,11 @@ def test_numbers_and_days_are_written_as_the_language_does() -> None:
         "2026-10",
     )
     assert zh.instant("2026-10-05T07:30:00Z") == "2026-10-05 07:30 UTC"
+    assert (en.percent(0.25, 0), zh.percent(0.25, 0)) == ("25 %", "25%")
+    shanghai = ZoneInfo("Asia/Shanghai")
+    assert zh.zoned("2026-11-29T19:06:11Z", shanghai) == "2026-11-30 03:06（UTC+8）"
+    assert en.zoned("2026-11-29T19:06:11Z", shanghai) == "30 Nov 2026 03:06 (UTC+8)"
+    assert (zh.currency("CNY"), en.currency("CNY"), zh.currency("XXX")) == ("元", "CNY", "XXX")
     assert en.number(None, 2) == "–"
     assert en.term("profile", "our-own") == "our-own"
 

@@ -359,7 +359,7 @@ def step(rule: Rule, memory: Memory, seen: Observation) -> tuple[Memory, tuple[T
         memory = _set_back(memory, seen.at)
     run = _Step(rule, memory, seen)
     if seen.value is not None and not math.isfinite(seen.value):
-        seen = run.seen = replace(seen, value=None, reason=seen.reason or "the figure is no number")
+        seen = run.seen = replace(seen, value=None, reason=seen.reason or "the value is not a number")
     if seen.value is None:
         _unknown(run, State.ERROR if seen.is_error else State.NO_DATA, seen.reason)
     elif memory.state.is_active:

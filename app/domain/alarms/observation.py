@@ -151,7 +151,7 @@ def _ratio(
 ) -> Observation:
     """The PUE of a window, `less` that of another where one is given."""
     if rule.from_limit and facts.limit is None:
-        return Observation(facts.at, reason="no limit holds for the site; name a profile or a limit")
+        return Observation(facts.at, reason="no limit applies to the site; specify a profile or a limit")
     if figures is None:
         return Observation(facts.at, reason="not evaluated yet")
     base = 0.0 if less is None else less.pue
@@ -182,7 +182,7 @@ def _coverage(rule: Rule, facts: RuleInput) -> Observation:
     if figures is None:
         return Observation(facts.at, reason="not evaluated yet")
     if facts.known_from is None or facts.known_from > figures.period.start:
-        return Observation(facts.at, reason="the record is shorter than the window")
+        return Observation(facts.at, reason="the recorded history is shorter than the window")
     return Observation(facts.at, figures.coverage_ratio)
 
 
@@ -242,7 +242,7 @@ def of_silence(
         newest = max(heard, default=declared_at)
         subject = Subject(site.id, meter.id)
         if newest is None:
-            yield rule, subject, Observation(at, reason="never heard")
+            yield rule, subject, Observation(at, reason="never reported")
             continue
         own_s = (meter.collector or {}).get("interval_s")
         interval_s = max(60, own_s or min((p.interval_s for p in meter.points), default=60))

@@ -189,7 +189,7 @@ def step_rules(
         before = memories.get(fingerprint(rule.id, subject), Memory())
         causes = firing[subject.site] & set(rule.quiet_while)
         if causes and before.state.is_active:
-            reason = f"goes on as alarm {min(causes)}"
+            reason = f"continues as alarm {min(causes)}"
             memory, moved = withdrawn(before, rule, observation, reason, is_handed_over=True)
         else:
             explained = replace(observation, explained_by=f"alarm {min(causes)}") if causes else observation
@@ -333,7 +333,7 @@ def _year_end(context: EvaluationContext, facts: RuleInput, rule: Rule) -> Itera
         known = context.cache.years[site.id] = _year(context, site, limit)
     is_end = rule.indicator is Indicator.YEAR_END_PUE
     value = known.pue if is_end else known.used_ratio
-    reason = known.reason or ("" if limit else "no limit holds for the site; name a profile or a limit")
+    reason = known.reason or ("" if limit else "no limit applies to the site; specify a profile or a limit")
     if rule.from_limit and limit is None:
         value = None
     yield (

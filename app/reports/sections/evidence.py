@@ -46,7 +46,7 @@ def _findings(w: SiteWords) -> Iterable[Block]:
     ]
     title = w.language.title("findings")
     if not rows:
-        yield Prose(f"{title}: {w.t('nothing_found')}")
+        yield Prose(w.t("about", subject=title, text=w.t("nothing_found")))
         return
     columns = [
         w.text("finding"),
@@ -76,7 +76,7 @@ def _ledger(w: SiteWords) -> Iterable[Block]:
 def method(w: SiteWords) -> Iterable[Block]:
     """Boundary, formulas, metering points."""
     m = w.report.method
-    places = ", ".join(w.term("role", r) for r in m.it_energy_at) or w.language.none
+    places = w.t("comma").join(w.term("class", r) for r in m.it_energy_at) or w.language.none
     boundary = "sum" if m.facility_is == "sum_of_classes" else "metered"
     yield Prose(w.t(f"method_boundary_{boundary}"))
     yield Prose(w.t("method_it", places=places))
@@ -92,7 +92,7 @@ def _points(w: SiteWords) -> Table:
             p.point,
             p.name,
             p.room,
-            w.term("role", p.role),
+            w.term("class", p.role),
             w.term("reading", p.kind),
             w.t("yes_word") if p.counts else w.t("no_word"),
             p.weight,

@@ -10,7 +10,7 @@ from app.charts.report import Bars, Contributions, HeatMap, Lines, Series
 from app.domain.evidence import PERIOD
 from app.reports.document import ClassEnergy, Comparison, DayRow, VerdictRow
 from app.reports.layout import Block, Kind, Picture, Prose, Table, Value
-from app.reports.words import PUE_PLACES, SiteWords, own_source
+from app.reports.words import SiteWords, own_source
 
 
 def verdicts(w: SiteWords) -> Iterable[Block]:
@@ -74,8 +74,8 @@ def pue(w: SiteWords) -> Iterable[Block]:
     yield Table("pue", "", columns, rows)
     for window, f in w.report.pue.items():
         if f.reason:
-            about = f"{w.term('window', window)}: {w.t('no_pue')} – {w.term('reason', f.reason)}."
-            yield Prose(about)
+            reason = w.t("about", subject=w.t("no_pue"), text=w.term("reason", f.reason))
+            yield Prose(w.t("about", subject=w.term("window", window), text=reason))
 
 
 def energy(w: SiteWords) -> Iterable[Block]:
@@ -92,7 +92,7 @@ def _class_table(w: SiteWords, key: str, head: str, classes: Sequence[ClassEnerg
     facility = w.report.energy.facility_kwh
     if total:
         rows.append([w.t("sum_row"), facility, w.report.pue[PERIOD].pue])
-    columns = [w.text(head), w.energy(), w.number("share", PUE_PLACES)]
+    columns = [w.text(head), w.energy(), w.number("share", w.pue_places)]
     return Table(key, w.language.title(key), columns, rows, total=total)
 
 
@@ -121,7 +121,7 @@ def _bars_of(w: SiteWords, step: str, rows: Sequence[DayRow], names: Sequence[st
         short,
         [
             Series(w.term("class", "it"), [d.it_kwh for d in rows]),
-            Series(w.c("facility") + " − IT", [d.facility_kwh - d.it_kwh for d in rows]),
+            Series(w.term("class", "overhead"), [d.facility_kwh - d.it_kwh for d in rows]),
         ],
         "kWh",
     )
@@ -166,16 +166,16 @@ def changes(w: SiteWords) -> Iterable[Block]:
 def _comparison(w: SiteWords, c: Comparison) -> Iterable[Block]:
     title = w.language.title(c.against)
     if c.change is None:
-        yield Prose(f"{title}: {w.t('nothing_to_compare')}")
+        yield Prose(w.t("about", subject=title, text=w.t("nothing_to_compare")))
         return
     names = [w.term("class", p.name) for p in c.parts]
     chart = Contributions(names, [p.change for p in c.parts], "PUE")
     yield Picture(f"chart_{c.against}", title, chart, c.against)
     rows: list[list[Value]] = [[n, p.change] for n, p in zip(names, c.parts, strict=True)]
     rows.append([w.t("sum_row"), c.change])
-    columns = [w.text("class"), w.number("change", PUE_PLACES, kind=Kind.SIGNED)]
-    now = w.language.number(round((c.baseline_pue or 0.0) + c.change, PUE_PLACES), PUE_PLACES)
-    before = w.t("pue_from_to", before=w.language.number(c.baseline_pue, PUE_PLACES), now=now)
+    columns = [w.text("class"), w.number("change", w.pue_places, kind=Kind.SIGNED)]
+    now = w.language.number(round((c.baseline_pue or 0.0) + c.change, w.pue_places), w.pue_places)
+    before = w.t("pue_from_to", before=w.language.number(c.baseline_pue, w.pue_places), now=now)
     yield Table(c.against, before, columns, rows, total=True)
     if c.moved:
         yield Prose(w.t("moved", name=w.term("class", c.moved)))

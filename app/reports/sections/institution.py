@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
 from app.charts.report import Bars, Series
 from app.reports.document import InstitutionReport, SiteLine
@@ -22,7 +23,7 @@ from app.reports.layout import (
 )
 from app.reports.rounding import energy_decimals
 from app.reports.safe import line
-from app.reports.words import PUE_PLACES, Words, compliance_table, revision_blocks, signatures
+from app.reports.words import Words, compliance_table, revision_blocks, signatures
 
 MOST_BARS = 60
 MOST_SITES = 500
@@ -55,7 +56,8 @@ class InstitutionPage(Words):
         )
 
     def _cover(self) -> Cover:
-        r, pue = self.report, self.report.fleet.ratio_of_sums
+        r, pue = self.report, self.language.number(self.report.fleet.ratio_of_sums, self.pue_places)
+        zone = datetime.fromisoformat(r.period.start).tzinfo or UTC
         rows: list[tuple[Column, Value]] = [
             (self.text("institution"), r.institution.name),
             (
@@ -65,14 +67,16 @@ class InstitutionPage(Words):
             (self.instant("from"), r.period.start),
             (self.instant("to"), r.period.end),
             (self.text("revision"), str(r.revision.number) if r.revision.closed else self.t("provisional")),
-            (self.instant("created"), r.revision.created_at),
+            (self.text("created"), self.language.zoned(r.revision.created_at, zone)),
         ]
         failing = [s for s in r.sites if s.verdict is not None]
         return Cover(
-            title=self.t(f"report_{r.kind}"),
+            title=self.term("report", r.kind),
             subject=line(r.institution.name),
             period=self.language.day(r.period.name),
-            headline=self.t("no_pue") if pue is None else f"PUE = {self.language.number(pue, PUE_PLACES)}",
+            headline=self.t("no_pue")
+            if pue is None
+            else f"PUE = {self.language.number(pue, self.pue_places)}",
             headline_note=self.term("average", "ratio_of_sums"),
             badges=[
                 Badge(code, self.term("verdict", code), str(sum(s.verdict == code for s in failing)))
@@ -95,12 +99,12 @@ class InstitutionPage(Words):
         facts: list[tuple[Column, Value]] = [
             (self.energy("facility"), fleet.facility_kwh),
             (self.energy("it"), fleet.it_kwh),
-            (self.number("emissions", 1, "kgCO2e"), fleet.emissions_kg),
+            (self.number("emissions", 1, "kgCO₂e"), fleet.emissions_kg),
         ]
         yield Facts("fleet", facts)
         yield Prose(self.t("institution_about"), small=True)
         if fleet.left_out:
-            yield Prose(self.t("left_out", names=", ".join(fleet.left_out)))
+            yield Prose(self.t("left_out", names=self.t("comma").join(fleet.left_out)))
 
     def _sites(self) -> Iterable[Block]:
         known = [s for s in self.report.sites if s.pue is not None]
@@ -109,7 +113,7 @@ class InstitutionPage(Words):
             yield Picture("site_pue", self.language.title("site_pue"), chart, "sites")
         columns = [self.text("site", wide=True), self.pue(), self.text("label"), self.number("limit", 2)]
         columns += [self.text("verdict"), self.text("plain"), self.energy("facility"), self.energy("it")]
-        columns += [self.share("coverage"), self.share("rate"), self.number("emissions", 1, "kgCO2e")]
+        columns += [self.share("coverage"), self.share("rate"), self.number("emissions", 1, "kgCO₂e")]
         columns += [self.number("breach_days", 0), self.number("findings", 0), self.number("revision", 0)]
         rows = [self._site(s) for s in self.report.sites]
         marks = [s.verdict or "" for s in self.report.sites]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.reports.layout import Block, Prose, Table, Value
-from app.reports.words import PUE_PLACES, SiteWords, compliance_table
+from app.reports.words import SiteWords, compliance_table
 
 MOST_ALARMS = 200
 
@@ -29,7 +29,8 @@ def breaches(w: SiteWords) -> Iterable[Block]:
     columns = [w.day("first"), w.day("last"), w.number("days", 0), w.number("limit", 2)]
     columns += [w.pue(), w.pue("highest"), w.energy("excess"), w.text("cause")]
     title = w.language.title("breach_days")
-    yield Prose(f"{w.t('breaches_about')}{'' if rows else ' ' + w.t('nothing_found')}", small=True)
+    about = w.t("breaches_about")
+    yield Prose(about if rows else w.t("breaches_none", about=about), small=True)
     if rows:
         yield Table("breach_days", title, columns, rows)
     if r.alarms:
@@ -63,7 +64,7 @@ def year_end(w: SiteWords) -> Iterable[Block]:
     if y.pue is None:
         yield Prose(w.t("no_projection", year=y.year))
     else:
-        pue, low, high = (w.language.number(v, PUE_PLACES) for v in (y.pue, y.low, y.high))
+        pue, low, high = (w.language.number(v, w.pue_places) for v in (y.pue, y.low, y.high))
         level = w.language.percent(y.level, 0)
         days = {"measured": y.measured_days, "projected": y.projected_days}
         yield Prose(w.t("projection", year=y.year, pue=pue, low=low, high=high, level=level, **days))

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from app.reports.document import LoadRow
 from app.reports.layout import Block, Facts, Prose, Table, Value
 from app.reports.safe import line
-from app.reports.words import PUE_PLACES, SiteWords, own_source
+from app.reports.words import RATIO_PLACES, SiteWords, own_source
 
 MOST_LOADS = 150
 _GAUGE_UNITS = {"c": "°C", "percent": "%"}
-_INDICATOR_UNITS = {"wue": "m3/MWh", "cue": "kgCO2e/kWh", "iteu_sv_percent": "%"}
+_INDICATOR_UNITS = {"wue": "L/kWh", "cue": "kgCO₂e/kWh", "iteu_sv_percent": "%"}
 _INPUT_PLACES = {"water_m3": 3, "emissions_kg": 1, "coverage_ratio": 6}
 
 
@@ -38,7 +38,7 @@ def load(w: SiteWords) -> Iterable[Block]:
 def _load_row(w: SiteWords, x: LoadRow) -> list[Value]:
     figures = [x.capacity_kw, x.mean_kw, x.peak_kw, x.peak_at, x.mean_ratio, x.peak_ratio, x.stranded_kw]
     name = x.name or line(w.report.site.name)
-    return [name, w.term("stage", x.kind), x.redundancy, *figures, w.term("state", x.state)]
+    return [name, w.term("stage", x.kind), x.redundancy, *figures, w.term("load_state", x.state)]
 
 
 def _exhaustion(w: SiteWords) -> Iterable[Block]:
@@ -64,16 +64,16 @@ def indicators(w: SiteWords) -> Iterable[Block]:
             w.term("indicator", i.name),
             i.value,
             _INDICATOR_UNITS.get(i.name, "1"),
-            "; ".join(_input(w, n, v) for n, v in i.inputs.items()),
+            w.t("semicolon").join(_input(w, n, v) for n, v in i.inputs.items()),
         ]
         for i in known
     ]
-    columns = [w.text("indicator"), w.number("value", PUE_PLACES), w.text("unit")]
+    columns = [w.text("indicator"), w.number("value", RATIO_PLACES), w.text("unit")]
     if rows:
         yield Table("indicators", "", [*columns, w.text("from_inputs", wide=True)], rows)
     missing = [w.term("indicator", i.name) for i in w.report.indicators if i.value is None]
     if missing:
-        yield Prose(w.t("not_measured", names=", ".join(missing)))
+        yield Prose(w.t("not_measured", names=w.t("comma").join(missing)))
 
 
 def _input(w: SiteWords, name: str, value: float) -> str:
@@ -83,21 +83,21 @@ def _input(w: SiteWords, name: str, value: float) -> str:
 
 def money(w: SiteWords) -> Iterable[Block]:
     """Cost and emissions, with the tariffs and the factor used."""
-    m, currency = w.report.money, w.report.site.currency
+    m, currency = w.report.money, w.language.currency(w.report.site.currency)
     yield Facts(
         "money",
         [
             (w.energy("grid"), m.grid_kwh),
             (w.number("cost", 2, currency), m.cost),
-            (w.number("mean_price", PUE_PLACES, f"{currency}/kWh"), m.mean_price_per_kwh),
-            (w.number("emissions", 1, "kgCO2e"), m.emissions_kg),
+            (w.number("mean_price", RATIO_PLACES, f"{currency}/kWh"), m.mean_price_per_kwh),
+            (w.number("emissions", 1, "kgCO₂e"), m.emissions_kg),
         ],
     )
     if not m.tariffs:
         yield Prose(w.t("no_tariff"))
     for tariff in m.tariffs:
         values = {"from": w.language.day(tariff.valid_from), "currency": currency}
-        price, bands = f"{tariff.price_per_kwh:g}", "; ".join(tariff.bands)
+        price, bands = f"{tariff.price_per_kwh:g}", w.t("semicolon").join(tariff.bands)
         about = w.t("tariff", **values, price=price, bands=bands, source=tariff.source)
         yield Prose(line(about), small=True)
     if m.tariffs and m.unpriced_kwh:
@@ -121,7 +121,7 @@ def savings(w: SiteWords) -> Iterable[Block]:
         [_against(w, s.against), s.comparable_month or "", s.pue, s.energy_kwh, s.cost]
         for s in w.report.savings
     ]
-    money = w.number("money", 2, w.report.site.currency)
+    money = w.number("money", 2, w.language.currency(w.report.site.currency))
     columns = [w.text("against", wide=True), w.day("comparable"), w.pue("target")]
     if rows:
         yield Table("savings", "", [*columns, w.energy("saving"), money], rows)
@@ -138,7 +138,7 @@ def gauges(w: SiteWords) -> Iterable[Block]:
         [
             g.name,
             g.room,
-            w.term("role", g.role),
+            w.term("class", g.role),
             g.mean,
             g.lowest,
             g.highest,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from zoneinfo import ZoneInfo
 
 from app.domain.evidence import PERIOD
 from app.reports.layout import Badge, Block, Column, Cover, Facts, Layout, Section, Value
 from app.reports.safe import line
 from app.reports.sections import evidence, figures, judgement, operation
-from app.reports.words import PUE_PLACES, SiteWords
+from app.reports.words import SiteWords
 
 _SECTIONS: tuple[tuple[str, Callable[[SiteWords], Iterable[Block]]], ...] = (
     ("verdicts", figures.verdicts),
@@ -53,10 +54,10 @@ class SitePage(SiteWords):
         r, t = self.report, self.t
         figure = r.pue[PERIOD]
         return Cover(
-            title=t(f"report_{r.kind}"),
+            title=self.term("report", r.kind),
             subject=line(r.site.name),
             period=self.language.day(r.period.name),
-            headline=f"{figure.label or 'PUE'} = {self.language.number(figure.pue, PUE_PLACES)}"
+            headline=f"{figure.label or 'PUE'} = {self.language.number(figure.pue, self.pue_places)}"
             if figure.pue is not None
             else t("no_pue"),
             headline_note=self._headline_note(),
@@ -82,10 +83,10 @@ class SitePage(SiteWords):
         coverage = f"{self.c('coverage')} {self.language.percent(figure.coverage_ratio)}"
         if figure.uncertainty is None:
             return coverage
-        return f"± {self.language.number(figure.uncertainty, PUE_PLACES)} · {coverage}"
+        return f"± {self.language.number(figure.uncertainty, self.pue_places)} · {coverage}"
 
     def _cover_facts(self) -> Facts:
-        r = self.report
+        r, zone = self.report, ZoneInfo(self.report.site.time_zone)
         rows: list[tuple[Column, Value]] = [
             (self.text("institution"), r.institution.name),
             (
@@ -98,6 +99,6 @@ class SitePage(SiteWords):
             (self.text("time_zone"), r.site.time_zone),
             (self.day("started"), r.site.started_on),
             (self.text("revision"), str(r.revision.number) if r.revision.closed else self.t("provisional")),
-            (self.instant("created"), r.revision.created_at),
+            (self.text("created"), self.language.zoned(r.revision.created_at, zone)),
         ]
         return Facts("cover", rows)

@@ -62,7 +62,7 @@ async def probe(request: Request, caller: Viewer) -> Response:
     form = await request.form()
     target = _target(form)
     if not target.host:
-        return _page(request, target, problems=["give an address, such as 10.0.0.17"])
+        return _page(request, target, problems=["enter an address, such as 10.0.0.17"])
     await run_in_threadpool(caller.begin_probe, target.host)
     with caller.reach():
         outcome = await probing.probe(target)

@@ -48,6 +48,11 @@ class Headline:
         return shares(self.document)
 
     @property
+    def quality(self) -> str:
+        """Quality of the data of the figure."""
+        return quality(self.document)
+
+    @property
     def largest(self) -> tuple[str, float] | None:
         """The class with the largest share."""
         return max(self.shares, key=lambda part: part[1], default=None)
@@ -100,6 +105,13 @@ def now_figures(view: View, now: datetime) -> dict[str, SiteFigures]:
 
     key = (id(view.connection.engine), tuple(view.stored.site_key.items()))
     return _NOW.get(key, collect)
+
+
+def quality(document: Document) -> str:
+    """Quality of the data of a figure: good, limited or poor, from coverage and estimated share."""
+    if document["coverage_ratio"] >= 0.99 and document["estimated_ratio"] <= 0.02:
+        return "good"
+    return "limited" if document["coverage_ratio"] >= 0.9 else "poor"
 
 
 # -- series ---------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def sign_in(
     """Check the key and keep it in a cookie that no script reads and no other site sends."""
     value = secret.strip()
     if not value.isascii() or not value.isprintable() or set(value) & set(' ;,"\\'):
-        return _page(request, next, "this is no key; it begins with wl_")
+        return _page(request, next, "this is not an access key; keys start with wl_")
     try:
         caller_of(_carrying(request, value))
     except NotAuthenticated as error:

@@ -79,7 +79,7 @@ def _charts(
     span, bars = figures.series(view, site, name, now)
     at, pattern = figures.labels(name, span, site)
     title = words({"24h": "24 hours", "7d": "7 days", "13mo": "13 months"}[name])
-    unknown = words("not known")
+    unknown = words("verdict:unknown")
     _, limit, _ = figures.judged(documents["24h"])
 
     def frame(what: str, unit: str, height: int) -> ChartFrame:

@@ -25,7 +25,7 @@ _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
 def static(name: str) -> Response:
     """One of the files; their addresses change with their content, so browsers may keep them."""
     if name not in _TYPES:
-        raise NotFound("there is nothing at this address")
+        raise NotFound("page not found")
     return FileResponse(_FOLDER / name, media_type=_TYPES[name], headers=_FOR_A_DAY)
 
 

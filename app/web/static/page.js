@@ -30,7 +30,7 @@
       if (!answer.ok) throw new Error(String(answer.status));
       replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
       last = Date.now();
-      say(status.dataset.fresh.replace("{time}", new Date().toLocaleTimeString()), false);
+      say(status.dataset.fresh.replace("{time}", new Date().toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" })), false);
     } catch {
       const ago = Math.round((Date.now() - last) / 1000);
       say(status.dataset.lost.replace("{n}", ago), ago > STALE_S || !navigator.onLine);

@@ -402,7 +402,10 @@ def _reason(
     if ratio is None or not math.isfinite(ratio):
         return "no IT energy was measured in this period"
     if ratio < 1:
-        return f"facility energy is below IT energy (ratio {ratio:.4f}); this indicates a metering fault, see the data quality issues"
+        return (
+            f"facility energy is below IT energy (ratio {ratio:.4f}); this indicates a metering fault, "
+            "see the data quality issues"
+        )
     return None
 
 

@@ -141,11 +141,11 @@ def test_a_mail_says_what_moved_in_both_languages(engine: Engine, box: Mailbox) 
     configure(engine, english)
     leave(engine, "mail")
     assert notify.run(engine, NOW) == notify.Delivered(1, 0)
-    assert box.subjects == ["[Wattline] ALARM critical: sh1 PUE 1h 1.620 (cooling)"]
+    assert box.subjects == ["[Wattline] ALARM critical: sh1 PUE (1 hour) 1.620 (cooling)"]
     for fact in (
-        "limit: 1.5 (cbrc_13fyp)",
+        "limit: 1.50 (Bank IT guideline 2016–2020)",
         "cooling +0.310",
-        "2026-03-02 15:45 +0800",
+        "2026-03-02 15:45 UTC+8",
         "chiller-1",
         "runbook.md#pue_1h",
     ):
@@ -153,8 +153,8 @@ def test_a_mail_says_what_moved_in_both_languages(engine: Engine, box: Mailbox) 
     configure(engine, mail_channel(box))
     leave(engine, "mail", What.RESOLVE, key="k2")
     notify.run(engine, NOW)
-    assert box.subjects[1] == "[Wattline] 已恢复 严重: sh1 PUE 1h 1.620 (制冷)"
-    assert "变化来源: 制冷" in box.texts[1]
+    assert box.subjects[1] == "[Wattline] 已恢复 严重：sh1 PUE（1 小时）1.620（制冷）"
+    assert "主要原因：制冷" in box.texts[1]
 
 
 def test_a_webhook_is_signed_and_names_its_messages(engine: Engine, hook: Receiver, tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def test_a_closed_month_arrives_by_mail_with_its_files_and_so_does_its_revision(
     assert send.run(engine, NOW) == Delivered(0, 1)
     box.refuses = False
     assert send.run(engine, NOW + LATER) == Delivered(1, 0)
-    assert box.subjects == ["[Wattline] 绿色数据中心月度报告: sh1 2026-02, PUE1 1.4000"]
-    assert "附件: sh1-2026-02-r1-zh.pdf, sh1-2026-02-r1-zh.xlsx" in box.texts[0]
+    assert box.subjects == ["[Wattline] 数据中心能效月度报告：sh1 2026-02，PUE1 1.400"]
+    assert "附件：sh1-2026-02-r1-zh.pdf, sh1-2026-02-r1-zh.xlsx" in box.texts[0]
     found = attachments(box.mails[0])
     assert found["sh1-2026-02-r1-zh.pdf"] == ("application/pdf", rendered(engine, "pdf"))
     assert found["sh1-2026-02-r1-zh.xlsx"][1] == rendered(engine, "xlsx")
@@ -114,8 +114,8 @@ def test_a_closed_month_arrives_by_mail_with_its_files_and_so_does_its_revision(
     put(engine, stored, last_day())
     close_month.run(engine, NOW)
     assert send.run(engine, NOW + 2 * LATER) == Delivered(1, 0)
-    assert box.subjects[1].startswith("[Wattline] 已修订 绿色数据中心月度报告: sh1 2026-02")
-    assert "变更的数值个数: " in box.texts[1]
+    assert box.subjects[1].startswith("[Wattline] 已修订 数据中心能效月度报告：sh1 2026-02")
+    assert "变更的数值个数：" in box.texts[1]
     assert set(attachments(box.mails[1])) == {"sh1-2026-02-r2-zh.pdf", "sh1-2026-02-r2-zh.xlsx"}
 
 
@@ -144,7 +144,7 @@ def test_each_gets_what_its_routes_say_and_a_name_splits_no_header(
     close_month.run(engine, NOW)
     assert send.run(engine, NOW) == Delivered(3, 0)
     assert box.mails[0]["Bcc"] is None
-    assert "all sites, month: Bank Bcc: all@bank.example 2026-02" in box.subjects[0]
+    assert "all sites: Bank Bcc: all@bank.example 2026-02" in box.subjects[0]
     assert set(attachments(box.mails[0])) == {"bank-2026-02-r1.csv", "bank-2026-02-r1.json"}
     told = [m["report"] for request in hook.requests for m in request.document["messages"]]
     assert [(t["kind"], t["of"], t["pue"]) for t in told] == [

@@ -81,6 +81,10 @@ def sentences() -> Iterator[str]:
     for pattern in SPEAKING.split():
         for file in sorted(HERE.parent.parent.glob(pattern)):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef) and node.name == "_reason":
+                    yield from (
+                        sentence_of(n.value) for n in ast.walk(node) if isinstance(n, ast.Return) and n.value
+                    )
                 if isinstance(node, ast.Call):
                     name = node.func.id if isinstance(node.func, ast.Name) else ""
                     said = [sentence for one in node.args if (sentence := sentence_of(one))]

@@ -87,9 +87,10 @@ def title(what: What, alarm: Payload, lang: Language) -> str:
     name = terms.term(lang.value, "measure", str(alarm["indicator"]))
     window = _brackets(_term("window", str(alarm["window"]), lang), lang) if alarm.get("window") else ""
     value = number(str(alarm["indicator"]), alarm.get("value"), lang)
+    gap = "" if window.endswith("）") else " "
     where = " ".join(filter(None, [str(alarm["site"]), str(alarm.get("subject", ""))]))
     moved = _brackets(_term("class", str(alarm["moved"]), lang), lang) if alarm.get("moved") else ""
-    return one_line(f"[Wattline] {head} {severity}{_colon(lang)}{where} {name}{window} {value}{moved}")
+    return one_line(f"[Wattline] {head} {severity}{_colon(lang)}{where} {name}{window}{gap}{value}{moved}")
 
 
 def _colon(lang: Language) -> str:

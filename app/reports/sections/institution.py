@@ -56,7 +56,8 @@ class InstitutionPage(Words):
         )
 
     def _cover(self) -> Cover:
-        r, pue = self.report, self.language.number(self.report.fleet.ratio_of_sums, self.pue_places)
+        r, pue = self.report, self.report.fleet.ratio_of_sums
+        headline = self.t("no_pue") if pue is None else f"PUE = {self.language.number(pue, self.pue_places)}"
         zone = datetime.fromisoformat(r.period.start).tzinfo or UTC
         rows: list[tuple[Column, Value]] = [
             (self.text("institution"), r.institution.name),
@@ -74,9 +75,7 @@ class InstitutionPage(Words):
             title=self.term("report", r.kind),
             subject=line(r.institution.name),
             period=self.language.day(r.period.name),
-            headline=self.t("no_pue")
-            if pue is None
-            else f"PUE = {self.language.number(pue, self.pue_places)}",
+            headline=headline,
             headline_note=self.term("average", "ratio_of_sums"),
             badges=[
                 Badge(code, self.term("verdict", code), str(sum(s.verdict == code for s in failing)))

@@ -34,9 +34,9 @@ from pymodbus.pdu.register_message import ReadInputRegistersRequest
 from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachable
 from collectors import network
 from collectors.deadline import Deadlines
+from collectors.fair_semaphore import FairSemaphore
 from collectors.modbus.serial import Line, SerialPort
 from collectors.modbus.tls import Tls
-from collectors.turnstile import Turnstile
 
 READ_HOLDING, READ_INPUT, READ_DEVICE_ID = 3, 4, 43
 FUNCTION_OF_TABLE = {"holding": READ_HOLDING, "input": READ_INPUT}
@@ -79,7 +79,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """Who asks: the meter's name for errors, its unit number and its patience."""
 
     device: str
@@ -279,7 +279,7 @@ class Link:
         self.users = 0
         self.connections = 0
         """Times the line was opened."""
-        self._slots = Turnstile(concurrency if endpoint.transport == "tcp" else 1)
+        self._slots = FairSemaphore(concurrency if endpoint.transport == "tcp" else 1)
         self._opening = asyncio.Lock()
         self._wire: _Wire | None = None
         self._numbers = itertools.count(1)
@@ -293,7 +293,7 @@ class Link:
         """The event loop's clock. [s]"""
         return asyncio.get_running_loop().time()
 
-    async def read(self, asker: Asker, table: str, address: int, count: int) -> bytes:
+    async def read(self, requester: Requester, table: str, address: int, count: int) -> bytes:
         """`count` registers as ``2 * count`` bytes.
 
         Raises
@@ -305,9 +305,9 @@ class Link:
         DecodeError
             If it answered with another number of registers.
         """
-        return registers_in(await self.ask(asker, request_pdu(table, address, count)), asker, count)
+        return registers_in(await self.ask(requester, request_pdu(table, address, count)), requester, count)
 
-    async def device_id(self, asker: Asker) -> tuple[str, ...]:
+    async def device_id(self, requester: Requester) -> tuple[str, ...]:
         """Texts of function 43 (vendor, product code, revision), as far as the device tells.
 
         Raises
@@ -316,16 +316,16 @@ class Link:
             As `read`.
         """
         request = ReadDeviceInformationRequest()
-        pdu = await self.ask(asker, bytes([READ_DEVICE_ID]) + request.encode())
+        pdu = await self.ask(requester, bytes([READ_DEVICE_ID]) + request.encode())
         response = ReadDeviceInformationResponse()
         try:
             response.decode(pdu[1:])
         except (struct.error, IndexError):
-            raise DecodeError(asker.device, "sent a malformed response to function 43") from None
+            raise DecodeError(requester.device, "sent a malformed response to function 43") from None
         texts = (value for value in response.information.values() if isinstance(value, bytes))
         return tuple(text.decode("latin-1").strip("\0 ") for text in texts)
 
-    async def ask(self, asker: Asker, pdu: bytes) -> bytes:
+    async def ask(self, requester: Requester, pdu: bytes) -> bytes:
         """The PDU that answers `pdu`; silence and a busy device are asked again.
 
         Raises
@@ -333,18 +333,19 @@ class Link:
         DeviceUnreachable, ModbusRefused
             As `read`.
         """
-        tries_left = asker.retries
+        tries_left = requester.retries
         while True:
-            wire = self._wire_at_once() or await self._wire_in_turn(asker)
+            wire = self._wire_at_once() or await self._wire_in_turn(requester)
             loop = wire.loop
             answer: asyncio.Future[bytes] = loop.create_future()
             said, problem = b"", ""
             try:
-                wire.send(asker.unit, pdu, answer)
-                self._deadlines.start(answer, loop.time() + asker.timeout_s, loop)
+                wire.send(requester.unit, pdu, answer)
+                self._deadlines.start(answer, loop.time() + requester.timeout_s, loop)
                 said = await answer
             except _Silent:
-                problem = f"unit {asker.unit} at {self.endpoint} gave no answer within {asker.timeout_s:g} s"
+                limit_s = requester.timeout_s
+                problem = f"unit {requester.unit} at {self.endpoint} gave no answer within {limit_s:g} s"
             except ConnectionError as error:
                 problem = f"{self.endpoint} closed the connection: {error}"
             finally:
@@ -352,63 +353,66 @@ class Link:
                 if said:
                     self._silences = 0
                 else:
-                    self._after_silence(wire, asker, answer)
-                self._slots.leave()
+                    self._after_silence(wire, requester, answer)
+                self._slots.release()
             if said and not said[0] & ERROR_FLAG:
                 return said
-            await self._failed(asker, said, problem, tries_left)
+            await self._failed(requester, said, problem, tries_left)
             tries_left -= 1
 
-    async def _failed(self, asker: Asker, said: bytes, problem: str, tries_left: int) -> None:
+    async def _failed(self, requester: Requester, said: bytes, problem: str, tries_left: int) -> None:
         """Raise what silence or an exception answer means; returns where asking again may help."""
         if said:
-            await self._refused(asker, said, tries_left)
+            await self._refused(requester, said, tries_left)
         elif not tries_left:
-            raise DeviceUnreachable(asker.device, problem)
+            raise DeviceUnreachable(requester.device, problem)
 
-    async def _refused(self, asker: Asker, answer: bytes, tries_left: int) -> None:
+    async def _refused(self, requester: Requester, answer: bytes, tries_left: int) -> None:
         """Raise what an exception answer means; returns after a pause where asking again may help."""
         code = answer[1] if len(answer) > 1 else 0
         if not tries_left or code not in _BUSY_CODES:
-            raise self._refusal(asker, code)
+            raise self._refusal(requester, code)
         await asyncio.sleep(BUSY_PAUSE_S)
 
-    def _refusal(self, asker: Asker, code: int) -> CollectError:
+    def _refusal(self, requester: Requester, code: int) -> CollectError:
         name = ExcCodes(code).name.replace("_", " ").lower() if code in list(ExcCodes) else "unknown"
         if code in _UNREACHABLE_CODES:
             return DeviceUnreachable(
-                asker.device, f"gateway {self.endpoint} finds no unit {asker.unit}: exception {code} ({name})"
+                requester.device,
+                f"gateway {self.endpoint} finds no unit {requester.unit}: exception {code} ({name})",
             )
-        return ModbusRefused(asker.device, f"unit {asker.unit} answered exception {code} ({name})", code)
+        return ModbusRefused(
+            requester.device, f"unit {requester.unit} answered exception {code} ({name})", code
+        )
 
     def _wire_at_once(self) -> _Wire | None:
         """The wire, and a place on it, where neither has to be waited for."""
         wire = self._wire
         if wire is None or not wire.usable or self._left_alone_until or self.endpoint.line:
             return None
-        return wire if self._slots.try_enter() else None
+        return wire if self._slots.try_acquire() else None
 
-    async def _wire_in_turn(self, asker: Asker) -> _Wire:
+    async def _wire_in_turn(self, requester: Requester) -> _Wire:
         """The wire, and a place on it, when the others are done, the unit rested and the line is open."""
         if self._left_alone_until:
-            await self._leave_alone(asker.unit)
-        if not self._slots.try_enter():
+            await self._leave_alone(requester.unit)
+        if not self._slots.try_acquire():
             await self._slots.wait()
         try:
-            wire = await self._opened(asker)
+            wire = await self._opened(requester)
             if self.endpoint.line:
                 await asyncio.sleep(self.endpoint.line.silence_s)
         except BaseException:
-            self._slots.leave()
+            self._slots.release()
             raise
         return wire
 
-    def _after_silence(self, wire: _Wire, asker: Asker, answer: asyncio.Future[bytes]) -> None:
+    def _after_silence(self, wire: _Wire, requester: Requester, answer: asyncio.Future[bytes]) -> None:
         """See that a late answer cannot be taken for the next one's."""
         wire.forget(answer)
         self._silences += 1
         if self.endpoint.transport != "tcp":
-            self._left_alone_until[asker.unit] = asyncio.get_running_loop().time() + asker.timeout_s
+            self._left_alone_until[requester.unit] = asyncio.get_running_loop().time() + requester.timeout_s
         half_a_frame = bool(wire.buffer)
         stuck = self._silences >= SILENCES_BEFORE_RECONNECT
         if half_a_frame or stuck or self.endpoint.transport != "tcp":
@@ -420,30 +424,30 @@ class Link:
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 
-    async def _opened(self, asker: Asker) -> _Wire:
+    async def _opened(self, requester: Requester) -> _Wire:
         if self._wire is not None and self._wire.usable:
             return self._wire
         async with self._opening:
             if self._wire is None or not self._wire.usable:
-                self._wire = await self._open(asker)
+                self._wire = await self._open(requester)
                 self.connections += 1
                 self._silences = 0
             return self._wire
 
-    async def _open(self, asker: Asker) -> _Wire:
+    async def _open(self, requester: Requester) -> _Wire:
         """A fresh wire; the units of a dead gateway share one attempt instead of queueing for their own."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         if started < self._down[0]:
-            raise DeviceUnreachable(asker.device, self._down[1])
+            raise DeviceUnreachable(requester.device, self._down[1])
         try:
-            async with asyncio.timeout(asker.timeout_s):
+            async with asyncio.timeout(requester.timeout_s):
                 return await self._connect(loop)
         except OSError as error:
-            reason = str(error) or f"no answer within {asker.timeout_s:g} s"
+            reason = str(error) or f"no answer within {requester.timeout_s:g} s"
             text = f"cannot open {self.endpoint}: {reason}"
             self._down = (loop.time() + (loop.time() - started), text)
-            raise DeviceUnreachable(asker.device, text) from None
+            raise DeviceUnreachable(requester.device, text) from None
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Wire:
         wire = _TcpWire(loop, self._numbers) if self.endpoint.transport == "tcp" else _RtuWire(loop)
@@ -477,7 +481,7 @@ class Link:
             self._wire = None
 
 
-def registers_in(pdu: bytes, asker: Asker, count: int) -> bytes:
+def registers_in(pdu: bytes, requester: Requester, count: int) -> bytes:
     """The `count` registers of an answer as ``2 * count`` bytes.
 
     Raises
@@ -486,7 +490,7 @@ def registers_in(pdu: bytes, asker: Asker, count: int) -> bytes:
         If it holds another number of registers.
     """
     if len(pdu) != 2 + 2 * count or pdu[1] != 2 * count:
-        raise DecodeError(asker.device, f"answered {len(pdu) - 2} bytes where {2 * count} were asked")
+        raise DecodeError(requester.device, f"answered {len(pdu) - 2} bytes where {2 * count} were asked")
     return pdu[2:]
 
 
@@ -528,7 +532,7 @@ def release(link: Link) -> None:
 
 
 @contextmanager
-def borrowed(endpoint: Endpoint) -> Iterator[Link]:
+def using_link(endpoint: Endpoint) -> Iterator[Link]:
     """A shared line for the time of a ``with`` block."""
     link = shared_link(endpoint)
     try:

@@ -42,18 +42,20 @@ faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead
 soak: $(STAMP) ## a day of polls in twenty minutes: does the service get heavier or slower?
 	@$(BIN)/python -m bench soak
 
-lint: $(STAMP) ## ruff, mypy --strict, import-linter, generated pages
+lint: $(STAMP) ## ruff, mypy --strict, import-linter, generated pages, lines of documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tools.reference --check
+	@$(BIN)/python -m tools.wrap --check
 
-format: $(STAMP) ## let ruff format the code
+format: $(STAMP) ## format the code, and wrap the lines of documents
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIN)/python -m tools.wrap
 
-reference: $(STAMP) ## pages under docs/reference, written anew from the code
+reference: $(STAMP) ## pages made from the code, written anew: docs/reference, architecture, decisions
 	@$(BIN)/python -m tools.reference
 
 bench: $(STAMP) ## measured ratios against named peers, written to bench/RESULTS.md

@@ -1,0 +1,1 @@
+"""All SQL: one module per noun, ``tables.py`` for the tables, ``embedded/`` for the packaged PostgreSQL."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.reference import commands, http, models
+from tools.reference import architecture, commands, http, models
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "docs/reference"
@@ -21,6 +21,8 @@ PAGES: dict[str, Callable[[], str]] = {
     f"{FOLDER}/settings.md": models.settings,
     f"{FOLDER}/commands.md": commands.page,
     f"{FOLDER}/http.md": http.page,
+    "docs/architecture.md": architecture.page,
+    "docs/decisions/README.md": architecture.decisions_index,
 }
 """Path of a page -> its text."""
 

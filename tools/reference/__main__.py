@@ -18,4 +18,7 @@ def main() -> int:
     return 1 if found else 0
 
 
-sys.exit(main())
+try:
+    sys.exit(main())
+except ValueError as error:
+    sys.exit(str(error))

@@ -21,6 +21,65 @@ from collectors.simulated.history import Simulation
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
 
+SITE = """\
+institutions: [{id: b, institution_class: other}]
+sites:
+  - id: s
+    institution: b
+    time_zone: Asia/Shanghai
+    design: {it_capacity_kw: 100}
+    meters:
+      - {id: grid, stage: utility, rated_power_kw: 90, points: [{id: grid.e, role: facility, kind: register}]}
+      - id: ups-a
+        stage: ups
+        fed_by: [grid]
+        rated_power_kw: 60
+        points: [{id: a.e, role: it_ups_output, kind: register}]
+      - id: ups-b
+        stage: ups
+        fed_by: [grid]
+        rated_power_kw: 60
+        points: [{id: b.e, role: it_ups_output, kind: register}]
+      - {id: pdu, stage: pdu, fed_by: [ups-a, ups-b], points: [{id: p.e, role: none, kind: register}]}
+"""
+
+
+def test_peaks_are_powers_and_not_energies_of_a_quarter_hour(engine: sa.Engine) -> None:
+    """A quarter-hour of 10 kWh of which half is covered has 80 kW; the highest of a day is its peak."""
+    file = config.parse(SITE)
+    start = datetime(2026, 11, 1, 16, 0, tzinfo=UTC)  # midnight in Shanghai
+    with begin(engine) as connection:
+        sync(connection, file.fleet)
+        stored = load(connection)
+        site = stored.fleet.site["s"]
+        for n, (kwh, ratio) in enumerate([(5.0, 1.0), (10.0, 0.5), (8.0, 0.4)]):
+            at = start + timedelta(minutes=15 * n)
+            connection.execute(
+                sa.text(
+                    "INSERT INTO site_15m (site_id, at, facility_kwh, it_kwh, coverage_ratio,"
+                    " estimated_ratio, category) VALUES (:s, :at, 2 * :e, :e, :c, 0, 1)"
+                ),
+                {"s": stored.site_id["s"], "at": at, "e": kwh, "c": ratio},
+            )
+            for point, share in (("grid.e", 2.0), ("a.e", 0.5), ("b.e", 0.25)):
+                connection.execute(
+                    sa.text(
+                        "INSERT INTO energy_15m (point_id, at, energy_kwh, coverage_ratio, estimated_ratio,"
+                        " reading_interval_s, tag) VALUES (:p, :at, :e, :c, 0, 60, 0)"
+                    ),
+                    {"p": stored.point_id[point], "at": at, "e": share * kwh, "c": ratio},
+                )
+        now = start + timedelta(days=1, hours=3)
+        days = store_outlook.days(connection, stored, site, now)
+        alone = store_outlook._daily_peaks_alone(connection, site, [stored.point_id["grid.e"]], now)
+        both = [stored.point_id["a.e"], stored.point_id["b.e"]]
+        together = store_outlook._daily_peaks(connection, site, both, now)
+    assert days["it_peak_kw"].tolist() == [80.0], "0.4 is too little cover to be believed"
+    assert days["it_kwh"].tolist() == [23.0]
+    assert [list(peaks) for peaks in alone.values()] == [[160.0]]
+    assert list(together) == [60.0]
+
+
 def rows(engine: sa.Engine, query: str) -> list[tuple[object, ...]]:
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(sa.text(query))]

@@ -127,8 +127,22 @@ def test_peak_mean_and_coverage() -> None:
     assert (half.mean_ratio, half.peak_ratio, half.headroom_kw) == (0.5, 0.75, 10)
 
 
-@pytest.mark.parametrize(("kw", "state"), [(20, "low"), (50, "normal"), (95, "tight"), (101, "over")])
+@pytest.mark.parametrize(
+    ("kw", "state"),
+    [
+        (20, "low"),
+        (29.9, "low"),
+        (30, "normal"),
+        (50, "normal"),
+        (90, "normal"),
+        (90.1, "tight"),
+        (95, "tight"),
+        (100, "tight"),
+        (101, "over"),
+    ],
+)
 def test_it_load_against_design(kw: float, state: str) -> None:
+    """What lies on a threshold has not passed it."""
     assert it_load(pd.Series(kw / 4, INDEX), site()).state == state
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.forecast import (
     Projection,
+    _Fit,
     budgets,
     exhaustion,
     is_too_early,
@@ -74,6 +75,21 @@ def test_the_interval_holds_what_it_promises() -> None:
         widths.append(found.high - found.low)
     assert 48 <= inside <= 60
     assert max(widths) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("free", "level", "student"),
+    [(10, 0.9, 1.8125), (10, 0.95, 2.2281), (30, 0.9, 1.6973), (1e9, 0.9, 1.6449)],
+)
+def test_a_short_history_widens_the_interval_as_student_has_it(
+    free: float, level: float, student: float
+) -> None:
+    """Quantiles from the tables of Student's distribution; the expansion is good to 2 %."""
+    nothing = np.zeros((0, 0))
+    fit = _Fit(pd.Timestamp("2026-01-01"), False, False, nothing, nothing, nothing, free)
+    normal = 1.6449 if level == 0.9 else 1.9600
+    assert fit.critical(level) == pytest.approx(student, rel=0.02)
+    assert fit.critical(level) - normal == pytest.approx(student - normal, rel=0.15, abs=1e-4)
 
 
 def test_the_interval_narrows_as_the_year_goes_on() -> None:

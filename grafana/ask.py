@@ -6,6 +6,7 @@ known here is an error, not a query that is sent as it stands.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -112,6 +113,18 @@ def _group(found: re.Match[str]) -> str:
     return f"floor(extract(epoch from {found[1]})/{seconds})*{seconds}"
 
 
+def _scanned(node: Json) -> Iterator[int]:
+    """Rows that every scan of a plan looked at, those that a filter threw away too."""
+    if node["Node Type"].endswith("Scan"):
+        looked = node["Actual Rows"] + sum(node.get(f"Rows Removed by {why}", 0) for why in _REMOVED)
+        yield math.ceil(looked * node["Actual Loops"])
+    for child in node.get("Plans", ()):
+        yield from _scanned(child)
+
+
+_REMOVED = ("Filter", "Index Recheck")
+
+
 @dataclass(frozen=True)
 class Asker:
     """Runs the queries of boards against a Prometheus and a database."""
@@ -132,6 +145,25 @@ class Asker:
                     if "rawSql" in query
                     else self._promql(panel, query, values, span)
                 )
+
+    def rows_read(self, board: Json, site: str, now: datetime | None = None) -> dict[str, int]:
+        """Rows that each SQL query of a board takes from tables and indexes, by the plan that really ran.
+
+        Unlike a time it does not depend on what else the machine does.
+        """
+        span = Span.of(board, now or datetime.now(UTC))
+        values = variables_of(board, self.connection, site)
+        return {
+            f"{panel['title']} {query['refId']}": self._rows_read(sql_of(query["rawSql"], values, span))
+            for panel in panels(board)
+            for query in panel["targets"]
+            if "rawSql" in query
+        }
+
+    def _rows_read(self, text: str) -> int:
+        explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {text}"
+        row = self.connection.execute(explain.encode()).fetchone()
+        return sum(_scanned(row[0][0]["Plan"])) if row else 0
 
     def _sql(self, panel: Json, query: Json, values: Mapping[str, list[str]], span: Span) -> Answer:
         text = sql_of(query["rawSql"], values, span)

@@ -12,6 +12,10 @@ import structlog
 
 from app.cli.console import show
 from tests.faults.run import run
+from tests.programs import ProgramMissing, find_program
+
+PROGRAMS = {"faketime": "faketime"}
+"""Programs that a run needs, with Debian's package."""
 
 
 def main() -> int:
@@ -20,6 +24,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=240.0, help="how long things are broken")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     asked = parser.parse_args()
+    try:
+        for program, package in PROGRAMS.items():
+            find_program(program, package)
+    except ProgramMissing as missing:
+        show(str(missing))
+        return 1
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.getLogger("app").setLevel(logging.ERROR)
     began = time.monotonic()

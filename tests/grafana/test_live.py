@@ -17,8 +17,8 @@ from grafana.demo import Live, has_data, live, wait
 from tests.programs import need_program
 from tests.waiting import until
 
-MOST_S = 0.2
-"""A panel's SQL answers within this. [s]"""
+MOST_ROWS = 250_000
+"""A panel's SQL looks at fewer rows than this, with 13 months of two sites in the database."""
 PATHS = sorted(FOLDER.rglob("*.json"))
 
 pytestmark = pytest.mark.timeout(600)
@@ -41,24 +41,23 @@ def answers(asker: Asker, board: dict[str, Any]) -> list[Answer]:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_query_of_every_panel_returns_data_in_time(path: Any, asker: Asker) -> None:
+def test_every_query_of_every_panel_returns_data(path: Any, asker: Asker) -> None:
     board = json.loads(path.read_text("utf-8"))
     # A rate needs two scrapes.
     until(lambda: not _empty(asker, board), timeout_s=90, name="data in every panel")
-    found = answers(asker, board)
-    assert found
-    slow = {_name(a) for a in found if "rawSql" in a.query and a.took_s > MOST_S}
-    for _ in range(4):  # a busy machine may hold up any one of them
-        slow &= {_name(a) for a in answers(asker, board) if a.took_s > MOST_S} if slow else set()
-    assert not slow, f"slower than {MOST_S} s"
+    assert answers(asker, board)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_panel_reads_the_whole_history(path: Any, asker: Asker) -> None:
+    """Plans, not times: how long a panel takes is in ``bench/boards.py``."""
+    read = asker.rows_read(json.loads(path.read_text("utf-8")), "sh1")
+    assert sum(read.values()) > 0
+    assert {title: rows for title, rows in read.items() if rows > MOST_ROWS} == {}
 
 
 def _empty(asker: Asker, board: dict[str, Any]) -> set[str]:
     return {a.panel["title"] for a in answers(asker, board) if not a.rows}
-
-
-def _name(answer: Answer) -> str:
-    return f"{answer.panel['title']} {answer.query['refId']}"
 
 
 def test_columns_that_panels_name_are_in_the_answers(asker: Asker) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from grafana.sdk import Builder, Dataquery, common_model
 from grafana.sdk import prometheus as builders
 from grafana.sdk import prometheus_model as models
-from grafana.words import Lang, fill
+from grafana.words import Lang, each_class, fill
 
 PROMETHEUS = common_model.DataSourceRef(type_val="prometheus", uid="${prometheus}")
 DATABASE = common_model.DataSourceRef(type_val="grafana-postgresql-datasource", uid="${database}")
@@ -41,8 +41,8 @@ def prometheus(text: str, legend: str = "", *, instant: bool = False) -> Query:
 
 
 def database(text: str, *, time_series: bool = False, legend: str = "") -> Query:
-    """A query of the reading role's views."""
-    lines = [line.strip() for line in text.strip().splitlines()]
+    """A query of the reading role's views; see ``words.each_class`` for what stands for every load class."""
+    lines = [line.strip() for line in each_class(text).strip().splitlines()]
     return Query("\n".join(lines), is_sql=True, time_series=time_series, legend=legend)
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from app.domain import terms
+from app.domain.quantity import OVERHEAD_ROLES
 
 
 class Lang(StrEnum):
@@ -40,6 +41,9 @@ def term(family: str, code: str) -> Text:
 def _coloured(family: str, colors: Mapping[str, str]) -> dict[str, tuple[Text, str]]:
     return {code: (term(family, code), color) for code, color in colors.items()}
 
+
+OVERHEAD = tuple(role.value for role in OVERHEAD_ROLES)
+"""Load classes of the overhead, in the order in which boards show them."""
 
 CLASSES: Mapping[str, tuple[Text, str]] = _coloured(
     "class",
@@ -80,6 +84,18 @@ WORDS: Mapping[str, Text] = {
     if code not in CLASSES
 } | {"room": Text("Room", "机房"), "none": term("class", "none"), "water": term("class", "water")}
 """Other codes that a query may answer; they have no colour."""
+
+
+def each_class(text: str) -> str:
+    """`text` with ``<<separator|template>>`` written once for every load class of the overhead.
+
+    ``#`` stands for the class: ``<<, |sum(#_kwh) AS #>>``.
+    """
+    return re.sub(
+        r"<<([^|<>]*)\|([^<>]+)>>",
+        lambda found: found[1].join(found[2].replace("#", c) for c in OVERHEAD),
+        text,
+    )
 
 
 def fill(text: str, lang: Lang) -> str:

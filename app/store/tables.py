@@ -28,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.schema import SchemaItem
 
+from app.domain.quantity import OVERHEAD_ROLES
+
 metadata = MetaData()
 
 
@@ -187,10 +189,7 @@ energy_day = Table(
 SITE_ENERGY_COLUMNS = (
     "facility_kwh",
     "it_kwh",
-    "cooling_kwh",
-    "power_distribution_kwh",
-    "lighting_kwh",
-    "other_kwh",
+    *(f"{role.value}_kwh" for role in OVERHEAD_ROLES),
     "generator_kwh",
     "renewable_kwh",
     "non_dc_kwh",

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
 from grafana.queries import Query, database
-from grafana.words import Text
+from grafana.words import OVERHEAD, Text
 
 _SUMS = """
     SELECT {what} FROM v_pue
     WHERE site = ${{site:sqlstring}} AND room = '' AND $__timeFilter(at)
 """
-_UNMETERED = (
-    "sum(facility_kwh - it_kwh - cooling_kwh - power_distribution_kwh - lighting_kwh - other_kwh)"
-    " FILTER (WHERE coverage_ratio > 0)"
-)
+_UNMETERED = "sum(facility_kwh - it_kwh << |- #_kwh>>) FILTER (WHERE coverage_ratio > 0)"
 
 
 def _sum(what: str, name: str) -> Query:
@@ -137,9 +134,8 @@ BY_CLASS = Panel(
     [
         database(
             f"""
-            SELECT $__timeGroupAlias(at, '24h'), sum(it_kwh) AS it, sum(cooling_kwh) AS cooling,
-            sum(power_distribution_kwh) AS power_distribution, sum(lighting_kwh) AS lighting,
-            sum(other_kwh) AS other, {_UNMETERED} AS unmetered
+            SELECT $__timeGroupAlias(at, '24h'), sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>,
+            {_UNMETERED} AS unmetered
             FROM v_pue WHERE site = ${{site:sqlstring}} AND room = '' AND $__timeFilter(at)
             GROUP BY 1 ORDER BY 1
             """,  # noqa: S608 - a constant of this file
@@ -150,7 +146,7 @@ BY_CLASS = Panel(
     decimals=0,
     stacked=True,
     bars=True,
-    columns=class_columns("it", "cooling", "power_distribution", "lighting", "other", "unmetered"),
+    columns=class_columns("it", *OVERHEAD, "unmetered"),
 )
 SOURCES = Panel(
     "timeseries",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
 from grafana.queries import database, prometheus
-from grafana.words import Text
+from grafana.words import OVERHEAD, Text
 
 SITE_URL = "board:site?var-site=${__data.fields.site}"
 COMPLIANCE_URL = "board:compliance?var-site=${__data.fields.site}"
@@ -217,9 +217,7 @@ MONTHS = Panel(
         database(
             """
             SELECT to_char(date_trunc('month', p.at AT TIME ZONE s.time_zone), 'YYYY-MM') AS month,
-            sum(it_kwh) AS it, sum(cooling_kwh) AS cooling,
-            sum(power_distribution_kwh) AS power_distribution,
-            sum(lighting_kwh) AS lighting, sum(other_kwh) AS other
+            sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>
             FROM v_pue p JOIN v_site s USING (site)
             WHERE p.room = '' AND $__timeFilter(p.at) GROUP BY 1 ORDER BY 1
             """
@@ -228,7 +226,7 @@ MONTHS = Panel(
     unit="kwatth",
     decimals=0,
     stacked=True,
-    columns=class_columns("it", "cooling", "power_distribution", "lighting", "other"),
+    columns=class_columns("it", *OVERHEAD),
 )
 
 BOARD = Board(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
 from grafana.queries import Query, database, prometheus
-from grafana.words import Text
+from grafana.words import OVERHEAD, Text
 
 
 def _too_many() -> Query:
@@ -202,7 +202,7 @@ ESTIMATED = Panel(
             SELECT day::timestamptz AS time, load_class AS metric,
             sum(estimated_s) / nullif(sum(covered_s), 0) AS value
             FROM v_energy_day WHERE site = ${site:sqlstring}
-            AND load_class IN ('facility', 'it', 'cooling', 'power_distribution', 'lighting', 'other')
+            AND load_class IN ('facility', 'it', <<, |'#'>>)
             AND day >= $__timeFrom()::timestamptz::date AND day < $__timeTo()::timestamptz::date
             GROUP BY 1, 2 ORDER BY 1, 2
             """,
@@ -212,7 +212,7 @@ ESTIMATED = Panel(
     unit="percentunit",
     decimals=1,
     soft_min=0,
-    columns=class_columns("facility", "it", "cooling", "power_distribution", "lighting", "other"),
+    columns=class_columns("facility", "it", *OVERHEAD),
 )
 STORED = Panel(
     "timeseries",

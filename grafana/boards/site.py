@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
 from grafana.queries import Query, database, prometheus
-from grafana.words import Text
+from grafana.words import OVERHEAD, Text
 
 
 def _limit() -> Query:
@@ -115,13 +115,11 @@ WHERE = Panel(
         database(
             """
             SELECT c.load_class, c.kwh / nullif(it_kwh, 0) AS share FROM (
-            SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS facility_kwh, sum(cooling_kwh) AS cooling,
-            sum(power_distribution_kwh) AS power, sum(lighting_kwh) AS lighting, sum(other_kwh) AS other
+            SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS facility_kwh, <<, |sum(#_kwh) AS #>>
             FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
             AND $__timeFilter(at)) e CROSS JOIN LATERAL (VALUES
-            ('@cooling@', cooling), ('@power_distribution@', power), ('@lighting@', lighting),
-            ('@other@', other),
-            ('@unmetered@', facility_kwh - it_kwh - cooling - power - lighting - other)
+            <<, |('@#@', #)>>,
+            ('@unmetered@', facility_kwh - it_kwh << |- #>>)
             ) AS c(load_class, kwh) ORDER BY 2 DESC
             """
         )
@@ -147,19 +145,14 @@ CHANGED = Panel(
             SELECT c.load_class, c.kwh AS energy_kwh, c.kwh / now.it_kwh AS share,
             c.before / nullif(past.it_kwh, 0) AS share_before,
             c.kwh / now.it_kwh - c.before / nullif(past.it_kwh, 0) AS change
-            FROM (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, sum(cooling_kwh) AS c,
-            sum(power_distribution_kwh) AS p, sum(lighting_kwh) AS l, sum(other_kwh) AS o FROM v_pue
+            FROM (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
             WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0 AND $__timeFilter(at)) now,
-            (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, sum(cooling_kwh) AS c,
-            sum(power_distribution_kwh) AS p, sum(lighting_kwh) AS l, sum(other_kwh) AS o FROM v_pue
+            (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
             WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
             AND at >= $__timeFrom()::timestamptz - ($__timeTo()::timestamptz - $__timeFrom()::timestamptz)
             AND at < $__timeFrom()::timestamptz) past
-            CROSS JOIN LATERAL (VALUES ('@cooling@', now.c, past.c),
-            ('@power_distribution@', now.p, past.p), ('@lighting@', now.l, past.l),
-            ('@other@', now.o, past.o),
-            ('@unmetered@', now.f - now.it_kwh - now.c - now.p - now.l - now.o,
-            past.f - past.it_kwh - past.c - past.p - past.l - past.o),
+            CROSS JOIN LATERAL (VALUES <<, |('@#@', now.#, past.#)>>,
+            ('@unmetered@', now.f - now.it_kwh << |- now.#>>, past.f - past.it_kwh << |- past.#>>),
             ('PUE', now.f, past.f)) AS c(load_class, kwh, before)
             ORDER BY c.load_class = 'PUE' DESC, abs(c.kwh / now.it_kwh
             - coalesce(c.before / nullif(past.it_kwh, 0), 0)) DESC
@@ -181,7 +174,7 @@ POWER = Panel(
     Text("15-minute mean power, live.", "每 15 分钟平均功率，实时。"),
     [
         prometheus(
-            'wattline_site_power_watts{site="$site",load_class=~"it|cooling|power_distribution|lighting|other"}',
+            f'wattline_site_power_watts{{site="$site",load_class=~"{"|".join(("it", *OVERHEAD))}"}}',
             "{{load_class}}",
         )
     ],
@@ -189,7 +182,7 @@ POWER = Panel(
     stacked=True,
     fill=40,
     soft_min=0,
-    columns=class_columns("it", "cooling", "power_distribution", "lighting", "other"),
+    columns=class_columns("it", *OVERHEAD),
 )
 ENERGY = Panel(
     "timeseries",
@@ -198,9 +191,7 @@ ENERGY = Panel(
     [
         database(
             """
-            SELECT $__timeGroupAlias(at, '24h'), sum(it_kwh) AS it, sum(cooling_kwh) AS cooling,
-            sum(power_distribution_kwh) AS power_distribution, sum(lighting_kwh) AS lighting,
-            sum(other_kwh) AS other
+            SELECT $__timeGroupAlias(at, '24h'), sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>
             FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND $__timeFilter(at)
             GROUP BY 1 ORDER BY 1
             """,
@@ -212,7 +203,7 @@ ENERGY = Panel(
     stacked=True,
     bars=True,
     soft_min=0,
-    columns=class_columns("it", "cooling", "power_distribution", "lighting", "other"),
+    columns=class_columns("it", *OVERHEAD),
 )
 BUDGET = Panel(
     "table",

@@ -56,6 +56,7 @@ def overview(request: Request, caller: Viewer) -> Response:
         "cards": cards,
         "counts": {v: verdicts.count(v) for v in ("fail", "indeterminate", "unknown", "pass")},
         "now": caller.now,
+        "classes": figures.CLASSES,
     }
     return render.page(request, "overview.html", context)
 

@@ -23,6 +23,7 @@ MODULES = (
     "spool",
     "poller",
     "report",
+    "boards",
     "capacity",
 )
 RESULTS = Path(__file__).parent / "RESULTS.md"

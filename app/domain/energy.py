@@ -16,7 +16,7 @@ spans is what the register counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from app.domain.period import QUARTER_HOUR_S, QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
+from app.domain.reading import ReadingColumns
 from app.domain.register import US, Bools, Floats, Ints, walk
 from app.domain.site import Point
 from app.errors import SeriesError
@@ -106,6 +107,10 @@ class Spans(NamedTuple):
     reading_interval_s: Floats
     """Time between the readings that bound it. [s]"""
 
+    def take(self, rows: npt.NDArray[np.intp] | Bools | slice) -> Spans:
+        """The chosen ones."""
+        return type(self)._make(column[rows] for column in self)
+
 
 class QuarterHours(NamedTuple):
     """Energy per 15-minute UTC interval; only intervals of which something is known. Length k."""
@@ -119,6 +124,15 @@ class QuarterHours(NamedTuple):
     """Share of the interval's time for which it is known only by estimate."""
     tag: npt.NDArray[np.int8]
     reading_interval_s: npt.NDArray[np.int32]
+
+    def take(self, rows: npt.NDArray[np.intp] | Bools | slice) -> QuarterHours:
+        """The chosen ones."""
+        return type(self)._make(column[rows] for column in self)
+
+    @classmethod
+    def concat(cls, parts: Iterable[QuarterHours]) -> QuarterHours:
+        """One after the other; at least one."""
+        return cls._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
 def spans(series: Series, point: Point, events: Sequence[Event] = ()) -> Spans:
@@ -213,51 +227,56 @@ def _segment(
         falls=point.falls,
     )
     known = np.flatnonzero(np.isfinite(steps.energy))
-    start_us, end_us = at_us[steps.previous[known]], at_us[known]
-    spacing_s = (end_us - start_us) / US
-    return Spans(
-        start_us,
-        end_us,
-        steps.energy[known],
-        np.ones(len(known)),
-        _tags(spacing_s, point.interval_s),
-        spacing_s,
+    return steps_of_register(
+        at_us[steps.previous[known]], at_us[known], steps.energy[known], point.interval_s
     )
 
 
-def _tags(spacing_s: Floats, interval_s: float) -> npt.NDArray[np.int8]:
-    tag = np.where(spacing_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED)
-    return np.where(spacing_s > GAP_FACTOR * max(interval_s, 1), Tag.ESTIMATED, tag).astype(np.int8)
-
-
-def _power_spans(series: Series, point: Point) -> Spans:
-    start_us, end_us = series.at_us[:-1], series.at_us[1:]
+def steps_of_register(start_us: Ints, end_us: Ints, energy: Floats, interval_s: float | Ints) -> Spans:
+    """Spans of what a register counted from one reading to the next; of any number of series."""
     spacing_s = (end_us - start_us) / US
-    near = spacing_s <= GAP_FACTOR * point.interval_s
-    energy = (series.value[:-1] + series.value[1:]) / 2 * spacing_s / 3600
+    tag = np.where(spacing_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED)
+    tag = np.where(spacing_s > GAP_FACTOR * np.maximum(interval_s, 1), Tag.ESTIMATED, tag).astype(np.int8)
+    return Spans(start_us, end_us, energy, np.ones(len(energy)), tag, spacing_s)
+
+
+def steps_of_power(
+    start_us: Ints, end_us: Ints, start_kw: Floats, end_kw: Floats, interval_s: float | Ints
+) -> tuple[Bools, Spans]:
+    """Which neighbouring samples of power are near enough to speak of the time between, and those spans."""
+    spacing_s = (end_us - start_us) / US
+    near: Bools = spacing_s <= GAP_FACTOR * interval_s
+    energy = (start_kw + end_kw) / 2 * spacing_s / 3600
     tag = np.where(spacing_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED).astype(np.int8)
-    return Spans(
+    return near, Spans(
         start_us[near], end_us[near], energy[near], np.ones(int(near.sum())), tag[near], spacing_s[near]
     )
 
 
+def _power_spans(series: Series, point: Point) -> Spans:
+    at_us, kw = series.at_us, series.value
+    return steps_of_power(at_us[:-1], at_us[1:], kw[:-1], kw[1:], point.interval_s)[1]
+
+
 def _interval_spans(series: Series, point: Point) -> Spans:
     """Stated intervals; of two that overlap the one that ends first is kept."""
-    length_s = np.where(series.interval_s > 0, series.interval_s, point.interval_s).astype(np.float64)
-    valid_s = np.where(series.interval_s > 0, series.valid_s, point.interval_s).astype(np.float64)
-    start_us = series.at_us - (length_s * US).astype(np.int64)
-    keep = (valid_s > 0) & _disjoint(start_us, series.at_us)
-    energy = series.value.copy()
-    if point.kind is ReadingKind.INTERVAL_MEAN_POWER:
-        energy = energy * valid_s / 3600
-    tag = np.where(length_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED).astype(np.int8)
+    stated = stated_intervals(series, point.kind, point.interval_s)
+    keep = (stated.coverage_ratio > 0) & _disjoint(stated.start_us, stated.end_us)
+    return stated.take(keep)
+
+
+def stated_intervals(series: Series | ReadingColumns, kind: ReadingKind, interval_s: float | Ints) -> Spans:
+    """What each reading of an interval says, overlapping or not; of any number of series."""
+    length_s = np.where(series.interval_s > 0, series.interval_s, interval_s).astype(np.float64)
+    valid_s = np.where(series.interval_s > 0, series.valid_s, interval_s).astype(np.float64)
+    is_mean = kind is ReadingKind.INTERVAL_MEAN_POWER
     return Spans(
-        start_us[keep],
-        series.at_us[keep],
-        energy[keep],
-        np.minimum(valid_s / length_s, 1.0)[keep],
-        tag[keep],
-        length_s[keep],
+        series.at_us - (length_s * US).astype(np.int64),
+        series.at_us,
+        series.value * valid_s / 3600 if is_mean else series.value.copy(),
+        np.minimum(valid_s / length_s, 1.0),
+        np.where(length_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED).astype(np.int8),
+        length_s,
     )
 
 
@@ -337,52 +356,58 @@ def quarter_hours(known: Spans, start_us: int, end_us: int) -> QuarterHours:
     """
     if start_us % QUARTER_HOUR_US or end_us % QUARTER_HOUR_US:
         raise SeriesError("the range must stand on 15-minute boundaries")
-    known = _clip(known, start_us, end_us)
-    if not len(known.start_us):
-        return _nothing()
-    first = known.start_us[0] // QUARTER_HOUR_US * QUARTER_HOUR_US
-    last = -(-known.end_us[-1] // QUARTER_HOUR_US) * QUARTER_HOUR_US
-    edges = np.arange(first, last + 1, QUARTER_HOUR_US)
-    length_s = (known.end_us - known.start_us) / US
-    covered_s = length_s * known.coverage_ratio
-    guessed_s = np.where(known.tag >= Tag.ESTIMATED, covered_s, 0.0)
-    low, high = _overlapping(known, edges)
-    some = high > low
-    return QuarterHours(
-        edges[:-1][some],
-        _shares(known, edges, known.energy_kwh)[some],
-        np.minimum(_shares(known, edges, covered_s)[some] / QUARTER_HOUR_S, 1.0),
-        np.minimum(_shares(known, edges, guessed_s)[some] / QUARTER_HOUR_S, 1.0),
-        _largest(known.tag, low, high)[some].astype(np.int8),
-        np.minimum(_largest(known.reading_interval_s, low, high)[some], 2**31 - 1).astype(np.int32),
+    owner = np.zeros(len(known.start_us), np.int64)
+    return cut(known, owner, np.array([start_us]), np.array([end_us]))[1]
+
+
+def cut(known: Spans, owner: Ints, start_us: Ints, end_us: Ints) -> tuple[Ints, QuarterHours]:
+    """Cut the spans of many series at 15-minute boundaries.
+
+    Each interval is the sum of its own pieces of spans, in order of time: its figures are the same to the
+    last bit whatever else is cut with it, and wherever the range begins.
+
+    Parameters
+    ----------
+    known : Spans
+        One series after the other; disjoint and in order within each.
+    owner : int64, shape (m,)
+        Series of each span: an index into `start_us` and `end_us`, ascending.
+    start_us, end_us : int64, shape (series,)
+        Range of intervals wanted of each series, on 15-minute boundaries, half-open. [us]
+
+    Returns
+    -------
+    (int64 array, QuarterHours)
+        Series of each interval, and the intervals of which at least a part is known; shape (k,).
+    """
+    begins_us = np.maximum(known.start_us, start_us[owner])
+    ends_us = np.minimum(known.end_us, end_us[owner])
+    rows = np.flatnonzero(ends_us > begins_us)
+    if not len(rows):
+        return np.empty(0, np.int64), _nothing()
+    first = begins_us[rows] // QUARTER_HOUR_US
+    count = -(-ends_us[rows] // QUARTER_HOUR_US) - first
+    rows = np.repeat(rows, count)
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+    at_us = (np.repeat(first, count) + number) * QUARTER_HOUR_US
+    length_us = np.minimum(ends_us[rows], at_us + QUARTER_HOUR_US) - np.maximum(begins_us[rows], at_us)
+    owners = owner[rows]
+    starts = np.concatenate([[True], (at_us[1:] != at_us[:-1]) | (owners[1:] != owners[:-1])])
+    first_piece, cell = np.flatnonzero(starts), np.cumsum(starts) - 1
+    covered_us = length_us * known.coverage_ratio[rows]
+    guessed_us = np.where(known.tag[rows] >= Tag.ESTIMATED, covered_us, 0.0)
+    share = length_us / (known.end_us - known.start_us)[rows]
+    spacing_s = np.minimum(known.reading_interval_s[rows], 2**31 - 1)
+    return owners[first_piece], QuarterHours(
+        at_us[first_piece].astype(np.int64),
+        np.bincount(cell, known.energy_kwh[rows] * share).astype(np.float64),
+        np.minimum(np.bincount(cell, covered_us) / QUARTER_HOUR_US, 1.0),
+        np.minimum(np.bincount(cell, guessed_us) / QUARTER_HOUR_US, 1.0),
+        np.maximum.reduceat(known.tag[rows], first_piece),
+        np.maximum.reduceat(spacing_s, first_piece).astype(np.int32),
     )
 
 
 def _nothing() -> QuarterHours:
     none = np.empty(0, np.float64)
     return QuarterHours(np.empty(0, np.int64), none, none, none, np.empty(0, np.int8), np.empty(0, np.int32))
-
-
-def _overlapping(known: Spans, edges: Ints) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    low = np.searchsorted(known.end_us, edges[:-1], "right")
-    high = np.searchsorted(known.start_us, edges[1:], "left")
-    return low, high
-
-
-def _shares(known: Spans, edges: Ints, amount: Floats) -> Floats:
-    """`amount` of every span spread evenly over it, summed per interval between the edges."""
-    knots = np.stack([known.start_us, known.end_us], axis=1).reshape(-1)
-    total = np.cumsum(amount)
-    levels = np.stack([total - amount, total], axis=1).reshape(-1)
-    return np.diff(np.interp(edges, knots, levels))
-
-
-def _largest(
-    column: npt.NDArray[np.generic], low: npt.NDArray[np.intp], high: npt.NDArray[np.intp]
-) -> Floats:
-    """Largest value among the spans `low` to `high` of each interval; 0 where there is none."""
-    values = np.append(column.astype(np.float64), 0.0)
-    pairs = np.stack([low, np.maximum(high, low + 1)], axis=1).reshape(-1)
-    pairs = np.minimum(pairs, len(values) - 1)
-    top: Floats = np.maximum.reduceat(values, pairs)[::2]
-    return np.where(high > low, top, 0.0)

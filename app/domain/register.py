@@ -130,14 +130,19 @@ def walk(
 
 
 def _odd_steps(at_us: Ints, register: Floats, max_power: float, modulus: float) -> Ints:
-    rise = np.diff(register)
-    odd = rise < 0
-    if math.isfinite(max_power):
-        most = max_power * np.diff(at_us) / HOUR_US
-        odd |= most >= modulus
-        large = np.flatnonzero(rise > most)
-        odd[large] |= rise[large] > most[large] + _count(register[large], register[large + 1])
+    limits = np.full(max(len(at_us) - 1, 0), max_power), np.full(max(len(at_us) - 1, 0), modulus)
+    odd = is_odd(np.diff(at_us), register[:-1], register[1:], *limits)
     return (np.flatnonzero(odd) + 1).astype(np.int64)
+
+
+def is_odd(spacing_us: Ints, before: Floats, after: Floats, max_power: Floats, modulus: Floats) -> Bools:
+    """Steps that need a second look: falls, rises beyond the rating, and gaps that can hide a wrap; (m,)."""
+    rise = after - before
+    most = max_power * spacing_us / HOUR_US
+    odd: Bools = (rise < 0) | (np.isfinite(max_power) & (most >= modulus))
+    large = np.flatnonzero(rise > most)
+    odd[large] |= rise[large] > most[large] + _count(before[large], after[large])
+    return odd
 
 
 def _next_odd(odd: Ints, at_least: int) -> int:
@@ -294,15 +299,23 @@ def anchors(at_us: Ints, value: Floats, point: Point) -> Bools:
     rows = np.arange(n)
     lo, hi = np.maximum(rows - QUIET + 1, 0), np.minimum(rows + QUIET + 1, n)
     quiet: Bools = (disorder[hi] == disorder[lo]) & (rows >= QUIET) & (rows < n - QUIET)
-    quiet &= (value > 0) | _long_zero(at_us, value)
+    quiet &= (value > 0) | is_long_zero(at_us, value, 0)
     for row in odd[value[odd] > value[odd - 1]].tolist():
         quiet[np.searchsorted(at_us, at_us[row] - LOOK_BACK_US) : row] = False
     return quiet
 
 
-def _long_zero(at_us: Ints, value: Floats) -> Bools:
+def is_long_zero(at_us: Ints, value: Floats, first: int | Ints) -> Bools:
+    """Zeros that have stood for so long that the register really shows zero; shape (n,).
+
+    Parameters
+    ----------
+    first : int or int64, shape (n,)
+        Row with which the series of each reading begins.
+    """
     rows = np.arange(len(value))
-    last_nonzero = np.maximum.accumulate(np.where(value != 0, rows, -1)) if len(value) else rows
+    nonzero = np.where(value != 0, rows, np.asarray(first) - 1)
+    last_nonzero = np.maximum.accumulate(nonzero) if len(value) else rows
     first_zero = np.minimum(last_nonzero + 1, max(len(value) - 1, 0))
     long: Bools = (value == 0) & (at_us - at_us[first_zero] > ZERO_RUN_US) & (rows - first_zero > LOOK_AHEAD)
     return long

@@ -1,48 +1,68 @@
 """Compute energies again wherever readings, events or definitions changed, and only there.
 
-Ingest queues, in its own transaction, the stretch of time of every point it touched. Each run takes
-that queue, widens every stretch until the computation no longer depends on where it starts (see
-``domain.affected``), and replaces the 15-minute intervals in it, the local days and the sums of the
-site. All in one transaction: either the figures and the queue move, or neither.
+Ingest queues, in its own transaction, the stretch of time of every point it touched. Each run joins what
+waits into stretches of points, recent ones first, and replaces the 15-minute intervals that they can have
+changed, the local days and the sums of the sites. Many points go through at once: see ``domain.plain``;
+where something unusual is near, a point goes the careful way, with readings added until the computation no
+longer depends on where it starts (see ``domain.recalculation``). Both give the same figures to the last
+bit. All in one transaction: either the figures and the queue move, or neither.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
-from app.domain import energy
-from app.domain.energy import Event, Series
-from app.domain.period import QUARTER_HOUR_US, Period, Step, starts
-from app.domain.pue import Boundary, boundary, pair
+import numpy as np
+import numpy.typing as npt
+
+from app.domain import energy, plain
+from app.domain.energy import Event, QuarterHours, Series
+from app.domain.period import QUARTER_HOUR_US, midnight
+from app.domain.plain import Outcome, Windows
+from app.domain.pue import Boundary, pair
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, ReadingColumns
 from app.domain.recalculation import Recalculation, recalculation
+from app.domain.register import LOOK_BACK_US, US
 from app.domain.site import Point, Site
 from app.store import energy as store
+from app.store import energy_batch, findings, reading_windows, readings, rollup_queue
 from app.store import events as ledger
-from app.store import findings, readings, rollup_queue, sites
+from app.store.energy_batch import Cells, Changed, Day, SiteCells
 from app.store.engine import Connection, Engine, begin
+from app.store.fleet_cache import FleetCache
 from app.store.readings import from_us, to_us
 from app.store.reports import revisions
 from app.store.retention import raw_horizon
-from app.store.rollup_queue import Dirty
+from app.store.rollup_queue import Waiting
 from app.store.sites import Stored
 
-TAKE_AT_ONCE = 2000
-"""Queue entries per transaction."""
-FIRST_REACH = 16
-"""Readings before and after a change that are loaded at first."""
-MARGIN = timedelta(hours=2)
-NEAR = timedelta(days=1)
+Ints = npt.NDArray[np.int64]
+
+LOOK_AT_ONCE = 200_000
+"""Queue entries that are looked at together."""
+TAKE_READINGS = 400_000
+"""So many readings, about, are computed in one transaction."""
+NEAR_US = 4 * 3600 * US
 """Stretches of one point closer than this are computed together ..."""
-LONGEST_JOINED = timedelta(days=32)
-"""... up to this length, unless they overlap."""
+BUCKET_US = 32 * 86_400 * US
+"""... unless they begin in different stretches of so long: batches of a big file stay apart."""
 SITE_CHUNK_US = 32 * 24 * 4 * QUARTER_HOUR_US
 """Longest stretch of a site that is summed in one go."""
+NEIGHBOURS = 6
+"""Reading intervals before a change, and as many before the quarter-hour, that a window has at first."""
+MORE_NEIGHBOURS = 40
+"""Readings beside a window that is too short."""
+FIRST_REACH = 16
+"""Readings before and after a change that the careful way loads at first."""
+MARGIN_US = 2 * 3600 * US
 _LONGEST_REACH = 1 << 30
+_FOREVER_US = to_us(LATEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,192 +73,459 @@ class RollupResult:
     """Stretches of points computed again."""
     busy: bool = False
     """Another process is rolling up; the queue is left to it."""
+    careful: int = 0
+    """Of the stretches, those with something unusual near."""
+    changed_from: Mapping[str, int] = field(default_factory=dict)
+    """By site, the first interval of which a figure changed. [us]"""
+
+    def __add__(self, other: RollupResult) -> RollupResult:
+        first = dict(self.changed_from)
+        for site, at_us in other.changed_from.items():
+            first[site] = min(at_us, first.get(site, at_us))
+        return RollupResult(self.stretches + other.stretches, other.busy, self.careful + other.careful, first)
 
 
-def run(engine: Engine) -> RollupResult:
+def run(engine: Engine, fleet: FleetCache | None = None) -> RollupResult:
     """Work the queue off.
+
+    Parameters
+    ----------
+    engine : Engine
+    fleet : FleetCache, optional
+        Kept by the caller from one run to the next.
 
     Raises
     ------
     StoreUnavailable
         If the database is away; the queue is as it was.
     """
-    stretches = 0
+    fleet, result = fleet or FleetCache(), RollupResult()
     while True:
         with begin(engine) as connection:
             if not rollup_queue.lock(connection):
-                return RollupResult(stretches, busy=True)
-            work = rollup_queue.take(connection, TAKE_AT_ONCE)
-            if not work:
-                return RollupResult(stretches)
-            stretches += roll_up(connection, sites.load(connection), work)
+                return result + RollupResult(busy=True)
+            waiting = rollup_queue.waiting(connection, LOOK_AT_ONCE)
+            if not len(waiting.id):
+                return result
+            stored = fleet.current(connection)
+            taken, ids = take(waiting, stored)
+            result += roll_up(connection, stored, taken)
+            rollup_queue.done(connection, ids)
 
 
-def roll_up(connection: Connection, stored: Stored, work: Iterable[Dirty]) -> int:
-    """Compute the stretches again, in the transaction of `connection`; how many there were."""
-    by_site: dict[str, list[tuple[Point, Dirty]]] = defaultdict(list)
-    keys = stored.point_key
-    for dirty in _merged(work):
-        if dirty.point_id in keys:
-            site, meter, point = stored.fleet.point[keys[dirty.point_id]]
-            by_site[site.id].append((meter.effective(point), dirty))
-    for site_id, stretches in by_site.items():
-        _roll_up_site(connection, stored, stored.fleet.site[site_id], stretches)
-    return sum(map(len, by_site.values()))
+class Taken(NamedTuple):
+    """Stretches of points, disjoint for each point; columns of length k."""
+
+    point_id: Ints
+    start_us: Ints
+    end_us: Ints
+    """Both included. [us]"""
+    is_recent: npt.NDArray[np.bool_]
+
+    def some(self, rows: Ints) -> Taken:
+        """The chosen ones."""
+        return type(self)._make(column[rows] for column in self)
 
 
-def _merged(work: Iterable[Dirty]) -> Iterator[Dirty]:
-    """Stretches of the same point that touch or nearly touch, as one."""
-    last: Dirty | None = None
-    for dirty in sorted(work, key=lambda d: (d.point_id, d.start)):
-        if last and _belongs_to(dirty, last):
-            last = Dirty(last.point_id, last.start, max(last.end, dirty.end))
-            continue
-        if last:
-            yield last
-        last = dirty
-    if last:
-        yield last
+def take(waiting: Waiting, stored: Stored) -> tuple[Taken, Ints]:
+    """What is computed next, and the entries of the queue that it settles.
 
-
-def _belongs_to(dirty: Dirty, last: Dirty) -> bool:
-    """Whether a stretch is better computed together with the one before it.
-
-    Long ones that only follow each other stay apart: batches of a big file, which fit into memory one
-    by one.
+    Entries of points that are no longer declared are settled without work.
     """
-    if dirty.point_id != last.point_id or dirty.start > last.end + NEAR:
-        return False
-    return dirty.start < last.end or dirty.end - last.start <= LONGEST_JOINED
-
-
-def _roll_up_site(
-    connection: Connection, stored: Stored, site: Site, stretches: list[tuple[Point, Dirty]]
-) -> None:
-    declared = ledger.in_force(connection, sorted({d.point_id for _, d in stretches}))
-    changed: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for point, dirty in stretches:
-        span_us = _roll_up_point(connection, point, dirty, declared.get(dirty.point_id, []))
-        if span_us[0] < span_us[1]:  # a point's first reading, on a boundary, changes no interval
-            changed[point.id].append(span_us)
-    findings.queue(connection, ((d.point_id, d.start, d.end) for _, d in stretches))
-    _refresh_days(connection, stored, site, changed)
-    revisions.note_computed(connection, stored.site_id[site.id], _months(site, changed))
-    for room in ("", *sorted({m.room for m in site.meters if m.room})):
-        parts = boundary(site, room)
-        needed = {p.id for p in parts.points()}
-        spans = [span for point_id, spans in changed.items() if point_id in needed for span in spans]
-        for start_us, end_us in _union(spans):
-            _sum_site(connection, stored, stored.site_id[site.id], room, parts, start_us, end_us)
-
-
-def _roll_up_point(
-    connection: Connection, point: Point, dirty: Dirty, events: list[Event]
-) -> tuple[int, int]:
-    """Replace the intervals of one point that a stretch can have changed; their range."""
-    if point.kind is ReadingKind.GAUGE:
-        start_us, end_us = _outward(to_us(dirty.start), to_us(dirty.end) + 1)
-        store.refresh_gauge(connection, dirty.point_id, start_us, end_us)
-        return start_us, end_us
-    series, change = _context(connection, point, dirty, events)
-    known = energy.spans(series.take(slice(change.first_row, None)), point, events)
-    cells = energy.quarter_hours(known, change.start_us, change.end_us)
-    kept_us = _kept_before_us(connection, series)
-    store.replace_quarter_hours(
-        connection, point, dirty.point_id, change.start_us, change.end_us, cells, kept_before_us=kept_us
+    order = np.lexsort((waiting.start_us, waiting.point_id))
+    point, start_us, end_us = (c[order] for c in (waiting.point_id, waiting.start_us, waiting.end_us))
+    begins = np.flatnonzero(~_joins(point, start_us, end_us))
+    joined = Taken(
+        point[begins],
+        start_us[begins],
+        np.maximum.reduceat(end_us, begins),
+        np.maximum.reduceat(end_us, begins) >= waiting.recent_us,
     )
-    return change.start_us, change.end_us
+    known = [stored.measured(number) for number in joined.point_id.tolist()]
+    interval_us = np.array([US * (900 if one is None else one[1].interval_s) for one in known])
+    cost = np.where([one is None for one in known], 0, (joined.end_us - joined.start_us) // interval_us + 40)
+    ranked = np.lexsort((joined.start_us, ~joined.is_recent))
+    spent = np.cumsum(cost[ranked])
+    chosen = np.sort(ranked[: max(int(np.searchsorted(spent, TAKE_READINGS, "right")), 1)])
+    group = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(order))))
+    ids = waiting.id[order][np.isin(group, chosen)]
+    return joined.some(chosen[np.array([known[n] is not None for n in chosen.tolist()], np.bool_)]), ids
 
 
-def _kept_before_us(connection: Connection, series: Series) -> int | None:
-    """Instant from which the raw readings are whole; None where retention never dropped any. [us]"""
-    horizon = raw_horizon(connection)
-    if horizon is None:
-        return None
-    whole_us = series.at_us[series.at_us >= to_us(horizon)]
-    first_us = int(whole_us[0]) if len(whole_us) else to_us(LATEST)
+def _joins(point: Ints, start_us: Ints, end_us: Ints) -> npt.NDArray[np.bool_]:
+    """Which stretches, in order of point and start, go together with the ones before them."""
+    base_us = int(min(start_us.min(), end_us.min()))
+    start, end = (start_us - base_us) // 1000, -(-(end_us - base_us) // 1000)  # [ms]
+    rank = np.cumsum(np.concatenate([[0], point[1:] != point[:-1]]))
+    step = int(end.max()) + 1
+    until = np.maximum.accumulate(end + rank * step) - rank * step
+    same, bucket = point[1:] == point[:-1], start_us // BUCKET_US
+    overlaps = start[1:] <= until[:-1]
+    near = (start[1:] <= until[:-1] + NEAR_US // 1000) & (bucket[1:] == bucket[:-1])
+    return np.concatenate([[False], same & (overlaps | near)])
+
+
+def roll_up(connection: Connection, stored: Stored, taken: Taken) -> RollupResult:
+    """Compute the stretches again, in the transaction of `connection`."""
+    if not len(taken.point_id):
+        return RollupResult()
+    store.plan_anew(connection)
+    job = _Job(connection, stored, taken)
+    changed = job.replace_points()
+    spans = zip(taken.point_id.tolist(), taken.start_us.tolist(), taken.end_us.tolist(), strict=True)
+    findings.queue(connection, ((number, from_us(start), from_us(end)) for number, start, end in spans))
+    first_us = _refresh_sites(connection, stored, changed)
+    return RollupResult(len(taken.point_id), careful=job.careful, changed_from=first_us)
+
+
+_Loaded = tuple[ReadingColumns, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+_Loader = Callable[[Taken, Sequence[Point]], _Loaded]
+"""Finds readings around stretches; whether they begin with the first of each point, and end with its last."""
+
+
+class _Part(NamedTuple):
+    """Intervals to replace of some points, and what is to stand there."""
+
+    table: str
+    point_id: Ints
+    start_us: Ints
+    end_us: Ints
+    cells: Cells
+
+    @classmethod
+    def of_one(cls, table: str, number: int, change: Recalculation, cells: QuarterHours) -> _Part:
+        """Those of a single point."""
+        point, start_us, end_us = (np.array([x]) for x in (number, change.start_us, change.end_us))
+        owners = np.full(len(cells.at_us), number)
+        return cls(table, point, start_us, end_us, Cells(owners, cells))
+
+
+class _Job:
+    """One transaction's work on points."""
+
+    def __init__(self, connection: Connection, stored: Stored, taken: Taken) -> None:
+        self._connection, self._taken = connection, taken
+        self._points = [_point_of(stored, number) for number in taken.point_id.tolist()]
+        self._events = ledger.in_force(connection, np.unique(taken.point_id).tolist())
+        self._horizon_us = _us_or_none(raw_horizon(connection))
+        self._parts: list[_Part] = []
+        self._changed: list[tuple[str, Changed]] = []
+        self.careful = 0
+
+    def replace_points(self) -> list[tuple[str, Changed]]:
+        """Replace the intervals of all points; those that changed, by table."""
+        for kind, rows in self._by_kind().items():
+            if kind is ReadingKind.GAUGE:
+                self._gauges(rows)
+                continue
+            odd = self._plain(kind, rows[self._is_plain(rows)])
+            for row in (*rows[~self._is_plain(rows)].tolist(), *odd.tolist()):
+                self._carefully(row)
+        for table in sorted({part.table for part in self._parts}):
+            parts = [part for part in self._parts if part.table == table]
+            self._changed.append((table, _replace(self._connection, table, parts)))
+        return self._changed
+
+    def _by_kind(self) -> dict[ReadingKind, Ints]:
+        rows = defaultdict(list)
+        for row, point in enumerate(self._points):
+            rows[point.kind].append(row)
+        return {kind: np.array(found, np.int64) for kind, found in rows.items()}
+
+    def _is_plain(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        return np.array([self._may_be_plain(row) for row in rows.tolist()], np.bool_)
+
+    def _may_be_plain(self, row: int) -> bool:
+        number, start_us = int(self._taken.point_id[row]), int(self._taken.start_us[row])
+        is_whole = self._horizon_us is None or start_us - BUCKET_US > self._horizon_us
+        return is_whole and plain.is_plain(self._points[row], self._events.get(number, []))
+
+    def _gauges(self, rows: Ints) -> None:
+        taken = self._taken.some(rows)
+        start_us, end_us = _floor(taken.start_us), _ceil(taken.end_us + 1)
+        keep = np.ones(len(rows), np.bool_)  # stretches of a point in the same quarter-hour, once
+        keep[1:] = (taken.point_id[1:] != taken.point_id[:-1]) | (start_us[1:] >= end_us[:-1])
+        points = taken.point_id[keep].tolist()
+        ends_us = np.maximum.reduceat(end_us, np.flatnonzero(keep))
+        energy_batch.refresh_gauges(self._connection, points, start_us[keep], ends_us)
+        self._changed.append(("gauge_15m", _all_of(taken.point_id[keep], start_us[keep], ends_us)))
+
+    # -- the fast way --------------------------------------------------------------------------------
+
+    def _plain(self, kind: ReadingKind, rows: Ints) -> Ints:
+        """Compute what is plain; the rows that are not."""
+        left = self._compute(kind, rows, self._narrow)
+        short, odd = left[Outcome.SHORT], left[Outcome.ODD]
+        again = self._compute(kind, short, self._wide)
+        return np.concatenate([odd, again[Outcome.SHORT], again[Outcome.ODD]])
+
+    def _compute(self, kind: ReadingKind, rows: Ints, load: _Loader) -> dict[Outcome, Ints]:
+        """Compute some rows from the readings that `load` finds; those that are not done, by outcome."""
+        if not len(rows):
+            return dict.fromkeys(Outcome, rows)
+        taken, points = self._taken.some(rows), [self._points[row] for row in rows.tolist()]
+        columns, is_start, is_end = load(taken, points)
+        windows = _windows(columns, len(rows))
+        asked = plain.stretches(points, taken.start_us, taken.end_us, is_start, is_end)
+        found = plain.compute(kind, windows, asked)
+        done = (found.outcome == Outcome.DONE) & (found.start_us < found.end_us)
+        tables = np.array([store.table_of(point) for point in points])
+        for table in sorted(set(tables[done].tolist())):
+            here = done & (tables == table)
+            inside = here[found.owner]
+            cells = found.cells.take(inside)
+            owners = taken.point_id[found.owner[inside]]
+            self._parts.append(
+                _Part(
+                    table,
+                    taken.point_id[here],
+                    found.start_us[here],
+                    found.end_us[here],
+                    Cells(owners, cells),
+                )
+            )
+        return {outcome: rows[found.outcome == outcome] for outcome in Outcome}
+
+    def _narrow(self, taken: Taken, points: Sequence[Point]) -> _Loaded:
+        """Just the readings that it takes where they come at their interval and are in order."""
+        near_us = NEIGHBOURS * US * np.array([point.interval_s for point in points], np.int64)
+        rated = np.array([point.kind is ReadingKind.REGISTER for point in points])
+        reach_us = np.where(rated & ~taken.is_recent, LOOK_BACK_US, 0)
+        low_us = _floor(taken.start_us - reach_us - near_us) - near_us
+        margin_us = np.where(taken.is_recent, _FOREVER_US - taken.end_us, MARGIN_US + 2 * near_us)
+        numbers = taken.point_id.tolist()
+        columns = reading_windows.within(self._connection, numbers, low_us, taken.end_us + margin_us)
+        return columns, np.zeros(len(points), np.bool_), taken.is_recent
+
+    def _wide(self, taken: Taken, points: Sequence[Point]) -> _Loaded:
+        """Hours around, and beside them so many readings, however far away."""
+        numbers = taken.point_id.tolist()
+        low_us, high_us = taken.start_us - LOOK_BACK_US - MARGIN_US, taken.end_us + MARGIN_US
+        high_us = np.where(taken.is_recent, _FOREVER_US, high_us)
+        middle = reading_windows.within(self._connection, numbers, low_us, high_us)
+        before = reading_windows.beside(self._connection, numbers, low_us, MORE_NEIGHBOURS, earlier=True)
+        after = reading_windows.beside(self._connection, numbers, high_us, MORE_NEIGHBOURS, earlier=False)
+        few = (np.bincount(c.point_id, minlength=len(points)) < MORE_NEIGHBOURS for c in (before, after))
+        is_start, is_end = few
+        return ReadingColumns.concat([before, middle, after]), is_start, is_end
+
+    # -- the careful way -----------------------------------------------------------------------------
+
+    def _carefully(self, row: int) -> None:
+        self.careful += 1
+        number, point = int(self._taken.point_id[row]), self._points[row]
+        events = self._events.get(number, [])
+        start_us, end_us = int(self._taken.start_us[row]), int(self._taken.end_us[row])
+        series, change = _context(self._connection, point, number, start_us, end_us, events)
+        known = energy.spans(series.take(slice(change.first_row, None)), point, events)
+        cells = energy.quarter_hours(known, change.start_us, change.end_us)
+        if change.start_us >= change.end_us:  # a point's first reading, on a boundary, changes no interval
+            return
+        part = _Part.of_one(store.table_of(point), number, change, cells)
+        if self._horizon_us is None:
+            self._parts.append(part)
+            return
+        bounds, whole_us = (change.start_us, change.end_us), _whole_from_us(series, self._horizon_us)
+        store.replace_quarter_hours(self._connection, point, number, *bounds, cells, kept_before_us=whole_us)
+        self._changed.append((part.table, _all_of(part.point_id, part.start_us, part.end_us)))
+
+
+def _point_of(stored: Stored, number: int) -> Point:
+    found = stored.measured(number)
+    assert found is not None, number  # `take` leaves out what is not declared
+    return found[1]
+
+
+def _us_or_none(at: datetime | None) -> int | None:
+    return None if at is None else to_us(at)
+
+
+def _windows(columns: ReadingColumns, count: int) -> Windows:
+    """Readings window by window, each in order of time."""
+    ordered = columns.take(np.lexsort((columns.at_us, columns.point_id)))
+    return Windows(np.searchsorted(ordered.point_id, np.arange(count + 1)), ordered)
+
+
+def _replace(connection: Connection, table: str, parts: Sequence[_Part]) -> Changed:
+    cells = Cells(
+        np.concatenate([part.cells.point_id for part in parts]),
+        QuarterHours.concat(part.cells.quarters for part in parts),
+    )
+    point_id, start_us, end_us = (
+        np.concatenate(columns)
+        for columns in zip(*((p.point_id, p.start_us, p.end_us) for p in parts), strict=True)
+    )
+    return energy_batch.replace(connection, table, point_id.tolist(), start_us, end_us, cells)
+
+
+def _all_of(point_id: Ints, start_us: Ints, end_us: Ints) -> Changed:
+    """Every interval of some ranges."""
+    count = (end_us - start_us) // QUARTER_HOUR_US
+    number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return Changed(np.repeat(point_id, count), np.repeat(start_us, count) + number * QUARTER_HOUR_US)
+
+
+def _whole_from_us(series: Series, horizon_us: int) -> int:
+    """Instant from which the raw readings are whole, where retention dropped some. [us]"""
+    whole_us = series.at_us[series.at_us >= horizon_us]
+    first_us = int(whole_us[0]) if len(whole_us) else _FOREVER_US
     return -(-first_us // QUARTER_HOUR_US) * QUARTER_HOUR_US
 
 
 def _context(
-    connection: Connection, point: Point, dirty: Dirty, events: list[Event]
+    connection: Connection, point: Point, number: int, start_us: int, end_us: int, events: list[Event]
 ) -> tuple[Series, Recalculation]:
     """The readings around a stretch, as many as it takes to know what it changes."""
-    reach = FIRST_REACH
-    start, end = dirty.start - MARGIN, dirty.end + MARGIN
+    reach, low_us, high_us = FIRST_REACH, start_us - MARGIN_US, end_us + MARGIN_US
     while True:
-        columns = readings.around(connection, dirty.point_id, start, end, reach, reach)
-        before = int((columns.at_us < to_us(start)).sum())
-        after = int((columns.at_us >= to_us(end)).sum())
-        series = _series(columns)
-        change = recalculation(
-            series,
-            point,
-            to_us(dirty.start),
-            to_us(dirty.end),
-            events,
-            is_start=before < reach,
-            is_end=after < reach,
-        )
+        columns = readings.around(connection, number, from_us(low_us), from_us(high_us), reach, reach)
+        before, after = int((columns.at_us < low_us).sum()), int((columns.at_us >= high_us).sum())
+        series = Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
+        is_start, is_end = before < reach, after < reach
+        change = recalculation(series, point, start_us, end_us, events, is_start=is_start, is_end=is_end)
         if change is not None:
             return series, change
         reach = min(reach * 8, _LONGEST_REACH)
 
 
-def _series(columns: ReadingColumns) -> Series:
-    return Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
+def _floor(at_us: Ints) -> Ints:
+    return at_us // QUARTER_HOUR_US * QUARTER_HOUR_US
 
 
-def _outward(start_us: int, end_us: int) -> tuple[int, int]:
-    return start_us // QUARTER_HOUR_US * QUARTER_HOUR_US, -(-end_us // QUARTER_HOUR_US) * QUARTER_HOUR_US
+def _ceil(at_us: Ints) -> Ints:
+    return -(-at_us // QUARTER_HOUR_US) * QUARTER_HOUR_US
 
 
-def _refresh_days(
-    connection: Connection, stored: Stored, site: Site, changed: dict[str, list[tuple[int, int]]]
-) -> None:
-    """Sum the local days again; points that changed over the same range go together."""
-    by_span: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for point_id, spans in changed.items():
-        for span in spans:
-            by_span[span].append(stored.point_id[point_id])
-    for (start_us, end_us), point_ids in by_span.items():
-        store.refresh_days(connection, site, point_ids, Period(from_us(start_us), from_us(end_us)))
+# -- days, months and sites --------------------------------------------------------------------------
 
 
-def _months(site: Site, changed: dict[str, list[tuple[int, int]]]) -> set[date]:
-    """First days of the local months in which something changed."""
-    ranges = {span for spans in changed.values() for span in spans}
-    periods = [Period(from_us(start_us), from_us(end_us)) for start_us, end_us in ranges]
-    return {
-        at.astimezone(site.zone).date().replace(day=1)
-        for period in periods
-        for at, _ in starts(period, Step.MONTH, site.zone)
-    }
+def _refresh_sites(
+    connection: Connection, stored: Stored, changed: Sequence[tuple[str, Changed]]
+) -> dict[str, int]:
+    """Sum again what follows from the intervals that changed; by site, the first of them. [us]"""
+    by_site = _by_site(stored, changed)
+    days: list[tuple[int, Day]] = []
+    months: set[tuple[int, date]] = set()
+    for site_id, tables in by_site.items():
+        site = stored.fleet.site[site_id]
+        for table, found in tables.items():
+            local = _local_days(np.unique(found.at_us), site.zone)
+            months |= {(stored.site_id[site_id], day.day.replace(day=1)) for day in local}
+            days += _days_of(found, local) if table == "energy_15m" else []
+    energy_batch.refresh_days(connection, days)
+    revisions.note_computed(connection, months)
+    _sum_sites(connection, stored, {s: t["energy_15m"] for s, t in by_site.items() if "energy_15m" in t})
+    return {s: min(int(found.at_us.min()) for found in t.values()) for s, t in by_site.items()}
 
 
-def _union(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Disjoint ranges that cover `spans`, none longer than :data:`SITE_CHUNK_US`."""
-    merged: list[list[int]] = []
-    for start_us, end_us in sorted(spans):
-        if merged and start_us <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end_us)
-        else:
-            merged.append([start_us, end_us])
-    for start_us, end_us in merged:
-        for at_us in range(start_us, end_us, SITE_CHUNK_US):
-            yield at_us, min(at_us + SITE_CHUNK_US, end_us)
+def _by_site(stored: Stored, changed: Sequence[tuple[str, Changed]]) -> dict[str, dict[str, Changed]]:
+    """What changed by site and table."""
+    out: dict[str, dict[str, list[Changed]]] = defaultdict(lambda: defaultdict(list))
+    for table, found in changed:
+        points, index = np.unique(found.point_id, return_inverse=True)
+        sites = np.array(
+            [stored.site_id[_site_of(stored, number).id] for number in points.tolist()], np.int64
+        )
+        of_row = sites[index] if len(points) else np.empty(0, np.int64)
+        order = np.argsort(of_row, kind="stable")
+        numbers, first = np.unique(of_row[order], return_index=True)
+        for number, rows in (
+            zip(numbers.tolist(), np.split(order, first[1:]), strict=True) if len(order) else ()
+        ):
+            key = stored.site_key[number]
+            out[key][table].append(Changed(found.point_id[rows], found.at_us[rows]))
+    return {site: {t: _joined(parts) for t, parts in tables.items()} for site, tables in out.items()}
 
 
-def _sum_site(
+def _site_of(stored: Stored, number: int) -> Site:
+    found = stored.measured(number)
+    assert found is not None, number
+    return found[0]
+
+
+def _joined(parts: Sequence[Changed]) -> Changed:
+    return Changed(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _local_days(at_us: Ints, zone: ZoneInfo) -> list[Day]:
+    """The local days that hold some instants, which are in order."""
+    days, row = [], 0
+    while row < len(at_us):
+        day = from_us(at_us[row]).astimezone(zone).date()
+        bounds = (to_us(midnight(day, zone)), to_us(midnight(day + timedelta(days=1), zone)))
+        days.append(Day(day, *bounds))
+        row = int(np.searchsorted(at_us, bounds[1]))
+    return days
+
+
+def _days_of(found: Changed, days: Sequence[Day]) -> list[tuple[int, Day]]:
+    """Points with the days in which they changed."""
+    index = np.searchsorted(np.array([day.start_us for day in days]), found.at_us, "right") - 1
+    pairs = np.unique(found.point_id * len(days) + index)
+    return [(key // len(days), days[key % len(days)]) for key in pairs.tolist()]
+
+
+def _sum_sites(connection: Connection, stored: Stored, changed: Mapping[str, Changed]) -> None:
+    """Sum sites and rooms again where one of their points changed."""
+    runs: dict[str, list[tuple[int, int]]] = {}
+    wanted: list[tuple[int, int, int]] = []
+    for site_id, found in changed.items():
+        whole = {p.id for room in _rooms(stored, site_id) for p in _boundary(stored, site_id, room).points()}
+        numbers = [stored.point_id[key] for key in sorted(whole)]
+        at_us = np.unique(found.at_us[np.isin(found.point_id, numbers)])
+        runs[site_id] = list(_runs(at_us))
+        wanted += [(number, *run) for run in runs[site_id] for number in numbers]
+    if wanted:
+        energy_batch.replace_sites(connection, list(_paired(connection, stored, runs, wanted)))
+
+
+def _paired(
     connection: Connection,
     stored: Stored,
-    site_id: int,
-    room: str,
-    parts: Boundary,
-    start_us: int,
-    end_us: int,
-) -> None:
-    numbers = {stored.point_id[p.id]: p.id for p in parts.points()}
-    cells = store.load_quarter_hours(connection, list(numbers), from_us(start_us), from_us(end_us))
-    by_key = {numbers[number]: part for number, part in cells.items()}
-    store.replace_site(connection, site_id, room, start_us, end_us, pair(parts, by_key, start_us, end_us))
+    runs: Mapping[str, Sequence[tuple[int, int]]],
+    wanted: Sequence[tuple[int, int, int]],
+) -> Iterator[SiteCells]:
+    points, start_us, end_us = (np.array(column, np.int64) for column in zip(*wanted, strict=True))
+    cells = energy_batch.load(connection, "energy_15m", points.tolist(), start_us, end_us)
+    numbers, first = np.unique(cells.point_id, return_index=True)
+    ends = np.append(first[1:], len(cells.point_id))
+    rows = dict(zip(numbers.tolist(), zip(first.tolist(), ends.tolist(), strict=True), strict=True))
+    for site_id, spans in runs.items():
+        known = _quarters_of(stored, site_id, cells, rows)
+        for room in _rooms(stored, site_id):
+            parts = _boundary(stored, site_id, room)
+            for begin_us, until_us in spans:
+                sums = pair(parts, known, begin_us, until_us)
+                yield SiteCells(stored.site_id[site_id], room, begin_us, until_us, sums)
+
+
+def _quarters_of(
+    stored: Stored, site_id: str, cells: Cells, rows: Mapping[int, tuple[int, int]]
+) -> dict[str, QuarterHours]:
+    """The intervals of the points of a site, by the point's id."""
+    known = {}
+    for point in stored.fleet.site[site_id].points():
+        span = rows.get(stored.point_id[point.id])
+        if span is not None:
+            known[point.id] = cells.quarters.take(slice(*span))
+    return known
+
+
+def _rooms(stored: Stored, site_id: str) -> list[str]:
+    """The site as a whole, and its rooms."""
+    return ["", *sorted({m.room for m in stored.fleet.site[site_id].meters if m.room})]
+
+
+def _boundary(stored: Stored, site_id: str, room: str) -> Boundary:
+    return stored.boundary(stored.fleet.site[site_id], room)
+
+
+def _runs(at_us: Ints) -> Iterator[tuple[int, int]]:
+    """Stretches of intervals that follow each other, none longer than :data:`SITE_CHUNK_US`."""
+    if not len(at_us):
+        return
+    breaks = np.flatnonzero(np.diff(at_us) > QUARTER_HOUR_US) + 1
+    for part in np.split(at_us, breaks):
+        first_us, last_us = int(part[0]), int(part[-1]) + QUARTER_HOUR_US
+        for begin_us in range(first_us, last_us, SITE_CHUNK_US):
+            yield begin_us, min(begin_us + SITE_CHUNK_US, last_us)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from app.domain.energy import QuarterHours
-from app.domain.period import QUARTER_HOUR_US, Period, Step, midnight, starts
+from app.domain.period import Period, Step, midnight, starts
 from app.domain.pue import CLASSES, SiteQuarterHours, Totals
 from app.domain.quantity import VOLUME
 from app.domain.site import Point, Site
@@ -22,12 +22,28 @@ from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ
 from app.store.engine import driver, store_errors
 from app.store.readings import from_us
 
-_AMOUNT = {"energy_15m": "energy_kwh", "volume_15m": "volume_m3"}
+AMOUNT = {"energy_15m": "energy_kwh", "volume_15m": "volume_m3"}
+"""Column of the amount, by table."""
 
 
 def table_of(point: Point) -> str:
     """Table that holds the 15-minute amounts of a point: energies, or volumes for water."""
     return "volume_15m" if point.quantity is VOLUME else "energy_15m"
+
+
+def plan_anew(connection: sa.Connection) -> None:
+    """Let every statement of the transaction be planned for its own values.
+
+    A plan made for any value does not know which partitions and chunks a statement concerns; TimescaleDB
+    would decompress them all.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 # -- points in ---------------------------------------------------------------------------------------
@@ -64,13 +80,14 @@ def replace_quarter_hours(
     partitions.ensure_figures(connection, table, cells.at_us)
     recent = cells.at_us >= exact_from_us
     if recent.any():
-        _copy(connection, table, _columns(table), _packed(point_id, cells, recent))
+        copy_in(connection, table, columns_of(table), _packed(point_id, cells, recent))
     if not recent.all():
         _add_better(connection, table, _packed(point_id, cells, ~recent))
 
 
-def _columns(table: str) -> str:
-    return f"point_id, at, {_AMOUNT[table]}, coverage_ratio, estimated_ratio, reading_interval_s, tag"
+def columns_of(table: str) -> str:
+    """Columns of a table of 15-minute amounts, in the order in which they are written."""
+    return f"point_id, at, {AMOUNT[table]}, coverage_ratio, estimated_ratio, reading_interval_s, tag"
 
 
 def _packed(point_id: int, cells: QuarterHours, rows: npt.NDArray[np.bool_]) -> bytes:
@@ -87,7 +104,7 @@ def _packed(point_id: int, cells: QuarterHours, rows: npt.NDArray[np.bool_]) -> 
 
 def _add_better(connection: sa.Connection, table: str, rows: bytes) -> None:
     """Add intervals; one that exists gives way only to one of which more is covered."""
-    columns, staged = _columns(table), f"incoming_{table}"
+    columns, staged = columns_of(table), f"incoming_{table}"
     fresh = ", ".join(f"{c} = excluded.{c}" for c in columns.split(", ")[2:])
     with store_errors():
         connection.exec_driver_sql("SET LOCAL client_min_messages = warning")
@@ -95,7 +112,7 @@ def _add_better(connection: sa.Connection, table: str, rows: bytes) -> None:
             f"CREATE TEMP TABLE IF NOT EXISTS {staged} (LIKE {table}) ON COMMIT DELETE ROWS"
         )
         connection.exec_driver_sql(f"TRUNCATE {staged}")
-        _copy(connection, staged, columns, rows)
+        copy_in(connection, staged, columns, rows)
         connection.exec_driver_sql(
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}"  # noqa: S608
             f" ON CONFLICT (point_id, at) DO UPDATE SET {fresh}"
@@ -112,7 +129,14 @@ def _clear(
         connection.execute(sa.text(statement), {**key, **span})
 
 
-def _copy(connection: sa.Connection, table: str, columns: str, rows: bytes) -> None:
+def copy_in(connection: sa.Connection, table: str, columns: str, rows: bytes) -> None:
+    """COPY packed rows into a table.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns.split(", ")))
     )
@@ -155,30 +179,6 @@ def whole_days(span: Period, site: Site) -> Period:
     last = (span.end - timedelta(microseconds=1)).astimezone(site.zone).date()
     first = span.start.astimezone(site.zone).date()
     return Period(midnight(first, site.zone), midnight(last + timedelta(days=1), site.zone))
-
-
-_GAUGES = """
-INSERT INTO gauge_15m (point_id, at, mean, lowest, highest, samples)
-SELECT point_id, date_bin('15 minutes', at, TIMESTAMPTZ 'epoch'), avg(value), min(value), max(value), count(*)
-FROM readings WHERE point_id = :id AND at >= :start AND at < :end
-GROUP BY 1, 2
-"""
-
-
-def refresh_gauge(connection: sa.Connection, point_id: int, start_us: int, end_us: int) -> None:
-    """Summarise again the readings of a gauge between two 15-minute boundaries.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    _clear(connection, "gauge_15m", "point_id = :id", {"id": point_id}, start_us, end_us)
-    with store_errors():
-        quarters_us = np.arange(start_us, end_us, QUARTER_HOUR_US, dtype=np.int64)
-        partitions.ensure_figures(connection, "gauge_15m", quarters_us)
-        span = {"id": point_id, "start": from_us(start_us), "end": from_us(end_us)}
-        connection.execute(sa.text(_GAUGES), span)
 
 
 # -- points out --------------------------------------------------------------------------------------
@@ -418,10 +418,10 @@ def replace_site(
         (FLOAT8, cells.estimated_ratio),
         (INT2, cells.category),
     )
-    _copy(connection, "site_15m", ", ".join(_SITE_COLUMNS), rows)
+    copy_in(connection, "site_15m", ", ".join(SITE_COLUMNS), rows)
 
 
-_SITE_COLUMNS = (
+SITE_COLUMNS = (
     "site_id",
     "room",
     "at",

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 
-from app.store.engine import store_errors
+from app.store.binary_copy import EPOCH_SHIFT_US
+from app.store.engine import driver, store_errors
+
+Ints = npt.NDArray[np.int64]
+
+RECENT_S = 7200
+"""Changes no older than this go first: what comes in now, not what comes in late. [s]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +29,54 @@ class Dirty:
     end: datetime
 
 
-def take(connection: sa.Connection, limit: int) -> list[Dirty]:
-    """Remove and return queued work, oldest first; it comes back if the transaction fails.
+class Waiting(NamedTuple):
+    """Entries of the queue as columns, in no certain order."""
+
+    id: Ints
+    point_id: Ints
+    start_us: Ints
+    end_us: Ints
+    recent_us: int
+    """From here on a change counts as recent: it goes first. [us]"""
+
+
+_WAITING = """
+SELECT (extract(epoch FROM now() - %s * interval '1 second') * 1000000)::bigint, string_agg(
+    int8send(id) || int4send(point_id) || timestamptz_send(start_at) || timestamptz_send(end_at), ''::bytea)
+FROM (
+    SELECT id, point_id, start_at, end_at FROM rollup_queue
+    ORDER BY end_at < now() - %s * interval '1 second', id LIMIT %s
+) first
+"""
+_ROW = np.dtype([("id", ">i8"), ("point", ">i4"), ("start", ">i8"), ("end", ">i8")])
+
+
+def waiting(connection: sa.Connection, limit: int) -> Waiting:
+    """Queued work, recent changes first, then the oldest entries; it stays queued until :func:`done`.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    query = sa.text(
-        "DELETE FROM rollup_queue WHERE id IN"
-        " (SELECT id FROM rollup_queue ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)"
-        " RETURNING point_id, start_at, end_at"
-    )
     with store_errors():
-        return [Dirty(*row) for row in connection.execute(query, {"limit": limit})]
+        row = driver(connection).execute(_WAITING, (RECENT_S, RECENT_S, limit), binary=True).fetchone()
+    recent_us, packed = row if row is not None else (0, None)
+    rows = np.frombuffer(packed or b"", _ROW)
+    id_, point, start, end = (rows[name].astype(np.int64) for name in ("id", "point", "start", "end"))
+    return Waiting(id_, point, start + EPOCH_SHIFT_US, end + EPOCH_SHIFT_US, recent_us)
+
+
+def done(connection: sa.Connection, ids: Ints) -> None:
+    """Remove entries; they come back if the transaction fails.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        driver(connection).execute("DELETE FROM rollup_queue WHERE id = ANY(%s)", (ids.tolist(),))
 
 
 def add(connection: sa.Connection, work: Iterable[Dirty]) -> None:

@@ -11,12 +11,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
+from app.domain.pue import Boundary, boundary
 from app.domain.site import Fleet, Institution, InstitutionClass, Meter, Point, Site
 from app.store import tables
 from app.store.engine import store_errors
@@ -25,7 +27,7 @@ _LOCK = 0x57A7_0003
 _SITE, _METER, _POINT = TypeAdapter(Site), TypeAdapter(Meter), TypeAdapter(Point)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stored:
     """The fleet as the database has it, with the numbers of its parts."""
 
@@ -34,15 +36,39 @@ class Stored:
     meter_id: Mapping[str, int] = field(default_factory=dict)
     point_id: Mapping[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def point_key(self) -> dict[int, str]:
         """Point key by number."""
         return {number: key for key, number in self.point_id.items()}
 
-    @property
+    @cached_property
     def site_key(self) -> dict[int, str]:
         """Site key by number."""
         return {number: key for key, number in self.site_id.items()}
+
+    @cached_property
+    def _measured(self) -> dict[int, tuple[Site, Point]]:
+        return {}
+
+    @cached_property
+    def _boundaries(self) -> dict[tuple[str, str], Boundary]:
+        return {}
+
+    def measured(self, point_id: int) -> tuple[Site, Point] | None:
+        """The site of a point and what its readings mean; None where no such point is declared."""
+        if point_id not in self._measured:
+            key = self.point_key.get(point_id)
+            if key is None:
+                return None
+            site, meter, point = self.fleet.point[key]
+            self._measured[point_id] = site, meter.effective(point)
+        return self._measured[point_id]
+
+    def boundary(self, site: Site, room: str) -> Boundary:
+        """What counts for a site (`room` empty) or one of its rooms."""
+        if (site.id, room) not in self._boundaries:
+            self._boundaries[site.id, room] = boundary(site, room)
+        return self._boundaries[site.id, room]
 
 
 @dataclass(frozen=True, slots=True)

@@ -383,15 +383,15 @@ def _rows(connection: sa.Connection, query: str, **values: Any) -> Sequence[Any]
 # -- what has changed --------------------------------------------------------------------------------
 
 
-def note_computed(connection: sa.Connection, site_id: int, months: Iterable[date]) -> None:
-    """Write down that something in these months, given by their first days, was computed again.
+def note_computed(connection: sa.Connection, months: Iterable[tuple[int, date]]) -> None:
+    """Write down that something in these months of sites, given by their first days, was computed again.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    rows = [{"site_id": site_id, "month": month, "computed": 1} for month in sorted(months)]
+    rows = [{"site_id": site, "month": month, "computed": 1} for site, month in sorted(months)]
     if rows:
         t = tables.site_months
         insert = postgresql.insert(t)

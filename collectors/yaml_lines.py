@@ -21,6 +21,7 @@ Where = tuple[str | int, ...]
 """Keys and positions from the root to a value."""
 
 _MERGE = "tag:yaml.org,2002:merge"
+_DEEPEST = 200
 _SCALARS = yaml.constructor.SafeConstructor()
 
 
@@ -48,7 +49,7 @@ class YamlLines:
         self._line: dict[Where, int] = {}
         self._left = self._most = most_values
         try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            node = _composed(text)
             data = {} if node is None else self._value(node, ())
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
@@ -120,6 +121,34 @@ class YamlLines:
                 found = data | found
         self._line[path] = line
         return found
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """The root of a text: by libyaml, many times as fast, where that cannot exhaust the stack.
+
+    What libyaml refuses is read once more in Python, which says better why.
+    """
+    if yaml.__with_libyaml__:
+        try:
+            if _depth(text) <= _DEEPEST:
+                fast: yaml.Node | None = yaml.compose(text, Loader=yaml.CSafeLoader)
+                return fast
+        except yaml.YAMLError:
+            pass
+    node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    return node
+
+
+def _depth(text: str) -> int:
+    """How deep the values of a text are nested; libyaml would go as deep on the stack."""
+    depth = deepest = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return deepest
 
 
 def dotted(path: Where) -> str:

@@ -14,14 +14,7 @@ from app.store import sites
 from app.store.engine import store_errors
 from app.store.sites import Stored
 
-_VERSION = sa.text(
-    """
-    SELECT (SELECT row(count(*), max(xmin::text::bigint))::text FROM institutions),
-           (SELECT row(count(*), max(xmin::text::bigint))::text FROM sites),
-           (SELECT row(count(*), max(xmin::text::bigint))::text FROM meters),
-           (SELECT row(count(*), max(xmin::text::bigint))::text FROM points)
-    """
-)
+_VERSION = sa.text("SELECT writer, changes FROM fleet_version")
 _MOST_VIEWS = 256
 
 

@@ -15,15 +15,16 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
+from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
-from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.pue import Boundary, boundary
 from app.domain.site import Fleet, Institution, InstitutionClass, Meter, Point, Site
 from app.store import tables
-from app.store.engine import store_errors
+from app.store.engine import driver, store_errors
 
 _LOCK = 0x57A7_0003
+_WRITTEN_AT_ONCE = 5000
 _SITE, _METER, _POINT = TypeAdapter(Site), TypeAdapter(Meter), TypeAdapter(Point)
 
 
@@ -217,23 +218,49 @@ def _definition(adapter: TypeAdapter[Any], thing: Any) -> Any:
 
 
 def _upsert(connection: sa.Connection, table: sa.Table, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Insert or update by key; number by key."""
+    """Insert or update by key, only what differs; number by key."""
     values = [{"position": position, **row} for position, row in enumerate(rows)]
     if not values:
         return {}
-    statement = insert(table)
-    fresh = {name: statement.excluded[name] for name in values[0] if name != "key"}
-    upsert = statement.on_conflict_do_update(index_elements=[table.c.key], set_=fresh)
-    return {row.key: row.id for row in connection.execute(upsert.returning(table.c.key, table.c.id), values)}
+    columns = list(values[0])
+    stored = {
+        row.key: row
+        for row in connection.execute(sa.select(table.c.id, *(table.c[name] for name in columns)))
+    }
+    known = {key: row.id for key, row in stored.items()}
+    other = [
+        value
+        for value in values
+        if (row := stored.get(value["key"])) is None
+        or any(getattr(row, name) != value[name] for name in columns)
+    ]
+    for first in range(0, len(other), _WRITTEN_AT_ONCE):
+        known |= _write_rows(connection, table, other[first : first + _WRITTEN_AT_ONCE])
+    return {value["key"]: known[value["key"]] for value in values}
+
+
+def _write_rows(connection: sa.Connection, table: sa.Table, values: list[dict[str, Any]]) -> dict[str, int]:
+    """Insert or update rows in one statement; number by key."""
+    columns = ", ".join(values[0])
+    fresh = ", ".join(f"{name} = excluded.{name}" for name in values[0] if name != "key")
+    query = (
+        f"INSERT INTO {table.name} ({columns}) SELECT {columns}"  # noqa: S608
+        f" FROM jsonb_populate_recordset(NULL::{table.name}, %s)"
+        f" ON CONFLICT (key) DO UPDATE SET {fresh} RETURNING key, id"
+    )
+    return dict(driver(connection).execute(query, (Jsonb(values),)).fetchall())
 
 
 def _retire(connection: sa.Connection, fleet: Fleet) -> tuple[str, ...]:
     retired: tuple[str, ...] = ()
     declared = ((tables.sites, fleet.site), (tables.meters, fleet.meter), (tables.points, fleet.point))
     for table, keys in declared:
-        gone = sa.and_(table.c.retired_at.is_(None), table.c.key.not_in(list(keys)))
-        update = sa.update(table).where(gone).values(retired_at=sa.func.now()).returning(table.c.key)
-        retired = tuple(sorted(connection.execute(update).scalars()))
+        current = connection.execute(sa.select(table.c.key).where(table.c.retired_at.is_(None))).scalars()
+        gone = [key for key in current if key not in keys]
+        retired = tuple(sorted(gone))
+        if gone:
+            update = sa.update(table).where(table.c.key.in_(gone)).values(retired_at=sa.func.now())
+            connection.execute(update)
     return retired
 
 

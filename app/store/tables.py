@@ -428,6 +428,14 @@ check_queue = Table(
     _instant("end_at"),
 )
 
+fleet_version = Table(
+    "fleet_version",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    _text("writer"),
+    Column("changes", BigInteger, nullable=False),
+)
+
 site_months = Table(
     "site_months",
     metadata,

@@ -33,7 +33,7 @@ from app.domain.site import Point, Site
 from app.store import energy as store
 from app.store import energy_batch, findings, reading_windows, readings, rollup_queue
 from app.store import events as ledger
-from app.store.energy_batch import Cells, Changed, Day, SiteCells
+from app.store.energy_batch import Cells, Day, Intervals, SiteCells
 from app.store.engine import Connection, Engine, begin
 from app.store.fleet_cache import FleetCache
 from app.store.readings import from_us, to_us
@@ -171,10 +171,14 @@ def roll_up(connection: Connection, stored: Stored, taken: Taken) -> RollupResul
         return RollupResult()
     store.plan_anew(connection)
     job = _Job(connection, stored, taken)
-    changed = job.replace_points()
+    replaced, changed = job.replace_points()
     spans = zip(taken.point_id.tolist(), taken.start_us.tolist(), taken.end_us.tolist(), strict=True)
     findings.queue(connection, ((number, from_us(start), from_us(end)) for number, start, end in spans))
-    first_us = _refresh_sites(connection, stored, changed)
+    _refresh_sites(connection, stored, _by_site(stored, replaced))
+    first_us = {
+        site: min(int(found.at_us.min()) for found in tables.values())
+        for site, tables in _by_site(stored, changed).items()
+    }
     return RollupResult(len(taken.point_id), careful=job.careful, changed_from=first_us)
 
 
@@ -209,11 +213,15 @@ class _Job:
         self._events = ledger.in_force(connection, np.unique(taken.point_id).tolist())
         self._horizon_us = _us_or_none(raw_horizon(connection))
         self._parts: list[_Part] = []
-        self._changed: list[tuple[str, Changed]] = []
+        self._replaced: list[tuple[str, Intervals]] = []
+        self._changed: list[tuple[str, Intervals]] = []
         self.careful = 0
 
-    def replace_points(self) -> list[tuple[str, Changed]]:
-        """Replace the intervals of all points; those that changed, by table."""
+    def replace_points(self) -> tuple[list[tuple[str, Intervals]], list[tuple[str, Intervals]]]:
+        """Replace the intervals of all points; those computed again and those that changed, by table.
+
+        A change of definitions may move the days and the sums of a site though no point changes.
+        """
         for kind, rows in self._by_kind().items():
             if kind is ReadingKind.GAUGE:
                 self._gauges(rows)
@@ -224,7 +232,8 @@ class _Job:
         for table in sorted({part.table for part in self._parts}):
             parts = [part for part in self._parts if part.table == table]
             self._changed.append((table, _replace(self._connection, table, parts)))
-        return self._changed
+            self._replaced += [(table, _all_of(p.point_id, p.start_us, p.end_us)) for p in parts]
+        return self._replaced, self._changed
 
     def _by_kind(self) -> dict[ReadingKind, Ints]:
         rows = defaultdict(list)
@@ -248,7 +257,12 @@ class _Job:
         points = taken.point_id[keep].tolist()
         ends_us = np.maximum.reduceat(end_us, np.flatnonzero(keep))
         energy_batch.refresh_gauges(self._connection, points, start_us[keep], ends_us)
-        self._changed.append(("gauge_15m", _all_of(taken.point_id[keep], start_us[keep], ends_us)))
+        self._note("gauge_15m", _all_of(taken.point_id[keep], start_us[keep], ends_us))
+
+    def _note(self, table: str, intervals: Intervals) -> None:
+        """Intervals of which it is not known whether they changed."""
+        self._replaced.append((table, intervals))
+        self._changed.append((table, intervals))
 
     # -- the fast way --------------------------------------------------------------------------------
 
@@ -327,7 +341,7 @@ class _Job:
             return
         bounds, whole_us = (change.start_us, change.end_us), _whole_from_us(series, self._horizon_us)
         store.replace_quarter_hours(self._connection, point, number, *bounds, cells, kept_before_us=whole_us)
-        self._changed.append((part.table, _all_of(part.point_id, part.start_us, part.end_us)))
+        self._note(part.table, _all_of(part.point_id, part.start_us, part.end_us))
 
 
 def _point_of(stored: Stored, number: int) -> Point:
@@ -346,7 +360,7 @@ def _windows(columns: ReadingColumns, count: int) -> Windows:
     return Windows(np.searchsorted(ordered.point_id, np.arange(count + 1)), ordered)
 
 
-def _replace(connection: Connection, table: str, parts: Sequence[_Part]) -> Changed:
+def _replace(connection: Connection, table: str, parts: Sequence[_Part]) -> Intervals:
     cells = Cells(
         np.concatenate([part.cells.point_id for part in parts]),
         QuarterHours.concat(part.cells.quarters for part in parts),
@@ -358,11 +372,11 @@ def _replace(connection: Connection, table: str, parts: Sequence[_Part]) -> Chan
     return energy_batch.replace(connection, table, point_id.tolist(), start_us, end_us, cells)
 
 
-def _all_of(point_id: Ints, start_us: Ints, end_us: Ints) -> Changed:
+def _all_of(point_id: Ints, start_us: Ints, end_us: Ints) -> Intervals:
     """Every interval of some ranges."""
     count = (end_us - start_us) // QUARTER_HOUR_US
     number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    return Changed(np.repeat(point_id, count), np.repeat(start_us, count) + number * QUARTER_HOUR_US)
+    return Intervals(np.repeat(point_id, count), np.repeat(start_us, count) + number * QUARTER_HOUR_US)
 
 
 def _whole_from_us(series: Series, horizon_us: int) -> int:
@@ -400,10 +414,9 @@ def _ceil(at_us: Ints) -> Ints:
 
 
 def _refresh_sites(
-    connection: Connection, stored: Stored, changed: Sequence[tuple[str, Changed]]
-) -> dict[str, int]:
-    """Sum again what follows from the intervals that changed; by site, the first of them. [us]"""
-    by_site = _by_site(stored, changed)
+    connection: Connection, stored: Stored, by_site: Mapping[str, Mapping[str, Intervals]]
+) -> None:
+    """Sum again what follows from intervals of points."""
     days: list[tuple[int, Day]] = []
     months: set[tuple[int, date]] = set()
     for site_id, tables in by_site.items():
@@ -415,13 +428,12 @@ def _refresh_sites(
     energy_batch.refresh_days(connection, days)
     revisions.note_computed(connection, months)
     _sum_sites(connection, stored, {s: t["energy_15m"] for s, t in by_site.items() if "energy_15m" in t})
-    return {s: min(int(found.at_us.min()) for found in t.values()) for s, t in by_site.items()}
 
 
-def _by_site(stored: Stored, changed: Sequence[tuple[str, Changed]]) -> dict[str, dict[str, Changed]]:
-    """What changed by site and table."""
-    out: dict[str, dict[str, list[Changed]]] = defaultdict(lambda: defaultdict(list))
-    for table, found in changed:
+def _by_site(stored: Stored, intervals: Sequence[tuple[str, Intervals]]) -> dict[str, dict[str, Intervals]]:
+    """Intervals by site and table."""
+    out: dict[str, dict[str, list[Intervals]]] = defaultdict(lambda: defaultdict(list))
+    for table, found in intervals:
         points, index = np.unique(found.point_id, return_inverse=True)
         sites = np.array(
             [stored.site_id[_site_of(stored, number).id] for number in points.tolist()], np.int64
@@ -433,7 +445,7 @@ def _by_site(stored: Stored, changed: Sequence[tuple[str, Changed]]) -> dict[str
             zip(numbers.tolist(), np.split(order, first[1:]), strict=True) if len(order) else ()
         ):
             key = stored.site_key[number]
-            out[key][table].append(Changed(found.point_id[rows], found.at_us[rows]))
+            out[key][table].append(Intervals(found.point_id[rows], found.at_us[rows]))
     return {site: {t: _joined(parts) for t, parts in tables.items()} for site, tables in out.items()}
 
 
@@ -443,8 +455,8 @@ def _site_of(stored: Stored, number: int) -> Site:
     return found[0]
 
 
-def _joined(parts: Sequence[Changed]) -> Changed:
-    return Changed(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+def _joined(parts: Sequence[Intervals]) -> Intervals:
+    return Intervals(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _local_days(at_us: Ints, zone: ZoneInfo) -> list[Day]:
@@ -458,14 +470,14 @@ def _local_days(at_us: Ints, zone: ZoneInfo) -> list[Day]:
     return days
 
 
-def _days_of(found: Changed, days: Sequence[Day]) -> list[tuple[int, Day]]:
+def _days_of(found: Intervals, days: Sequence[Day]) -> list[tuple[int, Day]]:
     """Points with the days in which they changed."""
     index = np.searchsorted(np.array([day.start_us for day in days]), found.at_us, "right") - 1
     pairs = np.unique(found.point_id * len(days) + index)
     return [(key // len(days), days[key % len(days)]) for key in pairs.tolist()]
 
 
-def _sum_sites(connection: Connection, stored: Stored, changed: Mapping[str, Changed]) -> None:
+def _sum_sites(connection: Connection, stored: Stored, changed: Mapping[str, Intervals]) -> None:
     """Sum sites and rooms again where one of their points changed."""
     runs: dict[str, list[tuple[int, int]]] = {}
     wanted: list[tuple[int, int, int]] = []

@@ -33,14 +33,14 @@ class Cells(NamedTuple):
     quarters: QuarterHours
 
 
-class Changed(NamedTuple):
-    """Intervals whose figures are not what they were; k rows."""
+class Intervals(NamedTuple):
+    """15-minute intervals of points; k rows."""
 
     point_id: Ints
     at_us: Ints
 
 
-_NONE = Changed(np.empty(0, np.int64), np.empty(0, np.int64))
+_NONE = Intervals(np.empty(0, np.int64), np.empty(0, np.int64))
 
 _STORED = """
 SELECT string_agg(int4send(w.point) || timestamptz_send(e.at) || float8send(e.amount)
@@ -118,13 +118,13 @@ def replace(
     start_us: Ints,
     end_us: Ints,
     cells: Cells,
-) -> Changed:
+) -> Intervals:
     """Make the intervals of each point between two instants of its own exactly `cells`.
 
     Returns
     -------
-    Changed
-        Intervals that are new, gone or different; nothing else was written.
+    Intervals
+        Those that are new, gone or different; nothing else was written.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def replace(
         _remove(connection, table, gone)
         _write(connection, table, _take(new, is_fresh), _take(new, differs & ~is_fresh))
     written = _take(new, differs)
-    return Changed(
+    return Intervals(
         np.concatenate([gone.point_id, written.point_id]),
         np.concatenate([gone.quarters.at_us, written.quarters.at_us]),
     )

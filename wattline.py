@@ -38,11 +38,14 @@ def main() -> None:
 
 def _clash(name: str) -> str:
     """What is wrong with the package that Python finds under a name of ours; empty where it is ours."""
+    ours = os.path.join(_HOME, name, "__init__.py")
+    if not os.path.isfile(ours):
+        return f"The package `{name}` is missing from {_HOME}, or a part of it."
     spec = find_spec(name)
-    if spec is None:
-        return f"The package `{name}` is missing from {_HOME}."
-    found = spec.origin or next(iter(spec.submodule_search_locations or ()), "")  # else a bare folder
-    if os.path.realpath(found) != os.path.realpath(os.path.join(_HOME, name, "__init__.py")):
+    found = spec and (
+        spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+    )  # else a bare folder
+    if not found or os.path.realpath(found) != os.path.realpath(ours):
         return f"The package `{name}` that Python finds is {found}, in front of Wattline's in {_HOME}."
     with open(found, "rb") as file:
         if _MARK in file.read():

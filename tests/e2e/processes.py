@@ -57,13 +57,20 @@ class Running:
 
 @contextmanager
 def running(
-    arguments: list[str], environment: Mapping[str, str], folder: Path, *, waits_for_address: bool = True
+    arguments: list[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    waits_for_address: bool = True,
+    program: Path = PROGRAM,
+    cwd: Path | None = None,
 ) -> Iterator[Running]:
     """Run ``wattline ARGUMENTS...`` until the end of the block; its address is read from what it says."""
     log = folder / f"{arguments[0]}-{len(list(folder.iterdir()))}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [PROGRAM, *arguments],
+            [program, *arguments],
+            cwd=cwd,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stderr,

@@ -21,7 +21,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 from packaging.markers import Marker
 
 import wattline
@@ -176,8 +175,7 @@ def test_the_demo_runs_and_reports_in_chinese(installed: Environment, folder: Pa
         assert done.returncode == 0, done.stderr
         assert demo.stop() == 0
     text = "".join(pages_of(pdf.read_bytes()))
-    words = yaml.safe_load((installed.packages / "app" / "reports" / "locale" / "zh.yaml").read_text("utf-8"))
-    assert words["text"]["report_month"] in text
+    assert "月度报告" in text
     assert "上海数据中心" in text
 
 

@@ -20,29 +20,26 @@ No connection is held between dependencies and endpoint, so requests cannot star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
+from app.actions.view import View
 from app.api.auth import Authenticator, OpenToLoopback, token_of
 from app.api.rate import RateLimiter
 from app.api.report_maker import Maker
 from app.domain.access import Principal, Role
-from app.domain.site import Meter, Site
-from app.errors import Forbidden, NotAuthenticated, NotFound, TooBusy, WattlineError
-from app.store import audit
-from app.store.audit import Actor
+from app.errors import Forbidden, NotAuthenticated, TooBusy, WattlineError
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.fleet_cache import FleetCache
-from app.store.sites import Stored
 from app.telemetry import Telemetry
 from collectors import network
 
@@ -107,68 +104,6 @@ class Context:
     """Makes ordered reports."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
-
-
-@dataclass(frozen=True)
-class View:
-    """The store within one transaction, as one caller may see it."""
-
-    connection: Connection
-    stored: Stored
-    principal: Principal
-    source: str
-    """Address the request came from."""
-    now: datetime
-
-    def site(self, site_id: str, role: Role = Role.VIEWER) -> Site:
-        """The site, if the caller may act on it as `role`.
-
-        Raises
-        ------
-        NotFound
-            If there is no such site, or the caller may not know of it.
-        Forbidden
-            If the caller has only a lower role there.
-        """
-        site = self.stored.fleet.site.get(site_id)
-        if site is None:
-            raise NotFound(f"there is no site {site_id!r}")
-        self._require(site, role)
-        return site
-
-    def meter(self, meter_id: str, role: Role = Role.VIEWER) -> tuple[Site, Meter]:
-        """The meter and its site; raises as :meth:`site`."""
-        found = self.stored.fleet.meter.get(meter_id)
-        if found is None:
-            raise NotFound(f"there is no meter {meter_id!r}")
-        self._require(found[0], role)
-        return found
-
-    def _require(self, site: Site, role: Role) -> None:
-        own = self.principal.role_at(site)
-        if own is None or own.rank < role.rank:
-            raise Forbidden(f"this needs the role {role} on site {site.id}; contact an administrator")
-
-    def require_everywhere(self, role: Role) -> None:
-        """Refuse callers without `role` on the whole deployment.
-
-        Raises
-        ------
-        Forbidden
-            If the caller has only a lower role, or only some sites.
-        """
-        own = self.principal.role_everywhere
-        if own is None or own.rank < role.rank:
-            raise Forbidden(f"this needs the role {role} on the whole deployment")
-
-    @property
-    def actor(self) -> Actor:
-        """The caller, as the audit log names it."""
-        return Actor(self.principal.name, self.source, self.principal.key_id)
-
-    def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
-        """Write down what the caller did, in this transaction; call it last, it takes a short lock."""
-        audit.append(self.connection, self.actor.did(action, target, detail), self.now)
 
 
 class CallerOf:

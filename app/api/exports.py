@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from app.api.context import View
+from app.actions.view import View
 from app.domain.period import Period
 from app.domain.reading import ReadingColumns
 from app.domain.site import Point

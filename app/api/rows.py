@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.api.context import View
+from app.actions.view import View
 from app.domain.access import Role
 from app.domain.quantity import ReadingKind, to_house
 from app.domain.reading import Reading, refusal

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.cli.invocation import command
+from app.domain.access import Grant, Principal, Role
 from app.store import audit
 from app.store.audit import Actor
 from app.store.engine import Connection
@@ -25,6 +26,11 @@ def user() -> str:
 def actor() -> Actor:
     """The user, with the command that was run and the machine it was run on."""
     return Actor(user(), f"{command()} on {socket.gethostname()}")
+
+
+def principal() -> Principal:
+    """The user as administrator of everything: whoever may open the database may do all with it."""
+    return Principal(user(), (Grant(Role.ADMIN),))
 
 
 def record(

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from app.api.routes.alarms import alarm_out
-from app.cli.actor import record, user
+from app.actions import alarms as actions
+from app.api.routes.alarms import alarm_out, silence_out
+from app.cli.actor import record
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import Wanted
@@ -18,7 +19,7 @@ from app.jobs.alarms import backfill
 from app.jobs.alarms.replay import Replayed, replay_site
 from app.jobs.notifications import send
 from app.store import alarms, outbox
-from app.store.alarms import DEPLOYMENT, StoredAlarm
+from app.store.alarms import DEPLOYMENT, StoredAlarm, StoredSilence
 from app.store.engine import begin, connect
 
 
@@ -99,12 +100,10 @@ def acknowledge(alarm_id: int, comment: str) -> None:
     NotFound
         If there is no such alarm.
     """
-    actor, now = user(), datetime.now(UTC)
-    with opened() as here, begin(here.engine) as connection:
-        found = alarms.one(connection, alarm_id)
-        alarms.acknowledge(connection, alarm_id, actor, now, comment)
-        record(connection, "alarm.acknowledge", found.site, {"alarm": alarm_id})
-    show(f"alarm {alarm_id} ({found.rule} at {found.site or 'the deployment'}): acknowledged by {actor}")
+    with opened() as here, here.write() as view:
+        found = actions.acknowledge(view, alarm_id, comment)
+        who = view.principal.name
+    show(f"alarm {alarm_id} ({found.rule} at {found.site or 'the deployment'}): acknowledged by {who}")
 
 
 def comment(alarm_id: int, text: str) -> None:
@@ -115,11 +114,8 @@ def comment(alarm_id: int, text: str) -> None:
     NotFound
         If there is no such alarm.
     """
-    now = datetime.now(UTC)
-    with opened() as here, begin(here.engine) as connection:
-        found = alarms.one(connection, alarm_id)
-        alarms.add_comment(connection, alarm_id, user(), now, text)
-        record(connection, "alarm.comment", found.site, {"alarm": alarm_id})
+    with opened() as here, here.write() as view:
+        actions.comment(view, alarm_id, text)
 
 
 def silence(site_id: str | None, rule: str, subject: str, hours: float, text: str) -> None:
@@ -130,13 +126,40 @@ def silence(site_id: str | None, rule: str, subject: str, hours: float, text: st
     NotFound
         If there is no such site.
     """
-    actor, now = user(), datetime.now(UTC)
-    wanted = Silence(now, now + timedelta(hours=hours), site_id or "", rule, subject, text)
-    with opened() as here, begin(here.engine) as connection:
-        number = DEPLOYMENT if site_id is None else _number(here, site_id)
-        made = alarms.add_silence(connection, wanted, number, actor)
-        record(connection, "silence.add", site_id or "", {"silence": made, "rule": rule})
-    show(f"silence {made} until {wanted.end:%Y-%m-%d %H:%M}Z")
+    with opened() as here, here.write() as view:
+        end = view.now + timedelta(hours=hours)
+        made = actions.silence(view, Silence(view.now, end, site_id or "", rule, subject, text))
+    show(f"silence {made.id} until {made.silence.end:%Y-%m-%d %H:%M}Z")
+
+
+def silences(*, as_json: bool) -> None:
+    """Print the silences that are not over."""
+    with opened() as here, here.write() as view:
+        found = actions.silences(view)
+    if as_json:
+        show_json({"silences": [silence_out(one).model_dump(mode="json") for one in found]})
+        return
+    columns = [">id", "site", "rule", "what", "from", "until", "by", "comment"]
+    show_table(columns, (_silence_row(one) for one in found))
+
+
+def _silence_row(one: StoredSilence) -> list[str]:
+    times = [f"{at:%Y-%m-%d %H:%M}Z" for at in (one.silence.start, one.silence.end)]
+    what = [one.silence.site, one.silence.rule, one.silence.subject]
+    return [str(one.id), *what, *times, one.author, one.silence.comment]
+
+
+def end_silence(silence_id: int) -> None:
+    """End a silence before its time.
+
+    Raises
+    ------
+    NotFound
+        If there is none that is not over.
+    """
+    with opened() as here, here.write() as view:
+        actions.end_silence(view, silence_id)
+    show(f"silence {silence_id}: ended")
 
 
 def test(channel: str, config_path: Path | None) -> None:

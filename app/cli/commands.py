@@ -264,6 +264,17 @@ def findings_list(
     work(site, with_cleared=cleared, as_json=as_json)
 
 
+@_findings.command("acknowledge")
+def findings_acknowledge(
+    site: _SiteId,
+    finding: Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the finding, as listed.")],
+) -> None:
+    """Mark an open finding as seen."""
+    from app.cli.findings import acknowledge
+
+    acknowledge(site, finding)
+
+
 @_meter.command("event")
 def meter_event(
     meter: Annotated[str, typer.Argument(metavar="METER", help="Id of the meter.")],
@@ -593,6 +604,24 @@ def alarms_silence(
     from app.cli.alarms import silence
 
     silence(site, rule, subject, hours, comment)
+
+
+@_alarms.command("silences")
+def alarms_silences(as_json: _Json = False) -> None:
+    """Silences that are not over."""
+    from app.cli.alarms import silences
+
+    silences(as_json=as_json)
+
+
+@_alarms.command("end-silence")
+def alarms_end_silence(
+    silence: Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the silence, as listed.")],
+) -> None:
+    """End a silence before its time."""
+    from app.cli.alarms import end_silence
+
+    end_silence(silence)
 
 
 @_alarms.command("replay")

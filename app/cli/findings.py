@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from app.actions import findings as actions
 from app.cli.console import show, show_json, show_table
 from app.cli.opening import opened
 from app.cli.periods import local
@@ -33,6 +34,19 @@ def listing(site_id: str, *, with_cleared: bool, as_json: bool) -> None:
     else:
         columns = [">id", "severity", "state", "point", "kind", "from", "to", ">kWh"]
         show_table(columns, (_row(site, f) for f in found))
+
+
+def acknowledge(site_id: str, number: int) -> None:
+    """Mark an open finding as seen.
+
+    Raises
+    ------
+    NotFound
+        If there is no such site or open finding.
+    """
+    with opened() as here, here.write() as view:
+        actions.acknowledge(view, site_id, number)
+    show(f"finding {number} of {site_id}: acknowledged")
 
 
 def _document(finding: StoredFinding) -> dict[str, Any]:

@@ -9,13 +9,11 @@ from typing import Any
 
 import typer
 
-from app.cli.actor import record, user
+from app.actions import keys as actions
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import opened
-from app.domain.access import Grant, check_expiry
-from app.errors import SeriesError
 from app.store import audit, identity
-from app.store.engine import begin, connect
+from app.store.engine import connect
 from app.store.identity import ApiKey
 
 
@@ -26,26 +24,17 @@ def create(name: str, grants: Sequence[str], days: int | None, *, as_json: bool)
     ------
     SeriesError
         If a grant is not understood.
+    NotFound
+        If a grant is on a site or institution that does not exist.
     """
-    now = datetime.now(UTC)
-    wanted = [_grant(text) for text in grants]
-    expires_at = None if days is None else now + timedelta(days=days)
-    check_expiry(expires_at, now)
-    with opened() as here, begin(here.engine) as connection:
-        key = identity.create(connection, name, wanted, created_by=user(), expires_at=expires_at)
-        record(connection, "key.create", name, {"grants": [str(g) for g in wanted]})
+    with opened() as here, here.write() as view:
+        expires_at = None if days is None else view.now + timedelta(days=days)
+        key = actions.create(view, name, grants, expires_at)
     if as_json:
         show_json({"name": name, "key": key, "expires_at": expires_at and expires_at.isoformat()})
     else:
         show(key)
         say("keep it: it is not shown again. Send it as: Authorization: Bearer wl_...")
-
-
-def _grant(text: str) -> Grant:
-    try:
-        return Grant.parse(text)
-    except ValueError as error:
-        raise SeriesError(str(error)) from None
 
 
 def listing(*, as_json: bool) -> None:
@@ -78,10 +67,8 @@ def revoke(public_id: str, *, as_json: bool) -> None:
     NotFound
         If there is no such key.
     """
-    now = datetime.now(UTC)
-    with opened() as here, begin(here.engine) as connection:
-        key = identity.revoke(connection, public_id, user())
-        record(connection, "key.revoke", key.name, {"id": key.public_id})
+    with opened() as here, here.write() as view:
+        key, now = actions.revoke(view, public_id), view.now
     if as_json:
         show_json(_document(key, now))
     else:

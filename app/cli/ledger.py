@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.actions import ledger
+from app.actions.ledger import Declaration
 from app.api import schemas
 from app.api.routes.events import event_out
-from app.cli.actor import record, user
 from app.cli.console import show, show_json, show_table
-from app.cli.opening import Opened, opened
+from app.cli.opening import opened
 from app.cli.periods import instant, local
-from app.domain.energy import Event, EventKind
-from app.domain.quantity import ReadingKind
-from app.domain.site import Meter, Site
-from app.errors import NotFound, SeriesError
+from app.domain.energy import EventKind
+from app.domain.site import Site
 from app.jobs import imports
 from app.store import events
-from app.store.engine import begin, connect
-from app.store.readings import to_us
+from app.store.engine import connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,9 @@ def declare(entry: Entry, *, as_json: bool) -> None:
         If a time is not understood, or values are given for several registers at once.
     """
     with opened() as here:
-        ids = _write(here, entry)
+        with here.write() as view:
+            site, _ = view.meter(entry.meter)
+            ids = [one.id for one in ledger.declare(view, _declaration(entry, site))]
         imports.settle(here.engine)
     if as_json:
         show_json({"meter": entry.meter, "kind": entry.kind, "entries": ids})
@@ -55,45 +55,19 @@ def declare(entry: Entry, *, as_json: bool) -> None:
         show(f"{entry.meter}: {entry.kind} declared, ledger entry {numbers}; energies are computed anew")
 
 
-def _write(here: Opened, entry: Entry) -> list[int]:
-    if entry.meter not in here.stored.fleet.meter:
-        raise NotFound(f"there is no meter {entry.meter!r}")
-    site, meter = here.stored.fleet.meter[entry.meter]
+def _declaration(entry: Entry, site: Site) -> Declaration:
     start = instant(entry.at, site.zone)
-    end = start if entry.end is None else instant(entry.end, site.zone)
-    span = (to_us(start), to_us(end))
-    event = Event(EventKind(entry.kind), *span, entry.old, entry.new, entry.energy_kwh)
-    points = [here.stored.point_id[p] for p in _points(meter, entry)]
-    with begin(here.engine) as connection:
-        ids = events.add(
-            connection,
-            site_id=here.stored.site_id[site.id],
-            meter_id=here.stored.meter_id[meter.id],
-            point_ids=points,
-            event=event,
-            start=start,
-            end=end,
-            author=user(),
-            note=entry.note,
-        )
-        record(connection, "event.add", meter.id, {"kind": entry.kind, "entries": ids})
-    return ids
-
-
-def _points(meter: Meter, entry: Entry) -> list[str]:
-    """Points that the entry is about: the named one, else the meter's registers, else all."""
-    ids = [p.id for p in meter.points]
-    if entry.point is not None:
-        if entry.point not in ids:
-            raise NotFound(f"meter {meter.id} has no point {entry.point!r}; it has {', '.join(ids)}")
-        return [entry.point]
-    registers = [p.id for p in meter.points if p.kind is ReadingKind.REGISTER]
-    stated = (entry.old, entry.new, entry.energy_kwh) != (None, None, None)
-    if stated and len(registers) > 1:
-        raise SeriesError(
-            f"meter {meter.id} has several registers; say --point, one of {', '.join(registers)}"
-        )
-    return registers or ids
+    return Declaration(
+        meter=entry.meter,
+        kind=EventKind(entry.kind),
+        start=start,
+        end=start if entry.end is None else instant(entry.end, site.zone),
+        note=entry.note,
+        point=entry.point,
+        old_value=entry.old,
+        new_value=entry.new,
+        energy_kwh=entry.energy_kwh,
+    )
 
 
 def listing(site_id: str, *, as_json: bool) -> None:
@@ -133,13 +107,8 @@ def withdraw(site_id: str, entry_id: int, *, as_json: bool) -> None:
         If there is no such site, or no such entry in force there.
     """
     with opened() as here:
-        site = here.site(site_id)
-        with begin(here.engine) as connection:
-            known = {e.id for e in events.listing(connection, here.stored.site_id[site.id])}
-            if entry_id not in known:
-                raise NotFound(f"there is no entry {entry_id} at site {site_id}; see: wattline meter events")
-            entry = event_out(here.stored, events.withdraw(connection, entry_id, user()))
-            record(connection, "event.withdraw", site.id, {"entry": entry_id})
+        with here.write() as view:
+            entry = event_out(here.stored, ledger.withdraw(view, site_id, entry_id))
         imports.settle(here.engine)
     if as_json:
         show_json(entry.model_dump(mode="json"))

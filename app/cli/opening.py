@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from app import config
-from app.cli.actor import record
+from app.actions.view import View
+from app.cli.actor import actor, principal, record
 from app.cli.console import say
 from app.cli.environment import settings, site_file
 from app.config import Settings, SiteFile
@@ -74,6 +76,12 @@ class Opened:
 
     engine: Engine
     stored: Stored
+
+    @contextmanager
+    def write(self) -> Iterator[View]:
+        """What an action begins with: committed at the end of the block, rolled back if it raises."""
+        with begin(self.engine) as connection:
+            yield View(connection, self.stored, principal(), actor().source, datetime.now(UTC))
 
     def site(self, site_id: str) -> Site:
         """The site of that id.

@@ -21,46 +21,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 
-from app.domain.access import Principal, Role
-from app.domain.site import Meter, Site
+from app.actions.view import View
+from app.domain.access import Principal
 from app.errors import Forbidden, NotAuthenticated, WattlineError
-from app.store.audit import Actor
-from app.store.engine import Connection, Engine
-from app.store.sites import Stored
+from app.store.engine import Engine
 from app.telemetry import Telemetry
 from app.web import render
-
-
-class View(Protocol):
-    """The store within one transaction, as one caller may see it."""
-
-    @property
-    def connection(self) -> Connection:
-        """The open transaction."""
-
-    @property
-    def stored(self) -> Stored:
-        """The caller's part of the fleet."""
-
-    @property
-    def principal(self) -> Principal:
-        """The caller."""
-
-    @property
-    def actor(self) -> Actor:
-        """The caller, as the audit log names it."""
-
-    def site(self, site_id: str, role: Role = Role.VIEWER) -> Site:
-        """The site, if the caller may act on it as `role`."""
-
-    def meter(self, meter_id: str, role: Role = Role.VIEWER) -> tuple[Site, Meter]:
-        """The meter and its site."""
-
-    def require_everywhere(self, role: Role) -> None:
-        """Refuse callers without `role` on the whole deployment."""
-
-    def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
-        """Write down what the caller did."""
 
 
 class Context(Protocol):

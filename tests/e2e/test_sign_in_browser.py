@@ -60,6 +60,7 @@ def test_a_link_from_elsewhere_asks_once_and_finds_the_session_the_next_time(
         follow_a_link()
         assert page.url == f"{here}/alarms"
         page.click("details:has(form[action='/silences']) summary")
+        page.fill("form[action='/silences'] input[name=comment]", "works")
         with page.expect_navigation():
             page.click("form[action='/silences'] button[type=submit]")
         assert page.url == f"{here}/alarms"

@@ -173,7 +173,7 @@ def test_links_keep_the_language_and_the_choice_is_remembered(open_pages: httpx.
 def test_a_form_of_another_page_changes_nothing(open_pages: httpx.Client) -> None:
     with httpx.Client(base_url=open_pages.base_url) as visitor:
         visitor.get("/alarms")
-        wrong = {"form_id": "guessed", "site": "sh1", "rule": "", "hours": "1"}
+        wrong = {"form_id": "guessed", "site": "sh1", "rule": "", "hours": "1", "comment": "works"}
         assert visitor.post("/silences", data=wrong).status_code == 403
         right = {**wrong, "form_id": visitor.cookies["wattline_form"]}
         foreign = visitor.post("/silences", data=right, headers={"Origin": "https://evil.example"})

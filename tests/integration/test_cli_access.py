@@ -30,7 +30,7 @@ def test_a_grant_that_is_not_understood(wattline: Wattline) -> None:
 
 def test_the_audit_log_is_a_chain(wattline: Wattline, engine: sa.Engine) -> None:
     wattline("keys", "create", "one", "--grant", "viewer")
-    wattline("keys", "create", "two", "--grant", "admin:site/sh1")
+    wattline("keys", "create", "two", "--grant", "operator")
     assert wattline("audit", "verify", "--json").document["entries"] == 2
     with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE audit DISABLE TRIGGER USER"))

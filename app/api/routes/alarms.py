@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.context import Caller, View
+from app.actions import alarms as actions
+from app.api.context import Caller
 from app.domain.access import Role
 from app.domain.alarms.notification import Silence
-from app.errors import NotFound, SeriesError
 from app.store import alarms, outbox
-from app.store.alarms import DEPLOYMENT, StoredAlarm
+from app.store.alarms import StoredAlarm, StoredSilence
 
 router = APIRouter(tags=["alarms"])
-
-LONGEST_SILENCE = timedelta(days=366)
 
 _Number = Annotated[int, Path(ge=1, le=1 << 62)]
 _Text = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
@@ -145,24 +143,15 @@ def list_alarms(
 ) -> AlarmsOut:
     """Alarms of the sites that the caller may see, newest first."""
     with caller.read() as view:
-        if site:
-            view.site(site)
-        found = alarms.listing(view.connection, _visible(view, site), state, limit=limit)
+        found = actions.listing(view, state, site, limit=limit)
     return AlarmsOut(alarms=[alarm_out(one) for one in found])
-
-
-def _visible(view: View, site: str) -> list[int]:
-    if site:
-        return [view.stored.site_id[site]]
-    everywhere = [DEPLOYMENT] if view.principal.role_everywhere is not None else []
-    return [*view.stored.site_id.values(), *everywhere]
 
 
 @router.get("/alarms/{alarm}")
 def get_alarm(alarm: _Number, caller: Caller) -> AlarmHistoryOut:
     """An alarm with its transitions and comments."""
     with caller.read() as view:
-        found = _alarm(view, alarm, Role.VIEWER)
+        found = actions.find(view, alarm)
         return AlarmHistoryOut(
             alarm=alarm_out(found),
             transitions=[
@@ -181,77 +170,37 @@ def acknowledge_alarm(alarm: _Number, caller: Caller, body: CommentIn | None = N
     """Say that somebody is on it: the alarm is not repeated any more."""
     comment = body.comment if body is not None else ""
     with caller.write() as view:
-        found = _alarm(view, alarm, Role.OPERATOR)
-        alarms.acknowledge(view.connection, alarm, view.principal.name, view.now, comment)
-        view.audit("alarm.acknowledge", found.site, {"alarm": alarm})
+        actions.acknowledge(view, alarm, comment)
 
 
 @router.post("/alarms/{alarm}/comments", status_code=204)
 def comment_alarm(alarm: _Number, body: CommentIn, caller: Caller) -> None:
     """Say something about an alarm."""
     with caller.write() as view:
-        found = _alarm(view, alarm, Role.OPERATOR)
-        alarms.add_comment(view.connection, alarm, view.principal.name, view.now, body.comment)
-        view.audit("alarm.comment", found.site, {"alarm": alarm})
-
-
-def _alarm(view: View, number: int, role: Role) -> StoredAlarm:
-    """The alarm, if the caller may act on its site.
-
-    Raises
-    ------
-    NotFound
-        If there is none, or the caller may not know of it.
-    Forbidden
-        If the caller has only a lower role there.
-    """
-    found = alarms.one(view.connection, number)
-    if found.site:
-        if found.site not in view.stored.fleet.site:
-            raise NotFound(f"there is no alarm {number}")
-        view.site(found.site, role)
-    else:
-        view.require_everywhere(role)
-    return found
+        actions.comment(view, alarm, body.comment)
 
 
 @router.get("/silences")
 def list_silences(caller: Caller) -> SilencesOut:
     """Silences that are not over and touch the caller's sites."""
     with caller.read() as view:
-        kept = alarms.silences(view.connection, view.now)
-        seen = [s for s in kept if not s.silence.site or s.silence.site in view.stored.fleet.site]
-    return SilencesOut(silences=[_silence(s) for s in seen])
+        return SilencesOut(silences=[silence_out(s) for s in actions.silences(view)])
 
 
 @router.post("/silences", status_code=201)
 def add_silence(body: SilenceIn, caller: Caller) -> SilenceOut:
     """Tell nobody of some alarms for a while; they are judged and recorded all the same."""
     with caller.write() as view:
-        wanted = silence_of(body, view.now)
-        if wanted.site:
-            view.site(wanted.site, Role.OPERATOR)
-        else:
-            view.require_everywhere(Role.OPERATOR)
-        number = view.stored.site_id[wanted.site] if wanted.site else DEPLOYMENT
-        made = alarms.add_silence(view.connection, wanted, number, view.principal.name)
-        view.audit("silence.add", wanted.site, {"silence": made, "rule": wanted.rule})
-        return _silence(alarms.StoredSilence(made, view.principal.name, wanted))
+        start = body.start or view.now
+        wanted = Silence(start, body.end, body.site, body.rule, body.subject, body.comment)
+        return silence_out(actions.silence(view, wanted))
 
 
 @router.delete("/silences/{silence}", status_code=204)
 def end_silence(silence: _Number, caller: Caller) -> None:
     """End a silence before its time."""
     with caller.write() as view:
-        kept = {s.id: s.silence for s in alarms.silences(view.connection, view.now)}
-        if silence not in kept or (kept[silence].site and kept[silence].site not in view.stored.fleet.site):
-            raise NotFound(f"there is no silence {silence} that is not over")
-        if kept[silence].site:
-            view.site(kept[silence].site, Role.OPERATOR)
-        else:
-            view.require_everywhere(Role.OPERATOR)
-        alarms.end_silence(view.connection, silence, view.now)
-        view.audit("silence.end", kept[silence].site, {"silence": silence})
+        actions.end_silence(view, silence)
 
 
 @router.get("/deliveries")
@@ -261,22 +210,6 @@ def list_deliveries(caller: Caller, limit: Annotated[int, Query(ge=1, le=10_000)
         view.require_everywhere(Role.OPERATOR)
         found = outbox.log(view.connection, limit=limit)
     return DeliveriesOut(deliveries=[DeliveryOut.model_validate(d, from_attributes=True) for d in found])
-
-
-def silence_of(body: SilenceIn, now: datetime) -> Silence:
-    """The silence that is asked for.
-
-    Raises
-    ------
-    SeriesError
-        If its times make no sense.
-    """
-    start = body.start or now
-    if start.tzinfo is None or body.end.tzinfo is None:
-        raise SeriesError("start and end need a zone, like 2026-10-01T08:00:00+08:00")
-    if not max(start, now) < body.end <= now + LONGEST_SILENCE:
-        raise SeriesError("end: a silence must end after its start, in the future, and within a year")
-    return Silence(max(start, now), body.end, body.site, body.rule, body.subject, body.comment)
 
 
 def alarm_out(one: StoredAlarm) -> AlarmOut:
@@ -300,7 +233,8 @@ def alarm_out(one: StoredAlarm) -> AlarmOut:
     )
 
 
-def _silence(one: alarms.StoredSilence) -> SilenceOut:
+def silence_out(one: StoredSilence) -> SilenceOut:
+    """A silence as a document."""
     s = one.silence
     return SilenceOut(
         id=one.id,

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from app.actions import findings as actions
 from app.api import schemas
 from app.api.context import Caller, SiteId
 from app.api.periods import End, Start, instant
-from app.domain.access import Role
 from app.store import findings
 
 router = APIRouter(tags=["data quality"])
@@ -42,6 +42,4 @@ def acknowledge_finding(
 ) -> None:
     """Mark an open finding as seen."""
     with caller.write() as view:
-        view.site(site, Role.OPERATOR)
-        findings.acknowledge(view.connection, view.stored.site_id[site], finding)
-        view.audit("finding.acknowledge", site, {"finding": finding})
+        actions.acknowledge(view, site, finding)

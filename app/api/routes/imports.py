@@ -16,8 +16,9 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from app.actions.view import View
 from app.api import schemas
-from app.api.context import Caller, CallerOf, SiteId, View, bounded
+from app.api.context import Caller, CallerOf, SiteId, bounded
 from app.domain.access import Role
 from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError
 from app.store import imports

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.actions import keys
 from app.api.context import Caller
 from app.api.periods import instant
 from app.api.schemas import NO_NUL
-from app.domain.access import Grant, Role, check_expiry
-from app.errors import NotFound, SeriesError
+from app.domain.access import Role
 from app.store import audit, identity
 from app.store.identity import ApiKey
 
@@ -87,27 +86,16 @@ def list_keys(caller: Caller) -> KeysOut:
 @router.post("/keys", status_code=201)
 def post_key(body: KeyIn, caller: Caller) -> NewKeyOut:
     """Make a key; the answer is the only time it is shown."""
-    grants = [_grant(text) for text in body.grants]
     expires_at = instant(body.expires_at, "expires_at") if body.expires_at is not None else None
-    check_expiry(expires_at, caller.now)
     with caller.write() as view:
-        view.require_everywhere(Role.ADMIN)
-        for grant in grants:
-            _check(grant, view.stored.fleet.site, view.stored.fleet.institution)
-        name = view.principal.name
-        key = identity.create(view.connection, body.name, grants, created_by=name, expires_at=expires_at)
-        view.audit("key.create", body.name, {"grants": body.grants})
-    return NewKeyOut(key=key)
+        return NewKeyOut(key=keys.create(view, body.name, body.grants, expires_at))
 
 
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(key_id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")], caller: Caller) -> KeyOut:
     """Make a key open nothing from now on."""
     with caller.write() as view:
-        view.require_everywhere(Role.ADMIN)
-        revoked = identity.revoke(view.connection, key_id, view.principal.name)
-        view.audit("key.revoke", revoked.name, {"id": revoked.public_id})
-    return _out(revoked)
+        return _out(keys.revoke(view, key_id))
 
 
 @router.get("/audit")
@@ -122,21 +110,6 @@ def list_audit(
         found = audit.listing(view.connection, before_seq=before_seq, limit=limit)
     names = AuditEntryOut.model_fields
     return AuditOut(entries=[AuditEntryOut(**{n: getattr(entry, n) for n in names}) for entry in found])
-
-
-def _grant(text: str) -> Grant:
-    try:
-        return Grant.parse(text)
-    except ValueError as error:
-        raise SeriesError(f"grants: {error}") from None
-
-
-def _check(grant: Grant, sites: Container[str], institutions: Container[str]) -> None:
-    """Refuse a grant on something that does not exist: a typing error would open nothing, silently."""
-    if grant.site and grant.site not in sites:
-        raise NotFound(f"there is no site {grant.site!r}")
-    if grant.institution and grant.institution not in institutions:
-        raise NotFound(f"there is no institution {grant.institution!r}")
 
 
 def _out(key: ApiKey) -> KeyOut:

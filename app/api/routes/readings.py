@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from app.actions.view import View
 from app.api import exports, problems, rows, schemas
-from app.api.context import Caller, CallerOf, View, bounded
+from app.api.context import Caller, CallerOf, bounded
 from app.api.periods import End, Start, instant
 from app.api.rows import Outcome
 from app.domain.period import Period

@@ -12,10 +12,9 @@ from fastapi import Path as PathParameter
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.context import Caller, CallerOf, SiteId, View
-from app.api.routes.reports import FormName, InstitutionId, PeriodName, institution_of
-from app.domain.period import month_or_year
-from app.reports.language import language
+from app.actions import reports as actions
+from app.api.context import Caller, CallerOf, SiteId
+from app.api.routes.reports import FormName, InstitutionId, PeriodName
 from app.store.reports import orders
 from app.store.reports.orders import DONE, Order, Wanted
 
@@ -67,9 +66,8 @@ def order_report(
 ) -> OrderOut:
     """Have the report of a month or year made in the background; follow it at ``path``."""
     with caller.write() as view:
-        month_or_year(period, view.site(site).zone)
-        institution = view.site(site).institution
-        order = _put(view, Wanted(site, institution, period, body.revision, body.format, body.lang))
+        bank = view.site(site).institution
+        order = actions.order(view, Wanted(site, bank, period, body.revision, body.format, body.lang))
     return _accepted(caller, order, answer)
 
 
@@ -79,8 +77,7 @@ def order_institution_report(
 ) -> OrderOut:
     """Have the report of all sites of an institution made in the background; follow it at ``path``."""
     with caller.write() as view:
-        bank = institution_of(view, institution)
-        order = _put(view, Wanted("", bank.id, period, body.revision, body.format, body.lang))
+        order = actions.order(view, Wanted("", institution, period, body.revision, body.format, body.lang))
     return _accepted(caller, order, answer)
 
 
@@ -88,14 +85,14 @@ def order_institution_report(
 def get_report_order(order_id: OrderId, caller: Caller) -> OrderOut:
     """How far an ordered report is."""
     with caller.read() as view:
-        return _out(_visible(view, order_id))
+        return _out(actions.find_order(view, order_id))
 
 
 @router.get("/reports/orders/{order_id}/file", response_class=Response)
 def get_report_file(order_id: OrderId, caller: Caller) -> Response:
     """The file of an ordered report, once it is done."""
     with caller.write() as view:
-        order = _visible(view, order_id)
+        order = actions.find_order(view, order_id)
         content = orders.content(view.connection, order)
         wanted = order.wanted
         detail = {"period": wanted.period, "form": wanted.format}
@@ -105,35 +102,11 @@ def get_report_file(order_id: OrderId, caller: Caller) -> Response:
     return Response(content, media_type=order.media_type, headers=headers)
 
 
-def _put(view: View, wanted: Wanted) -> Order:
-    language(wanted.lang)
-    order = orders.put(view.connection, wanted, view.principal.name, view.now)
-    detail = {"period": wanted.period, "form": wanted.format, "order": str(order.id)}
-    view.audit("report.order", wanted.site or wanted.institution, detail)
-    return order
-
-
 def _accepted(caller: CallerOf, order: Order, answer: Response) -> OrderOut:
     caller.context.maker.ring()
     out = _out(order)
     answer.headers["Location"] = out.path
     return out
-
-
-def _visible(view: View, order_id: uuid.UUID) -> Order:
-    """The order, if the caller may see the report.
-
-    Raises
-    ------
-    NotFound
-        If there is none, or the caller may not know of it.
-    """
-    order = orders.get(view.connection, order_id)
-    if order.wanted.site:
-        view.site(order.wanted.site)
-    else:
-        institution_of(view, order.wanted.institution)
-    return order
 
 
 def _out(order: Order) -> OrderOut:

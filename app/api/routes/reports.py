@@ -13,10 +13,10 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
 from app import __version__
+from app.actions.view import View
 from app.api import reports
-from app.api.context import Caller, CallerOf, SiteId, View, bounded
+from app.api.context import Caller, CallerOf, SiteId, bounded
 from app.domain.site import Institution
-from app.errors import NotFound
 from app.reports import document, output
 from app.reports.document import Document
 from app.reports.render import csv
@@ -108,7 +108,7 @@ def get_report(
 def list_institution_reports(institution: InstitutionId, caller: Caller) -> ReportsOut:
     """Frozen revisions of the reports of all sites of an institution together."""
     with caller.read() as view:
-        bank = institution_of(view, institution)
+        bank = view.institution(institution)
         return _listed(view, institution, Shelf.of_institution(view.connection, bank.id))
 
 
@@ -124,7 +124,7 @@ def get_institution_report(
 ) -> Response:
     """The report of all sites of an institution; as CSV one line per site, streamed."""
     with caller.read() as view:
-        bank = institution_of(view, institution)
+        bank = view.institution(institution)
     if form == "csv":
         name = f'attachment; filename="{institution}-{period}-sites.csv"'
         media = output.FORMS["csv"].media_type
@@ -136,7 +136,7 @@ def get_institution_report(
         return _recorded(caller, institution, period, form, answer)
     with bounded(caller.context.exports, "exports"):
         with caller.read() as view, unhurried(view.connection):
-            bank = institution_of(view, institution)
+            bank = view.institution(institution)
             one = reports.of_institution(view.connection, view.stored, bank, period, revision, caller.now)
         return _recorded(caller, institution, period, form, _answer(one, form, lang, known))
 
@@ -155,22 +155,6 @@ def _listed(view: View, of: str, shelf: Shelf) -> ReportsOut:
         for p, r, sha, at in shelf.listing(view.connection)
     ]
     return ReportsOut(of=of, reports=rows)
-
-
-def institution_of(view: View, key: str) -> Institution:
-    """The institution, if the caller may see all of its sites.
-
-    Raises
-    ------
-    NotFound
-        If there is none, or the caller may not know of it.
-    """
-    grants = view.principal.grants
-    reaches = any(not g.site and g.institution in ("", key) for g in grants)
-    bank = view.stored.fleet.institution.get(key)
-    if bank is None or not reaches:
-        raise NotFound(f"there is no institution {key!r}")
-    return bank
 
 
 def _stream(caller: CallerOf, bank: Institution, period: str) -> Iterator[bytes]:

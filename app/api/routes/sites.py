@@ -8,8 +8,9 @@ from datetime import datetime
 
 from fastapi import APIRouter
 
+from app.actions.view import View
 from app.api import schemas
-from app.api.context import Caller, MeterId, SiteId, View
+from app.api.context import Caller, MeterId, SiteId
 from app.domain.limits import LimitProfile, limits_for
 from app.domain.site import Meter, Point, Site
 from app.store import deployment, readings

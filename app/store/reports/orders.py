@@ -105,8 +105,13 @@ def get(connection: sa.Connection, order_id: uuid.UUID) -> Order:
     with store_errors():
         row = connection.execute(sa.select(*_SHOWN).where(_TABLE.c.id == order_id)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no order {order_id}; files are kept for a day, order it again")
+        raise missing(order_id)
     return _order(row)
+
+
+def missing(order_id: uuid.UUID) -> NotFound:
+    """What is answered about an order that there is not."""
+    return NotFound(f"there is no order {order_id}; files are kept for a day, order it again")
 
 
 def content(connection: sa.Connection, order: Order) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.actions.view import View
 from app.charts.live import Bar, Span
 from app.domain.limits import Outcome
 from app.domain.period import Period, Step, floor, midnight, shift_months
@@ -15,7 +16,6 @@ from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Site
 from app.store import deployment, evaluations, metrics_snapshot, pue
 from app.store.metrics_snapshot import SiteFigures
-from app.web.access import View
 from app.web.cache import TimedCache
 
 CLASSES = (*(role.value for role in OVERHEAD_ROLES), "unmetered")

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
+from app.actions import findings as actions
 from app.domain.access import Role
 from app.store import findings
 from app.web import render
@@ -23,7 +24,7 @@ def findings_page(request: Request, site: str, caller: Viewer, state: str = "ope
     with caller.read() as view:
         found = view.site(site)
         listed = findings.listing(view.connection, view.stored.site_id[site], with_cleared=state == "all")
-        may_act = (role := caller.principal.role_at(found)) is not None and role.rank >= Role.OPERATOR.rank
+        may_act = view.may(site, Role.OPERATOR)
     shown = listed if state == "all" else [f for f in listed if f.state == findings.OPEN]
     context = {
         "nav": "site",
@@ -43,7 +44,5 @@ def findings_page(request: Request, site: str, caller: Viewer, state: str = "ope
 def acknowledge(site: str, finding: int, caller: Viewer) -> Response:
     """Mark an open finding as seen."""
     with caller.write() as view:
-        view.site(site, Role.OPERATOR)
-        findings.acknowledge(view.connection, view.stored.site_id[site], finding)
-        view.audit("finding.acknowledge", site, {"finding": finding})
+        actions.acknowledge(view, site, finding)
     return RedirectResponse(f"/sites/{site}/findings", HTTPStatus.SEE_OTHER)

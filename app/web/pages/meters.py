@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app.actions.view import View
 from app.charts import live as charts
 from app.charts.live import Bar, ChartFrame, Mark, Span
 from app.domain.period import Period, Step, starts, window
@@ -22,7 +23,7 @@ from app.store.events import LedgerEntry
 from app.store.findings import StoredFinding
 from app.store.readings import Latest, from_us
 from app.web import format, render
-from app.web.access import PageRoute, View, Viewer
+from app.web.access import PageRoute, Viewer
 from app.web.pages import figures
 from app.web.words import Words
 

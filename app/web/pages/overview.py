@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app.actions.view import View
 from app.charts.live import Bar, Span
 from app.domain.site import Site
 from app.store.metrics_snapshot import SiteFigures
 from app.web import render
-from app.web.access import PageRoute, View, Viewer
+from app.web.access import PageRoute, Viewer
 from app.web.pages import figures
 from app.web.pages.connect import FIRST_SITE
 from app.web.pages.figures import Document, Headline

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app.actions.view import View
 from app.charts import live as charts
 from app.charts.live import ChartFrame
 from app.domain import capacity
@@ -21,7 +22,7 @@ from app.errors import DataError
 from app.store import deployment, outlook_cache, pue, usage
 from app.store.outlook import YearOutlook
 from app.web import render
-from app.web.access import PageRoute, View, Viewer
+from app.web.access import PageRoute, Viewer
 from app.web.cache import TimedCache
 from app.web.pages import figures
 from app.web.pages.figures import Document

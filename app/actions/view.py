@@ -1,0 +1,116 @@
+"""The store within one transaction, as one caller may see it: what every action begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.domain.access import Principal, Role
+from app.domain.site import Institution, Meter, Site
+from app.errors import Forbidden, NotFound
+from app.store import audit
+from app.store.audit import Actor
+from app.store.engine import Connection
+from app.store.sites import Stored
+
+
+@dataclass(frozen=True)
+class View:
+    """The store within one transaction, as one caller may see it."""
+
+    connection: Connection
+    stored: Stored
+    """Nothing in it but the caller's sites."""
+    principal: Principal
+    source: str
+    """Address the request came from, or the command that was run."""
+    now: datetime
+
+    def site(self, site_id: str, role: Role = Role.VIEWER) -> Site:
+        """The site, if the caller may act on it as `role`.
+
+        Raises
+        ------
+        NotFound
+            If there is no such site, or the caller may not know of it.
+        Forbidden
+            If the caller has only a lower role there.
+        """
+        site = self.stored.fleet.site.get(site_id)
+        if site is None:
+            raise NotFound(f"there is no site {site_id!r}")
+        self._require(site, role)
+        return site
+
+    def meter(self, meter_id: str, role: Role = Role.VIEWER) -> tuple[Site, Meter]:
+        """The meter and its site; raises as :meth:`site`."""
+        found = self.stored.fleet.meter.get(meter_id)
+        if found is None:
+            raise NotFound(f"there is no meter {meter_id!r}")
+        self._require(found[0], role)
+        return found
+
+    def institution(self, key: str) -> Institution:
+        """The institution, if the caller may see all of its sites.
+
+        Raises
+        ------
+        NotFound
+            If there is none, or the caller may not know of it.
+        """
+        reaches = any(not g.site and g.institution in ("", key) for g in self.principal.grants)
+        found = self.stored.fleet.institution.get(key)
+        if found is None or not reaches:
+            raise NotFound(f"there is no institution {key!r}")
+        return found
+
+    def _require(self, site: Site, role: Role) -> None:
+        own = self.principal.role_at(site)
+        if own is None or own.rank < role.rank:
+            raise Forbidden(f"this needs the role {role} on site {site.id}; contact an administrator")
+
+    def require_everywhere(self, role: Role) -> None:
+        """Refuse callers without `role` on the whole deployment.
+
+        Raises
+        ------
+        Forbidden
+            If the caller has only a lower role, or only some sites.
+        """
+        own = self.principal.role_everywhere
+        if own is None or own.rank < role.rank:
+            raise Forbidden(f"this needs the role {role} on the whole deployment")
+
+    def require(self, site_id: str, role: Role) -> None:
+        """Refuse callers without `role` on a site, or on the whole deployment where the name is empty.
+
+        Raises
+        ------
+        NotFound
+            If there is no such site, or the caller may not know of it.
+        Forbidden
+            If the caller has only a lower role.
+        """
+        if site_id:
+            self.site(site_id, role)
+        else:
+            self.require_everywhere(role)
+
+    def may(self, site_id: str, role: Role) -> bool:
+        """Whether :meth:`require` lets the caller through."""
+        try:
+            self.require(site_id, role)
+        except (NotFound, Forbidden):
+            return False
+        return True
+
+    @property
+    def actor(self) -> Actor:
+        """The caller, as the audit log names it."""
+        return Actor(self.principal.name, self.source, self.principal.key_id)
+
+    def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Write down what the caller did, in this transaction; call it last, it takes a short lock."""
+        audit.append(self.connection, self.actor.did(action, target, detail), self.now)

@@ -134,7 +134,7 @@ def silence(site_id: str | None, rule: str, subject: str, hours: float, text: st
 
 def silences(*, as_json: bool) -> None:
     """Print the silences that are not over."""
-    with opened() as here, here.write() as view:
+    with opened() as here, here.read() as view:
         found = actions.silences(view)
     if as_json:
         show_json({"silences": [silence_out(one).model_dump(mode="json") for one in found]})

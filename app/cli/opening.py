@@ -81,7 +81,16 @@ class Opened:
     def write(self) -> Iterator[View]:
         """What an action begins with: committed at the end of the block, rolled back if it raises."""
         with begin(self.engine) as connection:
-            yield View(connection, self.stored, principal(), actor().source, datetime.now(UTC))
+            yield self._view(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[View]:
+        """The same for what only looks."""
+        with connect(self.engine) as connection:
+            yield self._view(connection)
+
+    def _view(self, connection: Connection) -> View:
+        return View(connection, self.stored, principal(), actor().source, datetime.now(UTC))
 
     def site(self, site_id: str) -> Site:
         """The site of that id.

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from app.domain.site import Institution, InstitutionClass, Site, SiteTrait
+from app.domain.site import Institution, InstitutionClass, Meter, Point, Site, SiteTrait
 from app.errors import NotFound, SeriesError
 
 _STRICT = {"extra": "forbid"}
@@ -270,6 +270,12 @@ def must_report(site: Site, profile: LimitProfile) -> bool | None:
         return False
     capacity_kw = site.design.it_capacity_kw
     return None if capacity_kw is None else capacity_kw >= profile.reporting_from_it_kw
+
+
+def accuracy_percent(meter: Meter, point: Point) -> float:
+    """Accuracy class of a point: its own, else that of its meter. [%]"""
+    own = point.accuracy_class_percent
+    return meter.accuracy_class_percent if own is None else own
 
 
 def combined_class_percent(energies_kwh: Sequence[float], classes_percent: Sequence[float]) -> float:

@@ -20,6 +20,7 @@ from app.domain.energy import QuarterHours
 from app.domain.limits import (
     Limit,
     Verdict,
+    accuracy_percent,
     combined_class_percent,
     pue_uncertainty,
     pue_uncertainty_of_sum,
@@ -27,7 +28,7 @@ from app.domain.limits import (
 )
 from app.domain.period import QUARTER_HOUR_S, QUARTER_HOUR_US, Period
 from app.domain.quantity import CATEGORY_OF_IT_ROLE, IT_ROLES, OVERHEAD_ROLES, Role
-from app.domain.site import FacilityIs, Meter, Point, Site
+from app.domain.site import FacilityIs, Point, Site
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -318,13 +319,10 @@ def document(
         `pue` None with a `reason` where coverage is too low or the ratio is physically impossible.
     """
     parts = boundary(site, room)
-    coverage = min(totals.covered_s / period.duration_s, 1.0)
-    ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
-    reason = _reason(parts, totals, coverage, ratio, site.minimum_coverage_ratio)
-    pue = None if reason else ratio
+    found = _figures(site, parts, totals, period.duration_s)
+    pue = found.pue
     uncertainty = None if pue is None else _uncertainty(site, parts, pue, energy_by_point_kwh)
     category = totals.category()
-    overhead = {r.value: totals.classes_kwh.get(r.value, 0.0) for r in OVERHEAD_ROLES}
     prefix = "pPUE" if room else "PUE"
     return PueDocument(
         site=site.id,
@@ -336,14 +334,16 @@ def document(
         kind="annual" if period.is_year_long(site.zone) else "interim",
         facility_kwh=totals.facility_kwh,
         it_kwh=totals.it_kwh,
-        overhead_kwh=overhead,
-        unmetered_kwh=totals.facility_kwh - totals.it_kwh - sum(overhead.values()),
+        overhead_kwh=found.overhead_kwh,
+        unmetered_kwh=totals.facility_kwh - totals.it_kwh - sum(found.overhead_kwh.values()),
         apart_kwh={r.value: totals.classes_kwh.get(r.value, 0.0) for r in _APART if r is not Role.FACILITY},
-        coverage_ratio=coverage,
-        estimated_ratio=totals.estimated_kwh / totals.facility_kwh if totals.facility_kwh > 0 else 0.0,
+        coverage_ratio=found.coverage_ratio,
+        estimated_ratio=found.estimated_ratio,
         uncertainty=uncertainty,
-        verdicts=[verdict(pue, uncertainty, coverage, x, site.minimum_coverage_ratio) for x in limits],
-        reason=reason,
+        verdicts=[
+            verdict(pue, uncertainty, found.coverage_ratio, x, site.minimum_coverage_ratio) for x in limits
+        ],
+        reason=found.reason,
         room=room or None,
     )
 
@@ -372,15 +372,37 @@ def _text(at: datetime) -> str:
 
 def bar(site: Site, parts: Boundary, start: datetime, end: datetime, totals: Totals) -> PueBar:
     """The PUE of one bar, by the same rules as a document."""
-    coverage = min(totals.covered_s / (end - start).total_seconds(), 1.0)
-    ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
-    reason = _reason(parts, totals, coverage, ratio, site.minimum_coverage_ratio)
+    found = _figures(site, parts, totals, (end - start).total_seconds())
     return PueBar(
         start,
         end,
-        None if reason else ratio,
+        found.pue,
         totals.facility_kwh,
         totals.it_kwh,
+        found.overhead_kwh,
+        found.coverage_ratio,
+        found.estimated_ratio,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """What sums over a time say: a PUE, or why none can be said."""
+
+    pue: float | None
+    reason: str | None
+    overhead_kwh: dict[str, float]
+    coverage_ratio: float
+    estimated_ratio: float
+
+
+def _figures(site: Site, parts: Boundary, totals: Totals, duration_s: float) -> _Figures:
+    coverage = min(totals.covered_s / duration_s, 1.0)
+    ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
+    reason = _reason(parts, totals, coverage, ratio, site.minimum_coverage_ratio)
+    return _Figures(
+        None if reason else ratio,
+        reason,
         {r.value: totals.classes_kwh.get(r.value, 0.0) for r in OVERHEAD_ROLES},
         coverage,
         totals.estimated_kwh / totals.facility_kwh if totals.facility_kwh > 0 else 0.0,
@@ -424,10 +446,10 @@ def _uncertainty(
 def _class_percent(site: Site, weights: Mapping[str, float], energy_kwh: Mapping[str, float]) -> float:
     ids = list(weights)
     return combined_class_percent(
-        [weights[p] * energy_kwh.get(p, 0.0) for p in ids], [_accuracy(site.meter_of[p], p) for p in ids]
+        [weights[p] * energy_kwh.get(p, 0.0) for p in ids], [_accuracy_percent(site, p) for p in ids]
     )
 
 
-def _accuracy(meter: Meter, point_id: str) -> float:
-    own = next(p.accuracy_class_percent for p in meter.points if p.id == point_id)
-    return meter.accuracy_class_percent if own is None else own
+def _accuracy_percent(site: Site, point_id: str) -> float:
+    meter = site.meter_of[point_id]
+    return accuracy_percent(meter, next(p for p in meter.points if p.id == point_id))

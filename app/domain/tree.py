@@ -16,6 +16,7 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
+from app.domain.limits import accuracy_percent
 from app.domain.quantity import IT_ROLES, Role
 from app.domain.site import Meter, Point, Site, Stage
 from app.errors import SeriesError
@@ -155,12 +156,6 @@ def inflow_points(meter: Meter) -> tuple[Point, ...]:
         p for p in points if p.role is first_it or (p.role not in IT_ROLES and p.role is not Role.NONE)
     )
     return chosen or tuple(points)
-
-
-def accuracy_percent(meter: Meter, point: Point) -> float:
-    """Accuracy class of a point: its own, else its meter's. [%]"""
-    own = point.accuracy_class_percent
-    return meter.accuracy_class_percent if own is None else own
 
 
 def meter_flows(site: Site, energy_kwh: pd.DataFrame) -> pd.DataFrame:

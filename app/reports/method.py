@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from app.domain.evidence import PERIOD, Evidence
+from app.domain.limits import accuracy_percent
 from app.domain.pue import boundary
 from app.domain.quantity import CATEGORY_OF_IT_ROLE, ENERGY_KINDS, Role
 from app.domain.site import Meter, Point
-from app.domain.tree import accuracy_percent
 from app.reports.document import FindingRow, GaugeRow, LedgerRow, Method, PointRow, Quality, TagShare
 from app.reports.energies import RATIO
 from app.reports.load import local_text

@@ -7,32 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
 from app.domain import capacity, forecast, tree
+from app.domain.capacity import INTERVALS_PER_HOUR
 from app.domain.forecast import Budget, Exhaustion, Projection
 from app.domain.limits import Limit, LimitProfile, limits_for
 from app.domain.period import Period, midnight, year
 from app.domain.site import Site, Stage
 from app.domain.tree import Feed, FeedBalance, StageLoss
-from app.store import usage
+from app.store import site_days, usage
 from app.store.engine import store_errors
+from app.store.site_days import LEAST_COVERAGE
 from app.store.sites import Stored
 
-LEAST_COVERAGE = 0.5
-"""An interval of which less is covered says nothing about its power."""
 CAPACITY_DAYS = 400
 """History of load that is looked at for the date at which a capacity is reached."""
-
-_DAYS = sa.text(
-    """
-    SELECT (at AT TIME ZONE :zone)::date AS day, sum(facility_kwh), sum(it_kwh), sum(coverage_ratio) * 900,
-           max(it_kwh / coverage_ratio) FILTER (WHERE coverage_ratio >= :least) * 4
-    FROM site_15m WHERE site_id = :site AND room = '' AND at < :end GROUP BY day ORDER BY day
-    """
-)
 
 
 def days(connection: sa.Connection, stored: Stored, site: Site, end: datetime) -> pd.DataFrame:
@@ -40,9 +31,8 @@ def days(connection: sa.Connection, stored: Stored, site: Site, end: datetime) -
 
     Returns
     -------
-    DataFrame, indexed by naive local midnight
-        facility_kwh, it_kwh [kWh] over the covered part; coverage_ratio; it_peak_kw: highest mean power
-        of a quarter-hour, NaN where none is known well enough. [kW]
+    DataFrame
+        As :func:`app.store.site_days.days` gives it.
 
     Raises
     ------
@@ -50,20 +40,7 @@ def days(connection: sa.Connection, stored: Stored, site: Site, end: datetime) -
         If the database is away.
     """
     today = midnight(end.astimezone(site.zone).date(), site.zone)
-    values = {"site": stored.site_id[site.id], "zone": site.time_zone, "end": today, "least": LEAST_COVERAGE}
-    with store_errors():
-        rows = connection.execute(_DAYS, values).all()
-    index = pd.DatetimeIndex(pd.to_datetime([row[0] for row in rows]))
-    names = ["facility_kwh", "it_kwh", "covered_s", "it_peak_kw"]
-    table = pd.DataFrame([tuple(row[1:]) for row in rows], index=index, columns=names, dtype=float)
-    table["coverage_ratio"] = np.minimum(table.pop("covered_s") / _lengths_s(index, site), 1.0)
-    return table
-
-
-def _lengths_s(index: pd.DatetimeIndex, site: Site) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    starts = [midnight(day.date(), site.zone) for day in index]
-    ends = [midnight(day.date() + timedelta(days=1), site.zone) for day in index]
-    return np.array([(e - s).total_seconds() for s, e in zip(starts, ends, strict=True)], np.float64)
+    return site_days.days(connection, stored.site_id[site.id], site, today)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +166,13 @@ def _inflow(stored: Stored, site: Site, feed: Feed) -> list[int]:
 
 
 _PEAKS_ALONE = sa.text(
-    """
-    SELECT point_id, (at AT TIME ZONE :zone)::date AS day, max(energy_kwh / coverage_ratio) * 4
+    f"""
+    SELECT point_id, (at AT TIME ZONE :zone)::date AS day,
+           max(energy_kwh / coverage_ratio) * {INTERVALS_PER_HOUR}
     FROM energy_15m
     WHERE point_id = ANY(:points) AND at >= :start AND at < :end AND coverage_ratio >= :least
     GROUP BY point_id, day ORDER BY point_id, day
-    """
+    """  # noqa: S608 - a constant of the domain
 )
 
 
@@ -222,14 +200,14 @@ def _by_day(rows: Sequence[tuple[date, float]]) -> pd.Series[float]:
 
 
 _PEAKS = sa.text(
-    """
+    f"""
     SELECT (at AT TIME ZONE :zone)::date AS day, max(power_kw) FROM (
-        SELECT at, sum(energy_kwh / coverage_ratio) * 4 AS power_kw
+        SELECT at, sum(energy_kwh / coverage_ratio) * {INTERVALS_PER_HOUR} AS power_kw
         FROM energy_15m
         WHERE point_id = ANY(:points) AND at >= :start AND at < :end AND coverage_ratio >= :least
         GROUP BY at HAVING count(*) = :count
     ) AS quarters GROUP BY day ORDER BY day
-    """
+    """  # noqa: S608 - a constant of the domain
 )
 
 

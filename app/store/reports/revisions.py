@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -36,18 +35,23 @@ from app.domain.evidence import (
     Water,
 )
 from app.domain.limits import limits_for
-from app.domain.period import Period, Step, floor, midnight, month_or_year, shift_months, starts
+from app.domain.period import (
+    QUARTER_HOUR_S,
+    Period,
+    Step,
+    floor,
+    midnight,
+    month_or_year,
+    shift_months,
+    starts,
+)
 from app.domain.pue import CLASSES, boundary
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
-from app.store import deployment, energy, events, findings, pue, tables, usage
+from app.store import deployment, energy, events, findings, pue, site_days, tables, usage
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
-
-_LEAST_COVERAGE = 0.5
-"""An interval of which less is covered says nothing about its power."""
-
 
 # -- the figures of a period -------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ def _basis(
             for window, span in spans.items()
         },
         "quarters": _quarters(connection, number, known),
-        "history": _history(connection, number, site, known.end),
+        "history": site_days.days(connection, number, site, known.end),
         "reference": deployment.reference(connection),
         "water": _water(connection, stored, site, known),
         "heat_removed": _heat_removed(connection, stored, site, known),
@@ -156,12 +160,13 @@ def _gathered(
     now: datetime,
 ) -> Evidence:
     number = stored.site_id[site.id]
+    basis = _basis(connection, stored, site, period, known, windows(site, known))
     return Evidence(
-        **_basis(connection, stored, site, period, known, windows(site, known)),
+        **basis,
         name=name,
         period=period,
         now=now,
-        peak_kw=_peaks(connection, number, site, known.end),
+        peak_kw=basis["history"]["it_peak_kw"].dropna(),
         splits=_splits(connection, stored, site, name, known),
         loads=tuple(_loads(connection, stored, site, known)),
         points=_points(connection, stored, site, known),
@@ -197,36 +202,6 @@ def _quarters(connection: sa.Connection, number: int, span: Period) -> pd.DataFr
     table = pd.DataFrame(rows, columns=columns)
     index = pd.DatetimeIndex(pd.to_datetime(table.pop("at_us").astype("int64"), unit="us", utc=True))
     return table.astype(float).set_index(index)
-
-
-_HISTORY = """
-SELECT (at AT TIME ZONE :zone)::date AS day, sum(facility_kwh), sum(it_kwh), sum(coverage_ratio) * 900
-FROM site_15m WHERE site_id = :site AND room = '' AND at < :end GROUP BY day ORDER BY day
-"""
-_PEAKS = """
-SELECT (at AT TIME ZONE :zone)::date AS day, max(it_kwh / coverage_ratio) * 4
-FROM site_15m WHERE site_id = :site AND room = '' AND at < :end AND coverage_ratio >= :least
-GROUP BY day ORDER BY day
-"""
-
-
-def _history(connection: sa.Connection, number: int, site: Site, end: datetime) -> pd.DataFrame:
-    rows = _rows(connection, _HISTORY, site=number, zone=site.time_zone, end=end)
-    table = pd.DataFrame(rows, columns=["day", "facility_kwh", "it_kwh", "covered_s"])
-    days = [row[0] for row in rows]
-    lengths_s = [
-        (midnight(d + timedelta(days=1), site.zone) - midnight(d, site.zone)).total_seconds() for d in days
-    ]
-    table = table.drop(columns="day").astype(float)
-    table["coverage_ratio"] = np.minimum(table["covered_s"] / np.array(lengths_s, float), 1.0)
-    return table.drop(columns="covered_s").set_index(pd.DatetimeIndex(pd.to_datetime(days)))
-
-
-def _peaks(connection: sa.Connection, number: int, site: Site, end: datetime) -> pd.Series[float]:
-    values = {"site": number, "zone": site.time_zone, "end": end, "least": _LEAST_COVERAGE}
-    rows = _rows(connection, _PEAKS, **values)
-    index = pd.DatetimeIndex(pd.to_datetime([day for day, _ in rows]))
-    return pd.Series([float(peak) for _, peak in rows], index, dtype=float)
 
 
 def _splits(
@@ -289,10 +264,10 @@ def _tags(connection: sa.Connection, stored: Stored, site: Site, span: Period) -
     return dict(_rows(connection, _TAGS, points=numbers, start=span.start, end=span.end))
 
 
-_WATER = """
-SELECT point_id, sum(volume_m3), sum(coverage_ratio) * 900
+_WATER = f"""
+SELECT point_id, sum(volume_m3), sum(coverage_ratio) * {QUARTER_HOUR_S}
 FROM volume_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GROUP BY point_id
-"""
+"""  # noqa: S608 - a constant of the domain
 
 
 def _water(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Water | None:

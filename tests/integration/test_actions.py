@@ -75,21 +75,10 @@ def stored_of(engine: sa.Engine) -> Stored:
 
 def an_alarm(engine: sa.Engine, site: str) -> int:
     number = stored_of(engine).site_id[site] if site else alarms.DEPLOYMENT
-    row = {
-        "rule": "meter_silent",
-        "severity": "warning",
-        "state": "firing",
-        "fingerprint": f"x{next(_SERIAL)}",
-    }
+    row = {"rule": "meter_silent", "severity": "warning", "state": "firing", "subject": "main"}
+    row["fingerprint"] = f"x{next(_SERIAL)}"
     with engine.begin() as connection:
-        made = sa.insert(tables.alarms).values(
-            **row,
-            fingerprint=f"x{next(_SERIAL)}",
-            site_id=number,
-            started_at=START,
-            fired_at=START,
-            subject="main",
-        )
+        made = sa.insert(tables.alarms).values(**row, site_id=number, started_at=START, fired_at=START)
         return int(connection.execute(made.returning(tables.alarms.c.id)).scalar_one())
 
 

@@ -97,6 +97,22 @@ class VerdictOut(BaseModel):
     plain: str = Field(description="The bare comparison")
 
 
+class GradeOut(BaseModel):
+    """Where the PUE stands on the scale of a profile with grades."""
+
+    profile: str
+    grade: str | None = Field(description="Best grade reached by the plain comparison; null: none")
+    is_certain: bool = Field(description="Whether every PUE within the uncertainty reaches the same one")
+
+
+class ReportingDutyOut(BaseModel):
+    """A duty to report that a profile of the site knows."""
+
+    profile: str
+    from_it_kw: float
+    applies: bool | None = Field(description="null: the installed IT power is not declared")
+
+
 class PueOut(BaseModel):
     """The PUE of a period with all that is needed to judge it."""
 
@@ -124,6 +140,8 @@ class PueOut(BaseModel):
                 "estimated_ratio": 0.002,
                 "uncertainty": 0.02,
                 "verdicts": [{"profile": "cbrc_13fyp", "limit": 1.5, "verdict": "pass", "plain": "pass"}],
+                "grades": [{"profile": "gb40879_2021", "grade": "3", "is_certain": True}],
+                "reporting_duties": [{"profile": "eu_2024_1364", "from_it_kw": 500.0, "applies": True}],
             }
         }
     )
@@ -143,6 +161,8 @@ class PueOut(BaseModel):
     estimated_ratio: float
     uncertainty: float | None
     verdicts: list[VerdictOut]
+    grades: list[GradeOut] = Field([], description="Of the site's profiles with grades; a room has none")
+    reporting_duties: list[ReportingDutyOut] = []
     reason: str | None = None
     room: str | None = None
 

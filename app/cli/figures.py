@@ -57,6 +57,12 @@ def _show_document(document: PueDocument, period: Period, zone: ZoneInfo) -> Non
     for v in document.verdicts:
         plain = "" if v.plain.value == v.verdict.value else f" (plain comparison: {v.plain.value})"
         show(f"limit {v.limit:g} {v.profile}: {v.verdict.value}{plain}")
+    for g in document.grades:
+        reached = f"grade {g.grade}" if g.grade else "no grade reached"
+        show(f"{g.profile}: {reached}{'' if g.is_certain else ' (inconclusive within the uncertainty)'}")
+    for d in document.reporting_duties:
+        duty = {True: "applies", False: "does not apply", None: "unknown; declare design: it_capacity_kw"}
+        show(f"{d.profile}: duty to report from {d.from_it_kw:g} kW installed IT power {duty[d.applies]}")
 
 
 def _headline(document: PueDocument) -> str:

@@ -264,6 +264,81 @@ def grade_for(
     return min(reached, key=lambda rule: rule.pue).grade if reached else None
 
 
+@dataclass(frozen=True, slots=True)
+class GradeReached:
+    """Where a PUE stands on the scale of a profile with grades."""
+
+    profile: str
+    grade: str | None
+    """Best grade reached by the plain comparison; None: none."""
+    is_certain: bool
+    """Whether every PUE within the uncertainty reaches the same one."""
+
+
+def grades_reached(
+    pue: float | None,
+    uncertainty: float | None,
+    site: Site,
+    institution: Institution,
+    profiles: dict[str, LimitProfile],
+    on: date,
+) -> tuple[GradeReached, ...]:
+    """Best grade of each graded profile of the site; empty where no PUE can be said.
+
+    Parameters
+    ----------
+    uncertainty : float or None
+        Standard uncertainty of the PUE; None: not known, so no grade is certain.
+    profiles : dict
+        Known profiles by id, see :func:`merged_profiles`.
+    on : date
+        Local day; for a period, its last day.
+
+    Raises
+    ------
+    NotFound
+        If the site names a profile that does not exist.
+    """
+    if pue is None:
+        return ()
+    found = []
+    for profile in _chosen(site, profiles):
+        if not any(r.grade and not r.mandatory and r.holds(site, institution, on) for r in profile.rules):
+            continue
+        grade, low, high = (
+            grade_for(value, site, institution, profile, on)
+            for value in (pue, pue - (uncertainty or 0.0), pue + (uncertainty or 0.0))
+        )
+        found.append(GradeReached(profile.id, grade, uncertainty is not None and low == high))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportingDuty:
+    """A duty to report that a profile of the site knows."""
+
+    profile: str
+    from_it_kw: float
+    """Installed IT power from which it holds. [kW]"""
+    applies: bool | None
+    """None: the site's installed IT power is not declared."""
+
+
+def reporting_duties(site: Site, profiles: dict[str, LimitProfile]) -> tuple[ReportingDuty, ...]:
+    """Duties to report of the site's profiles, and whether each falls on the site.
+
+    Raises
+    ------
+    NotFound
+        If the site names a profile that does not exist.
+    """
+    return tuple(
+        ReportingDuty(profile.id, profile.reporting_from_it_kw, must_report(site, profile))
+        for profile in _chosen(site, profiles)
+        if profile.reporting_from_it_kw is not None
+    )
+
+
 def must_report(site: Site, profile: LimitProfile) -> bool | None:
     """Whether the profile's reporting duty falls on the site; None where its IT power is unknown."""
     if profile.reporting_from_it_kw is None:

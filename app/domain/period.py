@@ -64,6 +64,10 @@ class Period:
         """Length. [s]"""
         return (self.end - self.start).total_seconds()
 
+    def last_day(self, zone: ZoneInfo) -> date:
+        """The local day in which it ends."""
+        return (self.end - timedelta(microseconds=1)).astimezone(zone).date()
+
     def as_dict(self) -> dict[str, str]:
         """JSON-ready."""
         return {

@@ -18,17 +18,22 @@ import numpy.typing as npt
 
 from app.domain.energy import QuarterHours
 from app.domain.limits import (
-    Limit,
+    GradeReached,
+    LimitProfile,
+    ReportingDuty,
     Verdict,
     accuracy_percent,
     combined_class_percent,
+    grades_reached,
+    limits_for,
     pue_uncertainty,
     pue_uncertainty_of_sum,
+    reporting_duties,
     verdict,
 )
 from app.domain.period import QUARTER_HOUR_S, QUARTER_HOUR_US, Period
 from app.domain.quantity import CATEGORY_OF_IT_ROLE, IT_ROLES, OVERHEAD_ROLES, Role
-from app.domain.site import FacilityIs, Point, Site
+from app.domain.site import FacilityIs, Institution, Point, Site
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -274,6 +279,9 @@ class PueDocument:
     estimated_ratio: float
     uncertainty: float | None
     verdicts: list[Verdict]
+    grades: list[GradeReached] = field(default_factory=list)
+    """Of the whole site; a room has none."""
+    reporting_duties: list[ReportingDuty] = field(default_factory=list)
     reason: str | None = None
     room: str | None = None
 
@@ -284,6 +292,8 @@ class PueDocument:
             {"profile": v.profile, "limit": v.limit, "verdict": v.verdict.value, "plain": v.plain.value}
             for v in self.verdicts
         ]
+        out["grades"] = [asdict(grade) for grade in self.grades]
+        out["reporting_duties"] = [asdict(duty) for duty in self.reporting_duties]
         return out
 
 
@@ -292,7 +302,8 @@ def document(
     period: Period,
     totals: Totals,
     *,
-    limits: Sequence[Limit],
+    institution: Institution,
+    profiles: Mapping[str, LimitProfile],
     energy_by_point_kwh: Mapping[str, float],
     room: str = "",
 ) -> PueDocument:
@@ -306,8 +317,10 @@ def document(
         The time they cover.
     totals : Totals
         Sums over the period.
-    limits : sequence of Limit
-        Those that hold on the period's last day.
+    institution : Institution
+        Whose site it is.
+    profiles : mapping of profile id to LimitProfile
+        Known limits; those that hold on the period's last day judge it.
     energy_by_point_kwh : mapping of point id to float
         Energy of the carriers over the period, the weights of their accuracy classes. [kWh]
     room : str
@@ -322,6 +335,9 @@ def document(
     found = _figures(site, parts, totals, period.duration_s)
     pue = found.pue
     uncertainty = None if pue is None else _uncertainty(site, parts, pue, energy_by_point_kwh)
+    known, last_day = dict(profiles), period.last_day(site.zone)
+    limits = limits_for(site, institution, known, last_day)
+    grades = () if room else grades_reached(pue, uncertainty, site, institution, known, last_day)
     category = totals.category()
     prefix = "pPUE" if room else "PUE"
     return PueDocument(
@@ -343,6 +359,8 @@ def document(
         verdicts=[
             verdict(pue, uncertainty, found.coverage_ratio, x, site.minimum_coverage_ratio) for x in limits
         ],
+        grades=list(grades),
+        reporting_duties=[] if room else list(reporting_duties(site, known)),
         reason=found.reason,
         room=room or None,
     )

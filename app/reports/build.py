@@ -35,6 +35,8 @@ def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = (
         revision=version(revision, e.now, changes),
         pue={window: energies.pue_figure(e.site, d) for window, d in e.pue.items()},
         verdicts=judgements.verdicts(e),
+        grades=judgements.grades(e),
+        reporting_duties=judgements.reporting_duties(e),
         energy=total,
         days=[] if is_year else energies.days(e, total),
         hours=energies.hours(e),

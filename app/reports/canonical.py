@@ -12,8 +12,8 @@ from app.reports.document import Change, Document, InstitutionReport, Report, as
 
 D = TypeVar("D", Report, InstitutionReport)
 
-_NOT_FIGURES = ("schema", "sha256", "revision")
-"""Parts of a document that say which version it is, not what was measured."""
+_NOT_FIGURES = ("schema", "sha256", "revision", "grades", "reporting_duties")
+"""Parts of a document that say which version it is, or that follow from its figures and the site file."""
 _KEYS = ("name", "day", "of", "point", "id", "profile", "field", "against", "tag", "indicator", "first_day")
 """Fields that tell the rows of a list apart, so that a change names its row and not a position."""
 

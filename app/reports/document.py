@@ -114,6 +114,28 @@ class VerdictRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradeRow:
+    """Where a window's PUE stands on the scale of a profile with grades."""
+
+    window: str
+    profile: str
+    pue: float | None
+    grade: str | None
+    """Best grade reached; None: none."""
+    is_certain: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DutyRow:
+    """A duty to report, and whether it falls on the site."""
+
+    profile: str
+    from_it_kw: float
+    applies: bool | None
+    """None: the installed IT power is not declared."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassEnergy:
     """Energy of one load class or source."""
 
@@ -456,6 +478,8 @@ class Report:
     revision: Revision
     pue: dict[str, PueFigure]
     verdicts: list[VerdictRow]
+    grades: list[GradeRow] = field(default_factory=list)
+    reporting_duties: list[DutyRow] = field(default_factory=list)
     energy: Energy
     days: list[DayRow]
     """Days of a month; empty for a year."""

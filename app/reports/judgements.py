@@ -20,7 +20,9 @@ from app.reports.document import (
     BudgetRow,
     Comparison,
     ComplianceRow,
+    DutyRow,
     EuField,
+    GradeRow,
     Part,
     VerdictRow,
     YearEnd,
@@ -53,6 +55,29 @@ def verdicts(e: Evidence) -> list[VerdictRow]:
                 )
             )
     return rows
+
+
+def grades(e: Evidence) -> list[GradeRow]:
+    """Every window's grade on the scale of every profile with grades."""
+    return [
+        GradeRow(
+            window=window,
+            profile=g.profile,
+            pue=rounded(d.pue, RATIO),
+            grade=g.grade,
+            is_certain=g.is_certain,
+        )
+        for window, d in e.pue.items()
+        for g in d.grades
+    ]
+
+
+def reporting_duties(e: Evidence) -> list[DutyRow]:
+    """Duties to report that the site's profiles know."""
+    return [
+        DutyRow(profile=d.profile, from_it_kw=d.from_it_kw, applies=d.applies)
+        for d in e.pue[PERIOD].reporting_duties
+    ]
 
 
 def comparisons(e: Evidence) -> list[Comparison]:

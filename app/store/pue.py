@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from app.domain import pue as domain
-from app.domain.limits import LimitProfile, limits_for
+from app.domain.limits import LimitProfile
 from app.domain.period import Period, Step, starts
 from app.domain.pue import PueBar, PueDocument, Totals
 from app.domain.site import Site
@@ -50,12 +50,12 @@ def _document(
 ) -> PueDocument:
     points = {stored.point_id[p.id]: p.id for p in domain.boundary(site, room).points()}
     energies = energy.by_point(connection, site, list(points), period) if totals.covered_s else {}
-    last_day = (period.end - timedelta(microseconds=1)).astimezone(site.zone).date()
     return domain.document(
         site,
         period,
         totals,
-        limits=limits_for(site, stored.fleet.institution[site.institution], dict(profiles), last_day),
+        institution=stored.fleet.institution[site.institution],
+        profiles=profiles,
         energy_by_point_kwh={points[n]: e.energy_kwh for n, e in energies.items()},
         room=room,
     )

@@ -10,19 +10,23 @@ import pytest
 
 from app.domain.data.limit_profiles import LIMIT_PROFILES, SCORING_BANDS
 from app.domain.limits import (
+    GradeReached,
     Limit,
     LimitProfile,
     LimitRule,
     Outcome,
+    ReportingDuty,
     combined_class_percent,
     governing,
     grade_for,
+    grades_reached,
     limit_problems,
     limits_for,
     merged_profiles,
     must_report,
     pue_uncertainty,
     pue_uncertainty_of_sum,
+    reporting_duties,
     verdict,
 )
 from app.domain.site import Design, Institution, InstitutionClass, Site, SiteLimit, SiteTrait
@@ -59,6 +63,22 @@ def test_a_profile_with_grades_judges_by_its_mandatory_one_and_names_the_grade_r
         "3",
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("pue", "uncertainty", "grade", "is_certain"),
+    [(1.25, 0.01, "2", True), (1.29, 0.02, "2", False), (1.6, 0.01, None, True), (1.25, None, "2", False)],
+)
+def test_a_grade_is_certain_where_the_uncertainty_stays_within_it(
+    pue: float, uncertainty: float | None, grade: str | None, is_certain: bool
+) -> None:
+    graded = site(profiles=("cbrc_13fyp", "gb40879_2021"))
+    found = grades_reached(pue, uncertainty, graded, bank(), PROFILES, TODAY)
+    assert found == (GradeReached("gb40879_2021", grade, is_certain),)
+    assert grades_reached(None, None, graded, bank(), PROFILES, TODAY) == ()
+    assert grades_reached(pue, uncertainty, site(), bank(), PROFILES, TODAY) == ()
+    edge = replace(graded, traits=(SiteTrait.EDGE,), design=Design(racks_total=100))
+    assert grades_reached(pue, uncertainty, edge, bank(), PROFILES, TODAY) == ()
 
 
 def test_a_small_edge_site_is_outside_the_national_standard() -> None:
@@ -158,6 +178,9 @@ def test_reporting_duty(capacity_kw: float | None, duty: bool | None) -> None:
     designed = site(design=Design(it_capacity_kw=capacity_kw))
     assert must_report(designed, PROFILES["eu_2024_1364"]) is duty
     assert must_report(designed, PROFILES["cbrc_13fyp"]) is False
+    named = replace(designed, profiles=("cbrc_13fyp", "eu_2024_1364"))
+    assert reporting_duties(named, PROFILES) == (ReportingDuty("eu_2024_1364", 500.0, duty),)
+    assert reporting_duties(designed, PROFILES) == ()
 
 
 def test_uncertainty_of_one_percent_on_both_sides() -> None:

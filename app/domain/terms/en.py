@@ -177,6 +177,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "cn_national_green_2025": "National green data centre 2025",
         "cn_new_large_2024": "New large data centres (2024 action plan)",
         "de_enefg": "EnEfG (Germany)",
+        "eu_2024_1364": "Regulation (EU) 2024/1364",
     },
     "reason": {
         "no_it_point": "no point measures IT energy",

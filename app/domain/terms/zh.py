@@ -167,6 +167,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "cn_national_green_2025": "2025 年国家绿色数据中心",
         "cn_new_large_2024": "新建大型数据中心（2024 年专项行动计划）",
         "de_enefg": "德国能源效率法",
+        "eu_2024_1364": "欧盟条例 (EU) 2024/1364",
     },
     "reason": {
         "no_it_point": "没有测量 IT 设备耗电量的测点",

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from app.charts.report import Bars, Contributions, HeatMap, Lines, Series
 from app.domain.evidence import PERIOD
-from app.reports.document import ClassEnergy, Comparison, DayRow, VerdictRow
+from app.reports.document import ClassEnergy, Comparison, DayRow, GradeRow, VerdictRow
 from app.reports.layout import Block, Kind, Picture, Prose, Table, Value
 from app.reports.words import SiteWords, own_source
 
@@ -36,6 +36,22 @@ def verdicts(w: SiteWords) -> Iterable[Block]:
     marks = [v.verdict for v in w.report.verdicts]
     yield Table("verdicts", "", columns, rows, marks=marks)
     yield Prose(w.t("verdict_about"), small=True)
+    if w.report.grades:
+        yield _grades(w)
+
+
+def _grades(w: SiteWords) -> Table:
+    rows: list[list[Value]] = [
+        [w.term("window", g.window), w.term("profile", g.profile), g.pue, _grade(w, g)]
+        for g in w.report.grades
+    ]
+    columns = [w.text("window"), w.text("profile"), w.pue(), w.text("grade", wide=True)]
+    return Table("grades", w.language.title("grades"), columns, rows)
+
+
+def _grade(w: SiteWords, row: GradeRow) -> str:
+    reached = w.t("grade", grade=row.grade) if row.grade else w.t("grade_none")
+    return reached if row.is_certain else w.t("grade_open", grade=reached)
 
 
 def _profile(w: SiteWords, verdict: VerdictRow) -> str:

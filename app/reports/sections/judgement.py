@@ -90,6 +90,10 @@ def year_end(w: SiteWords) -> Iterable[Block]:
 def compliance(w: SiteWords) -> Iterable[Block]:
     """The compliance matrix."""
     yield compliance_table(w, w.report.compliance)
+    for duty in w.report.reporting_duties:
+        says = {True: "duty_yes", False: "duty_no", None: "duty_unknown"}[duty.applies]
+        limit = w.language.number(duty.from_it_kw, 0)
+        yield Prose(w.t(says, profile=w.term("profile", duty.profile), kw=limit))
     yield Prose(w.t("compliance_about"), small=True)
 
 

@@ -26,9 +26,10 @@ from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.emissions import EmissionFactor
 from app.domain.limits import LimitProfile, ScoringBand, limit_problems, merged_profiles
 from app.domain.reference import Reference
-from app.domain.site import Fleet, Institution, Meter, Site
+from app.domain.site import Fleet, Institution, Meter, Site, overlaps
 from app.domain.targets import Target
 from app.errors import ConfigError
+from app.site_dates import Dates
 from collectors import network
 from collectors.base import Binding
 from collectors.yaml_lines import Where, YamlLines
@@ -181,11 +182,13 @@ def load(path: Path) -> SiteFile:
 def parse(text: str, name: str = "<text>") -> SiteFile:
     """Check the text of a site file; `name` stands in the messages."""
     lines = YamlLines(text, name, "institutions and sites")
+    dates = Dates(lines)
     try:
-        file = _adapter().validate_python(lines.data)
+        file = _adapter().validate_python(dates.data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_one_problem(e, lines) for e in error.errors())) from None
-    problems = list(_cross_checks(file, lines))
+        found = [*map(str, dates.problems), *(_one_problem(e, lines, dates) for e in error.errors())]
+        raise ConfigError("\n".join(found)) from None
+    problems = dates.problems or list(_cross_checks(file, lines))
     if problems:
         raise ConfigError("\n".join(str(p) for p in problems))
     return _with_defaults(file, lines)
@@ -218,8 +221,8 @@ def _point_ids(file: SiteFile) -> Iterator[tuple[Where, str]]:
             yield (*path, "points", n), point.id
 
 
-def _one_problem(error: Any, lines: YamlLines) -> str:
-    where = tuple(error["loc"])
+def _one_problem(error: Any, lines: YamlLines, dates: Dates) -> str:
+    where = dates.written(tuple(error["loc"]))
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error" and isinstance(error.get("input"), dict):
         where += _culprit(message, error["input"])
@@ -248,6 +251,8 @@ def _cross_checks(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
             where = ("sites", n, "institution")
             yield lines.error(where, f"{site.institution!r} is not known; allowed: {allowed}")
     yield from _twice(_ids(file), lines)
+    yield from _overlaps(file, lines)
+    yield from _former_problems(file, lines)
     for path, meter in _meters(file):
         yield from _collector_problems(path, meter, lines)
     yield from _limit_problems(file, lines)
@@ -294,12 +299,9 @@ def _meters(file: SiteFile) -> Iterator[tuple[Where, Meter]]:
 
 
 def _ids(file: SiteFile) -> Iterator[tuple[str, Where]]:
-    """Kind and id of everything that needs one, with its place."""
+    """Kind and id of every institution and site, with its place."""
     yield from ((f"institution {i.id}", ("institutions", n, "id")) for n, i in enumerate(file.institutions))
     yield from ((f"site {s.id}", ("sites", n, "id")) for n, s in enumerate(file.sites))
-    for path, meter in _meters(file):
-        yield f"meter {meter.id}", (*path, "id")
-    yield from ((f"point {point_id}", (*path, "id")) for path, point_id in _point_ids(file))
 
 
 def _twice(ids: Iterator[tuple[str, Where]], lines: YamlLines) -> Iterator[ConfigError]:
@@ -308,6 +310,26 @@ def _twice(ids: Iterator[tuple[str, Where]], lines: YamlLines) -> Iterator[Confi
         if name in seen:
             yield lines.error(path, f"{name} is declared a second time; ids are unique in a deployment")
         seen.setdefault(name, path)
+
+
+def _overlaps(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
+    for found in overlaps(file.sites):
+        point = () if found.point is None else ("points", found.point)
+        yield lines.error(("sites", found.site, "meters", found.meter, *point, "id"), found.problem)
+
+
+def _former_problems(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
+    """Earlier ids that are still in use, or claimed by two points."""
+    declared = {point_id for _, point_id in _point_ids(file)}
+    claimed: dict[str, str] = {}
+    for path, meter in _meters(file):
+        for n, point in enumerate(meter.points):
+            for former in point.formerly:
+                where = (*path, "points", n, "formerly")
+                if former in declared:
+                    yield lines.error(where, f"{former!r} is still declared; use the new id everywhere")
+                elif claimed.setdefault(former, point.id) != point.id:
+                    yield lines.error(where, f"{former!r} is claimed by {claimed[former]!r}; keep one")
 
 
 def _collector_problems(path: Where, meter: Meter, lines: YamlLines) -> Iterator[ConfigError]:

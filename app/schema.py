@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from app import site_dates
 from app.config import SiteFile
 from collectors import registry
 
@@ -40,7 +41,8 @@ def site_file() -> JsonSchemaValue:
     root = definitions.pop(_definition(schemas[_SITE_FILE]))
     collector = definitions["Meter"]["properties"]["collector"]
     collector["anyOf"] = [*(schemas[name] for name in sorted(kinds)), {"type": "null"}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": definitions}
+    dated = site_dates.with_dates(definitions)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": dated}
 
 
 def _definition(reference: JsonSchemaValue) -> str:

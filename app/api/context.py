@@ -37,7 +37,10 @@ from app.api.auth import Authenticator, OpenToLoopback, token_of
 from app.api.rate import RateLimiter
 from app.api.report_maker import Maker
 from app.domain.access import Principal, Role
+from app.domain.period import Period
+from app.domain.reading import LATEST, OLDEST
 from app.errors import Forbidden, NotAuthenticated, TooBusy, WattlineError
+from app.store import pue
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.fleet_cache import FleetCache
 from app.telemetry import Telemetry
@@ -104,6 +107,14 @@ class Context:
     """Makes ordered reports."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
+
+    def redefined(self, site_id: str) -> int:
+        """Stretches of a site whose figures are still those of an earlier definition."""
+        with connect(self.engine) as connection:
+            stored = self.fleet.current(connection)
+            site = stored.fleet.site.get(site_id)
+            always = Period(OLDEST, LATEST)
+            return 0 if site is None else len(pue.redefined(connection, stored, site, always))
 
 
 class CallerOf:

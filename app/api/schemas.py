@@ -78,6 +78,8 @@ class MeterOut(BaseModel):
     redundancy: str
     accuracy_class_percent: float
     collector: str | None = Field(description="Kind of collector; null: files or this interface")
+    valid_from: datetime | None = Field(None, description="From when the meter is there; null: always")
+    valid_to: datetime | None = Field(None, description="Until when, not included; null: for ever")
     points: list[PointOut]
 
 
@@ -163,6 +165,9 @@ class PueOut(BaseModel):
     verdicts: list[VerdictOut]
     grades: list[GradeOut] = Field([], description="Of the site's profiles with grades; a room has none")
     reporting_duties: list[ReportingDutyOut] = []
+    pending: int | None = Field(
+        None, description="Stretches whose figures are still those of an earlier definition; absent: none"
+    )
     reason: str | None = None
     room: str | None = None
 
@@ -211,6 +216,10 @@ class EnergyOut(BaseModel):
     by: str
     step: str | None
     rows: list[EnergyRowOut]
+    pending: int | None = Field(
+        None, description="Stretches whose figures are still those of an earlier definition; absent: none"
+    )
+    reason: str | None = Field(None, description="Why figures are old; absent: they are not")
 
 
 class LoadOut(BaseModel):

@@ -10,7 +10,7 @@ from app.cli.console import kwh, percent, say, show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import Wanted, local, period_text
 from app.domain.period import Period, Step
-from app.domain.pue import PueDocument
+from app.domain.pue import PueDocument, redefined
 from app.domain.site import Site
 from app.store import breakdown, deployment
 from app.store import energy as energies
@@ -115,8 +115,12 @@ def energy(
         with connect(here.engine) as connection:
             chosen = None if step is None else Step(step)
             rows = breakdown.rows(connection, here.stored, site, period, By(by), chosen)
+            pending = len(documents.redefined(connection, here.stored, site, period))
+        if pending:
+            say(redefined(pending))
         if as_json:
-            show_json(energy_document(site, period, by, step, rows))
+            notice = {"pending": pending, "reason": redefined(pending)} if pending else {}
+            show_json({**energy_document(site, period, by, step, rows), **notice})
         else:
             _show_rows(site, period, rows, with_time=step is not None)
         if all(row.coverage_ratio == 0 for row in rows):

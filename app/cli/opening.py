@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from app import config
 from app.actions.view import View
-from app.cli.actor import actor, principal, record
+from app.cli.actor import actor, principal, record, user
 from app.cli.console import say
 from app.cli.environment import settings, site_file
 from app.config import Settings, SiteFile
 from app.domain.site import Site
 from app.errors import NotFound
-from app.store import alarms, deployment, migrate, sites
+from app.store import alarms, deployment, migrate, rollup_queue, sites
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
 from app.store.retention import Retention
-from app.store.sites import Stored, SyncResult
+from app.store.sites import Edit, Stored, SyncResult
 
 WORK_TIMEOUT_S = 3600.0
 """Longest statement of a command; imports and rollups take their time. [s]"""
@@ -116,7 +116,22 @@ def opened(config_path: Path | None = None) -> Iterator[Opened]:
         url = stack.enter_context(located(environment))
         engine = stack.enter_context(engine_at(url))
         migrate.upgrade(engine)
-        yield Opened(engine, synchronised(engine, file))
+        stored = synchronised(engine, file)
+        _recompute(engine)
+        yield Opened(engine, stored)
+
+
+def _recompute(engine: Engine) -> None:
+    """Compute again what definitions changed, so that no command shows old figures; or say that it waits."""
+    with connect(engine) as connection:
+        waiting = rollup_queue.count_redefined(connection)
+    if not waiting:
+        return
+    from app.jobs import rollup  # heavy, and rarely needed
+
+    say(f"definitions changed, {waiting} stretches are recomputed")
+    if rollup.run(engine).busy:
+        say("another process is at it; what is not computed yet is not shown")
 
 
 def synchronised(engine: Engine, file: SiteFile | None) -> Stored:
@@ -124,12 +139,20 @@ def synchronised(engine: Engine, file: SiteFile | None) -> Stored:
     if file is not None:
         with begin(engine) as connection:
             synced = sites.sync(connection, file.fleet)
+            if synced.retired_points:
+                _say_retired(synced.retired_points)
             deployment.save_limit_profiles(connection, file.limit_profiles)
             deployment.save_reference(connection, file.reference)
             alarms.save_sections(connection, file.alarms, file.notifications)
             _record_change(connection, file, synced)
     with connect(engine) as connection:
         return sites.load(connection)
+
+
+def _say_retired(points: Sequence[str]) -> None:
+    named = ", ".join(points[:_NAMED])
+    say(f"no longer declared: {named}; their history stays. Of a point that was renamed the new one says")
+    say(f"formerly: [{points[0]}]; a meter that was taken away stays in the file with valid_to")
 
 
 def _record_change(connection: Connection, file: SiteFile, synced: SyncResult) -> None:
@@ -145,7 +168,15 @@ def _record_change(connection: Connection, file: SiteFile, synced: SyncResult) -
         "sites": len(file.fleet.site),
         "meters": len(file.fleet.meter),
         "points": points,
+        "edits": [_edit(e) for e in synced.edits[:_NAMED]],
         "recomputed": synced.recomputed_points[:_NAMED],
         "retired": synced.retired_points[:_NAMED],
     }
     record(connection, "site_file.change", "", detail)
+    if before is not None and synced.edits:
+        deployment.add_edits(connection, user(), [_edit(e) for e in synced.edits])
+
+
+def _edit(edit: Edit) -> dict[str, str | None]:
+    start, end = (None if at is None else at.isoformat() for at in (edit.start, edit.end))
+    return {"what": edit.what, "start": start, "end": end}

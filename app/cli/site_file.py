@@ -8,7 +8,7 @@ from typing import Any
 from app import config
 from app.cli.console import show, show_json, show_table
 from app.cli.environment import settings
-from app.domain.pue import boundary
+from app.domain.pue import every_boundary
 from app.domain.site import Site
 
 
@@ -52,10 +52,10 @@ def _row(site: Site) -> list[str]:
 
 def _pue_problem(site: Site) -> str:
     """Why the PUE of a site cannot be computed; empty where it can."""
-    parts = boundary(site)
-    if not parts.it:
+    parts = every_boundary(site)
+    if not any(p.it for p in parts):
         return "no: no point measures IT energy"
-    if not parts.facility and not parts.is_sum:
+    if not any(p.facility or p.is_sum for p in parts):
         return "no: no point has the role facility"
     return ""
 

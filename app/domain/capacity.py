@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from app.domain.site import Meter, Site, Stage
-from app.domain.tree import Feed, feeds, inflow_points, meter_flows, sums
+from app.domain.tree import Feed, by_state, feeds, inflow_points, meter_flows, sums
 
 INTERVALS_PER_HOUR = 4
 
@@ -136,13 +136,26 @@ def room_it_loads(site: Site, energy_kwh: pd.DataFrame) -> dict[str, Load]:
     energy_kwh : DataFrame of float64, shape (n, points)
         Energy per 15-minute interval by point, before weights. [kWh] NaN: not known.
     """
+    capacity_kw = site.design.room_it_capacity_kw
+    parts = [sums(table, _by_room(state)) for state, table in by_state(site, energy_kwh)]
+    power_kw = _joined(parts, energy_kwh.index) * INTERVALS_PER_HOUR
+    return {str(room): load(power_kw[room], capacity_kw.get(str(room))) for room in power_kw.columns}
+
+
+def _by_room(site: Site) -> dict[str, list[str]]:
+    """Points that carry the IT energy of each room of a constant site."""
     by_room: dict[str, list[str]] = {room: [] for room in site.design.room_it_capacity_kw}
     for point in site.it_carriers():
         by_room.setdefault(site.meter_of[point.id].room, []).append(point.id)
     by_room.pop("", None)
-    capacity_kw = site.design.room_it_capacity_kw
-    power_kw = sums(energy_kwh, by_room) * INTERVALS_PER_HOUR
-    return {room: load(power_kw[room], capacity_kw.get(room)) for room in by_room}
+    return by_room
+
+
+def _joined(parts: Sequence[pd.DataFrame], index: pd.Index) -> pd.DataFrame:
+    """Tables that follow each other as one; NaN where one has no such column."""
+    if not parts:
+        return pd.DataFrame(index=index)
+    return parts[0] if len(parts) == 1 else pd.concat(parts)
 
 
 def feed_loads(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedLoad, ...]:
@@ -153,16 +166,44 @@ def feed_loads(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedLoad, ...]:
     energy_kwh : DataFrame of float64, shape (n, points)
         Energy per 15-minute interval by point, before weights. [kWh] NaN: not known.
     """
-    meters = {meter.id: meter for meter in site.meters}
-    members = {feed: [meters[m] for m in feed.meters] for feed in feeds(site)}
-    members = {feed: own for feed, own in members.items() if any(map(inflow_points, own))}
-    power_kw = _feed_power_kw(site, members, energy_kwh)
+    parts = list(by_state(site, energy_kwh))
+    members = _metered_feeds(parts[-1][0] if parts else site.states[-1])
+    power_kw = _power_as_it_is(members, parts, energy_kwh.index)
     loads = {feed: load(power_kw[feed.meters], _usable_kw(own)) for feed, own in members.items()}
     of_meter = {meter: loads[feed] for feed in members for meter in feed.meters}
     return tuple(
         FeedLoad(feed, redundancy(own), _rated_kw(own), loads[feed], stranded_kw(feed, of_meter))
         for feed, own in members.items()
     )
+
+
+def _metered_feeds(site: Site) -> dict[Feed, list[Meter]]:
+    """Feeds of a constant site that meter electricity, with their meters."""
+    meters = {meter.id: meter for meter in site.meters}
+    members = {feed: [meters[m] for m in feed.meters] for feed in feeds(site)}
+    return {feed: own for feed, own in members.items() if any(map(inflow_points, own))}
+
+
+def _power_as_it_is(
+    members: Mapping[Feed, list[Meter]], parts: Sequence[tuple[Site, pd.DataFrame]], index: pd.Index
+) -> dict[tuple[str, ...], pd.Series[float]]:
+    """Power of feeds over the time up to the end in which they are what they are at the end. [kW]"""
+    found: list[pd.DataFrame] = []
+    alike = dict(members)
+    for state, table in reversed(parts):
+        then = _metered_feeds(state)
+        alike = {feed: own for feed, own in alike.items() if _same_capacity(own, then.get(feed))}
+        power_kw = _feed_power_kw(state, alike, table)
+        columns = {feed.meters[0]: power_kw[feed.meters] for feed in alike}
+        found.insert(0, pd.DataFrame(columns, table.index, columns=[f.meters[0] for f in members]))
+    whole = _joined(found, index).astype(float)
+    return {feed.meters: whole[feed.meters[0]] for feed in members}
+
+
+def _same_capacity(now: Sequence[Meter], then: Sequence[Meter] | None) -> bool:
+    return then is not None and [(m.rated_power_kw, m.redundancy, inflow_points(m)) for m in now] == [
+        (m.rated_power_kw, m.redundancy, inflow_points(m)) for m in then
+    ]
 
 
 def stranded_kw(feed: Feed, of_meter: Mapping[str, Load]) -> float | None:
@@ -202,17 +243,16 @@ def peak_ratios(site: Site, energy_kwh: pd.DataFrame) -> dict[tuple[str, ...], p
     dict of tuple of str to Series of float64, shape (n,)
         By the meters of the feed; each interval with the three before it. NaN where all four are not known.
     """
-    meters = {meter.id: meter for meter in site.meters}
-    members = {feed: [meters[m] for m in feed.meters] for feed in feeds(site)}
-    capacity_kw = {
-        feed: _usable_kw(own)
-        for feed, own in members.items()
-        if math.isfinite(_usable_kw(own)) and any(map(inflow_points, own))
-    }
-    power_kw = _feed_power_kw(site, capacity_kw, energy_kwh)
+    found: dict[tuple[str, ...], list[pd.Series[float]]] = {}
+    for state, table in by_state(site, energy_kwh):
+        usable_kw = {feed: _usable_kw(own) for feed, own in _metered_feeds(state).items()}
+        rated = {feed: usable for feed, usable in usable_kw.items() if math.isfinite(usable)}
+        power_kw = _feed_power_kw(state, rated, table)
+        for feed, usable in rated.items():
+            found.setdefault(feed.meters, []).append(power_kw[feed.meters] / usable)
     return {
-        feed.meters: power_kw[feed.meters].rolling(INTERVALS_PER_HOUR, min_periods=1).max() / usable
-        for feed, usable in capacity_kw.items()
+        meters: pd.concat(ratios).reindex(energy_kwh.index).rolling(INTERVALS_PER_HOUR, min_periods=1).max()
+        for meters, ratios in found.items()
     }
 
 

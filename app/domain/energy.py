@@ -200,7 +200,7 @@ def _register_spans(series: Series, point: Point, events: Sequence[Event]) -> Sp
         new = 0.0 if event.new_value is None and event.kind is EventKind.RESET else event.new_value
         opening, left = (None if new is None else (event.start_us, new)), cut
     parts.append(_segment(series, left, len(series), opening, None, point))
-    return _join(parts)
+    return join(parts)
 
 
 def _segment(
@@ -305,10 +305,14 @@ def _with_estimate(known: Spans, event: Event) -> Spans:
         np.array([Tag.MANUAL], np.int8),
         np.array([length_s]),
     )
-    return _join((before, manual, after))
+    return join((before, manual, after))
 
 
-def _join(parts: Sequence[Spans]) -> Spans:
+def join(parts: Sequence[Spans]) -> Spans:
+    """Spans that follow each other, as one; `parts` in order of time."""
+    if not parts:
+        none = np.empty(0, np.float64)
+        return Spans(np.empty(0, np.int64), np.empty(0, np.int64), none, none, np.empty(0, np.int8), none)
     return Spans(
         np.concatenate([p.start_us for p in parts]),
         np.concatenate([p.end_us for p in parts]),
@@ -317,6 +321,14 @@ def _join(parts: Sequence[Spans]) -> Spans:
         np.concatenate([p.tag for p in parts]),
         np.concatenate([p.reading_interval_s for p in parts]),
     )
+
+
+def within(known: Spans, start_us: int, end_us: int) -> Spans:
+    """The part of `known` between two instants; a span that one of them cuts is an estimate on both sides."""
+    cut = (known.start_us < start_us) & (known.end_us > start_us)
+    cut |= (known.start_us < end_us) & (known.end_us > end_us)
+    tag = np.where(cut, np.maximum(known.tag, Tag.ESTIMATED), known.tag).astype(np.int8)
+    return _clip(known._replace(tag=tag), start_us, end_us)
 
 
 def _clip(known: Spans, start_us: int | None, end_us: int | None) -> Spans:

@@ -8,9 +8,10 @@ sums over those intervals, never a mean of ratios.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,12 +32,15 @@ from app.domain.limits import (
     reporting_duties,
     verdict,
 )
-from app.domain.period import QUARTER_HOUR_S, QUARTER_HOUR_US, Period
+from app.domain.period import QUARTER_HOUR, QUARTER_HOUR_S, QUARTER_HOUR_US, Period, ceil, floor
 from app.domain.quantity import CATEGORY_OF_IT_ROLE, IT_ROLES, OVERHEAD_ROLES, Role
-from app.domain.site import FacilityIs, Institution, Point, Site
+from app.domain.site import FacilityIs, Institution, Point, Segment, Site
+from app.errors import SeriesError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LONGEST_INTERVAL_S = {3: 960, 2: 25 * 3600}
 """Longest time between readings for category 3 (15 min) and 2 (a day), with room for a late reading."""
@@ -86,7 +90,15 @@ _APART = (Role.GENERATOR, Role.RENEWABLE, Role.NON_DC, Role.HEAT_REUSE, Role.FAC
 
 
 def boundary(site: Site, room: str = "") -> Boundary:
-    """What counts for the site (`room` empty) or, for partial PUE, for one room."""
+    """What counts for a constant site (`room` empty) or, for partial PUE, for one room.
+
+    Raises
+    ------
+    SeriesError
+        If the site has dates: ask for its boundary at an instant, or for :func:`boundaries`.
+    """
+    if site.is_dated:
+        raise SeriesError(f"site {site.id} changes with time; its boundary is that of an instant")
     it, overhead, apart = (
         tuple(p for p in points if not room or site.meter_of[p.id].room == room)
         for points in (site.it_carriers(), site.carriers(*OVERHEAD_ROLES), site.carriers(*_APART))
@@ -100,6 +112,21 @@ def boundary(site: Site, room: str = "") -> Boundary:
     if not it or not (metered or is_sum):
         gating = set()
     return Boundary(it, facility, overhead, apart, frozenset(gating), is_sum)
+
+
+def boundaries(site: Site, period: Period, room: str = "") -> tuple[tuple[Segment, Boundary], ...]:
+    """What counts in each part of a period, in whole 15-minute intervals, over which the site is constant."""
+    return tuple((segment, boundary(segment.site, room)) for segment in site.interval_segments(period))
+
+
+def counted_points(site: Site, room: str = "") -> tuple[Point, ...]:
+    """Every point that counts at some time, once."""
+    return tuple({p.id: p for limits in every_boundary(site, room) for p in limits.points()}.values())
+
+
+def every_boundary(site: Site, room: str = "") -> tuple[Boundary, ...]:
+    """What counts, or counted, or will, one for each state of the site."""
+    return tuple(boundary(state, room) for state in site.states)
 
 
 def _sign(point: Point) -> int:
@@ -178,6 +205,93 @@ def pair(limits: Boundary, cells: Mapping[str, QuarterHours], start_us: int, end
         common[some],
         _estimated(limits, grids, common)[some],
         _category(limits, grids, count)[some],
+    )
+
+
+def pair_over(
+    site: Site, room: str, cells: Mapping[str, QuarterHours], start_us: int, end_us: int
+) -> SiteQuarterHours:
+    """The same for a site or room over any range: each part of it with the boundary in force.
+
+    Energy of an interval in which the plant changes is shared out by time: a point's among the parts of
+    the interval in which it is there.
+
+    Parameters
+    ----------
+    site : Site
+    room : str
+        Empty for the whole site.
+    cells, start_us, end_us
+        As for :func:`pair`.
+    """
+    if start_us >= end_us or not site.is_dated:
+        return pair(boundary(site.at(_at(start_us)), room), cells, start_us, end_us)
+    parts = site.segments(Period(_at(start_us), _at(end_us)))
+    return _merged([_pair_segment(part, boundary(part.site, room), cells, parts) for part in parts])
+
+
+def _at(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+def _us(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _pair_segment(
+    segment: Segment, limits: Boundary, cells: Mapping[str, QuarterHours], every: Sequence[Segment]
+) -> SiteQuarterHours:
+    start_us, end_us = _us(floor(segment.period.start)), _us(ceil(segment.period.end))
+    own = {p.id: cells[p.id] for p in limits.points() if p.id in cells}
+    for edge in {segment.period.start, segment.period.end}:
+        if floor(edge) != edge:
+            own = {name: _share_of_interval(c, floor(edge), name, segment, every) for name, c in own.items()}
+    return pair(limits, own, start_us, end_us)
+
+
+def _share_of_interval(
+    cells: QuarterHours, at: datetime, point_id: str, segment: Segment, every: Sequence[Segment]
+) -> QuarterHours:
+    """`cells` with only that part of the interval at `at` that belongs to the segment."""
+    present_s = sum(_seconds_in(s.period, at) for s in every if point_id in s.site.meter_of)
+    factor = np.where(cells.at_us == _us(at), _seconds_in(segment.period, at) / present_s, 1.0)
+    return cells._replace(
+        energy_kwh=cells.energy_kwh * factor,
+        coverage_ratio=cells.coverage_ratio * factor,
+        estimated_ratio=cells.estimated_ratio * factor,
+    )
+
+
+def _seconds_in(period: Period, at: datetime) -> float:
+    """How much of the interval that begins at `at` lies in a period. [s]"""
+    inside = min(period.end, at + QUARTER_HOUR) - max(period.start, at)
+    return max(inside.total_seconds(), 0.0)
+
+
+def _merged(parts: Sequence[SiteQuarterHours]) -> SiteQuarterHours:
+    """Parts in order of time as one; those of an interval that a change cuts are summed."""
+    at_us = np.concatenate([p.at_us for p in parts])
+    first = np.flatnonzero(np.diff(at_us, prepend=-1))
+
+    def total(columns: Sequence[Floats]) -> Floats:
+        joined = np.concatenate(columns)
+        return np.add.reduceat(joined, first) if len(first) else joined
+
+    facility = [p.facility_kwh for p in parts]
+    facility_kwh = total(facility)
+    guessed_kwh = total([p.estimated_ratio * p.facility_kwh for p in parts])
+    category = np.concatenate([p.category for p in parts])
+    estimated = np.concatenate([p.estimated_ratio for p in parts])
+    if len(first):
+        category, estimated = np.minimum.reduceat(category, first), np.maximum.reduceat(estimated, first)
+    return SiteQuarterHours(
+        at_us[first],
+        facility_kwh,
+        total([p.it_kwh for p in parts]),
+        {name: total([p.classes_kwh[name] for p in parts]) for name in CLASSES},
+        total([p.coverage_ratio for p in parts]),
+        np.divide(guessed_kwh, facility_kwh, where=facility_kwh > 0, out=estimated),
+        category,
     )
 
 
@@ -284,10 +398,13 @@ class PueDocument:
     reporting_duties: list[ReportingDuty] = field(default_factory=list)
     reason: str | None = None
     room: str | None = None
+    pending: int | None = None
+    """Stretches of the period that are being computed again, because a definition changed."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The document as JSON-ready data; `reason` and `room` only where there is one."""
-        out = {k: v for k, v in self.__dict__.items() if k not in ("reason", "room") or v is not None}
+        """The document as JSON-ready data; `reason`, `room` and `pending` only where there is one."""
+        optional = ("reason", "room", "pending")
+        out = {k: v for k, v in self.__dict__.items() if k not in optional or v is not None}
         out["verdicts"] = [
             {"profile": v.profile, "limit": v.limit, "verdict": v.verdict.value, "plain": v.plain.value}
             for v in self.verdicts
@@ -304,8 +421,9 @@ def document(
     *,
     institution: Institution,
     profiles: Mapping[str, LimitProfile],
-    energy_by_point_kwh: Mapping[str, float],
+    energy_by_point_kwh: Sequence[Mapping[str, float]],
     room: str = "",
+    pending: int = 0,
 ) -> PueDocument:
     """The PUE document of ``INTERFACE.md``.
 
@@ -321,20 +439,22 @@ def document(
         Whose site it is.
     profiles : mapping of profile id to LimitProfile
         Known limits; those that hold on the period's last day judge it.
-    energy_by_point_kwh : mapping of point id to float
-        Energy of the carriers over the period, the weights of their accuracy classes. [kWh]
+    energy_by_point_kwh : sequence of mapping of point id to float
+        Energy of the carriers over each of the site's segments, the weights of their accuracy classes. [kWh]
     room : str
         Name of the room for partial PUE; empty for the whole site.
+    pending : int
+        Stretches of the period whose figures are still those of an earlier definition.
 
     Returns
     -------
     PueDocument
         `pue` None with a `reason` where coverage is too low or the ratio is physically impossible.
     """
-    parts = boundary(site, room)
-    found = _figures(site, parts, totals, period.duration_s)
+    parts = boundaries(site, period, room)
+    found = _figures(site, [b for _, b in parts], totals, period.duration_s, pending)
     pue = found.pue
-    uncertainty = None if pue is None else _uncertainty(site, parts, pue, energy_by_point_kwh)
+    uncertainty = None if pue is None else _uncertainty(parts, pue, energy_by_point_kwh)
     known, last_day = dict(profiles), period.last_day(site.zone)
     limits = limits_for(site, institution, known, last_day)
     grades = () if room else grades_reached(pue, uncertainty, site, institution, known, last_day)
@@ -363,7 +483,13 @@ def document(
         reporting_duties=[] if room else list(reporting_duties(site, known)),
         reason=found.reason,
         room=room or None,
+        pending=pending or None,
     )
+
+
+def redefined(pending: int) -> str:
+    """What is said of figures that an edit of the site file has made old."""
+    return f"definitions changed, {pending} stretches are being recomputed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +514,7 @@ def _text(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-def bar(site: Site, parts: Boundary, start: datetime, end: datetime, totals: Totals) -> PueBar:
+def bar(site: Site, parts: Sequence[Boundary], start: datetime, end: datetime, totals: Totals) -> PueBar:
     """The PUE of one bar, by the same rules as a document."""
     found = _figures(site, parts, totals, (end - start).total_seconds())
     return PueBar(
@@ -414,10 +540,13 @@ class _Figures:
     estimated_ratio: float
 
 
-def _figures(site: Site, parts: Boundary, totals: Totals, duration_s: float) -> _Figures:
+def _figures(
+    site: Site, parts: Sequence[Boundary], totals: Totals, duration_s: float, pending: int = 0
+) -> _Figures:
     coverage = min(totals.covered_s / duration_s, 1.0)
     ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
     reason = _reason(parts, totals, coverage, ratio, site.minimum_coverage_ratio)
+    reason = redefined(pending) if pending else reason
     return _Figures(
         None if reason else ratio,
         reason,
@@ -428,12 +557,12 @@ def _figures(site: Site, parts: Boundary, totals: Totals, duration_s: float) -> 
 
 
 def _reason(
-    parts: Boundary, totals: Totals, coverage: float, ratio: float | None, minimum: float
+    parts: Sequence[Boundary], totals: Totals, coverage: float, ratio: float | None, minimum: float
 ) -> str | None:
     """Why no PUE can be said, in words for the user; None where it can."""
-    if not parts.it:
+    if not any(p.it for p in parts):
         return f"no point measures IT energy; assign one of the roles {', '.join(IT_ROLES)}"
-    if not parts.facility and not parts.is_sum:
+    if not any(p.facility or p.is_sum for p in parts):
         return "no point has the role facility; add one or set facility_is: sum_of_classes"
     if totals.covered_s <= 0:
         return "no reading covers facility and IT energy at the same time in this period"
@@ -449,23 +578,33 @@ def _reason(
     return None
 
 
-def _uncertainty(
-    site: Site, parts: Boundary, pue: float, energy_by_point_kwh: Mapping[str, float]
-) -> float | None:
-    it = _class_percent(site, {p.id: p.weight for p in parts.it}, energy_by_point_kwh)
-    if parts.is_sum:
-        overhead = _class_percent(site, {p.id: p.weight for p in parts.overhead}, energy_by_point_kwh)
+_Sides = tuple[tuple[Segment, Boundary], ...]
+
+
+def _uncertainty(parts: _Sides, pue: float, energies_kwh: Sequence[Mapping[str, float]]) -> float | None:
+    it = _class_percent(parts, [_weights(b.it) for _, b in parts], energies_kwh)
+    if parts[-1][1].is_sum:
+        overhead = _class_percent(parts, [_weights(b.overhead) for _, b in parts], energies_kwh)
         value = pue_uncertainty_of_sum(pue, overhead, it)
     else:
-        value = pue_uncertainty(pue, _class_percent(site, parts.facility, energy_by_point_kwh), it)
+        facility = _class_percent(parts, [b.facility for _, b in parts], energies_kwh)
+        value = pue_uncertainty(pue, facility, it)
     return value if math.isfinite(value) else None
 
 
-def _class_percent(site: Site, weights: Mapping[str, float], energy_kwh: Mapping[str, float]) -> float:
-    ids = list(weights)
-    return combined_class_percent(
-        [weights[p] * energy_kwh.get(p, 0.0) for p in ids], [_accuracy_percent(site, p) for p in ids]
-    )
+def _weights(points: Sequence[Point]) -> dict[str, float]:
+    return {p.id: p.weight for p in points}
+
+
+def _class_percent(
+    parts: _Sides, weights: Sequence[Mapping[str, float]], energies_kwh: Sequence[Mapping[str, float]]
+) -> float:
+    """Class of a side; a meter's own energies add up as long as its class is the same."""
+    found: dict[tuple[str, float], float] = defaultdict(float)
+    for (segment, _), weight, kwh in zip(parts, weights, energies_kwh, strict=True):
+        for point, factor in weight.items():
+            found[point, _accuracy_percent(segment.site, point)] += factor * kwh.get(point, 0.0)
+    return combined_class_percent(list(found.values()), [accuracy for _, accuracy in found])
 
 
 def _accuracy_percent(site: Site, point_id: str) -> float:

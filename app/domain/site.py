@@ -2,21 +2,29 @@
 
 These are plain frozen dataclasses; ``config.py`` reads them from the site file and the store keeps
 them. Identifiers are unique in a deployment, so a reading names its point and nothing else.
+
+A plant changes: meters and points come and go (``valid_from``, ``valid_to``) and some of their values
+hold from an instant on (``changes``). What is in force at an instant is a *constant* site, meter or point,
+without any dates: :meth:`Site.at`, :meth:`Site.segments`. Whatever asks what counts, who feeds whom or how
+much a point weighs asks a constant one; a site without dates is its own.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache, cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from app.domain.emissions import EmissionChoice
+from app.domain.period import Period, ceil, floor
 from app.domain.quantity import (
     ENERGY,
     ENERGY_KINDS,
@@ -34,6 +42,9 @@ from app.domain.tariff import Tariff
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _STRICT = {"extra": "forbid"}
+
+ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+"""Start and end of what is always there."""
 
 RATING_MARGIN = 1.25
 """A circuit is not believed to carry more than this many times its rating."""
@@ -104,6 +115,37 @@ class Institution:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PointChange:
+    """Values of a point from an instant on; None: as before. Written in the site file as dated lists."""
+
+    __pydantic_config__ = _STRICT
+    at: datetime
+    role: Role | None = None
+    weight: float | None = None
+    multiplier: float | None = None
+    max_power_kw: float | None = None
+    accuracy_class_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterChange:
+    """Values of a meter from an instant on; None: as before. Written in the site file as dated lists."""
+
+    __pydantic_config__ = _STRICT
+    at: datetime
+    room: str | None = None
+    fed_by: tuple[str, ...] | None = None
+    rated_power_kw: float | None = None
+    accuracy_class_percent: float | None = None
+
+
+DATED_POINT_KEYS = ("role", "weight", "multiplier", "max_power_kw", "accuracy_class_percent")
+"""Keys of a point that may be lists of ``{from, value}``."""
+DATED_METER_KEYS = ("room", "fed_by", "rated_power_kw", "accuracy_class_percent")
+"""Keys of a meter that may be lists of ``{from, value}``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """One measured series of a meter."""
 
@@ -158,9 +200,31 @@ class Point:
     """Which end of its interval a time names that the source writes (interval kinds only)."""
     accuracy_class_percent: float | None = None
     """Accuracy class of this point, where it differs from the meter's. [%] E.g. ``0.5``."""
+    valid_from: datetime | None = None
+    """From when the point is there: a date is the site's midnight. Default: as long as its meter. E.g.
+    ``2026-10-12``."""
+    valid_to: datetime | None = None
+    """Until when, not included: at this instant it is gone. Default: as long as its meter. E.g.
+    ``2026-10-12``."""
+    formerly: tuple[str, ...] = ()
+    """Earlier ids of this point: their readings, energies and ledger are its own. E.g. ``[row-3.kwh]``."""
+    changes: tuple[PointChange, ...] = ()
+    """Later values of what the site file writes as dated lists, oldest first."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
+        for former in self.formerly:
+            check_id(former)
+        if self.id in self.formerly:
+            raise ValueError(f"formerly names {self.id!r} itself; list the earlier ids only")
+        self._check_values()
+        _check_dates(self.valid_from, self.valid_to, self.changes)
+        for change in self.changes:
+            if quantity_of(change.role or self.role, self.kind) is not self.quantity:
+                raise ValueError(f"role {change.role} measures another quantity; declare a second point")
+            self.at(change.at)  # its checks see every state
+
+    def _check_values(self) -> None:
         if self.kind is not ReadingKind.GAUGE and self.role not in (*ENERGY_ROLES, Role.WATER):
             raise ValueError(f"role {self.role} takes readings of kind gauge, not {self.kind}")
         if self.kind is ReadingKind.GAUGE and self.role in ENERGY_ROLES and self.role is not Role.NONE:
@@ -185,6 +249,21 @@ class Point:
             raise ValueError(
                 f"unit {self.unit} is {quantity.name}, but {self.role}/{self.kind} needs {self.quantity.name}"
             )
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether it is not always there, or not always the same."""
+        return self.valid_from is not None or self.valid_to is not None or bool(self.changes)
+
+    def is_there(self, instant: datetime) -> bool:
+        """Whether the point is there at an instant."""
+        return _is_within(instant, self.valid_from, self.valid_to)
+
+    def at(self, instant: datetime) -> Point:
+        """The point as it is at an instant: constant."""
+        if not self.is_dated:
+            return self
+        return replace(self, **_in_force(self, DATED_POINT_KEYS, instant))
 
     @property
     def quantity(self) -> Quantity:
@@ -259,15 +338,71 @@ class Meter:
     collector: dict[str, Any] | None = None
     """How the meter is read: ``kind`` and the settings of that collector. Absent: from files or over HTTP.
     E.g. ``{kind: modbus, host: 10.0.0.7, profile: schneider_pm5xxx}``."""
+    valid_from: datetime | None = None
+    """From when the meter is there: a date is the site's midnight, RFC 3339 an instant. Default: always.
+    E.g. ``2026-10-12``."""
+    valid_to: datetime | None = None
+    """Until when, not included; a meter that is not there has no energy. Default: for ever. E.g.
+    ``2026-10-12``.
+
+    No figure waits for a meter that is not there, and what it fed is fed by what fed it. A meter that moved
+    stands in both sites under the same ids, with `valid_to` in one and `valid_from` in the other; one that
+    was exchanged for another model is two meters, or the same one twice in its site."""
+    changes: tuple[MeterChange, ...] = ()
+    """Later values of what the site file writes as dated lists, oldest first."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
+        self._check_values()
+        _check_dates(self.valid_from, self.valid_to, self.changes)
+        for change in self.changes:
+            replace(self, points=(), **_in_force(self, DATED_METER_KEYS, change.at))
+
+    def _check_values(self) -> None:
         if self.redundancy not in ("N", "N+1", "2N"):
             raise ValueError(f"redundancy {self.redundancy!r}; allowed are N, N+1, 2N")
         if not self.rated_power_kw > 0:
             raise ValueError("rated_power_kw must be above 0")
         if not 0 <= self.accuracy_class_percent <= 100:
             raise ValueError("accuracy_class_percent must be between 0 and 100")
+
+    @cached_property
+    def is_dated(self) -> bool:
+        """Whether it, or one of its points, is not always there or not always the same."""
+        own = self.valid_from is not None or self.valid_to is not None or bool(self.changes)
+        return own or any(p.is_dated for p in self.points)
+
+    def is_there(self, instant: datetime) -> bool:
+        """Whether the meter is there at an instant."""
+        return _is_within(instant, self.valid_from, self.valid_to)
+
+    def at(self, instant: datetime) -> Meter:
+        """The meter as it is at an instant, with the points that it has then: constant."""
+        if not self.is_dated:
+            return self
+        points = tuple(p.at(instant) for p in self.points if p.is_there(instant))
+        return replace(self, points=points, **_in_force(self, DATED_METER_KEYS, instant))
+
+    def segments(self, period: Period) -> Iterator[tuple[Period, Meter]]:
+        """Parts of a period in which the meter is there, each with the constant meter."""
+        dated: list[Meter | Point] = [self, *self.points]
+        inner = {at for d in dated for at in (d.valid_from, d.valid_to, *(c.at for c in d.changes)) if at}
+        cuts = sorted(at for at in inner if period.start < at < period.end)
+        for start, end in pairwise((period.start, *cuts, period.end)):
+            if self.is_there(start):
+                yield Period(start, end), self.at(start)
+
+    def latest(self, now: datetime) -> Meter:
+        """The meter as it is now, or as it was last, or will be first, where it is not there now."""
+        start, end = self.valid_from or ALWAYS[0], self.valid_to or ALWAYS[1]
+        then = max(start, min(now, end - timedelta(microseconds=1)))
+        points = tuple(p.at(then) for p in self.points)
+        return replace(self.at(then), points=points) if self.is_dated else self
+
+    def validity(self, point: Point) -> tuple[datetime, datetime]:
+        """From when to when a point is there with this meter; half-open, and empty where never."""
+        start = max(at or ALWAYS[0] for at in (self.valid_from, point.valid_from))
+        return start, min(at or ALWAYS[1] for at in (self.valid_to, point.valid_to))
 
     def effective(self, point: Point) -> Point:
         """`point` with the meter's rating, and a margin on it, as the most it can carry."""
@@ -417,18 +552,93 @@ class Site:
         self._check_tree()
 
     def _check_tree(self) -> None:
+        known = {m.id for m in self.meters}
+        for meter in self.meters:
+            fed_by = {*meter.fed_by, *(f for c in meter.changes for f in c.fed_by or ())}
+            for parent in sorted(fed_by - known):
+                raise ValueError(f"meter {meter.id}: fed_by names {parent!r}, which is no meter of this site")
+        for state in self.states:
+            state._check_constant()
+
+    def _check_constant(self) -> None:
         ids = [m.id for m in self.meters] + [p.id for p in self.points()]
         for text in sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) != len(ids) else ():
             raise ValueError(f"id {text!r} is used twice in site {self.id}")
-        known = {m.id: m for m in self.meters}
         for meter in self.meters:
-            for parent in meter.fed_by:
-                if parent not in known:
-                    raise ValueError(
-                        f"meter {meter.id}: fed_by names {parent!r}, which is no meter of this site"
-                    )
             if meter.id in self.upstream(meter.id):
                 raise ValueError(f"meter {meter.id}: fed_by leads back to itself")
+
+    @cached_property
+    def is_dated(self) -> bool:
+        """Whether its meters and points are not always there, or not always the same."""
+        return any(m.is_dated for m in self.meters)
+
+    @cached_property
+    def turns(self) -> tuple[datetime, ...]:
+        """Instants at which something about the meters changes, in order of time. UTC."""
+        dated: list[Meter | Point] = [*self.meters, *self.points()]
+        ends = {d.valid_from for d in dated} | {d.valid_to for d in dated}
+        found = ends | {c.at for d in dated for c in d.changes}
+        return tuple(sorted(at.astimezone(UTC) for at in found if at is not None))
+
+    @cached_property
+    def states(self) -> tuple[Site, ...]:
+        """The constant sites before, between and after the turns; one without dates is its own."""
+        if not self.is_dated:
+            return (self,)
+        return tuple(self._constant(at) for at in (ALWAYS[0], *self.turns))
+
+    def _constant(self, instant: datetime) -> Site:
+        there = [m for m in self.meters if m.is_there(instant)]
+        now = {m.id: m.at(instant) for m in there}
+        above = {m.id: m.at(instant).fed_by for m in self.meters if m.id not in now} | {
+            m.id: m.fed_by for m in now.values()
+        }
+        if len(now) != len(there):
+            twice = next(m.id for m in there if m is not next(x for x in there if x.id == m.id))
+            raise ValueError(f"meter {twice!r} is declared twice for the same time")
+        return replace(self, meters=tuple(_fed(m, now, above) for m in now.values()))
+
+    def at(self, instant: datetime) -> Site:
+        """The site as it is at an instant: constant.
+
+        Meters that are not there are left out, and what they feed is fed by what feeds them.
+        """
+        return self.states[bisect_right(self.turns, instant)] if self.is_dated else self
+
+    def segments(self, period: Period) -> tuple[Segment, ...]:
+        """The period in parts over each of which the site is constant, in order of time."""
+        if not self.is_dated:
+            return (Segment(period, self),)
+        inner = [at for at in self.turns if period.start < at < period.end]
+        parts = [Period(a, b) for a, b in pairwise((period.start, *inner, period.end))]
+        return tuple(Segment(part, self.at(part.start)) for part in parts)
+
+    def interval_segments(self, period: Period) -> tuple[Segment, ...]:
+        """The same in whole 15-minute intervals, to which energies are kept.
+
+        An interval in which something changes belongs to what comes after, and one in which a point leaves
+        still to the point: none of its energy is left out.
+        """
+        return self._in_intervals.segments(period)
+
+    @cached_property
+    def _in_intervals(self) -> Site:
+        if all(floor(at) == at for at in self.turns):
+            return self
+        ids = [m.id for m in self.meters]
+        return replace(self, meters=tuple(_in_intervals(m, stays=ids.count(m.id) == 1) for m in self.meters))
+
+    def during(self, period: Period) -> Site:
+        """The site as a period saw it: without what was not there, and what changed before or after it.
+
+        What does not touch the period leaves no trace in it, so a closed month stays as it was.
+        """
+        if not self.is_dated:
+            return self
+        meters = tuple(cut for m in self.meters if (cut := _cut_meter(m, period)) is not None)
+        known, above = {m.id for m in meters}, {m.id: m.fed_by for m in self.meters}
+        return replace(self, meters=tuple(_fed(m, known, above) for m in meters))
 
     @property
     def zone(self) -> ZoneInfo:
@@ -439,6 +649,17 @@ class Site:
         """Every point of the site."""
         for meter in self.meters:
             yield from meter.points
+
+    @cached_property
+    def is_rated(self) -> bool:
+        """Whether a meter ever has a rating."""
+        return any(math.isfinite(m.rated_power_kw) for state in self.states for m in state.meters)
+
+    @cached_property
+    def rooms(self) -> tuple[str, ...]:
+        """Names of all rooms that a meter ever stood in, sorted."""
+        named = {m.room for m in self.meters} | {c.room for m in self.meters for c in m.changes}
+        return tuple(sorted(filter(None, named)))
 
     @cached_property
     def meter_of(self) -> dict[str, Meter]:
@@ -483,6 +704,112 @@ class Site:
         return tuple(p for m in self.meters for p in m.carriers() if p.role in roles)
 
 
+class Segment(NamedTuple):
+    """Part of a period over which the site is constant."""
+
+    period: Period
+    site: Site
+
+
+class Placement(NamedTuple):
+    """A point with the meter and site that it belongs to for a time, half-open."""
+
+    start: datetime
+    end: datetime
+    site: Site
+    meter: Meter
+    point: Point
+
+
+_D = TypeVar("_D", Point, Meter)
+
+
+def _check_dates(start: datetime | None, end: datetime | None, changes: tuple[Any, ...]) -> None:
+    dates = [d for d in (start, end, *(c.at for c in changes)) if d is not None]
+    if any(d.tzinfo is None for d in dates):
+        raise ValueError("dates need a zone, e.g. 2026-10-01T00:00:00+08:00")
+    if start is not None and end is not None and end <= start:
+        raise ValueError(f"valid_to {end.isoformat()} is not after valid_from {start.isoformat()}")
+    if any(b.at <= a.at for a, b in pairwise(changes)):
+        raise ValueError("changes must be in order of time, one for each instant")
+
+
+def _is_within(instant: datetime, start: datetime | None, end: datetime | None) -> bool:
+    return (start is None or start <= instant) and (end is None or instant < end)
+
+
+def _in_force(thing: Point | Meter, keys: tuple[str, ...], instant: datetime) -> dict[str, Any]:
+    """Values of `keys` at an instant, and no dates: what makes a point or meter constant."""
+    values: dict[str, Any] = {"valid_from": None, "valid_to": None, "changes": ()}
+    for change in thing.changes:
+        if change.at <= instant:
+            values |= {key: v for key in keys if (v := getattr(change, key)) is not None}
+    return values
+
+
+def _present(
+    fed_by: tuple[str, ...], there: Container[str], above: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The nearest meters upstream that are there."""
+    found: dict[str, None] = {}
+    todo, seen = list(fed_by), set[str]()
+    while todo:
+        parent = todo.pop(0)
+        if parent in there:
+            found[parent] = None
+        elif parent not in seen:
+            todo.extend(above.get(parent, ()))
+        seen.add(parent)
+    return tuple(found)
+
+
+def _in_intervals(meter: Meter, *, stays: bool) -> Meter:
+    own = replace(meter, points=(), **_rounded(meter, stays=stays))
+    return replace(own, points=tuple(replace(p, **_rounded(p, stays=stays)) for p in meter.points))
+
+
+def _rounded(thing: Meter | Point, *, stays: bool) -> dict[str, Any]:
+    """Dates on 15-minute boundaries, down; ends up, where what `stays` meets no other of its name."""
+    start, end = thing.valid_from, thing.valid_to
+    changes = {floor(c.at): c for c in thing.changes}
+    return {
+        "valid_from": None if start is None else floor(start),
+        "valid_to": None if end is None else ceil(end) if stays else floor(end),
+        "changes": tuple(replace(c, at=at) for at, c in changes.items()),
+    }
+
+
+def _fed(meter: Meter, there: Container[str], above: Mapping[str, tuple[str, ...]]) -> Meter:
+    """The meter, fed by the nearest meters upstream that are there."""
+    fed_by = _present(meter.fed_by, there, above)
+    changes = tuple(
+        c if c.fed_by is None else replace(c, fed_by=_present(c.fed_by, there, above)) for c in meter.changes
+    )
+    same = fed_by == meter.fed_by and changes == meter.changes
+    return meter if same else replace(meter, fed_by=fed_by, changes=changes)
+
+
+def _cut_meter(meter: Meter, period: Period) -> Meter | None:
+    own = _cut(meter, DATED_METER_KEYS, period)
+    if own is None:
+        return None
+    points = (_cut(p, DATED_POINT_KEYS, period) for p in meter.points)
+    return replace(own, points=tuple(p for p in points if p is not None))
+
+
+def _cut(thing: _D, keys: tuple[str, ...], period: Period) -> _D | None:
+    """A meter or point with only those dates that lie within a period; None where it is not there."""
+    start, end = thing.valid_from, thing.valid_to
+    if (start is not None and start >= period.end) or (end is not None and end <= period.start):
+        return None
+    dates = {
+        "valid_from": start if start is not None and start > period.start else None,
+        "valid_to": end if end is not None and end < period.end else None,
+        "changes": tuple(c for c in thing.changes if period.start < c.at < period.end),
+    }
+    return replace(thing, **{**_in_force(thing, keys, period.start), **dates})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
     """Everything that is measured: the institutions and their sites."""
@@ -494,8 +821,9 @@ class Fleet:
     def __post_init__(self) -> None:
         _refuse_twice("institution", (i.id for i in self.institutions))
         _refuse_twice("site", (s.id for s in self.sites))
-        _refuse_twice("meter", (m.id for s in self.sites for m in s.meters))
-        _refuse_twice("point", (p.id for s in self.sites for p in s.points()))
+        problems = list(overlaps(self.sites))
+        if problems:
+            raise ValueError(problems[0].problem)
         for site in self.sites:
             if site.institution not in self.institution:
                 raise ValueError(
@@ -513,15 +841,76 @@ class Fleet:
         """Site by id."""
         return {s.id: s for s in self.sites}
 
+    def at(self, instant: datetime) -> Fleet:
+        """What is measured at an instant: constant."""
+        return replace(self, sites=tuple(s.at(instant) for s in self.sites))
+
     @cached_property
     def meter(self) -> dict[str, tuple[Site, Meter]]:
-        """Meter, with the site it stands in, by the meter's id."""
-        return {m.id: (s, m) for s in self.sites for m in s.meters}
+        """Meter, with the site it stands in, by the meter's id; of one that moved, where it went last."""
+        standing = sorted(
+            ((s, m) for s in self.sites for m in s.meters), key=lambda x: x[1].valid_from or ALWAYS[0]
+        )
+        latest = {m.id: (s, m) for s, m in standing}
+        return {m.id: latest[m.id] for s in self.sites for m in s.meters}
 
     @cached_property
     def point(self) -> dict[str, tuple[Site, Meter, Point]]:
-        """Point, with its site and meter, by the point's id."""
-        return {p.id: (s, m, p) for s in self.sites for m in s.meters for p in m.points}
+        """Point, with its site and meter, by the point's id; of one that moved, where it went last."""
+        return {key: placed[-1][2:] for key, placed in self.placements.items()}
+
+    @cached_property
+    def placements(self) -> dict[str, tuple[Placement, ...]]:
+        """Where a point is and was, by its id, in order of time; their times do not overlap."""
+        found: dict[str, list[Placement]] = {}
+        for site in self.sites:
+            for meter in site.meters:
+                for point in meter.points:
+                    placed = Placement(*meter.validity(point), site, meter, point)
+                    found.setdefault(point.id, []).append(placed)
+        return {key: tuple(sorted(placed, key=lambda p: p.start)) for key, placed in found.items()}
+
+
+class Overlap(NamedTuple):
+    """A meter or point that is declared twice for the same time: positions of the second declaration."""
+
+    site: int
+    meter: int
+    point: int | None
+    problem: str
+
+
+def overlaps(sites: tuple[Site, ...]) -> Iterator[Overlap]:
+    """Ids that are used twice: by two meters or points at the same time, or by points of two meters."""
+    meters: dict[str, list[Meter]] = {}
+    points: dict[str, list[tuple[Meter, Point]]] = {}
+    for n, site in enumerate(sites):
+        for m, meter in enumerate(site.meters):
+            if any(_overlap(meter, other) for other in meters.get(meter.id, ())):
+                yield Overlap(n, m, None, _twice("meter", meter.id))
+                continue
+            meters.setdefault(meter.id, []).append(meter)
+            for p, point in enumerate(meter.points):
+                for other, same in points.get(point.id, ()):
+                    if other.id != meter.id or _meet(meter.validity(point), other.validity(same)):
+                        yield Overlap(n, m, p, _twice("point", point.id))
+                        break
+                else:
+                    points.setdefault(point.id, []).append((meter, point))
+
+
+def _twice(what: str, name: str) -> str:
+    hint = "; a meter that moved has valid_to in one place and valid_from in the other"
+    return f"{what} {name!r} is used twice for the same time; ids are unique in a deployment{hint}"
+
+
+def _overlap(one: Meter, other: Meter) -> bool:
+    first, second = ((m.valid_from or ALWAYS[0], m.valid_to or ALWAYS[1]) for m in (one, other))
+    return _meet(first, second)
+
+
+def _meet(one: tuple[datetime, datetime], other: tuple[datetime, datetime]) -> bool:
+    return max(one[0], other[0]) < min(one[1], other[1])
 
 
 def _refuse_twice(what: str, ids: Iterator[str]) -> None:

@@ -9,7 +9,8 @@ part of it counts for the data centre.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -158,6 +159,17 @@ def inflow_points(meter: Meter) -> tuple[Point, ...]:
     return chosen or tuple(points)
 
 
+def by_state(site: Site, table: pd.DataFrame) -> Iterator[tuple[Site, pd.DataFrame]]:
+    """The rows of a table, indexed by instants, with the constant site of their time; in order."""
+    if not site.is_dated:
+        yield site, table
+        return
+    starts = pd.DatetimeIndex(table.index).searchsorted(pd.DatetimeIndex(site.turns))
+    for state, first, last in zip(site.states, [0, *starts], [*starts, len(table)], strict=True):
+        if first < last:
+            yield state, table.iloc[first:last]
+
+
 def meter_flows(site: Site, energy_kwh: pd.DataFrame) -> pd.DataFrame:
     """Energy that flows into each meter.
 
@@ -214,8 +226,14 @@ def balances(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedBalance, ...]:
     """
     if energy_kwh.empty:
         raise SeriesError("no energy to balance; choose a period with readings")
-    flows = meter_flows(site, energy_kwh)
-    return tuple(_balance(site, feed, flows) for feed in feeds(site) if feed.children)
+    known: dict[Feed, list[tuple[Site, pd.DataFrame]]] = {}
+    for state, table in by_state(site, energy_kwh):
+        flows = meter_flows(state, table)
+        for feed in feeds(state):
+            if feed.children:
+                whole = flows.reindex(columns=[*feed.meters, *feed.children]).dropna()
+                known.setdefault(feed, []).append((state, whole))
+    return tuple(_balance(feed, parts, len(energy_kwh)) for feed, parts in known.items())
 
 
 def stage_losses(found: Sequence[FeedBalance]) -> tuple[StageLoss, ...]:
@@ -229,17 +247,21 @@ def stage_losses(found: Sequence[FeedBalance]) -> tuple[StageLoss, ...]:
     return tuple(StageLoss(stage, *sums[stage]) for stage in Stage if stage in sums)
 
 
-def _balance(site: Site, feed: Feed, flows: pd.DataFrame) -> FeedBalance:
-    known = flows.reindex(columns=[*feed.meters, *feed.children]).dropna()
-    if known.empty:
+def _balance(feed: Feed, parts: Sequence[tuple[Site, pd.DataFrame]], count: int) -> FeedBalance:
+    """Balance of a feed over the times in which it was the same."""
+    rows = sum(len(known) for _, known in parts)
+    if not rows:
         return FeedBalance(feed, Remainder(math.nan, math.nan, math.nan), 0.0)
-    classes = _flow_classes(site)
-    sums: Mapping[str, float] = {str(name): float(kwh) for name, kwh in known.sum().items()}
+    energies: dict[str, float] = defaultdict(float)
+    for _, known in parts:
+        for name, kwh in {str(name): float(kwh) for name, kwh in known.sum().items()}.items():
+            energies[name] += kwh
+    classes = {m: max(_flow_classes(state)[m] for state, _ in parts) for m in energies}
     left = remainder(
-        (Metered(sums[m], classes[m]) for m in feed.meters),
-        (Metered(sums[m], classes[m]) for m in feed.children),
+        (Metered(energies[m], classes[m]) for m in feed.meters),
+        (Metered(energies[m], classes[m]) for m in feed.children),
     )
-    return FeedBalance(feed, left, len(known) / len(flows))
+    return FeedBalance(feed, left, rows / count)
 
 
 def _flow_classes(site: Site) -> dict[str, float]:

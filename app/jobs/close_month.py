@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import structlog
 
 from app.domain.evidence import Frozen
-from app.domain.period import month_or_year
+from app.domain.period import Period, month_or_year, shift_months
 from app.domain.site import Institution, Site
 from app.jobs.notifications import report_mail
 from app.reports import build, canonical, institution
-from app.reports.document import Document, InstitutionReport, Report, as_data, read
+from app.reports.document import Cause, Document, InstitutionReport, Report, as_data, read
 from app.store import alarms, deployment, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.reports import revisions
@@ -135,21 +136,55 @@ def _close(
         return None
     shelf = Shelf.of_site(stored, site.id)
     evidence = revisions.gather(connection, stored, site, period, now)
-    closed = _freeze(connection, shelf, site.id, period, build.build(evidence, 1), now)
+    before = shelf.newest(connection, period)
+    causes = [] if before is None else _causes(connection, site, evidence.period, before.created_at)
+    names = {} if before is None else _renamed(site, before.document)
+    fresh = build.build(evidence, 1)
+    closed = _freeze(connection, shelf, site.id, period, fresh, now, causes=causes, renamed=names)
     revisions.save_marks(connection, site.id, {**seen, period: mark})
     return closed
 
 
+def _causes(connection: Connection, site: Site, period: Period, since: datetime) -> list[Cause]:
+    """Definitions of the site changed since an instant that touch a period or the year before it."""
+    own = {f"site {site.id}", *(f"point {p.id}" for p in site.points())}
+    first = shift_months(period.start, -12, site.zone)
+    return [
+        Cause(definition=what, start=e["start"], end=e["end"], edited_at=at, edited_by=e["by"] or "")
+        for e in deployment.edits(connection)
+        if (what := e["what"] or "") in own
+        and datetime.fromisoformat(at := e["at"] or "") > since
+        and (e["start"] is None or datetime.fromisoformat(e["start"]) < period.end)
+        and (e["end"] is None or datetime.fromisoformat(e["end"]) > first)
+    ]
+
+
+def _renamed(site: Site, before: Mapping[str, Any]) -> dict[str, str]:
+    """Earlier names of points of a site, and of their meters in a frozen report, with those of today."""
+    points = {former: p.id for p in site.points() for former in p.formerly}
+    rows = before.get("method", {}).get("points", ())
+    meters = {r["meter"]: site.meter_of[points[r["point"]]].id for r in rows if r["point"] in points}
+    return {**{old: new for old, new in meters.items() if old != new}, **points}
+
+
 def _freeze(
-    connection: Connection, shelf: Shelf, of: str, period: str, fresh: Document, now: datetime
+    connection: Connection,
+    shelf: Shelf,
+    of: str,
+    period: str,
+    fresh: Document,
+    now: datetime,
+    *,
+    causes: Sequence[Cause] = (),
+    renamed: Mapping[str, str] | None = None,
 ) -> Closed | None:
     """Store a first revision, or one with changes; None where the figures are as they were."""
     before = shelf.newest(connection, period)
-    changes = [] if before is None else canonical.changes(before.document, as_data(fresh))
+    changes = [] if before is None else canonical.changes(before.document, as_data(fresh), renamed)
     if before is not None and not changes:
         return None
     revision = 1 if before is None else before.revision + 1
-    final = canonical.revised(fresh, revision, changes)
+    final = canonical.revised(fresh, revision, changes, causes if changes else ())
     shelf.freeze(connection, Frozen(period, revision, as_data(final), final.sha256, now))
     report_mail.announce(connection, alarms.notifications(connection), final, now)
     return Closed(of, period, revision, len(changes))

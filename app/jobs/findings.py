@@ -24,7 +24,7 @@ from app.domain.quality.registers import cross_talk
 from app.domain.quality.values import conflicting_duplicates
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, OLDEST, ReadingColumns
-from app.domain.site import Meter, Site
+from app.domain.site import Fleet, Meter, Site
 from app.errors import SeriesError, StoreUnavailable
 from app.store import events, outlook, readings, sites
 from app.store import findings as store
@@ -170,14 +170,16 @@ class _Pass:
 
 def plain_of(connection: Connection, stored: Stored, looks: Sequence[tuple[str, Look]]) -> list[bool]:
     """Whether what is new of each meter is plain: no finding of :data:`LOCAL_KINDS` begins or changes."""
+    constant = [_constant(stored.fleet, name, look) for name, look in looks]
+    changing = {place for place, meter in enumerate(constant) if meter is None}
     rows = [
         (place, stored.point_id[p.id], meter.effective(p), look)
-        for place, (name, look) in enumerate(looks)
-        for meter in [stored.fleet.meter[name][1]]
+        for place, ((_, look), meter) in enumerate(zip(looks, constant, strict=True))
+        if meter is not None
         for p in meter.points
     ]
     if not rows:
-        return [True] * len(looks)
+        return [place not in changing for place in range(len(looks))]
     margins = [timedelta(seconds=margin_s(point)) for _, _, point, _ in rows]
     numbers = [number for _, number, _, _ in rows]
     starts = [look.start - margin for (*_, look), margin in zip(rows, margins, strict=True)]
@@ -187,7 +189,17 @@ def plain_of(connection: Connection, stored: Stored, looks: Sequence[tuple[str, 
     is_plain = plain([point for _, _, point, _ in rows], columns, new_from_us)
     busy = _busy(connection, numbers, min(starts), max(ends))
     odd = {rows[n][0] for n in range(len(rows)) if not is_plain[n] or numbers[n] in busy}
-    return [place not in odd for place in range(len(looks))]
+    return [place not in odd | changing for place in range(len(looks))]
+
+
+def _constant(fleet: Fleet, meter_id: str, look: Look) -> Meter | None:
+    """The meter as it is all through a look and what is near it; None where it changes."""
+    meter = fleet.meter[meter_id][1]
+    if not meter.is_dated:
+        return meter
+    near = Period(look.start - CONTEXT, look.end + CONTEXT)
+    parts = list(meter.segments(near))
+    return parts[0][1] if len(parts) == 1 and parts[0][0] == near else None
 
 
 def _busy(connection: Connection, numbers: list[int], start: datetime, end: datetime) -> set[int]:
@@ -221,11 +233,20 @@ class _Loaded:
 
 def look_at(connection: Connection, stored: Stored, meter_id: str, look: Look | None = None) -> None:
     """Look at one meter: around a change, or, without one, at all of its history."""
-    site, meter = stored.fleet.meter[meter_id]
-    if look is not None and look.end - look.start <= LIVE:
-        _look_around(connection, stored, site, meter, look)
-    else:
-        _look_at_history(connection, stored, site, meter)
+    for site, meter in _places(stored.fleet, meter_id):
+        if look is not None and look.end - look.start <= LIVE:
+            _look_around(connection, stored, site, meter, look)
+        else:
+            _look_at_history(connection, stored, site, meter)
+
+
+def _places(fleet: Fleet, meter_id: str) -> Iterator[tuple[Site, Meter]]:
+    """Sites in which a meter stands or stood, with all the points that it has or had there."""
+    for site in fleet.sites:
+        declared = [m for m in site.meters if m.id == meter_id]
+        if declared:
+            points = {p.id: p for m in declared for p in m.points}
+            yield site, replace(declared[-1], points=tuple(points.values()))
 
 
 def _look_at_history(connection: Connection, stored: Stored, site: Site, meter: Meter) -> None:
@@ -313,8 +334,35 @@ def _of_meter(
     loaded: dict[str, _Loaded],
     span: Period,
 ) -> list[Finding]:
-    effective = replace(meter, points=tuple(meter.effective(p) for p in meter.points))
     series = {key: one.series for key, one in loaded.items() if len(one.series)}
+    if not meter.is_dated:
+        return _of_constant(connection, stored, site, meter, series, span)
+    found: list[Finding] = []
+    for declared in (m for m in site.meters if m.id == meter.id):
+        for part, constant in declared.segments(Period(OLDEST - timedelta(days=1), LATEST)):
+            if part.start < span.end and part.end > span.start:
+                shared = Period(max(part.start, span.start), min(part.end, span.end))
+                own = {p.id: _within(series[p.id], part) for p in constant.points if p.id in series}
+                own = {key: one for key, one in own.items() if len(one)}
+                found += _of_constant(connection, stored, site, constant, own, shared)
+    return found
+
+
+def _within(series: Series, part: Period) -> Series:
+    first, last = np.searchsorted(series.at_us, [to_us(part.start), to_us(part.end)])
+    return series.take(slice(int(first), int(last)))
+
+
+def _of_constant(
+    connection: Connection,
+    stored: Stored,
+    site: Site,
+    meter: Meter,
+    series: dict[str, Series],
+    span: Period,
+) -> list[Finding]:
+    """Findings of a constant meter."""
+    effective = replace(meter, points=tuple(meter.effective(p) for p in meter.points))
     numbers = {stored.point_id[p.id]: p.id for p in meter.points}
     declared = {numbers[n]: e for n, e in events.in_force(connection, list(numbers)).items()}
     found = meter_findings(effective, series, declared)

@@ -20,16 +20,17 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from app.domain import energy, plain
-from app.domain.energy import Event, QuarterHours, Series
+from app.domain import energy, plain, timeline
+from app.domain.energy import Event, QuarterHours, Series, Spans
 from app.domain.period import QUARTER_HOUR_US, midnight
 from app.domain.plain import Outcome, Windows
-from app.domain.pue import Boundary, pair
+from app.domain.pue import SiteQuarterHours, pair, pair_over
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, ReadingColumns
 from app.domain.recalculation import Recalculation, recalculation
 from app.domain.register import LOOK_BACK_US, US
 from app.domain.site import Point, Site
+from app.domain.timeline import Stretch
 from app.store import energy as store
 from app.store import energy_batch, findings, reading_windows, readings, rollup_queue
 from app.store import events as ledger
@@ -208,7 +209,7 @@ class _Job:
     """One transaction's work on points."""
 
     def __init__(self, connection: Connection, stored: Stored, taken: Taken) -> None:
-        self._connection, self._taken = connection, taken
+        self._connection, self._stored, self._taken = connection, stored, taken
         self._points = [_point_of(stored, number) for number in taken.point_id.tolist()]
         self._events = ledger.in_force(connection, np.unique(taken.point_id).tolist())
         self._horizon_us = _us_or_none(raw_horizon(connection))
@@ -247,7 +248,8 @@ class _Job:
     def _may_be_plain(self, row: int) -> bool:
         number, start_us = int(self._taken.point_id[row]), int(self._taken.start_us[row])
         is_whole = self._horizon_us is None or start_us - BUCKET_US > self._horizon_us
-        return is_whole and plain.is_plain(self._points[row], self._events.get(number, []))
+        is_constant = timeline.is_plain(self._stored.timeline(number))
+        return is_whole and is_constant and plain.is_plain(self._points[row], self._events.get(number, []))
 
     def _gauges(self, rows: Ints) -> None:
         taken = self._taken.some(rows)
@@ -257,6 +259,9 @@ class _Job:
         points = taken.point_id[keep].tolist()
         ends_us = np.maximum.reduceat(end_us, np.flatnonzero(keep))
         energy_batch.refresh_gauges(self._connection, points, start_us[keep], ends_us)
+        for number, first_us, last_us in zip(points, start_us[keep].tolist(), ends_us.tolist(), strict=True):
+            for absent in timeline.gaps(self._stored.timeline(number), first_us, last_us):
+                energy_batch.clear_gauge(self._connection, number, *absent)
         self._note("gauge_15m", _all_of(taken.point_id[keep], start_us[keep], ends_us))
 
     def _note(self, table: str, intervals: Intervals) -> None:
@@ -330,8 +335,8 @@ class _Job:
         number, point = int(self._taken.point_id[row]), self._points[row]
         events = self._events.get(number, [])
         start_us, end_us = int(self._taken.start_us[row]), int(self._taken.end_us[row])
-        series, change = _context(self._connection, point, number, start_us, end_us, events)
-        known = energy.spans(series.take(slice(change.first_row, None)), point, events)
+        parts = self._stored.timeline(number)
+        series, change, known = _context(self._connection, parts, number, start_us, end_us, events)
         cells = energy.quarter_hours(known, change.start_us, change.end_us)
         if change.start_us >= change.end_us:  # a point's first reading, on a boundary, changes no interval
             return
@@ -387,19 +392,43 @@ def _whole_from_us(series: Series, horizon_us: int) -> int:
 
 
 def _context(
-    connection: Connection, point: Point, number: int, start_us: int, end_us: int, events: list[Event]
-) -> tuple[Series, Recalculation]:
-    """The readings around a stretch, as many as it takes to know what it changes."""
+    connection: Connection,
+    parts: Sequence[Stretch],
+    number: int,
+    start_us: int,
+    end_us: int,
+    events: list[Event],
+) -> tuple[Series, Recalculation, Spans]:
+    """The readings around a stretch, as many as it takes to know what it changes, and the energy there."""
     reach, low_us, high_us = FIRST_REACH, start_us - MARGIN_US, end_us + MARGIN_US
     while True:
         columns = readings.around(connection, number, from_us(low_us), from_us(high_us), reach, reach)
         before, after = int((columns.at_us < low_us).sum()), int((columns.at_us >= high_us).sum())
         series = Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
-        is_start, is_end = before < reach, after < reach
-        change = recalculation(series, point, start_us, end_us, events, is_start=is_start, is_end=is_end)
-        if change is not None:
-            return series, change
+        found = _computed(series, parts, start_us, end_us, events, before < reach, after < reach)
+        if found is not None:
+            return series, *found
         reach = min(reach * 8, _LONGEST_REACH)
+
+
+def _computed(
+    series: Series,
+    parts: Sequence[Stretch],
+    start_us: int,
+    end_us: int,
+    events: list[Event],
+    is_start: bool,
+    is_end: bool,
+) -> tuple[Recalculation, Spans] | None:
+    """What a stretch changes, and its energy; None where it takes more readings to tell."""
+    if not timeline.is_plain(parts):
+        found = timeline.redone(series, parts, start_us, end_us, events, is_start=is_start, is_end=is_end)
+        return None if found is None else (Recalculation(0, found.start_us, found.end_us), found.known)
+    point = parts[0].point
+    change = recalculation(series, point, start_us, end_us, events, is_start=is_start, is_end=is_end)
+    if change is None:
+        return None
+    return change, energy.spans(series.take(slice(change.first_row, None)), point, events)
 
 
 def _floor(at_us: Ints) -> Ints:
@@ -425,7 +454,7 @@ def _refresh_sites(
             local = _local_days(np.unique(found.at_us), site.zone)
             months |= {(stored.site_id[site_id], day.day.replace(day=1)) for day in local}
             days += _days_of(found, local) if table == "energy_15m" else []
-    energy_batch.refresh_days(connection, days)
+    energy_batch.refresh_days(connection, list({(n, day.day): (n, day) for n, day in days}.values()))
     revisions.note_computed(connection, months)
     _sum_sites(connection, stored, {s: t["energy_15m"] for s, t in by_site.items() if "energy_15m" in t})
 
@@ -446,7 +475,19 @@ def _by_site(stored: Stored, intervals: Sequence[tuple[str, Intervals]]) -> dict
         ):
             key = stored.site_key[number]
             out[key][table].append(Intervals(found.point_id[rows], found.at_us[rows]))
+        for key, former in _formerly_at(stored, points.tolist(), found):
+            out[key][table].append(former)
     return {site: {t: _joined(parts) for t, parts in tables.items()} for site, tables in out.items()}
+
+
+def _formerly_at(stored: Stored, points: Sequence[int], found: Intervals) -> Iterator[tuple[str, Intervals]]:
+    """Intervals of points that moved, by the site in which the point stood then."""
+    for number in points:
+        for placed in stored.fleet.placements[stored.point_key[number]][:-1]:
+            until_us = to_us(placed.end)
+            rows = (found.point_id == number) & (found.at_us < until_us)
+            if rows.any():
+                yield placed.site.id, Intervals(found.point_id[rows], found.at_us[rows])
 
 
 def _site_of(stored: Stored, number: int) -> Site:
@@ -482,7 +523,8 @@ def _sum_sites(connection: Connection, stored: Stored, changed: Mapping[str, Int
     runs: dict[str, list[tuple[int, int]]] = {}
     wanted: list[tuple[int, int, int]] = []
     for site_id, found in changed.items():
-        whole = {p.id for room in _rooms(stored, site_id) for p in _boundary(stored, site_id, room).points()}
+        site = stored.fleet.site[site_id]
+        whole = {p.id for room in _rooms(stored, site_id) for p in stored.counted(site, room)}
         numbers = [stored.point_id[key] for key in sorted(whole)]
         at_us = np.unique(found.at_us[np.isin(found.point_id, numbers)])
         runs[site_id] = list(_runs(at_us))
@@ -505,9 +547,8 @@ def _paired(
     for site_id, spans in runs.items():
         known = _quarters_of(stored, site_id, cells, rows)
         for room in _rooms(stored, site_id):
-            parts = _boundary(stored, site_id, room)
             for begin_us, until_us in spans:
-                sums = pair(parts, known, begin_us, until_us)
+                sums = _sums_of(stored, site_id, room, known, begin_us, until_us)
                 yield SiteCells(stored.site_id[site_id], room, begin_us, until_us, sums)
 
 
@@ -525,11 +566,21 @@ def _quarters_of(
 
 def _rooms(stored: Stored, site_id: str) -> list[str]:
     """The site as a whole, and its rooms."""
-    return ["", *sorted({m.room for m in stored.fleet.site[site_id].meters if m.room})]
+    return ["", *stored.fleet.site[site_id].rooms]
 
 
-def _boundary(stored: Stored, site_id: str, room: str) -> Boundary:
-    return stored.boundary(stored.fleet.site[site_id], room)
+def _sums_of(
+    stored: Stored,
+    site_id: str,
+    room: str,
+    known: Mapping[str, QuarterHours],
+    start_us: int,
+    end_us: int,
+) -> SiteQuarterHours:
+    site = stored.fleet.site[site_id]
+    if site.is_dated:
+        return pair_over(site, room, known, start_us, end_us)
+    return pair(stored.boundary(site, room), known, start_us, end_us)
 
 
 def _runs(at_us: Ints) -> Iterator[tuple[int, int]]:

@@ -7,20 +7,21 @@ orphans. Nothing is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 
-from app.domain import energy
+from app.domain import energy, timeline
 from app.domain.energy import QuarterHours, Series
 from app.domain.period import QUARTER_HOUR_US, Period, Step, ceil, floor
-from app.domain.pue import boundary, pair
+from app.domain.pue import counted_points, pair_over
 from app.domain.quantity import ENERGY, POWER, ReadingKind
 from app.domain.reading import LATEST, OLDEST
-from app.domain.site import Meter, Point, Site
+from app.domain.site import Point, Site
+from app.domain.timeline import Stretch
 from app.domain.tree import BalanceState
 from app.errors import NotFound, SeriesError
 from app.store import energy as stored_energy
@@ -98,10 +99,9 @@ class _Tally:
 
 
 def _site(connection: Connection, stored: Stored, site: Site, tally: _Tally) -> Iterator[Breach]:
-    for meter in site.meters:
-        for point in meter.points:
-            if point.quantity in (ENERGY, POWER) and point.kind is not ReadingKind.GAUGE:
-                yield from _point(connection, stored, site, meter, point, tally)
+    for point in {p.id: p for p in site.points()}.values():
+        if point.quantity in (ENERGY, POWER) and point.kind is not ReadingKind.GAUGE:
+            yield from _point(connection, stored, site, point, tally)
     yield from _days(connection, stored, site)
     span = stored_energy.known_span(connection, [stored.point_id[p.id] for p in site.points()])
     if span is not None:
@@ -111,10 +111,10 @@ def _site(connection: Connection, stored: Stored, site: Site, tally: _Tally) -> 
 
 
 def _point(
-    connection: Connection, stored: Stored, site: Site, meter: Meter, point: Point, tally: _Tally
+    connection: Connection, stored: Stored, site: Site, point: Point, tally: _Tally
 ) -> Iterator[Breach]:
     number = stored.point_id[point.id]
-    expected, span = _recomputed(connection, meter, point, number)
+    expected, span = _recomputed(connection, timeline.of_point(stored.fleet, point.id), number)
     found = stored_energy.load_quarter_hours(connection, [number], span.start, span.end).get(number)
     tally.points += 1
     tally.intervals += len(expected.at_us)
@@ -133,14 +133,12 @@ def _point(
         )
 
 
-def _recomputed(
-    connection: Connection, meter: Meter, point: Point, number: int
-) -> tuple[QuarterHours, Period]:
+def _recomputed(connection: Connection, parts: Sequence[Stretch], number: int) -> tuple[QuarterHours, Period]:
     """Intervals from all raw readings, and the time over which they can be compared."""
     columns = readings.load(connection, number, OLDEST - timedelta(days=1), LATEST)
     series = Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
     declared = events.in_force(connection, [number]).get(number, [])
-    known = energy.spans(series, meter.effective(point), declared)
+    known = timeline.spans(series, parts, declared)
     horizon = raw_horizon(connection)
     first = from_us(int(columns.at_us[0])) if len(columns) and horizon else OLDEST - timedelta(days=1)
     span = Period(ceil(first), floor(LATEST))
@@ -174,13 +172,12 @@ def _days(connection: Connection, stored: Stored, site: Site) -> Iterator[Breach
 
 
 def _sums(connection: Connection, stored: Stored, site: Site, span: Period) -> Iterator[Breach]:
-    for room in ("", *sorted({m.room for m in site.meters if m.room})):
-        parts = boundary(site, room)
-        numbers = {stored.point_id[p.id]: p.id for p in parts.points()}
+    for room in ("", *site.rooms):
+        numbers = {stored.point_id[p.id]: p.id for p in counted_points(site, room)}
         for piece in _chunks(span):
             cells = stored_energy.load_quarter_hours(connection, list(numbers), piece.start, piece.end)
             by_key = {numbers[n]: c for n, c in cells.items()}
-            want = pair(parts, by_key, to_us(piece.start), to_us(piece.end))
+            want = pair_over(site, room, by_key, to_us(piece.start), to_us(piece.end))
             have = store.site_quarter_hours(connection, stored.site_id[site.id], room, piece)
             expected = (want.facility_kwh.sum(), want.it_kwh.sum(), want.coverage_ratio.sum())
             found = tuple(float(sum(row[n] for row in have)) for n in (1, 2, 3))

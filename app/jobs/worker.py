@@ -161,8 +161,9 @@ class Worker:
         self._follow(stored.fleet)
 
     def _follow(self, fleet: Fleet) -> None:
-        self.polling.follow(fleet)
-        self._folders.follow(fleet)
+        there = fleet.at(datetime.now(UTC))
+        self.polling.follow(there)
+        self._folders.follow(there)
 
     def _roll_up(self) -> None:
         began = time.monotonic()

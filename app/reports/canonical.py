@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from app.reports.document import Change, Document, InstitutionReport, Report, as_data, read
+from app.reports.document import Cause, Change, Document, InstitutionReport, Report, as_data, read
 
 D = TypeVar("D", Report, InstitutionReport)
 
@@ -42,14 +42,32 @@ def is_intact(data: Mapping[str, Any]) -> bool:
     return data.get("sha256") == sha256_of(data)
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """Figures that differ between two revisions of a report."""
-    old, new = dict(figures(before)), dict(figures(after))
+def changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], renamed: Mapping[str, str] | None = None
+) -> list[Change]:
+    """Figures that differ between two revisions of a report; a new name for the same thing is no difference.
+
+    Parameters
+    ----------
+    renamed : mapping of str to str
+        Earlier names of points and meters, each with the one of today.
+    """
+    known = _with_names(before, renamed) if renamed else before
+    old, new = dict(figures(known)), dict(figures(after))
     return [
         Change(figure=path, before=old.get(path), after=new.get(path))
         for path in [*old, *(p for p in new if p not in old)]
         if old.get(path) != new.get(path)
     ]
+
+
+def _with_names(value: Any, renamed: Mapping[str, str]) -> Any:
+    """A document in which every text that is an earlier name is the one of today."""
+    if isinstance(value, Mapping):
+        return {key: _with_names(item, renamed) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_names(item, renamed) for item in value]
+    return renamed.get(value, value) if isinstance(value, str) else value
 
 
 def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -79,9 +97,13 @@ def _row_names(rows: list[Any]) -> list[str]:
     return [str(i) for i in range(len(rows))]
 
 
-def revised(document: Document, revision: int, changed: Sequence[Change]) -> Document:
+def revised(
+    document: Document, revision: int, changed: Sequence[Change], causes: Sequence[Cause] = ()
+) -> Document:
     """The document as that revision, sealed."""
-    version = replace(document.revision, number=revision, closed=True, changes=list(changed))
+    version = replace(
+        document.revision, number=revision, closed=True, changes=list(changed), causes=list(causes)
+    )
     if isinstance(document, Report):
         return sealed(replace(document, revision=version))
     return sealed(replace(document, revision=version))

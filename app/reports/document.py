@@ -27,6 +27,21 @@ class Revision:
     created_at: str
     changes: list[Change] = field(default_factory=list)
     """Figures that differ from the revision before."""
+    causes: list[Cause] = field(default_factory=list)
+    """Definitions that were changed since, and touch the period; none: late or corrected data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """A definition of the site file that was changed."""
+
+    definition: str
+    """``point KEY`` or ``site KEY``."""
+    start: str | None
+    end: str | None
+    """The time whose figures it moves, half-open; null: without bound."""
+    edited_at: str
+    edited_by: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from app.domain.attribution import UNMETERED
 from app.domain.evidence import PERIOD, Basis, Evidence
 from app.domain.period import midnight
-from app.domain.pue import PueDocument, boundary
+from app.domain.pue import PueDocument, every_boundary
 from app.domain.quantity import IT_LOAD_CLASS, OVERHEAD_ROLES
 from app.domain.site import Site
 from app.reports.document import ClassEnergy, DayRow, Energy, HourRow, PueFigure
@@ -44,10 +44,12 @@ def pue_figure(site: Site, document: PueDocument) -> PueFigure:
 
 def reason(site: Site, document: PueDocument) -> str:
     """Code of why no PUE is said."""
-    parts = boundary(site)
-    if not parts.it:
+    if document.pending:
+        return "redefined"
+    parts = every_boundary(site)
+    if not any(p.it for p in parts):
         return "no_it_point"
-    if not parts.facility and not parts.is_sum:
+    if not any(p.facility or p.is_sum for p in parts):
         return "no_facility_point"
     if document.coverage_ratio <= 0:
         return "not_covered"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.domain.evidence import PERIOD, Evidence
 from app.domain.limits import accuracy_percent
-from app.domain.pue import boundary
+from app.domain.pue import counted_points, every_boundary
 from app.domain.quantity import CATEGORY_OF_IT_ROLE, ENERGY_KINDS, Role
 from app.domain.site import Meter, Point
 from app.reports.document import FindingRow, GaugeRow, LedgerRow, Method, PointRow, Quality, TagShare
@@ -63,12 +63,12 @@ def _tags(e: Evidence) -> list[TagShare]:
 
 def method(e: Evidence) -> Method:
     """Boundary and metering points."""
-    parts = boundary(e.site)
-    counted = {p.id for p in parts.points()}
+    parts = every_boundary(e.site)
+    counted = {p.id for p in counted_points(e.site)}
     places = energy_decimals(e.pue[PERIOD].facility_kwh)
     return Method(
-        facility_is="sum_of_classes" if parts.is_sum else "metered",
-        it_energy_at=sorted({p.role.value for p in parts.it}),
+        facility_is="sum_of_classes" if parts[-1].is_sum else "metered",
+        it_energy_at=sorted({p.role.value for limits in parts for p in limits.it}),
         points=[
             _point(e, m, p, p.id in counted, places) for m in e.site.meters for p in m.points if _shows(p)
         ],

@@ -10,6 +10,7 @@ from app.domain import indicators as domain
 from app.domain.emissions import EmissionFactor, emission_factor
 from app.domain.evidence import PERIOD, Basis
 from app.domain.quantity import Role
+from app.domain.site import Site
 from app.domain.tariff import Tariff
 from app.errors import NotFound
 from app.reports.document import Factor, Indicator, Money, SavingRow, TariffRow
@@ -94,12 +95,16 @@ def _emissions(e: Basis, factor: EmissionFactor) -> float | None:
     )
 
 
+def _has(site: Site, role: Role) -> bool:
+    return any(state.carriers(role) for state in site.states)
+
+
 def indicators(e: Basis) -> list[Indicator]:
     """WUE, CUE, REF, ERF, CER and ITEUsv; those without data have no value."""
     d, factor = e.pue[PERIOD], _factor(e)
     places = energy_decimals(d.facility_kwh)
     renewable, reused = d.apart_kwh.get("renewable", 0.0), d.apart_kwh.get("heat_reuse", 0.0)
-    has_renewable, has_reuse = (bool(e.site.carriers(r)) for r in (Role.RENEWABLE, Role.HEAT_REUSE))
+    has_renewable, has_reuse = (_has(e.site, r) for r in (Role.RENEWABLE, Role.HEAT_REUSE))
     emitted = None if factor is None else _emissions(e, factor)
     utilisation = _servers(e)
     it, facility = number(d.it_kwh, places), number(d.facility_kwh, places)

@@ -9,7 +9,7 @@ from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.evidence import PERIOD
 from app.domain.limits import SITE_SOURCE
 from app.domain.reference import BUILT_IN
-from app.reports.document import ComplianceRow, Report, Revision
+from app.reports.document import Cause, ComplianceRow, Report, Revision
 from app.reports.language import Language
 from app.reports.layout import Block, Column, Kind, Prose, Signatures, Table, Value
 from app.reports.safe import line
@@ -118,11 +118,31 @@ def revision_blocks(words: Words, revision: Revision) -> Iterable[Block]:
     if not changes:
         yield Prose(words.t("changes_none") if revision.closed else words.t("changes_open"))
         return
-    yield Prose(words.language.text("changes_about"))
+    if revision.causes:
+        yield from _causes(words, revision.causes)
+    else:
+        yield Prose(words.language.text("changes_about"))
     columns = [words.text("figure", wide=True), words.text("before"), words.text("after")]
     values: list[list[Value]] = [[c.figure, _plain(c.before), _plain(c.after)] for c in changes]
     more = words.language.text("rows_more", count="{count}")
     yield Table("changes", "", columns, values, most_rows=MOST_CHANGES, more=more)
+
+
+def _causes(words: Words, causes: Sequence[Cause]) -> Iterable[Block]:
+    """Definitions that were changed, by whom and when."""
+    yield Prose(words.language.text("causes_about"))
+    columns = [
+        words.text("definition", wide=True),
+        words.text("from"),
+        words.text("to"),
+        words.text("edited_by"),
+        words.text("edited_at"),
+    ]
+    values: list[list[Value]] = [
+        [c.definition, c.start or "", c.end or "", c.edited_by, c.edited_at] for c in causes
+    ]
+    more = words.language.text("rows_more", count="{count}")
+    yield Table("causes", "", columns, values, most_rows=MOST_CHANGES, more=more)
 
 
 def _plain(value: float | str | bool | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from app.domain.period import Period, Step, starts
 from app.domain.pue import boundary
 from app.domain.quantity import ENERGY_KINDS, IT_ROLES, OVERHEAD_ROLES, Role, load_class
-from app.domain.site import Site
+from app.domain.site import Segment, Site
 from app.store import energy
 from app.store.energy import PointEnergy
 from app.store.sites import Stored
@@ -60,19 +60,56 @@ def rows(
 ) -> list[EnergyRow]:
     """Energy by group; one row per group, or with `step` one per bar and group of which anything is known.
 
+    Over each part of the period in which the site is constant its groups are those of that time.
+
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    groups = {name: group for name, group in groups_of(site, by).items() if group}
+    bars = None if step is None else dict(starts(period, step, site.zone))
+    found: dict[tuple[datetime, str], PointEnergy] = {}
+    for segment in site.interval_segments(period):
+        groups = {name: group for name, group in groups_of(segment.site, by).items() if group}
+        for start, known in _known(connection, stored, segment, groups, step):
+            at = period.start if bars is None else _bar_of(bars, start)
+            for name, group in groups.items():
+                if bars is None or set(group) & set(known):
+                    found[at, name] = found.get((at, name), PointEnergy()) + _of_group(group, known)
+    ends = {period.start: period.end} if bars is None else bars
+    order = found if bars is None else sorted(found, key=_first)
+    return [_row(at, ends[at], name, found[at, name]) for at, name in order]
+
+
+def _known(
+    connection: sa.Connection,
+    stored: Stored,
+    segment: Segment,
+    groups: Mapping[str, Group],
+    step: Step | None,
+) -> Iterator[tuple[datetime, dict[str, PointEnergy]]]:
+    """Energies by point of a part of a period, bar by bar where there is a step."""
     numbers = {stored.point_id[p]: p for group in groups.values() for p in group}
+    start = segment.period.start
     if step is None:
-        known = energy.by_point(connection, site, list(numbers), period)
-        by_key = {numbers[n]: e for n, e in known.items()}
-        return [_row(period.start, period.end, name, group, by_key) for name, group in groups.items()]
-    bars = energy.series_by_point(connection, site, list(numbers), period, step)
-    return list(_by_bar(bars, numbers, groups, period, _ends(site, period, step)))
+        known = energy.by_point(connection, segment.site, list(numbers), segment.period)
+        yield start, {numbers[n]: e for n, e in known.items()}
+        return
+    by_start: dict[datetime, dict[str, PointEnergy]] = defaultdict(dict)
+    for bar in energy.series_by_point(connection, segment.site, list(numbers), segment.period, step):
+        by_start[max(bar.start, start)][numbers[bar.point_id]] = bar.energy
+    yield from by_start.items()
+
+
+def _bar_of(bars: Mapping[datetime, datetime], at: datetime) -> datetime:
+    """Start of the bar in which an instant lies."""
+    if at in bars:
+        return at
+    return max(start for start in bars if start <= at)
+
+
+def _first(item: tuple[datetime, str]) -> datetime:
+    return item[0]
 
 
 def groups_of(site: Site, by: By) -> dict[str, Group]:
@@ -108,36 +145,23 @@ def _rooms(site: Site) -> dict[str, Group]:
     return dict(sorted(rooms.items()))
 
 
-def _ends(site: Site, period: Period, step: Step) -> dict[datetime, datetime]:
-    return dict(starts(period, step, site.zone))
-
-
-def _by_bar(
-    bars: Iterable[energy.EnergyBar],
-    numbers: Mapping[int, str],
-    groups: Mapping[str, Group],
-    period: Period,
-    ends: Mapping[datetime, datetime],
-) -> Iterator[EnergyRow]:
-    by_start: dict[datetime, dict[str, PointEnergy]] = defaultdict(dict)
-    for bar in bars:
-        by_start[max(bar.start, period.start)][numbers[bar.point_id]] = bar.energy
-    for start, known in by_start.items():
-        for name, group in groups.items():
-            if set(group) & set(known):
-                yield _row(start, ends[start], name, group, known)
-
-
-def _row(
-    start: datetime, end: datetime, name: str, group: Group, known: Mapping[str, PointEnergy]
-) -> EnergyRow:
+def _of_group(group: Group, known: Mapping[str, PointEnergy]) -> PointEnergy:
+    """Energy of a group: covered where all of its points are, estimated where one is."""
     parts = {p: known.get(p, PointEnergy()) for p in group}
+    return PointEnergy(
+        sum(group[p] * e.energy_kwh for p, e in parts.items()),
+        min(e.covered_s for e in parts.values()),
+        max(e.estimated_s for e in parts.values()),
+    )
+
+
+def _row(start: datetime, end: datetime, name: str, total: PointEnergy) -> EnergyRow:
     duration_s = (end - start).total_seconds()
     return EnergyRow(
         start,
         end,
         name,
-        sum(group[p] * e.energy_kwh for p, e in parts.items()),
-        min(min(e.covered_s for e in parts.values()) / duration_s, 1.0),
-        min(max(e.estimated_s for e in parts.values()) / duration_s, 1.0),
+        total.energy_kwh,
+        min(total.covered_s / duration_s, 1.0),
+        min(total.estimated_s / duration_s, 1.0),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -52,6 +53,34 @@ def load(connection: sa.Connection, key: str) -> Any:
     query = sa.select(tables.deployment.c.value).where(tables.deployment.c.key == key)
     with store_errors():
         return connection.execute(query).scalar_one_or_none()
+
+
+_EDITS, _MOST_EDITS = "definition_edits", 2000
+
+
+def add_edits(connection: sa.Connection, by: str, edits: Sequence[Mapping[str, str | None]]) -> None:
+    """Remember which definitions an edit of the site file changed, and who brought it.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    at = datetime.now(UTC).isoformat()
+    known = load(connection, _EDITS) or []
+    fresh = [{"at": at, "by": by, **edit} for edit in edits]
+    save(connection, _EDITS, [*known, *fresh][-_MOST_EDITS:])
+
+
+def edits(connection: sa.Connection) -> list[dict[str, str | None]]:
+    """Edits of the site file that moved figures: at, by, what, start and end; oldest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return load(connection, _EDITS) or []
 
 
 def save_limit_profiles(connection: sa.Connection, profiles: Sequence[LimitProfile]) -> None:

@@ -343,6 +343,19 @@ GROUP BY asked.point, r.bin
 """
 
 
+def clear_gauge(connection: sa.Connection, point_id: int, start_us: int, end_us: int) -> None:
+    """Remove what is summarised of a gauge over a time in which it is not there.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = "DELETE FROM gauge_15m WHERE point_id = %s AND at >= %s AND at < %s"
+    with store_errors():
+        driver(connection).execute(query, (point_id, from_us(start_us), from_us(end_us)))
+
+
 def refresh_gauges(connection: sa.Connection, point_ids: Sequence[int], start_us: Ints, end_us: Ints) -> None:
     """Summarise again the readings of gauges, each between two 15-minute boundaries of its own.
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from app.domain.alarms.alarm import Severity
 from app.domain.limits import Limit, LimitProfile, governing, limits_for
-from app.domain.period import floor
+from app.domain.period import Period, floor
+from app.domain.reading import OLDEST
 from app.domain.site import Meter, Site
 from app.store import alarms, breakdown, evaluations
 from app.store.alarms import DEPLOYMENT
@@ -81,7 +82,7 @@ class _Found:
     """Results of the queries, to be dealt out to the sites."""
 
     def __init__(self, connection: sa.Connection, stored: Stored, now: datetime) -> None:
-        self._stored, self._now = stored, now
+        self._connection, self._stored, self._now = connection, stored, now
         keys, sites = stored.point_key, {**stored.site_key, DEPLOYMENT: ""}
         self._evaluations = defaultdict(list)
         for number, window, at, document in evaluations.load(connection, list(sites)):
@@ -97,7 +98,8 @@ class _Found:
     def site(self, site: Site, profiles: Mapping[str, LimitProfile]) -> SiteFigures:
         """What was found about one site."""
         documents = self._evaluations[site.id]
-        groups = {n: g for n, g in breakdown.groups_of(site, By.LOAD_CLASS).items() if g}
+        there = site.at(self._now)
+        groups = {n: g for n, g in breakdown.groups_of(there, By.LOAD_CLASS).items() if g}
         power_kw = _sums(groups, self._power_kw, whole=True)
         capacity_kw, it_kw = site.design.it_capacity_kw, power_kw.get("it")
         bank = self._stored.fleet.institution[site.institution]
@@ -109,13 +111,21 @@ class _Found:
             max((at for _, at, _ in documents), default=None),
             {limit.profile: limit.pue for limit in limits},
             power_kw,
-            _sums(groups, self._energy_kwh, whole=False),
+            self._energies_kwh(site, groups),
             it_kw / capacity_kw if it_kw is not None and capacity_kw else None,
-            tuple(self._meter(meter) for meter in site.meters),
+            tuple(self._meter(meter) for meter in there.meters),
             self._drops_of(site.id),
             self._alarms_of(site.id),
             self._thresholds_of(site.id, governing(limits)),
         )
+
+    def _energies_kwh(self, site: Site, groups: Mapping[str, Group]) -> dict[str, float]:
+        """Energy since the beginning by load class; each meter's while it was there."""
+        if not site.is_dated:
+            return _sums(groups, self._energy_kwh, whole=False)
+        always = Period(OLDEST, floor(self._now))
+        rows = breakdown.rows(self._connection, self._stored, site, always, By.LOAD_CLASS)
+        return {row.name: row.energy_kwh for row in rows if row.coverage_ratio > 0}
 
     def deployment(self) -> SiteFigures:
         """What concerns no single site, under the empty name."""

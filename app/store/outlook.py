@@ -138,6 +138,7 @@ def feed_exhaustions(
     StoreUnavailable
         If the database is away.
     """
+    site = site.at(now)
     points = {feed.meters: _inflow(stored, site, feed) for feed, _ in rated_feeds(site)}
     alone_kw = _daily_peaks_alone(connection, site, [p[0] for p in points.values() if len(p) == 1], now)
     found = []
@@ -237,7 +238,7 @@ def balance(connection: sa.Connection, stored: Stored, site: Site, span: Period)
     StoreUnavailable
         If the database is away.
     """
-    flows = [p for m in site.meters for p in tree.inflow_points(m)]
+    flows = [p for state in site.states for m in state.meters for p in tree.inflow_points(m)]
     table = usage.frame(connection, stored, flows, span).dropna(how="all")
     feeds = tree.balances(site, table)
     return Balance(feeds, tree.stage_losses(feeds))

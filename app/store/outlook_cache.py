@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import pandas as pd
 import sqlalchemy as sa
 from psycopg.types.json import Json
 from pydantic import TypeAdapter
@@ -246,9 +247,11 @@ def _balances(
 
 
 def _flows(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Iterator[dict[str, Any]]:
-    points = [p for m in site.meters for p in tree.inflow_points(m)]
-    flows = tree.meter_flows(site, usage.frame(connection, stored, points, span))
-    sums = flows.sum(min_count=1).to_dict()
+    points = [p for state in site.states for m in state.meters for p in tree.inflow_points(m)]
+    table = usage.frame(connection, stored, points, span)
+    flows = [tree.meter_flows(state, rows) for state, rows in tree.by_state(site, table)]
+    sums = pd.concat(flows).sum(min_count=1).to_dict() if flows else {}
+    site = site.during(span)
     for meter in site.meters:
         if meter.id in sums:
             yield {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -10,10 +11,10 @@ import sqlalchemy as sa
 from app.domain import pue as domain
 from app.domain.limits import LimitProfile
 from app.domain.period import Period, Step, starts
-from app.domain.pue import PueBar, PueDocument, Totals
-from app.domain.site import Site
+from app.domain.pue import Boundary, PueBar, PueDocument, Totals
+from app.domain.site import Segment, Site
 from app.errors import NotFound
-from app.store import energy
+from app.store import energy, rollup_queue
 from app.store.sites import Stored
 
 
@@ -48,17 +49,42 @@ def _document(
     profiles: Mapping[str, LimitProfile],
     room: str,
 ) -> PueDocument:
-    points = {stored.point_id[p.id]: p.id for p in domain.boundary(site, room).points()}
-    energies = energy.by_point(connection, site, list(points), period) if totals.covered_s else {}
+    energies = [
+        _energies(connection, stored, segment, limits) if totals.covered_s else {}
+        for segment, limits in domain.boundaries(site, period, room)
+    ]
     return domain.document(
         site,
         period,
         totals,
         institution=stored.fleet.institution[site.institution],
         profiles=profiles,
-        energy_by_point_kwh={points[n]: e.energy_kwh for n, e in energies.items()},
+        energy_by_point_kwh=energies,
         room=room,
+        pending=len(redefined(connection, stored, site, period)),
     )
+
+
+def redefined(
+    connection: sa.Connection, stored: Stored, site: Site, period: Period
+) -> list[tuple[datetime, datetime]]:
+    """Stretches of a period in which the figures of a site are still those of an earlier definition.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    numbers = {stored.point_id[p.id] for p in site.points()}
+    return rollup_queue.redefined(connection, numbers, period)
+
+
+def _energies(
+    connection: sa.Connection, stored: Stored, segment: Segment, limits: Boundary
+) -> dict[str, float]:
+    points = {stored.point_id[p.id]: p.id for p in limits.points()}
+    found = energy.by_point(connection, segment.site, list(points), segment.period)
+    return {points[n]: e.energy_kwh for n, e in found.items()}
 
 
 def series(
@@ -90,11 +116,15 @@ def bars(
         If the database is away.
     """
     site = site_named(stored, site_id, room)
-    parts, ends = domain.boundary(site, room), dict(starts(period, step, site.zone))
-    return [
+    parts, ends = domain.every_boundary(site, room), dict(starts(period, step, site.zone))
+    old = redefined(connection, stored, site, period)
+    found = [
         domain.bar(site, parts, max(at, period.start), ends[max(at, period.start)], totals)
         for at, totals in series(connection, stored, site_id, period, step, room)
     ]
+    if not old:
+        return found
+    return [replace(b, pue=None) if any(s < b.end and e > b.start for s, e in old) else b for b in found]
 
 
 def site_named(stored: Stored, site_id: str, room: str = "") -> Site:
@@ -108,6 +138,6 @@ def site_named(stored: Stored, site_id: str, room: str = "") -> Site:
     site = stored.fleet.site.get(site_id)
     if site is None:
         raise NotFound(f"there is no site {site_id!r}")
-    if room and room not in {m.room for m in site.meters}:
+    if room and room not in site.rooms:
         raise NotFound(f"site {site_id} has no room {room!r}")
     return site

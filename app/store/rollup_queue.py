@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
+from app.domain.period import Period
 from app.store.binary_copy import EPOCH_SHIFT_US
 from app.store.engine import driver, store_errors
 
@@ -92,6 +93,39 @@ def add(connection: sa.Connection, work: Iterable[Dirty]) -> None:
         query = "INSERT INTO rollup_queue (point_id, start_at, end_at) VALUES (:point, :start, :end)"
         with store_errors():
             connection.execute(sa.text(query), rows)
+
+
+def redefined(
+    connection: sa.Connection, point_ids: Collection[int], span: Period
+) -> list[tuple[datetime, datetime]]:
+    """Stretches of a period that wait because a definition changed: their figures are those of before.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT start_at, end_at FROM rollup_queue"
+        " WHERE redefined AND point_id = ANY(:points) AND start_at < :end AND end_at > :start"
+    )
+    values = {"points": list(point_ids), "start": span.start, "end": span.end}
+    with store_errors():
+        return [(start, end) for start, end in connection.execute(query, values)]
+
+
+def count_redefined(connection: sa.Connection) -> int:
+    """How many stretches wait because a definition changed.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        return int(
+            connection.execute(sa.text("SELECT count(*) FROM rollup_queue WHERE redefined")).scalar_one()
+        )
 
 
 def lock(connection: sa.Connection) -> bool:

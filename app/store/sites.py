@@ -2,6 +2,9 @@
 
 The site file is synchronised at start; from then on the database is what everything else reads. A
 definition is stored without the values that equal their defaults.
+
+A meter has one row, with the site it stands in last; where it stood before is kept with the definition of
+that site. Its points keep their numbers, so their readings and energies stay where they are.
 """
 
 from __future__ import annotations
@@ -9,22 +12,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
-from app.domain.pue import Boundary, boundary
-from app.domain.site import Fleet, Institution, InstitutionClass, Meter, Point, Site
+from app.domain.pue import Boundary, boundary, counted_points
+from app.domain.site import ALWAYS, Fleet, Institution, InstitutionClass, Meter, Placement, Point, Site
+from app.domain.timeline import Stretch, of_point
 from app.store import tables
 from app.store.engine import driver, store_errors
+from app.store.point_merge import merge_points
 
 _LOCK = 0x57A7_0003
 _WRITTEN_AT_ONCE = 5000
+_AT = sa.DateTime(timezone=True)
 _SITE, _METER, _POINT = TypeAdapter(Site), TypeAdapter(Meter), TypeAdapter(Point)
 
 
@@ -65,11 +72,41 @@ class Stored:
             self._measured[point_id] = site, meter.effective(point)
         return self._measured[point_id]
 
+    @cached_property
+    def _timelines(self) -> dict[int, tuple[Stretch, ...]]:
+        return {}
+
+    @cached_property
+    def _counted(self) -> dict[tuple[str, str], tuple[Point, ...]]:
+        return {}
+
+    def timeline(self, point_id: int) -> tuple[Stretch, ...]:
+        """When a declared point is there, and what its readings mean then."""
+        if point_id not in self._timelines:
+            self._timelines[point_id] = of_point(self.fleet, self.point_key[point_id])
+        return self._timelines[point_id]
+
+    def counted(self, site: Site, room: str) -> tuple[Point, ...]:
+        """Points that count for a site (`room` empty) or one of its rooms at some time."""
+        if (site.id, room) not in self._counted:
+            self._counted[site.id, room] = counted_points(site, room)
+        return self._counted[site.id, room]
+
     def boundary(self, site: Site, room: str) -> Boundary:
-        """What counts for a site (`room` empty) or one of its rooms."""
+        """What counts for a constant site (`room` empty) or one of its rooms."""
         if (site.id, room) not in self._boundaries:
             self._boundaries[site.id, room] = boundary(site, room)
         return self._boundaries[site.id, room]
+
+
+class Edit(NamedTuple):
+    """A change of the definition of a point or site that moves figures from `start` to before `end`."""
+
+    what: str
+    """``point KEY`` or ``site KEY``."""
+    start: datetime | None
+    end: datetime | None
+    """None: without bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +114,9 @@ class SyncResult:
     """What a synchronisation changed."""
 
     recomputed_points: tuple[str, ...] = ()
-    """Points whose whole history was queued for rollup, because their energy changes."""
+    """Points of which readings may have to be computed again, because their energy changes."""
+    edits: tuple[Edit, ...] = ()
+    """The definitions that changed, with the time they touch."""
     retired_points: tuple[str, ...] = ()
     """Points that are no longer declared; their readings stay."""
 
@@ -86,8 +125,8 @@ def sync(connection: sa.Connection, fleet: Fleet) -> SyncResult:
     """Make the database say what `fleet` says, in the transaction of `connection`.
 
     What is no longer declared is retired, not deleted; declared again, it comes back with its history.
-    Where a change moves energy (see :func:`point_hash`, :func:`site_hash`), the history of the points
-    concerned is queued for rollup.
+    Where a change moves energy (see :func:`point_mark`, :func:`site_mark`), the time it touches is queued
+    for rollup, for the points concerned.
 
     Raises
     ------
@@ -96,12 +135,14 @@ def sync(connection: sa.Connection, fleet: Fleet) -> SyncResult:
     """
     with store_errors():
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        before = _hashes(connection)
+        names, sites_before = _rename(connection, fleet)
+        before = _hashes(connection) | {("sites", key): mark for key, mark in sites_before.items()}
         _write(connection, fleet)
         retired = _retire(connection, fleet)
-        changed = _changed(before, _hashes(connection), fleet)
-        _queue_history(connection, changed)
-    return SyncResult(tuple(sorted(changed)), retired)
+        edits = (*names.merged, *_edits(before, _hashes(connection)))
+        touched = [(key, edit) for edit in edits for key in _points_of(edit, fleet)]
+        _queue_history(connection, touched)
+    return SyncResult(tuple(sorted({key for key, _ in touched})), edits, retired)
 
 
 def load(connection: sa.Connection) -> Stored:
@@ -127,7 +168,9 @@ def load(connection: sa.Connection) -> Stored:
         ),
         sites=tuple(_site(row, meters_of[row.id], points_of) for row in sites),
     )
-    return Stored(fleet, _numbers(sites), _numbers(meters), _numbers(points))
+    numbers = _numbers(points)
+    gone = [key for key in fleet.placements if key not in numbers]
+    return Stored(fleet, _numbers(sites), _numbers(meters), numbers | _numbers_of(connection, gone))
 
 
 # -- hashes ------------------------------------------------------------------------------------------
@@ -151,6 +194,53 @@ def site_hash(site: Site) -> str:
     return _hash([site.time_zone, site.facility_is, site.it_energy_at, sorted(tree, key=repr)])
 
 
+def point_mark(placed: Sequence[Placement]) -> str:
+    """The hash of a point, or its hashes from instant to instant where it is not always the same."""
+    turns: dict[datetime, str] = {ALWAYS[0]: ""}
+    for one in placed:
+        inner = {c.at for c in one.meter.changes} | {c.at for c in one.point.changes}
+        for at in (one.start, *sorted(at for at in inner if one.start < at < one.end)):
+            turns[at] = point_hash(replace(one.meter, points=()).at(at), one.point.at(at))
+        if one.end != ALWAYS[1]:
+            turns[one.end] = ""
+    return _mark(turns)
+
+
+def site_mark(site: Site) -> str:
+    """The hash of a site, or its hashes from instant to instant where its plant changes."""
+    return _mark(dict(zip((ALWAYS[0], *site.turns), map(site_hash, site.states), strict=True)))
+
+
+def _mark(turns: Mapping[datetime, str]) -> str:
+    merged: list[tuple[str, str]] = []
+    for at in sorted(turns):
+        if not merged or merged[-1][1] != turns[at]:
+            merged.append(("" if at == ALWAYS[0] else at.astimezone(UTC).isoformat(), turns[at]))
+    return merged[0][1] if len(merged) == 1 else json.dumps(merged)
+
+
+def _unmarked(mark: str) -> list[tuple[datetime, str]]:
+    """Hashes from instant to instant."""
+    turns = json.loads(mark) if mark.startswith("[") else [("", mark)]
+    return [(datetime.fromisoformat(at) if at else ALWAYS[0], value) for at, value in turns]
+
+
+def _differing(one: str, other: str) -> list[tuple[datetime, datetime]]:
+    """Times over which two marks differ, in order and apart from each other."""
+    first, second = _unmarked(one), _unmarked(other)
+    starts = sorted({at for at, _ in (*first, *second)})
+    found: list[tuple[datetime, datetime]] = []
+    for start, end in zip(starts, [*starts[1:], ALWAYS[1]], strict=True):
+        if _value_at(first, start) != _value_at(second, start):
+            joined = found.pop()[0] if found and found[-1][1] == start else start
+            found.append((joined, end))
+    return found
+
+
+def _value_at(turns: list[tuple[datetime, str]], at: datetime) -> str:
+    return next(value for start, value in reversed(turns) if start <= at)
+
+
 def _hash(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -160,10 +250,10 @@ def _hash(parts: list[Any]) -> str:
 
 def _write(connection: sa.Connection, fleet: Fleet) -> None:
     institutions = _upsert(connection, tables.institutions, map(_institution_row, fleet.institutions))
-    sites = _upsert(connection, tables.sites, (_site_row(s, institutions) for s in fleet.sites))
-    pairs = [(site, meter) for site in fleet.sites for meter in site.meters]
+    sites = _upsert(connection, tables.sites, (_site_row(s, fleet, institutions) for s in fleet.sites))
+    pairs = fleet.meter.values()
     meters = _upsert(connection, tables.meters, (_meter_row(m, sites[s.id]) for s, m in pairs))
-    points = (_point_row(m, p, meters[m.id], sites[s.id]) for s, m in pairs for p in m.points)
+    points = (_point_row(placed, fleet, meters, sites) for placed in fleet.placements.values())
     _upsert(connection, tables.points, points)
 
 
@@ -175,14 +265,16 @@ def _institution_row(institution: Institution) -> dict[str, Any]:
     }
 
 
-def _site_row(site: Site, institutions: Mapping[str, int]) -> dict[str, Any]:
+def _site_row(site: Site, fleet: Fleet, institutions: Mapping[str, int]) -> dict[str, Any]:
+    gone = tuple(m for m in site.meters if fleet.meter[m.id][1] is not m)
+    former = {"meters": [_definition(_METER, m) for m in gone]} if gone else {}
     return {
         "key": site.id,
         "institution_id": institutions[site.institution],
         "name": site.name,
         "time_zone": site.time_zone,
-        "definition": _definition(_SITE, replace(site, meters=())),
-        "definition_hash": site_hash(site),
+        "definition": _definition(_SITE, replace(site, meters=())) | former,
+        "definition_hash": site_mark(site),
         "retired_at": None,
     }
 
@@ -192,23 +284,27 @@ def _meter_row(meter: Meter, site_id: int) -> dict[str, Any]:
         "key": meter.id,
         "site_id": site_id,
         "name": meter.name,
-        "room": meter.room,
+        "room": meter.at(ALWAYS[1]).room,
         "definition": _definition(_METER, replace(meter, points=())),
         "retired_at": None,
     }
 
 
-def _point_row(meter: Meter, point: Point, meter_id: int, site_id: int) -> dict[str, Any]:
+def _point_row(
+    placed: Sequence[Placement], fleet: Fleet, meters: Mapping[str, int], sites: Mapping[str, int]
+) -> dict[str, Any]:
+    *_, site, meter, point = last = placed[-1]
+    latest = point.at(ALWAYS[1])
     return {
         "key": point.id,
-        "meter_id": meter_id,
-        "site_id": site_id,
-        "role": point.role.value,
+        "meter_id": meters[meter.id],
+        "site_id": sites[site.id],
+        "role": latest.role.value,
         "kind": point.kind.value,
-        "weight": point.weight,
+        "weight": latest.weight,
         "definition": _definition(_POINT, point),
-        "definition_hash": point_hash(meter, point),
-        "retired_at": None,
+        "definition_hash": point_mark(placed),
+        "retired_at": None if fleet.meter[meter.id][1] is meter else last.end,
     }
 
 
@@ -239,6 +335,10 @@ def _upsert(connection: sa.Connection, table: sa.Table, rows: Iterable[dict[str,
     return {value["key"]: known[value["key"]] for value in values}
 
 
+def _dumps(values: Any) -> str:
+    return json.dumps(values, default=str)
+
+
 def _write_rows(connection: sa.Connection, table: sa.Table, values: list[dict[str, Any]]) -> dict[str, int]:
     """Insert or update rows in one statement; number by key."""
     columns = ", ".join(values[0])
@@ -248,7 +348,80 @@ def _write_rows(connection: sa.Connection, table: sa.Table, values: list[dict[st
         f" FROM jsonb_populate_recordset(NULL::{table.name}, %s)"
         f" ON CONFLICT (key) DO UPDATE SET {fresh} RETURNING key, id"
     )
-    return dict(driver(connection).execute(query, (Jsonb(values),)).fetchall())
+    return dict(driver(connection).execute(query, (Jsonb(values, dumps=_dumps),)).fetchall())
+
+
+class _Names(NamedTuple):
+    """Earlier ids and those of today."""
+
+    points: dict[str, str]
+    meters: dict[str, str]
+    merged: tuple[Edit, ...] = ()
+    """Points whose readings were kept under both."""
+
+
+def _rename(connection: sa.Connection, fleet: Fleet) -> tuple[_Names, dict[str, str]]:
+    """Give points, and meters that are new with them, their new ids; the marks of the sites under these.
+
+    Points that were declared under both ids are merged, with both histories.
+    """
+    t, wanted = tables.points, {p.id: p.formerly for s in fleet.sites for p in s.points() if p.formerly}
+    keys = [key for new, former in wanted.items() for key in (new, *former)]
+    query = sa.select(t.c.key, t.c.id).where(t.c.key.in_(keys))
+    known = {row.key: row.id for row in connection.execute(query)} if keys else {}
+    renamed = {old: new for new, former in wanted.items() for old in former if old in known}
+    if not renamed:
+        return _Names({}, {}), {}
+    before = load(connection).fleet
+    names = _Names(renamed, _new_meters(before, fleet, renamed), tuple(_merge(connection, wanted, known)))
+    for table, new_keys in ((tables.points, names.points), (tables.meters, names.meters)):
+        for old, new in new_keys.items():
+            taken = sa.exists(sa.select(table.c.id).where(table.c.key == new).correlate(None))
+            connection.execute(sa.update(table).where(table.c.key == old, ~taken).values(key=new))
+    return names, {site.id: site_mark(_under(site, names)) for site in before.sites}
+
+
+def _merge(
+    connection: sa.Connection, wanted: Mapping[str, tuple[str, ...]], known: Mapping[str, int]
+) -> Iterator[Edit]:
+    """Merge what is kept under several ids of one point into the earliest that is known."""
+    for new, former in wanted.items():
+        first, *others = [key for key in (*former, new) if key in known] or [new]
+        for other in others:
+            merge_points(connection, known[other], known[first])
+            yield Edit(f"point {new}", None, None)
+
+
+def _new_meters(before: Fleet, fleet: Fleet, renamed: Mapping[str, str]) -> dict[str, str]:
+    """Meters that are no longer declared, and the new ones that have their points now."""
+    pairs = {
+        before.point[old][1].id: fleet.point[new][1].id
+        for old, new in renamed.items()
+        if old in before.point and new in fleet.point
+    }
+    return {old: new for old, new in pairs.items() if old not in fleet.meter and new not in before.meter}
+
+
+def _under(site: Site, names: _Names) -> Site:
+    """A site as it was, under the ids of today."""
+
+    def point(p: Point) -> Point:
+        return replace(p, id=names.points.get(p.id, p.id), formerly=())
+
+    def fed_by(ids: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(names.meters.get(i, i) for i in ids)
+
+    def meter(m: Meter) -> Meter:
+        changes = tuple(c if c.fed_by is None else replace(c, fed_by=fed_by(c.fed_by)) for c in m.changes)
+        return replace(
+            m,
+            id=names.meters.get(m.id, m.id),
+            fed_by=fed_by(m.fed_by),
+            changes=changes,
+            points=tuple(map(point, m.points)),
+        )
+
+    return replace(site, meters=tuple(map(meter, site.meters)))
 
 
 def _retire(connection: sa.Connection, fleet: Fleet) -> tuple[str, ...]:
@@ -278,31 +451,41 @@ def _hashes(connection: sa.Connection) -> dict[tuple[str, str], str]:
     }
 
 
-def _changed(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str], fleet: Fleet) -> set[str]:
-    """Keys of the points whose history has to be computed again; a new point counts as changed."""
-    differing = {name for name, value in after.items() if before.get(name) != value}
-    points = {key for table, key in differing if table == "points"}
-    for table, key in differing:
-        if table == "sites":
-            points |= {p.id for p in fleet.site[key].points()}
-    return points
+def _edits(before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]) -> tuple[Edit, ...]:
+    """What differs, and over which time; a new point counts as changed, a new site is its points'."""
+    edits = []
+    for (table, key), mark in after.items():
+        for start, end in _differing(before.get((table, key), ""), mark):
+            first, last = None if start == ALWAYS[0] else start, None if end == ALWAYS[1] else end
+            edits.append(Edit(f"{table.removesuffix('s')} {key}", first, last))
+    return tuple(edits)
+
+
+def _points_of(edit: Edit, fleet: Fleet) -> set[str]:
+    """Keys of the points that have to be computed again."""
+    kind, _, key = edit.what.partition(" ")
+    return {key} if kind == "point" else {p.id for p in fleet.site[key].points()}
 
 
 _QUEUE_HISTORY = sa.text(
     """
-    INSERT INTO rollup_queue (point_id, start_at, end_at)
-    SELECT p.id, oldest.at - make_interval(secs => oldest.interval_s), newest.at
+    INSERT INTO rollup_queue (point_id, start_at, end_at, redefined)
+    SELECT p.id, greatest(oldest.at - make_interval(secs => oldest.interval_s), :start),
+           least(newest.at, :end), true
     FROM points p
     CROSS JOIN LATERAL (SELECT at, interval_s FROM readings WHERE point_id = p.id ORDER BY at LIMIT 1) oldest
     CROSS JOIN LATERAL (SELECT at FROM readings WHERE point_id = p.id ORDER BY at DESC LIMIT 1) newest
-    WHERE p.key = ANY(:keys)
+    WHERE p.key = ANY(:keys) AND coalesce(newest.at > :start, true) AND coalesce(oldest.at < :end, true)
     """
-)
+).bindparams(sa.bindparam("start", type_=_AT), sa.bindparam("end", type_=_AT))
 
 
-def _queue_history(connection: sa.Connection, points: set[str]) -> None:
-    if points:
-        connection.execute(_QUEUE_HISTORY, {"keys": sorted(points)})
+def _queue_history(connection: sa.Connection, touched: Iterable[tuple[str, Edit]]) -> None:
+    by_time: dict[tuple[datetime | None, datetime | None], set[str]] = defaultdict(set)
+    for key, edit in touched:
+        by_time[edit.start, edit.end].add(key)
+    for (start, end), keys in by_time.items():
+        connection.execute(_QUEUE_HISTORY, {"keys": sorted(keys), "start": start, "end": end})
 
 
 # -- reading -----------------------------------------------------------------------------------------
@@ -325,11 +508,12 @@ def _grouped(rows: list[sa.Row[Any]], column: str) -> dict[int, list[sa.Row[Any]
 
 
 def _site(row: sa.Row[Any], meters: list[sa.Row[Any]], points_of: dict[int, list[sa.Row[Any]]]) -> Site:
-    return replace(
-        _SITE.validate_python(row.definition), meters=tuple(_meter(m, points_of[m.id]) for m in meters)
-    )
+    own = [{**m.definition, "points": [p.definition for p in points_of[m.id]]} for m in meters]
+    return _SITE.validate_python({**row.definition, "meters": [*own, *row.definition.get("meters", ())]})
 
 
-def _meter(row: sa.Row[Any], points: list[sa.Row[Any]]) -> Meter:
-    own = [_POINT.validate_python(p.definition) for p in points]
-    return _METER.validate_python({**row.definition, "points": own})
+def _numbers_of(connection: sa.Connection, keys: list[str]) -> dict[str, int]:
+    """Numbers of points that are in a former place of their meter only."""
+    t = tables.points
+    query = sa.select(t.c.key, t.c.id).where(t.c.key.in_(keys))
+    return {row.key: row.id for row in connection.execute(query)} if keys else {}

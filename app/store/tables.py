@@ -145,6 +145,7 @@ rollup_queue = Table(
     _instant("start_at"),
     _instant("end_at"),
     _instant("queued_at", now=True),
+    Column("redefined", Boolean, nullable=False, server_default="false"),
 )
 
 

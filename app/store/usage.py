@@ -12,7 +12,7 @@ from app.domain.attribution import EnergySplit
 from app.domain.period import QUARTER_HOUR_US, Period
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Point, Site
-from app.domain.tree import inflow_points
+from app.domain.tree import by_state, inflow_points
 from app.errors import CoverageTooLow
 from app.store import energy
 from app.store.readings import to_us
@@ -53,12 +53,22 @@ def frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], pe
 
 def capacity_points(site: Site) -> list[Point]:
     """Points from which the load of every feed and of IT follows."""
-    flows = [p for m in site.meters for p in inflow_points(m)]
-    return list({p.id: p for p in (*site.it_carriers(), *flows)}.values())
+    flows = [p for state in site.states for m in state.meters for p in inflow_points(m)]
+    return list({p.id: p for p in (*it_points(site), *flows)}.values())
+
+
+def it_points(site: Site) -> list[Point]:
+    """Points that carry the IT energy at some time."""
+    return list({p.id: p for state in site.states for p in state.it_carriers()}.values())
 
 
 def it_energy(site: Site, table: pd.DataFrame) -> pd.Series[float]:
     """IT energy per interval, NaN where a point that carries it is not known. [kWh]"""
+    parts = [_it_energy(state, rows) for state, rows in by_state(site, table)]
+    return parts[0] if len(parts) == 1 else pd.concat(parts or [pd.Series(np.nan, table.index)])
+
+
+def _it_energy(site: Site, table: pd.DataFrame) -> pd.Series[float]:
     carriers = site.it_carriers()
     if not carriers:
         return pd.Series(np.nan, table.index)

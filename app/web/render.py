@@ -96,6 +96,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             here=partial(_here, request),
             signed_in=bool(cookie(request, KEY_COOKIE)),
             age=partial(_age, translate),
+            redefined=_redefined(request, context.get("site")),
             share=partial(format.share, sign=translate("percent:sign")),
             zone_label=partial(format.zone_label, at=context.get("now") or datetime.now(UTC)),
             local=format.local,
@@ -109,6 +110,12 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
     if not cookie(request, FORM_COOKIE):
         keep_cookie(request, answer, FORM_COOKIE, form_token)
     return answer
+
+
+def _redefined(request: Request, site: Any) -> int:
+    """Stretches of a page's site whose figures are still those of an earlier definition."""
+    name = getattr(site, "id", None)
+    return int(request.app.state.redefined(name)) if name else 0
 
 
 def cookie(request: Request, name: str) -> str:

@@ -9,7 +9,8 @@ from app.api import schemas
 from app.api.context import Caller, SiteId
 from app.api.periods import Last24h, check_bars
 from app.domain.period import Step
-from app.store import breakdown
+from app.domain.pue import redefined
+from app.store import breakdown, pue
 from app.store.breakdown import By
 
 router = APIRouter(tags=["energy"])
@@ -24,8 +25,10 @@ def get_energy(
         found = view.site(site)
         period = asked.resolve(caller.now, found.zone)
         if step is not None:
-            groups = len(breakdown.groups_of(found, by))
+            groups = max(len(breakdown.groups_of(state, by)) for state in found.states)
             check_bars(period, step, found.zone, groups, caller.limits.cells)
         rows = breakdown.rows(view.connection, view.stored, found, period, by, step)
-    head = {"site": site, **period.as_dict(), "by": by, "step": step}
+        pending = len(pue.redefined(view.connection, view.stored, found, period))
+    notice = {"pending": pending, "reason": redefined(pending)} if pending else {}
+    head = {"site": site, **period.as_dict(), "by": by, "step": step, **notice}
     return JSONResponse({**head, "rows": [row.as_dict() for row in rows]})

@@ -9,6 +9,7 @@ from app.api.periods import Last30d, check_bars
 from app.domain.period import Step
 from app.reports import indicators
 from app.reports.document import Indicators
+from app.store import usage
 from app.store.reports import revisions
 
 router = APIRouter(tags=["indicators"])
@@ -22,6 +23,6 @@ def get_indicators(site: SiteId, asked: Last30d, caller: Caller) -> Indicators:
     with caller.read() as view:
         found = view.site(site)
         period = asked.resolve(caller.now, found.zone)
-        check_bars(period, Step.QUARTER_HOUR, found.zone, len(found.it_carriers()), _MOST_CELLS)
+        check_bars(period, Step.QUARTER_HOUR, found.zone, len(usage.it_points(found)), _MOST_CELLS)
         basis = revisions.basis(view.connection, view.stored, found, period, caller.now)
     return indicators.build(basis)

@@ -41,7 +41,8 @@ def list_meters(site: SiteId, caller: Caller) -> schemas.MetersOut:
     with caller.read() as view:
         found = view.site(site)
         newest = {one.point: one for one in readings.latest(view.connection, site)}
-    return schemas.MetersOut(site=site, meters=[_meter(found, m, newest) for m in found.meters])
+    meters = [_meter(found, m.latest(caller.now), newest, m) for m in found.meters]
+    return schemas.MetersOut(site=site, meters=meters)
 
 
 @router.get("/meters/{meter}")
@@ -50,7 +51,7 @@ def get_meter(meter: MeterId, caller: Caller) -> schemas.MeterOut:
     with caller.read() as view:
         site, found = view.meter(meter)
         newest = {one.point: one for one in readings.latest(view.connection, site.id)}
-    return _meter(site, found, newest)
+    return _meter(site, found.latest(caller.now), newest, found)
 
 
 def _site(view: View, site: Site, profiles: Mapping[str, LimitProfile], now: datetime) -> schemas.SiteOut:
@@ -64,13 +65,13 @@ def _site(view: View, site: Site, profiles: Mapping[str, LimitProfile], now: dat
         ),
         time_zone=site.time_zone,
         it_capacity_kw=site.design.it_capacity_kw,
-        meters=len(site.meters),
-        rooms=sorted({m.room for m in site.meters if m.room}),
+        meters=len(site.at(now).meters),
+        rooms=list(site.rooms),
         limits={limit.profile: limit.pue for limit in limits},
     )
 
 
-def _meter(site: Site, meter: Meter, newest: Mapping[str, Latest]) -> schemas.MeterOut:
+def _meter(site: Site, meter: Meter, newest: Mapping[str, Latest], declared: Meter) -> schemas.MeterOut:
     return schemas.MeterOut(
         id=meter.id,
         site=site.id,
@@ -82,6 +83,8 @@ def _meter(site: Site, meter: Meter, newest: Mapping[str, Latest]) -> schemas.Me
         redundancy=meter.redundancy,
         accuracy_class_percent=meter.accuracy_class_percent,
         collector=str(meter.collector["kind"]) if meter.collector else None,
+        valid_from=declared.valid_from,
+        valid_to=declared.valid_to,
         points=[_point(p, newest.get(p.id)) for p in meter.points],
     )
 

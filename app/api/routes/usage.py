@@ -25,7 +25,7 @@ def get_utilisation(site: SiteId, asked: Last24h, caller: Caller) -> schemas.Uti
     with caller.read() as view:
         found = view.site(site)
         period = asked.resolve(caller.now, found.zone)
-        carriers = found.it_carriers()
+        carriers = usage.it_points(found)
         check_bars(period, Step.QUARTER_HOUR, found.zone, len(carriers), _MOST_CELLS)
         table = usage.frame(view.connection, view.stored, carriers, period)
     return schemas.UtilisationOut(

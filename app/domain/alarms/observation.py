@@ -11,7 +11,7 @@ from app.domain.alarms.alarm import Indicator, Observation, Rule, Subject
 from app.domain.capacity import FeedLoad
 from app.domain.limits import Limit
 from app.domain.period import Period
-from app.domain.pue import boundary
+from app.domain.pue import every_boundary
 from app.domain.quality.finding import FindingKind
 from app.domain.quantity import Role
 from app.domain.site import Meter, Point, Site
@@ -119,7 +119,8 @@ def overlap_s(finding: ExplainingFinding, period: Period) -> float:
 
 def explaining_findings(site: Site, findings: Iterable[Any]) -> tuple[ExplainingFinding, ...]:
     """Those of some findings that explain figures: about points that enter the site's ratio."""
-    kinds, gating = {kind.value for kind in EXPLAINING}, boundary(site).gating
+    kinds = {kind.value for kind in EXPLAINING}
+    gating = {point for limits in every_boundary(site) for point in limits.gating}
     return tuple(
         ExplainingFinding(f.kind, f.point, f.start, f.end)
         for f in findings

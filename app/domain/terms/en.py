@@ -183,6 +183,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "no_it_point": "no point measures IT energy",
         "no_facility_point": "no point measures facility energy",
         "not_covered": "facility and IT energy were never measured at the same time",
+        "redefined": "definitions changed; figures are being recomputed",
         "low_coverage": "coverage is below the minimum of the site",
         "below_one": "facility energy is below IT energy, which indicates a metering fault",
         "no_it_energy": "no IT energy was measured",

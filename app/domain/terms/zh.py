@@ -173,6 +173,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "no_it_point": "没有测量 IT 设备耗电量的测点",
         "no_facility_point": "没有测量数据中心总耗电量的测点",
         "not_covered": "本期总耗电量与 IT 设备耗电量无同时数据",
+        "redefined": "定义已变更，数值正在重新计算",
         "low_coverage": "覆盖率低于数据中心规定的最低值",
         "below_one": "总耗电量低于 IT 设备耗电量，属计量故障",
         "no_it_energy": "未测得 IT 设备耗电量",

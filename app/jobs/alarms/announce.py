@@ -126,6 +126,7 @@ class Announcer:
 
     def _involved(self, site: Site, moved: str | None, baseline: Period, period: Period) -> tuple[str, ...]:
         """Meters of the class that moved whose power changed most, the largest change first."""
+        site = site.at(period.start)
         groups = breakdown.groups_of(site, By.LOAD_CLASS)
         group = groups.get("facility" if moved == UNMETERED else moved or "", {})
         ids = [self._stored.point_id[p] for p in group]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -45,7 +45,7 @@ class Windows:
     """Running sums of a site's quarter-hours, so that any window is a difference of two."""
 
     site: Site
-    parts: pue.Boundary
+    parts: Sequence[pue.Boundary]
     start: datetime
     sums: Floats
     """Facility, IT, covered seconds and estimated energy before each quarter-hour."""
@@ -66,7 +66,7 @@ class Windows:
         for at, t in series:
             slot = int((at - start).total_seconds()) // QUARTER_HOUR_S + 1
             cells[slot] = (t.facility_kwh, t.it_kwh, t.covered_s, t.estimated_kwh)
-        return cls(site, pue.boundary(site), start, cells.cumsum(axis=0))
+        return cls(site, pue.every_boundary(site), start, cells.cumsum(axis=0))
 
     def series(self, rule: Rule, period: Period) -> Floats | None:
         """What a rule watches, at the end of every quarter-hour; None where only each window can tell."""
@@ -168,7 +168,7 @@ class SubjectSeriesLoader:
         return []
 
     def _feeds(self) -> list[SubjectSeries]:
-        if all(math.isinf(meter.rated_power_kw) for meter in self._site.meters):
+        if not self._site.is_rated:
             return []
         span = Period(self._period.start - _HOUR, self._period.end)
         points = usage.capacity_points(self._site)

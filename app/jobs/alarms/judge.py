@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -252,7 +251,7 @@ def _everything(context: EvaluationContext, kept: Mapping[str, Remembered]) -> I
     by_site: dict[int, dict[str, tuple[datetime, WindowFigures]]] = defaultdict(dict)
     for number, window, at, document in evaluations.load(context.connection, list(context.stored.site_key)):
         by_site[number][window] = (at, WindowFigures.of(document))
-    for site in context.stored.fleet.sites:
+    for site in context.stored.fleet.at(context.now).sites:
         found = by_site[context.stored.site_id[site.id]]
         yield from _of_site(context, site, found, kept)
     for rule in context.rules:
@@ -358,7 +357,7 @@ def used_ratio(budget: Budget | None) -> float | None:
 
 
 def _feeds(context: EvaluationContext, site: Site) -> tuple[capacity.FeedLoad, ...]:
-    if all(math.isinf(meter.rated_power_kw) for meter in site.meters):
+    if not site.is_rated:
         return ()
     known = context.cache.feeds.get(site.id)
     if known is None or not timedelta(0) <= context.now - known[0] < FEEDS_EVERY:

@@ -45,11 +45,12 @@ from app.domain.period import (
     shift_months,
     starts,
 )
-from app.domain.pue import CLASSES, boundary
+from app.domain.pue import CLASSES, boundaries
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
 from app.store import deployment, energy, events, findings, pue, site_days, tables, usage
+from app.store.energy import PointEnergy
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
 
@@ -75,6 +76,7 @@ def gather(connection: sa.Connection, stored: Stored, site: Site, name: str, now
     """
     period = begun(site, name, now)
     known = Period(period.start, min(period.end, floor(now)))
+    site = site.during(known)
     with unhurried(connection):
         return _gathered(connection, stored, site, name, period, known, now)
 
@@ -107,6 +109,7 @@ def basis(connection: sa.Connection, stored: Stored, site: Site, period: Period,
         raise SeriesError(f"{period.start.isoformat()} is not over yet; ask for a period that has begun")
     known = Period(period.start, min(period.end, floor(now)))
     with unhurried(connection):
+        site = site.during(known)
         loads = tuple(_it_loads(connection, stored, site, known))
         return Basis(**_basis(connection, stored, site, period, known, {PERIOD: known}), loads=loads)
 
@@ -243,14 +246,17 @@ def _loads(connection: sa.Connection, stored: Stored, site: Site, known: Period)
 def _it_loads(connection: sa.Connection, stored: Stored, site: Site, known: Period) -> Iterator[Loads]:
     for start, end in starts(known, Step.MONTH, site.zone):
         span = Period(start, end)
-        table = usage.frame(connection, stored, site.it_carriers(), span)
+        table = usage.frame(connection, stored, usage.it_points(site), span)
         yield Loads(span, capacity.it_load(usage.it_energy(site, table), site), {}, ())
 
 
 def _points(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> dict[str, PointFigures]:
-    numbers = {stored.point_id[p.id]: p.id for p in site.points()}
-    found = energy.by_point(connection, site, list(numbers), span)
-    return {numbers[n]: PointFigures(e.energy_kwh, e.covered_s, e.estimated_s) for n, e in found.items()}
+    figures: dict[str, PointEnergy] = {}
+    for segment in site.interval_segments(span):
+        numbers = {stored.point_id[p.id]: p.id for p in segment.site.points()}
+        found = energy.by_point(connection, segment.site, list(numbers), segment.period)
+        figures |= {numbers[n]: figures.get(numbers[n], PointEnergy()) + e for n, e in found.items()}
+    return {p: PointFigures(e.energy_kwh, e.covered_s, e.estimated_s) for p, e in figures.items()}
 
 
 _TAGS = """
@@ -260,8 +266,13 @@ FROM energy_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GRO
 
 
 def _tags(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> dict[str, float]:
-    numbers = [stored.point_id[p.id] for p in boundary(site).points()]
-    return dict(_rows(connection, _TAGS, points=numbers, start=span.start, end=span.end))
+    tags: dict[str, float] = {}
+    for segment, limits in boundaries(site, span):
+        numbers = [stored.point_id[p.id] for p in limits.points()]
+        part = segment.period
+        for tag, kwh in _rows(connection, _TAGS, points=numbers, start=part.start, end=part.end):
+            tags[tag] = tags.get(tag, 0.0) + kwh
+    return tags
 
 
 _WATER = f"""
@@ -271,21 +282,27 @@ FROM volume_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GRO
 
 
 def _water(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Water | None:
-    weights = {stored.point_id[p.id]: p.weight for p in site.carriers(Role.WATER)}
-    if not weights:
-        return None
-    rows = _rows(connection, _WATER, points=list(weights), start=span.start, end=span.end)
-    covered_s = min((s for *_, s in rows), default=0.0) if len(rows) == len(weights) else 0.0
-    return Water(sum(weights[n] * volume for n, volume, _ in rows), covered_s)
+    parts = []
+    for segment in site.interval_segments(span):
+        weights = {stored.point_id[p.id]: p.weight for p in segment.site.carriers(Role.WATER)}
+        if weights:
+            inside = {"start": segment.period.start, "end": segment.period.end}
+            rows = _rows(connection, _WATER, points=list(weights), **inside)
+            covered_s = min((s for *_, s in rows), default=0.0) if len(rows) == len(weights) else 0.0
+            parts.append(Water(sum(weights[n] * volume for n, volume, _ in rows), covered_s))
+    return Water(sum(p.volume_m3 for p in parts), sum(p.covered_s for p in parts)) if parts else None
 
 
 def _heat_removed(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> HeatRemoved | None:
-    weights = {stored.point_id[p.id]: p.weight for p in site.carriers(Role.HEAT_REMOVED)}
-    if not weights:
-        return None
-    found = energy.by_point(connection, site, list(weights), span)
-    covered_s = min((e.covered_s for e in found.values()), default=0.0) if len(found) == len(weights) else 0.0
-    return HeatRemoved(sum(weights[n] * e.energy_kwh for n, e in found.items()), covered_s)
+    parts = []
+    for segment in site.interval_segments(span):
+        weights = {stored.point_id[p.id]: p.weight for p in segment.site.carriers(Role.HEAT_REMOVED)}
+        if weights:
+            found = energy.by_point(connection, segment.site, list(weights), segment.period)
+            whole = len(found) == len(weights)
+            covered_s = min((e.covered_s for e in found.values()), default=0.0) if whole else 0.0
+            parts.append(HeatRemoved(sum(weights[n] * e.energy_kwh for n, e in found.items()), covered_s))
+    return HeatRemoved(sum(p.energy_kwh for p in parts), sum(p.covered_s for p in parts)) if parts else None
 
 
 _GAUGES = """

@@ -73,7 +73,7 @@ def rows(view: View, site: Site, now: datetime) -> list[Row]:
     open_findings = findings.listing(view.connection, view.stored.site_id[site.id])
     found = Counter(f.point for f in open_findings if f.state == findings.OPEN)
     order = ("silent", "never", "late", "fresh")
-    made = [row(meter, newest, found, now) for meter in site.meters]
+    made = [row(meter, newest, found, now) for meter in site.at(now).meters]
     return sorted(made, key=lambda one: order.index(one.state))
 
 

@@ -149,5 +149,5 @@ def _outlook(view: View, site: Site, now: datetime) -> tuple[YearOutlook, Exhaus
     year = outlook_cache.this_year(view.connection, view.stored, site, profiles, now)
     full = outlook_cache.exhaustions(view.connection, view.stored, site, now).it
     span = window("30d", now, site.zone)
-    table = usage.frame(view.connection, view.stored, site.it_carriers(), span)
+    table = usage.frame(view.connection, view.stored, usage.it_points(site), span)
     return year, full, capacity.it_load(usage.it_energy(site, table), site)

@@ -15,8 +15,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import vl_convert
-
 FONTS = ("Noto Sans SC", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif")
 COLOURS = ("#1b6ca8", "#e07b39", "#4f9d69", "#9b5fa5", "#c9a227", "#7f8c8d")
 LIMIT = "#b3261e"
@@ -96,6 +94,8 @@ def forget() -> None:
 @lru_cache(maxsize=32)
 def _drawn(spec: str) -> str:
     """Drawing takes time and memory, and the PDF of a report has the charts of its page."""
+    import vl_convert  # a browser engine: only in a process that draws
+
     _register_fonts()
     drawn: str = vl_convert.vegalite_to_svg(spec)
     numbers: dict[str, int] = {}
@@ -110,6 +110,8 @@ def font_folder() -> Path | None:
 
 @cache
 def _register_fonts() -> None:
+    import vl_convert
+
     folder = font_folder()
     if folder is not None:
         vl_convert.register_font_directory(str(folder))

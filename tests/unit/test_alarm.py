@@ -15,6 +15,7 @@ from app.domain.alarms.alarm import (
     Severity,
     Side,
     State,
+    Transition,
     step,
     withdrawn,
 )
@@ -265,3 +266,31 @@ def test_public_and_allowed_addresses_are_let_pass() -> None:
     assert refusal("10.1.2.3", ("10.0.0.0/8",)) is None
     assert refusal("::ffff:10.1.2.3", ("10.0.0.0/8",)) is None
     assert refusal("10.1.2.3", ("10.2.0.0/16",)) is not None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "escalates", "eases"),
+    [
+        (Severity.WARNING, Severity.CRITICAL, True, False),
+        (Severity.CRITICAL, Severity.WARNING, False, True),
+        (Severity.CRITICAL, Severity.CRITICAL, False, False),
+        (None, Severity.CRITICAL, False, False),
+        (Severity.WARNING, None, False, False),
+    ],
+)
+def test_a_change_of_severity_escalates_or_eases(
+    before: Severity | None, now: Severity | None, escalates: bool, eases: bool
+) -> None:
+    change = Transition(START, State.FIRING, State.FIRING, now, before, START, 1.5, 1.4)
+    assert (change.escalates, change.eases) == (escalates, eases)
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"group_wait_s": 0.0}, {"group_wait_s": 3600.0}, {"dedup_s": 1.0}, {"dedup_s": 86_400.0}]
+)
+def test_the_bounds_of_waiting_are_allowed_and_what_lies_beyond_is_not(bounds: dict[str, float]) -> None:
+    Notifications(**bounds)  # type: ignore[arg-type]
+    ((name, value),) = bounds.items()
+    beyond = value - 0.5 if value < 2 else value + 1
+    with pytest.raises(ValueError, match="group_wait_s is 0 to 3600, dedup_s 1 to 86400"):
+        Notifications(**{name: beyond})  # type: ignore[arg-type]

@@ -154,6 +154,19 @@ def test_partly_covered_days_are_scaled_to_the_whole_day() -> None:
     assert project_year(part, 2026).it_kwh == pytest.approx(float(whole["it_kwh"].sum()))
 
 
+def test_without_spread_the_chance_is_yes_or_no() -> None:
+    known = Projection(2026, 365, 0, pue=1.4, low=1.4, high=1.4)
+    assert [known.chance_above(limit) for limit in (1.39, 1.4, 1.41)] == [1.0, 0.0, 0.0]
+
+
+def test_a_day_that_is_covered_just_well_enough_counts() -> None:
+    whole = course("2025-01-01", "2026-12-31")
+    whole.loc["2026-07-01":"2026-07-31", "coverage_ratio"] = 0.9
+    assert project_year(whole, 2026).projected_days == 0
+    whole.loc["2026-07-01", "coverage_ratio"] = 0.8999
+    assert project_year(whole, 2026).projected_days == 1
+
+
 def test_the_chance_of_ending_above_a_limit() -> None:
     found = Projection(2026, 200, 165, 1.5, 1.45, 1.55)
     assert found.chance_above(1.5) == pytest.approx(0.5)

@@ -195,6 +195,15 @@ def test_the_best_comparable_month_is_of_the_same_season_and_load() -> None:
         indicators.best_comparable_month(history, date(2023, 7, 1))
 
 
+def test_months_of_other_lengths_compare_by_their_mean_load() -> None:
+    """A February of the same mean load has less energy than a March; it compares all the same."""
+    history = months({"2026-02-01": (28 * 1.3, 28.0, 1.0), "2026-03-01": (31 * 1.4, 31.0, 1.0)})
+    found = indicators.best_comparable_month(history, date(2026, 3, 1), it_load_tolerance=0.01)
+    assert found == (date(2026, 2, 1), pytest.approx(1.3))
+    history.loc["2026-02-01", ["facility_kwh", "it_kwh"]] *= 1.02
+    assert indicators.best_comparable_month(history, date(2026, 3, 1), it_load_tolerance=0.01) is None
+
+
 def test_fleet_figures_name_their_average() -> None:
     sites = pd.DataFrame(
         {"facility_kwh": [100.0, 260.0, np.nan, 10.0], "it_kwh": [50.0, 200.0, 10.0, 20.0]},

@@ -16,6 +16,8 @@ from app.domain.limits import (
     LimitRule,
     Outcome,
     ReportingDuty,
+    ScoringBand,
+    bands_on,
     combined_class_percent,
     governing,
     grade_for,
@@ -224,3 +226,27 @@ def test_scoring_bands_are_linear_and_clipped() -> None:
     by_name = {band.indicator: band for band in SCORING_BANDS}
     assert [by_name["pue"].score(v) for v in (1.4, 1.3, 1.2, 1.1, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
     assert by_name["it_load_ratio"].score(0.45) == pytest.approx(0.5)
+
+
+def test_a_limit_is_a_number_from_one() -> None:
+    for bad in (0.99, math.inf, math.nan):
+        with pytest.raises(ValueError, match="allowed is a number from 1"):
+            LimitRule(pue=bad, valid_from=date(2026, 1, 1))
+    assert LimitRule(pue=1, valid_from=date(2026, 1, 1)).pue == 1
+
+
+def test_a_scoring_band_ends_on_its_last_day() -> None:
+    first = ScoringBand(
+        indicator="pue",
+        none_at=1.3,
+        full_at=1.1,
+        valid_from=date(2025, 1, 1),
+        valid_to=date(2026, 1, 1),
+        source="s",
+    )
+    later = replace(first, full_at=1.05, valid_from=date(2026, 1, 1), valid_to=None)
+    assert bands_on([first], date(2024, 12, 31)) == {}
+    assert bands_on([first, later], date(2025, 1, 1)) == {"pue": first}
+    assert bands_on([first, later], date(2025, 12, 31)) == {"pue": first}
+    assert bands_on([first, later], date(2026, 1, 1)) == {"pue": later}
+    assert bands_on([first], date(2026, 1, 1)) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -184,6 +185,11 @@ def test_a_gap_of_a_register_has_its_energy() -> None:
     found = only(gaps(REGISTER, series([0, 10, 90, 100], minutes=[0, 15, 135, 150])))
     assert (found.kind, found.severity, found.effect_kwh) == (FindingKind.GAP, Severity.INFO, 80)
     assert (found.start, found.end) == (instant(15), instant(135))
+
+
+def test_a_gap_behind_transformers_has_the_energy_of_the_circuit() -> None:
+    tens = replace(REGISTER, multiplier=10)
+    assert only(gaps(tens, series([0, 10, 90, 100], minutes=[0, 15, 135, 150]))).effect_kwh == 800
 
 
 def test_a_gap_of_a_power_point_leaves_energy_unknown() -> None:

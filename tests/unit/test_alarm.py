@@ -26,6 +26,7 @@ from app.domain.alarms.notification import (
     QuietHours,
     Route,
     What,
+    earliest,
     refusal,
     what_of,
 )
@@ -294,3 +295,13 @@ def test_the_bounds_of_waiting_are_allowed_and_what_lies_beyond_is_not(bounds: d
     beyond = value - 0.5 if value < 2 else value + 1
     with pytest.raises(ValueError, match="group_wait_s is 0 to 3600, dedup_s 1 to 86400"):
         Notifications(**{name: beyond})  # type: ignore[arg-type]
+
+
+def test_quiet_hours_hold_everything_but_what_is_critical() -> None:
+    quiet = QuietHours(start="22:00", end="07:00", time_zone="Asia/Shanghai")
+    channel = Channel(id="duty", kind=ChannelKind.SLACK, url_file="f", quiet=quiet)
+    night, morning = datetime(2026, 3, 1, 15, tzinfo=UTC), datetime(2026, 3, 1, 23, tzinfo=UTC)
+    assert earliest(channel, Severity.CRITICAL, night) == night
+    assert earliest(channel, Severity.WARNING, night) == morning
+    assert earliest(channel, None, night) == morning
+    assert earliest(channel, Severity.WARNING, morning) == morning

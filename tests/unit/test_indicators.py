@@ -218,3 +218,27 @@ def test_fleet_figures_name_their_average() -> None:
 def test_an_empty_fleet_has_no_figure() -> None:
     empty = indicators.fleet_pue(pd.DataFrame({"facility_kwh": [], "it_kwh": []}, dtype=float))
     assert (empty.ratio_of_sums, empty.facility_weighted) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("local", "price"),
+    [
+        ("07:45", 0.7),
+        ("08:00", 1.1),
+        ("10:45", 1.1),
+        ("11:00", 0.7),
+        ("21:45", 0.7),
+        ("22:00", 0.3),
+        ("05:45", 0.3),
+        ("06:00", 0.7),
+    ],
+)
+def test_a_band_holds_from_its_first_quarter_hour_to_its_last(local: str, price: float) -> None:
+    bands = (
+        TariffBand(name="peak", start="08:00", end="11:00", price_per_kwh=1.1, weekdays=tuple(range(1, 8))),
+        TariffBand(name="valley", start="22:00", end="06:00", price_per_kwh=0.3, months=tuple(range(1, 13))),
+    )
+    tariff = Tariff(valid_from=date(2026, 1, 1), price_per_kwh=0.7, bands=bands)
+    index = pd.DatetimeIndex([pd.Timestamp(f"2026-03-04 {local}", tz="Asia/Shanghai").tz_convert("UTC")])
+    found = indicators.cost(pd.Series([1.0], index), (tariff,), ZoneInfo("Asia/Shanghai"))
+    assert found.amount == pytest.approx(price)

@@ -10,6 +10,7 @@ from app.domain import quantity
 from app.domain.address import is_in, network, plain
 from app.domain.quantity import UNITS, ReadingKind, Role, canonical_unit, load_class, quantity_of, to_house
 from app.domain.reading import FUTURE_ALLOWED, LATEST, OLDEST, refusal
+from app.errors import SeriesError
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -132,3 +133,10 @@ def test_a_network_has_addresses_of_its_own_kind() -> None:
     assert not is_in(plain("2001:db8::1"), ours)
     with pytest.raises(ValueError, match=r"write it like 10\.20\.0\.0/16"):
         network("10.20")
+
+
+def test_an_instant_without_a_zone_is_the_callers_fault() -> None:
+    naive = NOW.replace(tzinfo=None)
+    for at, now in ((naive, NOW), (NOW, naive)):
+        with pytest.raises(SeriesError, match="naive datetime"):
+            refusal(at, 1, quantity.POWER, now)

@@ -77,3 +77,14 @@ def test_scoring_bands_are_dated() -> None:
     assert bands_on(bands, TODAY)["pue"] is own
     assert bands_on(bands, date(2026, 10, 30))["pue"].none_at == 1.30
     assert bands_on(bands, date(2024, 1, 1)) == {}
+
+
+def test_an_emission_factor_is_a_number_of_a_year() -> None:
+    good = {"region": "CN", "basis": "own", "source": "s"}
+    for kg in (-0.1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="allowed is a number from 0"):
+            EmissionFactor(**good, year=2024, kg_per_kwh=kg)
+    for year in (1989, 2200):
+        with pytest.raises(ValueError, match="allowed are 1990 to 2199"):
+            EmissionFactor(**good, year=year, kg_per_kwh=0.5)
+    assert [EmissionFactor(**good, year=y, kg_per_kwh=0).year for y in (1990, 2199)] == [1990, 2199]

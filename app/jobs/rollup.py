@@ -542,7 +542,7 @@ def _paired(
     points, start_us, end_us = (np.array(column, np.int64) for column in zip(*wanted, strict=True))
     cells = energy_batch.load(connection, "energy_15m", points.tolist(), start_us, end_us)
     numbers, first = np.unique(cells.point_id, return_index=True)
-    ends = np.append(first[1:], len(cells.point_id))
+    ends = np.append(first[1:], len(cells.point_id))[: len(first)]  # where nothing is stored there is none
     rows = dict(zip(numbers.tolist(), zip(first.tolist(), ends.tolist(), strict=True), strict=True))
     for site_id, spans in runs.items():
         known = _quarters_of(stored, site_id, cells, rows)

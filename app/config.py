@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     """Address under which browsers reach the service; empty: the one they ask for. E.g.
     ``https://wattline.bank.example``."""
     trusted_proxies: str = ""
-    """Networks of the reverse proxies whose ``Forwarded`` and ``X-Forwarded-*`` headers are believed, with
+    """Networks of the reverse proxies whose ``Forwarded`` and ``X-Forwarded-*`` headers are trusted, with
     commas between; empty: none. E.g. ``10.0.0.5/32``."""
     audit_retention_days: int = Field(default=365, ge=180)
     """How long the audit log is kept; at least 180. [d] E.g. ``730``."""
@@ -142,7 +142,7 @@ class SiteFile:
     alarms: Alarms = field(default_factory=Alarms)
     """Alarm rules beside, or instead of, the built-in ones."""
     notifications: Notifications = field(default_factory=Notifications)
-    """Who is told of alarms and sent closed reports, and over which channels."""
+    """Recipients of alarms and finalised reports, and the channels used."""
 
     @cached_property
     def fleet(self) -> Fleet:

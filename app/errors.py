@@ -14,7 +14,7 @@
     │   └── CoverageTooLow     we do not know, so we do not say
     ├── StoreUnavailable       the database is away: wait, spool, try again
     ├── AccessError
-    │   ├── NotAuthenticated   who the caller is was not shown, or is not believed
+    │   ├── NotAuthenticated   the caller did not authenticate, or the credentials are invalid
     │   └── Forbidden          the caller is known and may see it, but not do this
     ├── RequestTooLarge        more was sent or asked for than is allowed at once: ask for less
     ├── TooBusy(retry_after_s) too much at a time: wait, then try again
@@ -91,7 +91,7 @@ class AccessError(WattlineError):
 
 
 class NotAuthenticated(AccessError):
-    """Who the caller is was not shown, or is not believed."""
+    """The caller did not authenticate, or the credentials are invalid."""
 
 
 class Forbidden(AccessError):

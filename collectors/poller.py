@@ -95,9 +95,9 @@ class Settings:
     longest_backoff_s: float = 300.0
     """A silent device is asked at least this often, or at every slot if those are rarer. [s]"""
     round_s: float = 0.5
-    """Readings are handed over together when the first of them is this old. [s]"""
+    """Readings are delivered together when the first of them is this old. [s]"""
     round_readings: int = 2000
-    """A round is handed over at once when it has grown to this."""
+    """A round is delivered at once when it has grown to this."""
     waiting_readings: int = 200_000
     """Most readings that wait for a sink that is slow or fails; beyond it polling waits."""
 
@@ -149,7 +149,7 @@ class Poller:
         Names must differ.
     sink : callable
         Takes the polls of a round, e.g. ``spool.append_polls``; where it raises, the round is kept and
-        handed over again.
+        delivered again.
     clock : callable
         The wall clock (UTC).
     """
@@ -186,11 +186,11 @@ class Poller:
 
     @property
     def waiting(self) -> int:
-        """Readings not yet handed over."""
+        """Readings not yet delivered."""
         return len(self._rounds)
 
     async def run(self) -> None:
-        """Poll until cancelled; then what was read is handed over and every collector is closed."""
+        """Poll until cancelled; then what was read is delivered and every collector is closed."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._rounds.run(), name="poller: rounds")

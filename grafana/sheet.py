@@ -198,7 +198,7 @@ def _cell(override: Json, value: Any) -> str:
 
 
 def _graph(panel: Json, answers: Sequence[Answer]) -> str:
-    """The tree as indented text: who feeds whom, and how much."""
+    """The tree as indented text: feeds with their sub-meters, and the energy."""
     nodes = {row[0]: row for row in answers[0].rows}
     below: dict[str, list[str]] = {}
     for _, source, target, _ in answers[1].rows:

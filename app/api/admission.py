@@ -1,6 +1,6 @@
 """Who may come in while many are there: strangers have a small share of their own, callers fair ones.
 
-A *stranger* has shown no key that is believed. What strangers send is bounded in size and time, and counted
+A *stranger* has shown no valid key. What strangers send is bounded in size and time, and counted
 by address; however many of them there are, callers who are known keep their places, and no single caller
 can take all of those.
 """

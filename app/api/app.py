@@ -118,7 +118,7 @@ def create_app(
     missing_page : callable, optional
         What a browser is shown at an address that nothing has.
     proxies : Proxies
-        Reverse proxies whose forwarding headers are believed.
+        Reverse proxies whose forwarding headers are trusted.
     """
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
     app = FastAPI(

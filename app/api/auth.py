@@ -37,7 +37,7 @@ class Authenticator(Protocol):
         Raises
         ------
         NotAuthenticated
-            If who it is was not shown, or is not believed.
+            If the caller did not authenticate, or the credentials are invalid.
         TooBusy
             If the caller asks too often.
         """

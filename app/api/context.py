@@ -237,7 +237,7 @@ def caller_of(request: Request) -> CallerOf:
     Raises
     ------
     NotAuthenticated
-        If who it is was not shown, or is not believed.
+        If the caller did not authenticate, or the credentials are invalid.
     """
     context, source = context_of(request), source_of(request.scope)
     known: Identified | None = request.scope.get("identified")

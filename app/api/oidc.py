@@ -37,7 +37,7 @@ _LONGEST_TOKEN = 16_384
 
 @dataclass(frozen=True, kw_only=True)
 class OidcSettings:
-    """Whose tokens are believed, and what they may do."""
+    """Trusted issuer of tokens, and the roles they grant."""
 
     issuer: str
     audience: str
@@ -193,19 +193,19 @@ class OidcVerifier:
         self._ring = KeyRing(self._key_document, monotonic_s)
 
     def principal(self, token: str) -> Principal:
-        """Whom a token is of, and what they may do.
+        """Owner of a token, and the roles it grants.
 
         Raises
         ------
         NotAuthenticated
-            If the token is not believed; the text says why.
+            If the token is rejected; the text says why.
         """
         claims = self.claims(token, self._settings.audience)
         return Principal(f"oidc:{claims['sub']}", self.grants(claims))
 
     @property
     def issuer(self) -> str:
-        """Whose tokens are believed."""
+        """The trusted issuer."""
         return self._settings.issuer
 
     @property
@@ -219,7 +219,7 @@ class OidcVerifier:
         Raises
         ------
         NotAuthenticated
-            If the token is not believed; the text says why.
+            If the token is rejected; the text says why.
         """
         if len(token) > _LONGEST_TOKEN:
             raise NotAuthenticated("the token is too long")

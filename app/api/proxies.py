@@ -30,7 +30,7 @@ def is_forwarded(headers: Headers) -> bool:
 
 @dataclass(frozen=True)
 class Proxies:
-    """The reverse proxies that are believed.
+    """The trusted reverse proxies.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The thread that makes ordered reports, one at a time, beside the requests.
 
 Orders lie in the database: whichever process is free makes the next, one that dies leaves its order to
-another, and any process can hand out the file.
+another, and any process can serve the file.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def of_institution(
 ) -> Document:
     """The report of all sites of an institution; raises as :func:`of_site`.
 
-    `on_site` is told how many sites are done, after each.
+    `on_site` is called with the number of finished sites, after each.
     """
     shelf = Shelf.of_institution(connection, bank.id)
     frozen = _frozen(connection, shelf, period, revision)

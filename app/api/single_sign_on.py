@@ -78,7 +78,7 @@ class Pending:
 
 
 class SingleSignOn:
-    """Sends browsers to the provider and believes what it says of them.
+    """Sends browsers to the provider and verifies its response.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class SingleSignOn:
     engine : Engine
         The store, which keeps the session.
     failed : callable
-        Told of each sign-in that failed: address of the browser, path, reason.
+        Called for each failed sign-in: address of the browser, path, reason.
     """
 
     def __init__(
@@ -222,5 +222,5 @@ def challenge(verifier: str) -> str:
 
 
 def _known_as(claims: Mapping[str, Any]) -> str:
-    """The name by which people know whom a token is of."""
+    """Display name of the owner of a token."""
     return str(claims.get("preferred_username") or claims.get("email") or claims["sub"])[:200]

@@ -1,7 +1,7 @@
 """Charts of reports, HTML and PDF alike: Vega-Lite, rendered by vl-convert without a browser.
 
-Colours are told apart by people who see few of them, and lines carry their unit. Nothing is interpolated:
-what is None leaves a hole.
+Colours are distinguishable with colour vision deficiency, and lines carry their unit. Nothing is
+interpolated: what is None leaves a hole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``wattline alarms``, ``silence`` and ``notify``: what fires, and who was told."""
+"""``wattline alarms``, ``silence`` and ``notify``: active alarms, and the notifications sent."""
 
 from __future__ import annotations
 
@@ -37,8 +37,19 @@ def listing(site_id: str | None, *, state: str, config_path: Path | None, as_jso
     if as_json:
         show_json({"alarms": [alarm_out(one).model_dump(mode="json") for one in found]})
         return
-    columns = [">id", "site", "rule", "what", "severity", "state", "since", "until", ">value", ">threshold"]
-    show_table([*columns, "moved"], (_row(one) for one in found))
+    columns = [
+        ">id",
+        "site",
+        "rule",
+        "equipment",
+        "severity",
+        "state",
+        "since",
+        "until",
+        ">value",
+        ">threshold",
+    ]
+    show_table([*columns, "main driver"], (_row(one) for one in found))
 
 
 def _number(here: Opened, site_id: str) -> int:
@@ -75,7 +86,7 @@ def replay(site_id: str, wanted: Wanted, *, is_kept: bool, config_path: Path | N
     if as_json:
         show_json({"site": site_id, "alarms": [one.as_dict() for one in found]})
         return
-    columns = ["rule", "what", "severity", "since", "until", ">value", ">threshold"]
+    columns = ["rule", "equipment", "severity", "since", "until", ">value", ">threshold"]
     show_table(columns, (_replayed(one) for one in found))
 
 

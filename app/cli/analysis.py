@@ -42,7 +42,7 @@ def budget(site_id: str, *, year: int | None, config_path: Path | None, as_json:
         show_json(document.model_dump(mode="json"))
         return
     show(f"{site_id}, {document.year}: {_year_end(document.projection)}")
-    columns = [">limit", "profile", ">used kWh", ">left kWh", "crossed in", ">chance above"]
+    columns = [">limit", "profile", ">used kWh", ">remaining kWh", "expected to exceed in", ">probability"]
     show_table(columns, (_budget_cells(one) for one in document.budgets))
 
 
@@ -50,7 +50,9 @@ def _year_end(one: schemas.ProjectionOut) -> str:
     if one.pue is None or one.low is None or one.high is None:
         return f"no projection: {one.reason}"
     days = f"{one.measured_days} days measured, {one.projected_days} projected"
-    return f"PUE at the year's end {one.pue:.4f} ({one.low:.4f} .. {one.high:.4f} at {one.level:.0%}; {days})"
+    return (
+        f"projected year-end PUE {one.pue:.4f} ({one.low:.4f} to {one.high:.4f} at {one.level:.0%}; {days})"
+    )
 
 
 def _budget_cells(one: schemas.LimitBudgetOut) -> list[str]:
@@ -129,7 +131,7 @@ def capacity(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json:
     rows += [
         _load_cells(", ".join(x.meters), x.stage, x.load, dates.get(tuple(x.meters))) for x in document.feeds
     ]
-    columns = ["what", "stage", ">mean kW", ">peak kW", ">usable kW", ">peak", "state", "full on"]
+    columns = ["feed", "stage", ">mean kW", ">peak kW", ">usable kW", ">peak", "state", "reached by"]
     show_table(columns, rows)
 
 

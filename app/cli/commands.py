@@ -20,15 +20,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_meter = typer.Typer(help="The ledger of a meter: replacements, resets, tests.", no_args_is_help=True)
-_db = typer.Typer(help="The database: its shape and state.", no_args_is_help=True)
-_keys = typer.Typer(help="Keys to the HTTP interface.", no_args_is_help=True)
-_audit = typer.Typer(help="The log of who did what.", no_args_is_help=True)
-_alarms = typer.Typer(help="What fires, what fired, and who is on it.", no_args_is_help=True)
-_notify = typer.Typer(help="Messages about alarms.", no_args_is_help=True)
-_findings = typer.Typer(help="What is wrong with the readings.", no_args_is_help=True)
+_meter = typer.Typer(help="Ledger of a meter: replacements, resets, tests.", no_args_is_help=True)
+_db = typer.Typer(help="Database: schema, backups, moves.", no_args_is_help=True)
+_keys = typer.Typer(help="Access keys for the HTTP interface.", no_args_is_help=True)
+_audit = typer.Typer(help="Audit log.", no_args_is_help=True)
+_alarms = typer.Typer(help="Alarms: list, acknowledge, comment, silence, replay.", no_args_is_help=True)
+_notify = typer.Typer(help="Notifications of alarms.", no_args_is_help=True)
+_findings = typer.Typer(help="Data quality issues.", no_args_is_help=True)
 
-_RUN, _DATA, _FIGURES, _CARE, _SETUP = "Run", "Readings in", "Figures out", "Care", "Set up"
+_RUN, _DATA, _FIGURES, _CARE, _SETUP = "Run", "Readings", "Figures", "Operations", "Configuration"
 
 _SiteId = Annotated[str, typer.Argument(metavar="SITE", help="Id of the site.")]
 _Config = Annotated[
@@ -71,7 +71,7 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     port: Annotated[int, typer.Option(help="Port of the pages; a free one if it is taken.")] = 8080,
 ) -> None:
-    """Two simulated data centres, live over real protocols, with 13 months of history."""
+    """Run two simulated data centres over real protocols, with 13 months of history."""
     from app.cli.demo import run
 
     run(port=port, browser=browser)
@@ -87,7 +87,7 @@ def serve(
     ] = "all",
     config: _Config = None,
 ) -> None:
-    """Poll the meters, compute, warn, and answer on HTTP until stopped."""
+    """Poll meters, compute figures, raise alarms and serve HTTP until stopped."""
     from app.cli.serving import serve as work
 
     work(config, host=host, port=port, role=role)
@@ -99,15 +99,14 @@ def serve(
 @app.command(name="import", rich_help_panel=_DATA)
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV exports; .gz and .zip too.")],
-    site: Annotated[str, typer.Option(metavar="SITE", help="Site whose readings they are.")],
+    site: Annotated[str, typer.Option(metavar="SITE", help="Site to which the readings belong.")],
     mapping: Annotated[
-        Path | None, typer.Option("--map", metavar="MAP.yaml", help="How to read the files, where unclear.")
+        Path | None,
+        typer.Option("--map", metavar="MAP.yaml", help="Mapping that says how to read the files."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what is understood; store nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Preview only; store nothing.")] = False,
     rejects: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where refused rows go, with line and reason.")
+        Path | None, typer.Option(metavar="FILE", help="File for rejected rows, with line and reason.")
     ] = None,
     config: _Config = None,
     as_json: _Json = False,
@@ -122,19 +121,20 @@ def import_(
 @app.command(rich_help_panel=_DATA)
 def probe(
     host: Annotated[str, typer.Argument(help="Name or address of the device.")],
-    modbus: Annotated[int | None, typer.Option(metavar="PORT", help="Ask Modbus/TCP on this port.")] = None,
-    snmp: Annotated[int | None, typer.Option(metavar="PORT", help="Ask SNMP on this port.")] = None,
-    device_id: Annotated[int, typer.Option(help="Modbus unit.")] = 1,
+    modbus: Annotated[int | None, typer.Option(metavar="PORT", help="Try Modbus TCP on this port.")] = None,
+    snmp: Annotated[int | None, typer.Option(metavar="PORT", help="Try SNMP on this port.")] = None,
+    device_id: Annotated[int, typer.Option(help="Modbus unit id.")] = 1,
     community: Annotated[str, typer.Option(help="SNMP community.")] = "public",
     register: Annotated[
-        int | None, typer.Option(metavar="N", help="Modbus register whose type and order is to be found.")
+        int | None,
+        typer.Option(metavar="N", help="Modbus register whose data type and byte order to detect."),
     ] = None,
     shown: Annotated[
-        float | None, typer.Option(metavar="VALUE", help="What the panel shows for that register.")
+        float | None, typer.Option(metavar="VALUE", help="Value on the display for that register.")
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Recognise a meter or PDU, print what it measures and the YAML to paste into the site file."""
+    """Detect a meter or PDU; print its values and the YAML for the site file."""
     from app.cli.devices import Wanted
     from app.cli.devices import probe as work
 
@@ -145,7 +145,9 @@ def probe(
 @app.command(rich_help_panel=_DATA)
 def poll(
     meter: Annotated[str, typer.Argument(metavar="METER", help="Id of the meter.")],
-    once: Annotated[bool, typer.Option("--once", help="Read it once; `serve` does so for good.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Read once (the only mode; `serve` polls continuously).")
+    ] = False,
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
@@ -185,11 +187,9 @@ def energy(
     month: _Month = None,
     start: _Start = None,
     end: _End = None,
-    by: Annotated[
-        Literal["load_class", "point", "room"], typer.Option(help="What to split by.")
-    ] = "load_class",
+    by: Annotated[Literal["load_class", "point", "room"], typer.Option(help="Breakdown.")] = "load_class",
     step: Annotated[
-        Literal["15m", "1h", "1d", "1mo"] | None, typer.Option(help="One row per bar. (default: one sum)")
+        Literal["15m", "1h", "1d", "1mo"] | None, typer.Option(help="One row per step. (default: one total)")
     ] = None,
     config: _Config = None,
     as_json: _Json = False,
@@ -209,12 +209,14 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")],
     form: Annotated[
         Literal["pdf", "xlsx", "csv", "json", "html", "eu-csv"],
-        typer.Option("--format", help="Form of the report; eu-csv: Annex II of (EU) 2024/1364."),
+        typer.Option("--format", help="File format; eu-csv: Annex II of (EU) 2024/1364."),
     ] = "pdf",
     lang: Annotated[str, typer.Option(help="Language: zh or en.")] = "en",
     revision: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Frozen revision; 0: as of now. (default: the newest)"),
+        typer.Option(
+            min=0, metavar="N", help="Finalised revision; 0: provisional, as of now. (default: latest)"
+        ),
     ] = None,
     config: _Config = None,
 ) -> None:
@@ -228,11 +230,11 @@ def report(
 def reports(
     of: Annotated[str, typer.Argument(metavar="SITE", help="Id of the site, or of an institution.")],
     period: Annotated[
-        str | None, typer.Option(metavar="M", help="Only this month or year, and what was changed.")
+        str | None, typer.Option(metavar="M", help="Only this month or year, with its changes.")
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """The frozen reports with their hashes, and what late or corrected data changed in them."""
+    """List finalised reports with their hashes, and changes by late or corrected data."""
     from app.cli.reports import listing
 
     listing(of, period, as_json=as_json)
@@ -255,10 +257,10 @@ def verify(
 @_findings.command("list")
 def findings_list(
     site: _SiteId,
-    cleared: Annotated[bool, typer.Option("--cleared", help="Also those no longer found.")] = False,
+    cleared: Annotated[bool, typer.Option("--cleared", help="Include resolved issues.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """What was found about the readings of a site, newest first."""
+    """List data quality issues of a site, newest first."""
     from app.cli.findings import listing as work
 
     work(site, with_cleared=cleared, as_json=as_json)
@@ -269,7 +271,7 @@ def findings_acknowledge(
     site: _SiteId,
     finding: Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the finding, as listed.")],
 ) -> None:
-    """Mark an open finding as seen."""
+    """Acknowledge an open data quality issue."""
     from app.cli.findings import acknowledge
 
     acknowledge(site, finding)
@@ -278,24 +280,28 @@ def findings_acknowledge(
 @_meter.command("event")
 def meter_event(
     meter: Annotated[str, typer.Argument(metavar="METER", help="Id of the meter.")],
-    at: Annotated[str, typer.Option(metavar="T", help="When; RFC 3339.")],
+    at: Annotated[str, typer.Option(metavar="T", help="Time of the event; RFC 3339.")],
     kind: Annotated[
         Literal["replaced", "reset", "test", "maintenance", "estimate", "correction"],
-        typer.Option(help="What happened."),
+        typer.Option(help="Kind of event."),
     ],
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Why, and on whose word.")],
-    end: Annotated[str | None, typer.Option(metavar="T", help="When it ended. (default: at once)")] = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Reason and source.")],
+    end: Annotated[
+        str | None, typer.Option(metavar="T", help="End of the event. (default: same as --at)")
+    ] = None,
     point: Annotated[str | None, typer.Option(metavar="POINT", help="Only this point of the meter.")] = None,
     old: Annotated[
         float | None, typer.Option(metavar="VALUE", help="Last value of the old register.")
     ] = None,
-    new: Annotated[float | None, typer.Option(metavar="VALUE", help="First value of the new one.")] = None,
+    new: Annotated[
+        float | None, typer.Option(metavar="VALUE", help="First value of the new register.")
+    ] = None,
     energy_kwh: Annotated[
-        float | None, typer.Option(metavar="KWH", help="Estimated energy meanwhile.")
+        float | None, typer.Option(metavar="KWH", help="Estimated energy during the event.")
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Declare what happened to a meter, so that its energy is right across it."""
+    """Declare an event of a meter, so that its energy is correct across it."""
     from app.cli.ledger import Entry, declare
 
     entry = Entry(meter, kind, at, end, point, old, new, energy_kwh, note)
@@ -304,7 +310,7 @@ def meter_event(
 
 @_meter.command("events")
 def meter_events(site: _SiteId, as_json: _Json = False) -> None:
-    """The ledger of a site: who declared what about which meter, when and why."""
+    """List the declared events of a site."""
     from app.cli.ledger import listing
 
     listing(site, as_json=as_json)
@@ -316,7 +322,7 @@ def meter_withdraw(
     entry: Annotated[int, typer.Argument(metavar="ENTRY", help="Number of the entry in the ledger.")],
     as_json: _Json = False,
 ) -> None:
-    """Take an entry back: its effect is computed away, and it stays in the ledger, marked."""
+    """Withdraw an entry: figures are recomputed without it; it stays in the ledger, marked."""
     from app.cli.ledger import withdraw
 
     withdraw(site, entry, as_json=as_json)
@@ -329,7 +335,7 @@ def budget(
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """How the year will end, and the overhead energy that each limit leaves of it."""
+    """Projected year-end PUE, and the overhead energy budget of each limit."""
     from app.cli.analysis import budget as work
 
     work(site, year=year, config_path=config, as_json=as_json)
@@ -345,7 +351,7 @@ def indicators(
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """WUE, CUE, REF, ERF, CER, ITEUsv, cost, saving potential, and the targets and points they reach."""
+    """WUE, CUE, REF, ERF, CER, ITEUsv, cost, savings potential, targets and scores."""
     from app.cli.analysis import indicators as work
     from app.cli.periods import Wanted
 
@@ -354,11 +360,11 @@ def indicators(
 
 @app.command(rich_help_panel=_FIGURES)
 def fleet(
-    window: Annotated[str, typer.Option(metavar="W", help="The same for every site.")] = "24h",
+    window: Annotated[str, typer.Option(metavar="W", help="Time window, the same for every site.")] = "24h",
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """PUE of every site, and of all together: the ratio of sums, and weighted by facility energy."""
+    """PUE of every site and of the fleet: ratio of sums, and weighted by facility energy."""
     from app.cli.analysis import fleet as work
 
     work(window, config_path=config, as_json=as_json)
@@ -374,7 +380,7 @@ def capacity(
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """Load of the site and of every UPS, PDU and rack against what it can carry, and when it is full."""
+    """Load and usable capacity of the site and of every UPS, PDU and rack, with forecast."""
     from app.cli.analysis import capacity as work
     from app.cli.periods import Wanted
 
@@ -395,7 +401,7 @@ def attribution(
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """Which part of the data centre moved the PUE between two periods."""
+    """Attribute the change in PUE between two periods to load classes."""
     from app.cli.analysis import attribution as work
     from app.cli.periods import Wanted
 
@@ -413,7 +419,7 @@ def balance(
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """Whether the metering tree adds up: what goes into every node against what comes out."""
+    """Check the metering tree: incoming and outgoing energy of every node."""
     from app.cli.analysis import balance as work
     from app.cli.periods import Wanted
 
@@ -427,7 +433,7 @@ def balance(
 def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Site file.")], as_json: _Json = False
 ) -> None:
-    """Check a site file: every problem with its line, key and what is allowed."""
+    """Check a site file; print every problem with line, key and allowed values."""
     from app.cli.site_file import check
 
     check(file, as_json=as_json)
@@ -443,7 +449,7 @@ def config_schema() -> None:
 
 @_db.command("upgrade")
 def db_upgrade(as_json: _Json = False) -> None:
-    """Bring the database to the shape this version needs (`serve` does so at start)."""
+    """Upgrade the database schema to this version (`serve` does so at start)."""
     from app.cli.db import upgrade
 
     upgrade(as_json=as_json)
@@ -451,7 +457,7 @@ def db_upgrade(as_json: _Json = False) -> None:
 
 @_db.command("status")
 def db_status(as_json: _Json = False) -> None:
-    """Where the database is and what shape it is in."""
+    """Show location and schema version of the database."""
     from app.cli.db import status
 
     status(as_json=as_json)
@@ -463,7 +469,7 @@ def db_reader(
         Path, typer.Option(help="File that holds its password, which the role then has.", exists=True)
     ],
 ) -> None:
-    """Make or refresh the role `wattline_reader` for Grafana and BI: it may read the views, nothing else."""
+    """Create or refresh the role `wattline_reader` for Grafana and BI, limited to the views."""
     from app.cli.db import make_reader
 
     make_reader(password_file)
@@ -485,7 +491,7 @@ def db_restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Backup to restore from.")],
     as_json: _Json = False,
 ) -> None:
-    """Fill an empty database from a backup, wholly or not at all."""
+    """Restore a backup into an empty database, completely or not at all."""
     from app.cli.db import restore
 
     restore(file, as_json=as_json)
@@ -512,7 +518,7 @@ _Public = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `k
 
 @_keys.command("create")
 def keys_create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what uses it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Person or system that uses it.")],
     grant: Annotated[
         list[str],
         typer.Option(help="viewer, operator or admin; operator:site/ID or viewer:institution/ID for a part."),
@@ -522,7 +528,7 @@ def keys_create(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Make a key for the HTTP interface; it is shown this once."""
+    """Create an access key; it is shown only once."""
     from app.cli.keys import create
 
     create(name, grant, days, as_json=as_json)
@@ -530,7 +536,7 @@ def keys_create(
 
 @_keys.command("list")
 def keys_list(as_json: _Json = False) -> None:
-    """Every key that was made, without its secret."""
+    """List all access keys, without their secrets."""
     from app.cli.keys import listing
 
     listing(as_json=as_json)
@@ -538,7 +544,7 @@ def keys_list(as_json: _Json = False) -> None:
 
 @_keys.command("revoke")
 def keys_revoke(key: _Public, as_json: _Json = False) -> None:
-    """Make a key open nothing from now on."""
+    """Revoke an access key."""
     from app.cli.keys import revoke
 
     revoke(key, as_json=as_json)
@@ -546,7 +552,7 @@ def keys_revoke(key: _Public, as_json: _Json = False) -> None:
 
 @_audit.command("verify")
 def audit_verify(as_json: _Json = False) -> None:
-    """Walk along the chain of the audit log; exit 1 if an entry was changed or removed."""
+    """Verify the chain of the audit log; exit 1 if an entry was changed or removed."""
     from app.cli.keys import verify_audit
 
     verify_audit(as_json=as_json)
@@ -566,7 +572,7 @@ def alarms_list(
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """Alarms, newest first, with what moved."""
+    """List alarms, newest first, with their main driver."""
     from app.cli.alarms import listing
 
     listing(site, state=state, config_path=config, as_json=as_json)
@@ -574,9 +580,9 @@ def alarms_list(
 
 @_alarms.command("acknowledge")
 def alarms_acknowledge(
-    alarm: _AlarmId, comment: Annotated[str, typer.Option(metavar="TEXT", help="What is being done.")] = ""
+    alarm: _AlarmId, comment: Annotated[str, typer.Option(metavar="TEXT", help="Action taken.")] = ""
 ) -> None:
-    """Say that somebody is on it: the alarm is not repeated any more."""
+    """Acknowledge an alarm; its notification is not repeated any more."""
     from app.cli.alarms import acknowledge
 
     acknowledge(alarm, comment)
@@ -584,9 +590,9 @@ def alarms_acknowledge(
 
 @_alarms.command("comment")
 def alarms_comment(
-    alarm: _AlarmId, text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")]
+    alarm: _AlarmId, text: Annotated[str, typer.Argument(metavar="TEXT", help="Text of the comment.")]
 ) -> None:
-    """Say something about an alarm."""
+    """Comment on an alarm."""
     from app.cli.alarms import comment
 
     comment(alarm, text)
@@ -594,13 +600,13 @@ def alarms_comment(
 
 @_alarms.command("silence")
 def alarms_silence(
-    comment: Annotated[str, typer.Argument(metavar="TEXT", help="Why.")],
-    hours: Annotated[float, typer.Option(min=0.01, max=8760, help="For how long.")] = 2.0,
+    comment: Annotated[str, typer.Argument(metavar="TEXT", help="Reason.")],
+    hours: Annotated[float, typer.Option(min=0.01, max=8760, help="Duration in hours.")] = 2.0,
     site: Annotated[str | None, typer.Option(metavar="SITE", help="Only of this site.")] = None,
     rule: Annotated[str, typer.Option(metavar="RULE", help="Only of this rule.")] = "",
     subject: Annotated[str, typer.Option(metavar="WHAT", help="Only of this meter, point or feed.")] = "",
 ) -> None:
-    """Tell nobody of some alarms for a while; they are judged and recorded all the same."""
+    """Silence alarms: no notifications are sent; alarms are still evaluated and recorded."""
     from app.cli.alarms import silence
 
     silence(site, rule, subject, hours, comment)
@@ -608,7 +614,7 @@ def alarms_silence(
 
 @_alarms.command("silences")
 def alarms_silences(as_json: _Json = False) -> None:
-    """Silences that are not over."""
+    """List active silences."""
     from app.cli.alarms import silences
 
     silences(as_json=as_json)
@@ -618,7 +624,7 @@ def alarms_silences(as_json: _Json = False) -> None:
 def alarms_end_silence(
     silence: Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the silence, as listed.")],
 ) -> None:
-    """End a silence before its time."""
+    """End a silence early."""
     from app.cli.alarms import end_silence
 
     end_silence(silence)
@@ -632,12 +638,12 @@ def alarms_replay(
     start: _Start = None,
     end: _End = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Put what is new on record; nobody is told.")
+        bool, typer.Option("--record", help="Record new alarms; no notifications are sent.")
     ] = False,
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """What the rules would have said of the past: PUE, IT load, coverage, feeds, rooms, the year's end.
+    """Replay the alarm rules over past data: PUE, IT load, coverage, feeds, rooms, projection.
 
     After an import of past years, --record completes the breach periods.
     """
@@ -653,7 +659,7 @@ def notify_test(
     channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Id of the channel in the site file.")],
     config: _Config = None,
 ) -> None:
-    """Send a test message over a channel; exits 1 with the reason if it is not taken."""
+    """Send a test message over a channel; exit 1 with the reason if it fails."""
     from app.cli.alarms import test
 
     test(channel, config)
@@ -661,9 +667,10 @@ def notify_test(
 
 @_notify.command("log")
 def notify_log(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 50, as_json: _Json = False
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number.")] = 50,
+    as_json: _Json = False,
 ) -> None:
-    """The newest attempts to send, with what came of them."""
+    """List the latest delivery attempts and their results."""
     from app.cli.alarms import log
 
     log(limit=limit, as_json=as_json)

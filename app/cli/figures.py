@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from app.cli.console import kwh, percent, say, show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import Wanted, local, period_text
+from app.domain import figure, terms
 from app.domain.period import Period, Step
 from app.domain.pue import PueDocument, redefined
 from app.domain.site import Site
@@ -51,36 +52,46 @@ def _show_document(document: PueDocument, period: Period, zone: ZoneInfo) -> Non
     show(f"{document.site}{' ' + document.room if document.room else ''}: {period_text(period, zone)}")
     show(_headline(document))
     if document.coverage_ratio > 0:
-        show_table(["", ">kWh", ">of IT"], _energy_rows(document))
+        show_table(["Load class", ">kWh", ">Share of IT"], _energy_rows(document))
     estimated = percent(document.estimated_ratio)
-    show(f"coverage {percent(document.coverage_ratio)}, {estimated} of the energy estimated")
+    show(f"Coverage {percent(document.coverage_ratio)}, {estimated} estimated")
     for v in document.verdicts:
-        plain = "" if v.plain.value == v.verdict.value else f" (plain comparison: {v.plain.value})"
-        show(f"limit {v.limit:g} {v.profile}: {v.verdict.value}{plain}")
+        verdict, plain = (terms.term("en", "verdict", o.value).lower() for o in (v.verdict, v.plain))
+        direct = "" if plain == verdict else f" (ignoring uncertainty: {plain})"
+        show(f"Limit {v.limit:.2f}, {terms.term('en', 'profile', v.profile)}: {verdict}{direct}")
     for g in document.grades:
         reached = f"grade {g.grade}" if g.grade else "no grade reached"
-        show(f"{g.profile}: {reached}{'' if g.is_certain else ' (inconclusive within the uncertainty)'}")
+        show(
+            f"{terms.term('en', 'profile', g.profile)}: {reached}{'' if g.is_certain else ' (inconclusive within the uncertainty)'}"
+        )
     for d in document.reporting_duties:
         duty = {True: "applies", False: "does not apply", None: "unknown; declare design: it_capacity_kw"}
-        show(f"{d.profile}: duty to report from {d.from_it_kw:g} kW installed IT power {duty[d.applies]}")
+        show(
+            f"{terms.term('en', 'profile', d.profile)}: duty to report from {d.from_it_kw:g} kW installed IT power {duty[d.applies]}"
+        )
 
 
 def _headline(document: PueDocument) -> str:
     if document.pue is None:
-        return f"PUE unknown: {document.reason}"
-    band = "" if document.uncertainty is None else f" ± {document.uncertainty:.4f}"
-    return f"{document.label} = {document.pue:.4f}{band}, {document.kind}"
+        return f"PUE unavailable: {document.reason}"
+    places = figure.decimals(document.uncertainty)
+    band = "" if document.uncertainty is None else f" ± {document.uncertainty:.{places}f}"
+    return f"{document.label} = {document.pue:.{places}f}{band} ({terms.term('en', 'kind', document.kind)})"
 
 
 def _energy_rows(document: PueDocument) -> list[list[str]]:
     parts = {
         "facility": document.facility_kwh,
-        "IT": document.it_kwh,
+        "it": document.it_kwh,
         **document.overhead_kwh,
         "unmetered": document.unmetered_kwh,
     }
     return [
-        [name, kwh(value), f"{value / document.it_kwh:.4f}" if document.it_kwh > 0 else "-"]
+        [
+            terms.term("en", "class", name),
+            kwh(value),
+            f"{value / document.it_kwh:.4f}" if document.it_kwh > 0 else "-",
+        ]
         for name, value in parts.items()
     ]
 
@@ -94,7 +105,7 @@ def _hint(here: Opened, site: Site) -> None:
         say(f"site {site.id} has no energy yet; import a file or start `wattline serve`")
     else:
         since = period_text(known, site.zone)
-        say(f"energy of site {site.id} is known from {since}; ask with --start and --end")
+        say(f"energy of site {site.id} is known from {since}; choose it with --start and --end")
 
 
 def energy(

@@ -1,4 +1,4 @@
-"""Which command was run, without what it was told: that may be secret."""
+"""Name of the command that was run, without its arguments, which may be secret."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ spans is what the register counted.
 - A missing reading is never zero. Between two readings of a register the energy is known, however
   long it took; over a gap it is spread evenly and flagged estimated. Between two power samples that
   stand too far apart it is not known.
-- A register that falls wrapped, was reset or replaced, or told a transient untruth: see ``register.walk``.
+- A register that falls wrapped, was reset or replaced, or gave a transient
+  wrong value: see ``register.walk``.
 - Raw readings are not changed. Replacements, corrections and manual estimates are :class:`Event`s;
   the same readings and events give the same intervals, in whatever order they arrived.
 """

@@ -1,7 +1,7 @@
 """A cumulative register followed from reading to reading: what each reading is, and what flowed before it.
 
-A register that falls wrapped, was reset or replaced, or told a transient untruth; one that jumps was
-replaced or told one. :func:`walk` decides, by rules that look only a few readings around; therefore
+A register that falls wrapped, was reset or replaced, or gave a transient wrong value; one that jumps was
+replaced or gave one. :func:`walk` decides, by rules that look only a few readings around; therefore
 :func:`anchors` can say where a computation may start and still give what the whole history gives.
 """
 
@@ -28,11 +28,11 @@ LOOK_AHEAD = 3
 ZERO_RUN_US = HOUR_US
 """A register that reads exactly zero for no longer than this and then returns was rebooting."""
 UNRATED_WRAP_SHARE = 0.25
-"""Without a rating, a wrap is believed if it means at most this share of the modulus."""
+"""Without a rating, a wrap is accepted if it means at most this share of the modulus."""
 SPIKE_RATIO = 10.0
 """Without a rating, a single reading stands out if it rises this many times more than what remains."""
 CLOCK_BACK_US, LOOK_BACK_US = HOUR_US, 2 * HOUR_US
-"""Furthest that a clock is believed to be set back, and the time over which its step may be spread."""
+"""Largest step back of a clock that is accepted, and the time over which its step may be spread."""
 LOAD_MARGIN = 1.5
 """So many times the load of the last readings may have flowed while a clock was set back."""
 QUIET = 4

@@ -37,7 +37,7 @@ class ReportRoute:
 
     __pydantic_config__ = _STRICT
     channels: tuple[str, ...]
-    """Ids of the channels that are told; mail brings the files. E.g. ``[board]``."""
+    """Ids of the channels that are notified; mail carries the files. E.g. ``[board]``."""
     sites: tuple[str, ...] = ()
     """Reports of these sites. E.g. ``[sh1]``."""
     institutions: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 """Start and end of what is always there."""
 
 RATING_MARGIN = 1.25
-"""A circuit is not believed to carry more than this many times its rating."""
+"""Power of a circuit above this multiple of its rating is implausible."""
 
 
 def check_id(text: str) -> None:
@@ -184,7 +184,7 @@ class Point:
     explains it: energy = new + modulus - old. Without a modulus a fall is never taken as a wrap. A profile
     that knows its meter's modulus supplies it."""
     max_power_kw: float = math.inf
-    """Most power the circuit can carry, with margin, after `multiplier`; more is not believed. [kW] E.g.
+    """Most power the circuit can carry, with margin, after `multiplier`; more is implausible. [kW] E.g.
     ``750``.
 
     The meter's `rated_power_kw` with a margin of 25 % holds as well; the smaller of the two counts."""
@@ -321,7 +321,7 @@ class Meter:
     rated_power_kw: float = math.inf
     """Rating of the circuit or equipment. [kW] E.g. ``600``.
 
-    Gives load ratios, headroom and the plausibility limit: more than 125 % of it is not believed. For a
+    Gives load ratios, headroom and the plausibility limit: more than 125 % of it is implausible. For a
     UPS the active power on its plate (kW, not kVA); for a breaker its rated current times voltage times
     the expected power factor."""
     redundancy: str = "N"

@@ -23,7 +23,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What an indicator should reach, for whom and since when."""
+    """Target of an indicator, with its scope and validity."""
 
     __pydantic_config__ = _STRICT
     indicator: str

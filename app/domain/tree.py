@@ -1,7 +1,7 @@
 """The metering tree: does every node get what its children take?
 
-Meters that share a child (the two sides of a 2N feed, or the grid and a generator) cannot be told
-apart by their energy; they form one *feed* and are balanced together. Balances use the energy that
+Meters that share a child (the two sides of a 2N feed, or the grid and a generator) cannot be
+distinguished by their energy; they form one *feed* and are balanced together. Balances use the energy that
 flows, before any point's weight: a shared chiller draws all of its energy through the incomer, whatever
 part of it counts for the data centre.
 """

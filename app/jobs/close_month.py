@@ -3,7 +3,7 @@
 A report is frozen some days after its period ended (``close_month_after_days`` of the site), once no
 reading from before then waits for its energy to be computed or its quality to be looked at. Afterwards it
 is looked at again whenever something in it was computed again; if figures differ, a new revision with the
-list of them is frozen. Frozen revisions are never changed. Who is to have them is told in the same
+list of them is frozen. Frozen revisions are never changed. Their recipients are notified in the same
 transaction.
 """
 

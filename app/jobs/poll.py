@@ -81,7 +81,7 @@ class Polling:
         return {} if poller is None else poller.states
 
     def start(self) -> None:
-        """Start the thread; it polls once :meth:`follow` was told what."""
+        """Start the thread; it polls once :meth:`follow` has been called."""
         self._ended.clear()
         self._thread = threading.Thread(target=self._run, name="polling", daemon=True)
         self._thread.start()

@@ -24,7 +24,7 @@ from app.store.engine import driver, store_errors, unhurried
 from app.store.readings import to_us
 
 APPLICATION_NAME = "wattline move"
-"""Give the source engine this name, so that a running service is told from the move itself."""
+"""Give the source engine this name, so that a running service can be distinguished from the move itself."""
 
 Progress = Callable[[str, float], None]
 """Gets what was done and the share of all work that is done, 0 to 1."""

@@ -254,7 +254,7 @@ def last_said(connection: sa.Connection, now: datetime) -> dict[int, dict[str, d
     return out
 
 
-def told(connection: sa.Connection, alarm_id: int) -> set[str]:
+def notified(connection: sa.Connection, alarm_id: int) -> set[str]:
     """Channels over which something was said about an alarm.
 
     Raises

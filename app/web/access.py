@@ -119,7 +119,7 @@ def caller_of(request: Request) -> Caller:
     Raises
     ------
     NotAuthenticated
-        If who it is was not shown, or is not believed.
+        If the caller did not authenticate, or the credentials are invalid.
     """
     caller: Caller = request.app.state.caller_of(request)
     return caller

@@ -1,4 +1,4 @@
-"""Figures that are dear to compute and change slowly, kept for a few minutes."""
+"""Figures that are expensive to compute and change slowly, kept for a few minutes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class TimedCache:
-    """Keeps values by key, the longest unused forgotten first; threads may share it."""
+    """Values by key, least recently used evicted first; safe for threads."""
 
     def __init__(self, life_s: float = LIFE_S, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._life_s, self._monotonic_s = life_s, monotonic_s

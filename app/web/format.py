@@ -56,7 +56,8 @@ def signed(value: float | None, digits: int = 3) -> str:
     """A change, with its sign."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
-    return ("+" if value >= 0 else "") + number(value, digits)
+    rounded = round(value, digits) + 0.0  # no minus sign before zero
+    return ("+" if rounded > 0 else "") + number(rounded, digits)
 
 
 def unit(house_unit: str) -> str:
@@ -64,9 +65,10 @@ def unit(house_unit: str) -> str:
     return _UNITS.get(house_unit, house_unit)
 
 
-def local(at: datetime, zone: tzinfo) -> str:
-    """An instant in the site's zone, which is named."""
-    return f"{at.astimezone(zone):%Y-%m-%d %H:%M} ({utc_offset(at.astimezone(zone))})"
+def local(at: datetime, zone: tzinfo, brackets: str = " ({text})") -> str:
+    """An instant in the site's zone, with the offset of the zone in the brackets of the language."""
+    here = at.astimezone(zone)
+    return f"{here:%Y-%m-%d %H:%M}{brackets.format(text=utc_offset(here))}"
 
 
 def zone_label(zone: ZoneInfo, at: datetime) -> str:
@@ -74,8 +76,8 @@ def zone_label(zone: ZoneInfo, at: datetime) -> str:
     return f"{zone.key}, {utc_offset(at.astimezone(zone))}"
 
 
-def moment(at: datetime | None, zone: tzinfo, *, seconds: bool = False, with_zone: bool = False) -> Markup:
-    """An instant in the site's zone, with UTC on hover."""
+def moment(at: datetime | None, zone: tzinfo, *, seconds: bool = False, brackets: str = "") -> Markup:
+    """An instant in the site's zone, with its offset where there are `brackets` for it, and UTC on hover."""
     if at is None:
         return Markup(UNKNOWN)
     pattern = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
@@ -83,7 +85,7 @@ def moment(at: datetime | None, zone: tzinfo, *, seconds: bool = False, with_zon
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
         utc.isoformat(timespec="seconds").replace("+00:00", "Z"),
         f"{utc:{pattern}}",
-        f"{at.astimezone(zone):{pattern}}" + (f" ({utc_offset(at.astimezone(zone))})" if with_zone else ""),
+        f"{at.astimezone(zone):{pattern}}{brackets.format(text=utc_offset(at.astimezone(zone)))}",
     )
 
 

@@ -99,7 +99,8 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             redefined=_redefined(request, context.get("site")),
             share=partial(format.share, sign=translate("percent:sign")),
             zone_label=partial(format.zone_label, at=context.get("now") or datetime.now(UTC)),
-            local=format.local,
+            local=partial(format.local, brackets=translate.text("mark:brackets")),
+            zoned=partial(format.moment, brackets=translate.text("mark:brackets")),
             period=partial(_period, translate),
             **context,
         )
@@ -149,7 +150,9 @@ def _period(translate: words.Words, start: str, end: str, zone: tzinfo) -> str:
     """A stretch of time in the site's zone, with both of its ends."""
     first, last = (datetime.fromisoformat(text) for text in (start, end))
     return translate(
-        "{start} to {end}", start=f"{first.astimezone(zone):%Y-%m-%d %H:%M}", end=format.local(last, zone)
+        "{start} to {end}",
+        start=f"{first.astimezone(zone):%Y-%m-%d %H:%M}",
+        end=format.local(last, zone, translate.text("mark:brackets")),
     )
 
 

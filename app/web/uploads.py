@@ -44,7 +44,7 @@ class Uploads:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, source: IO[bytes], name: str, owner: str, site: str, folder: Path | None) -> Upload:
-        """Write an upload to disk and hand out a ticket for it."""
+        """Write an upload to disk and return its ticket."""
         self._forget_old(owner)
         ticket = secrets.token_urlsafe(18)
         home = Path(tempfile.mkdtemp(prefix="wattline-upload-", dir=folder))

@@ -41,8 +41,13 @@ class Words:
 
     def __call__(self, english: str, **values: object) -> str:
         """The text in this language, with `values` put in."""
-        text = self._texts.get(english) or _CODE.sub("", english)
+        text = self.text(english)
         return text.format(**values) if values else text
+
+    def text(self, english: str) -> str:
+        """The text in this language, with its {names}; a text without a translation stays English."""
+        found = self._texts.get(english)
+        return _CODE.sub("", english) if found is None else found
 
     def message(self, sentence: str) -> str:
         """The translation of a message of the layers below; the message itself where no pattern fits.

@@ -162,7 +162,7 @@ def column_plan(
 
 
 def _unit(named: Named, column: ColumnMapping, point: Point, file: str) -> str:
-    """The unit of the cells: told, else stated by the column, else the point's."""
+    """The unit of the cells: given, else stated by the column, else the point's."""
     stated = named.unit or unit_in(named.name)
     unit = column.unit or stated or point.source_unit
     if column.unit is None and point.quantity is NUMBER:
@@ -193,13 +193,13 @@ def _two_units(named: Named, stated: str, point: Point, file: str) -> Ambiguous:
 def _interval(point: Point, mapping: Mapping, step: Interval | None) -> tuple[Interval, list[str]]:
     if mapping.time.interval is not None:
         return parse_interval(mapping.time.interval), []
-    told = interval_of_seconds(point.interval_s)
-    if point.kind not in INTERVAL_KINDS or step is None or step == told:
-        return told, []
+    given = interval_of_seconds(point.interval_s)
+    if point.kind not in INTERVAL_KINDS or step is None or step == given:
+        return given, []
     stated = interval_key(step)
     return step, [
         f"point {point.id}: rows are {stated} apart, so each is taken to state {stated}, not the "
-        f"{interval_key(told)} of the site file; say time: interval if that is wrong"
+        f"{interval_key(given)} of the site file; say time: interval if that is wrong"
     ]
 
 

@@ -61,10 +61,10 @@ def understand_nem(path: Path, site: Site, mapping: Mapping, layout: str) -> Und
         if stream is not None:
             streams.setdefault(stream.name, stream)
     zone = mapping.time.zone or standard_offset(site)
-    told = mapping.model_copy(update={"time": mapping.time.model_copy(update={"zone": zone})})
+    given = mapping.model_copy(update={"time": mapping.time.model_copy(update={"zone": zone})})
     notes = [f"times are taken as {zone} all year"] if mapping.time.zone is None else []
     notes += [] if has_end else ["there is no 900 record: the file may have been cut short"]
-    return understand_streams(path, site, told, list(_with_short_names(streams)), layout, notes)
+    return understand_streams(path, site, given, list(_with_short_names(streams)), layout, notes)
 
 
 def standard_offset(site: Site) -> str:

@@ -79,10 +79,10 @@ def _cast_all(cells: Any) -> npt.NDArray[np.float64] | None:
 
 def _cast_some(cells: Any, style: NumberStyle) -> Numbers:
     text = pc.utf8_trim_whitespace(cells)
-    told = pc.is_in(text, pa.array(sorted(style.no_value), pa.string()))
+    given = pc.is_in(text, pa.array(sorted(style.no_value), pa.string()))
     if style.decimal == ",":
         text = pc.replace_substring(pc.replace_substring(text, ".", "x"), ",", ".")
-    plain = pc.and_(pc.match_substring_regex(text, _PLAIN), pc.invert(told))
+    plain = pc.and_(pc.match_substring_regex(text, _PLAIN), pc.invert(given))
     values = pc.cast(pc.if_else(plain, text, "0"), pa.float64()).to_numpy(zero_copy_only=False).copy()
     is_plain = plain.to_numpy(zero_copy_only=False)
     state = np.where(is_plain & np.isfinite(values), NUMBER, BAD).astype(np.int8)

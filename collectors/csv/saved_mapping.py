@@ -52,10 +52,10 @@ class Findings:
 
 
 def full_mapping(
-    found: Findings, columns: Sequence[ColumnPlan], told: Mapping, site: Site, encoding: str
+    found: Findings, columns: Sequence[ColumnPlan], given: Mapping, site: Site, encoding: str
 ) -> Mapping:
-    """The mapping that says all of it; what was told stays as it was told."""
-    return told.model_copy(
+    """The complete mapping; what was given stays as it was given."""
+    return given.model_copy(
         update={
             "encoding": encoding,
             "delimiter": found.sheet.delimiter,
@@ -64,8 +64,8 @@ def full_mapping(
             "layout": found.layout,
             "skip": found.sheet.skip,
             "header": found.sheet.header_rows,
-            "time": _time(found, columns, told.time, site),
-            "columns": {c.name: _column(c, told) for c in columns},
+            "time": _time(found, columns, given.time, site),
+            "columns": {c.name: _column(c, given) for c in columns},
             "valid": _valid(found.valid),
             "status": _status(found.status),
             "long": _long(found),
@@ -73,8 +73,8 @@ def full_mapping(
     )
 
 
-def _column(column: ColumnPlan, told: Mapping) -> ColumnMapping:
-    before = told.columns.get(column.name, ColumnMapping(point=column.point.id))
+def _column(column: ColumnPlan, given: Mapping) -> ColumnMapping:
+    before = given.columns.get(column.name, ColumnMapping(point=column.point.id))
     return before.model_copy(update={"unit": column.unit})
 
 
@@ -97,7 +97,7 @@ def _long(found: Findings) -> LongMapping | None:
     return LongMapping(point=names[long.point], value=names[long.value], unit=unit)
 
 
-def _time(found: Findings, columns: Sequence[ColumnPlan], told: TimeMapping, site: Site) -> TimeMapping:
+def _time(found: Findings, columns: Sequence[ColumnPlan], given: TimeMapping, site: Site) -> TimeMapping:
     names, place = [found.sheet.names[i] for i in found.where.columns], found.where.place
     is_fixed = place in ("single", "joined")
     stamps = {c.stamp for c in columns if c.is_interval and is_fixed}
@@ -111,10 +111,10 @@ def _time(found: Findings, columns: Sequence[ColumnPlan], told: TimeMapping, sit
             "end": names[1] if place == "bounds" else None,
             "range": names[0] if place == "range" else None,
             "format": [f.text for f in found.time.formats],
-            "zone": told.zone or site.time_zone,
+            "zone": given.zone or site.time_zone,
             "offset": found.offset,
-            "stamp": stamps.pop() if len(stamps) == 1 else told.stamp,
-            "interval": intervals.pop() if len(intervals) == 1 else told.interval,
+            "stamp": stamps.pop() if len(stamps) == 1 else given.stamp,
+            "interval": intervals.pop() if len(intervals) == 1 else given.interval,
             "order": None if order == MIXED else order,
         }
     )

@@ -205,7 +205,7 @@ def encoding_of(path: Path) -> str:
 def find_encoding(path: Path, sample: bytes, *, whole: bool) -> str:
     """The encoding of the sample, if only one can be meant; `whole` says the sample is all there is.
 
-    A byte order mark or strict UTF-8 decide at once. Otherwise Chinese is believed only where every
+    A byte order mark or strict UTF-8 decide at once. Otherwise Chinese is assumed only where every
     character is a common one of that character set, and Western text only where the bytes look like
     single accented letters and signs.
 

@@ -104,7 +104,7 @@ class FormatChoice:
 
 
 _CLEAR = 2
-"""An order of day, month and year is believed if so many times more cells need it than need another."""
+"""An order of day, month and year is accepted if so many times more cells need it than need another."""
 _ODD_SHARE = 0.05
 """Cells of undecided order that are fewer than this share are odd ones among better times: left out."""
 
@@ -114,7 +114,7 @@ _Votes = Mapping[tuple[str, ...], int]
 def choose_formats(cells: Sequence[str], zone: tzinfo = UTC) -> FormatChoice | None:
     """The formats by which most of these cells read; None if one of them is no time.
 
-    Orders of day, month and year are told apart by the cells that fit only one, by majority: a single
+    Orders of day, month and year are distinguished by the cells that fit only one, by majority: a single
     cell typed the other way round is refused later and does not turn all others. Failing that, by which
     order runs on without a break. If two would do, both are returned.
     """

@@ -178,11 +178,11 @@ class _Table:
     # --- time ---
 
     def _time_plan(self, sheet: Sheet, where: TimeColumns, zone: tzinfo) -> tuple[TimePlan, list[str]]:
-        told = self.mapping.time
+        given = self.mapping.time
         cells = [c for column in time_cells(sheet, where) for c in column]
         notes: list[str] = []
-        if told.format:
-            formats: tuple[str, ...] = told.format
+        if given.format:
+            formats: tuple[str, ...] = given.format
         elif where.place == "single" and cells and sum(map(is_epoch, cells)) > len(cells) / 2:
             formats = (epoch_format(cells),)
         else:
@@ -200,7 +200,7 @@ class _Table:
             if offset_column
             else 0,
         )
-        order = told.order or find_order(sheet, plan)
+        order = given.order or find_order(sheet, plan)
         return TimePlan(**{**vars(plan), "order": order}), notes
 
     def _offset_column(self, sheet: Sheet) -> OffsetColumn | None:
@@ -248,7 +248,7 @@ class _Table:
             for us in read
         ]
         return Ambiguous(
-            "day and month cannot be told apart in any of its times",
+            "day and month cannot be distinguished in any of its times",
             "time: format",
             [(repr(f[0]), s) for f, s in zip((found, rivals), shown, strict=True)],
             file=str(self.path),
@@ -283,34 +283,34 @@ class _Table:
     # --- columns beside the values ---
 
     def _valid(self, sheet: Sheet) -> SidePlan | None:
-        told = self.mapping.valid
-        if told is None:
+        given = self.mapping.valid
+        if given is None:
             found = [(n, u) for n in sheet.names for u in [valid_unit(n)] if u]
             if len(found) != 1 or self.mapping.columns:
                 return None
-            told = ValidMapping.model_validate({"column": found[0][0], "unit": found[0][1]})
-        index = column_index(sheet, told.column, "valid: column", str(self.path))
-        return SidePlan(index, sheet.names[index], unit_s=VALID_UNITS_S[told.unit])
+            given = ValidMapping.model_validate({"column": found[0][0], "unit": found[0][1]})
+        index = column_index(sheet, given.column, "valid: column", str(self.path))
+        return SidePlan(index, sheet.names[index], unit_s=VALID_UNITS_S[given.unit])
 
     def _status(self, sheet: Sheet) -> SidePlan | None:
-        told = self.mapping.status or usual_status(sheet)
-        if told is None:
+        given = self.mapping.status or usual_status(sheet)
+        if given is None:
             return None
-        index = column_index(sheet, told.column, "status: column", str(self.path))
-        return SidePlan(index, sheet.names[index], good=frozenset(g.strip() for g in told.good))
+        index = column_index(sheet, given.column, "status: column", str(self.path))
+        return SidePlan(index, sheet.names[index], good=frozenset(g.strip() for g in given.good))
 
     # --- numbers ---
 
     def _marks(self, sheet: Sheet, where: TimeColumns) -> NumberStyle:
-        told = self.mapping
-        if told.decimal is not None:
-            other = {",": ".", ".": ","}[told.decimal]
-            thousands = told.thousands if told.thousands is not None else other
-            return NumberStyle(told.decimal, thousands.strip(" '"), frozenset(told.no_value))
+        given = self.mapping
+        if given.decimal is not None:
+            other = {",": ".", ".": ","}[given.decimal]
+            thousands = given.thousands if given.thousands is not None else other
+            return NumberStyle(given.decimal, thousands.strip(" '"), frozenset(given.no_value))
         choice = self._mark_choice(sheet, where)
         if choice.examples:
             raise self._ask_marks(sheet, choice)
-        return NumberStyle(choice.decimal, choice.thousands, frozenset(told.no_value))
+        return NumberStyle(choice.decimal, choice.thousands, frozenset(given.no_value))
 
     def _mark_choice(self, sheet: Sheet, where: TimeColumns) -> MarkChoice:
         """The marks by the sample's numbers; where those leave it open, by the file's, block by block."""
@@ -353,9 +353,9 @@ class _Table:
     # --- points ---
 
     def _long(self, sheet: Sheet, where: TimeColumns) -> LongColumns | None:
-        told = self.mapping.long
-        if told is not None:
-            names = (told.point, told.value, told.unit)
+        given = self.mapping.long
+        if given is not None:
+            names = (given.point, given.value, given.unit)
             found = [column_index(sheet, n, "long", str(self.path)) if n else None for n in names]
             return LongColumns(found[0] or 0, found[1] or 0, found[2])
         if self.mapping.layout == "wide" or (self.mapping.columns and self.mapping.layout != "long"):

@@ -1,6 +1,6 @@
 """Modbus/TCP Security (modbus.org, MB-TCP-Security v2.1): TLS below the frames, certificates on both sides.
 
-The frames are those of Modbus TCP. The device is believed only with a certificate of the configured
+The frames are those of Modbus TCP. The device is trusted only with a certificate of the configured
 authority and of its name; it knows us by ours, and grants a role by what that says. There is no way back
 to plain Modbus: a device that offers less is not read.
 """

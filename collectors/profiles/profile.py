@@ -246,7 +246,7 @@ class SnmpChannel(Channel):
     """Column -> values it must hold in the same row. E.g. ``{1.3.6.1.4.1.318.1.1.26.6.3.1.5: [2]}``."""
     valid: dict[Oid, tuple[int, ...]] = Field(default_factory=dict, max_length=1)
     """Column -> values it must hold in the same row *whenever* the value is read; where the device lacks
-    the column, its values are believed. E.g. ``{1.3.6.1.2.1.99.1.1.1.5: [1]}``."""
+    the column, its values are accepted. E.g. ``{1.3.6.1.2.1.99.1.1.1.5: [1]}``."""
     digits_oid: Oid | None = None
     """Column (or instance) of a number of decimal digits d: the raw value is multiplied by ``10**-d``.
     E.g. ``1.3.6.1.2.1.99.1.1.1.3``."""

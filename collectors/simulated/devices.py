@@ -66,7 +66,7 @@ class SimulatedDevices:
     simulation : Simulation
         What the meters measure.
     clock : callable
-        What time the devices believe it is.
+        Clock of the devices.
     exports : Path, optional
         Folder under which files are exported, one folder by site; absent: none are written.
     since : datetime, optional

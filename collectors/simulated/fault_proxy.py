@@ -28,7 +28,7 @@ class ProxyFaults:
     drop: bool = False
     """Answers are thrown away; requests still reach the server."""
     half_open: bool = False
-    """Nothing passes in either direction, and nobody is told: the other end is gone without a FIN."""
+    """Nothing passes in either direction, and no end is notified: the other end is gone without a FIN."""
     truncate_after: int | None = None
     """Only so many bytes of every answer pass."""
     duplicate: bool = False

@@ -244,8 +244,8 @@ class _Rows:
         for column in filter(None, (channel.digits_oid, channel.si_oid)):
             await self._column(column)
         digits, si = (f"{c}.{row}" if c else "" for c in (channel.digits_oid, channel.si_oid))
-        told = [f"{c}.{row}" for c in channel.valid if row in await self._column(c)]
-        return Cell(channel, f"{channel.oid}.{row}", digits, si, *told)
+        given = [f"{c}.{row}" for c in channel.valid if row in await self._column(c)]
+        return Cell(channel, f"{channel.oid}.{row}", digits, si, *given)
 
     async def _belongs(self, channel: SnmpChannel, row: str) -> bool:
         for column, allowed in channel.where.items():

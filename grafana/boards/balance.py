@@ -66,7 +66,7 @@ GENERATOR = _energy(
 
 TREE = Panel(
     "nodeGraph",
-    Text("Metering tree, 30 days", "计量关系图,30 天"),
+    Text("Metering tree, 30 days", "计量关系图，30 天"),
     Text(
         "Energy that flowed into each meter in the last 30 days. The ring is the share of the site's largest "
         "flow. Meters that feed the same sub-meters are drawn beside each other.",
@@ -99,7 +99,7 @@ TREE = Panel(
 )
 BALANCES = Panel(
     "table",
-    Text("Incoming and outgoing energy, 30 days", "流入与流出,30 天"),
+    Text("Incoming and outgoing energy, 30 days", "流入与流出，30 天"),
     Text(
         "Each feed compared with its sub-meters, over the time for which all have data. The tolerance "
         "follows from the accuracy of the meters.",

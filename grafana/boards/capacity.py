@@ -25,7 +25,7 @@ IT_LOAD = Panel(
 _IT = "FROM v_capacity WHERE site = ${site:sqlstring} AND kind = 'it'"
 PEAK = Panel(
     "stat",
-    Text("IT peak, 30 days", "IT 峰值,30 天"),
+    Text("IT peak, 30 days", "IT 峰值，30 天"),
     Text("Highest 15-minute mean in the last 30 days.", "近 30 天内 15 分钟平均功率的最大值。"),
     [database(f"SELECT peak_kw {_IT}")],
     unit="kwatt",

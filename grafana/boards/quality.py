@@ -28,7 +28,7 @@ SILENT = Panel(
 )
 COVERAGE = Panel(
     "stat",
-    Text("Coverage, 24 hours", "覆盖率,24 小时"),
+    Text("Coverage, 24 hours", "覆盖率，24 小时"),
     Text(
         "Share of the time for which both facility and IT energy are known.",
         "数据中心总耗电量与 IT 设备耗电量均已知的时间占比。",

@@ -52,7 +52,7 @@ YEAR_END = Panel(
 )
 UNCOVERED = Panel(
     "stat",
-    Text("Not covered, 24 hours", "未覆盖,24 小时"),
+    Text("Not covered, 24 hours", "未覆盖，24 小时"),
     Text(
         "Share of the time for which facility or IT energy is unknown; red where coverage is too low to "
         "calculate a PUE.",

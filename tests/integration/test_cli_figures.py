@@ -50,10 +50,10 @@ def filled(wattline: Wattline, tmp_path: Path) -> Wattline:
 def test_pue_for_people(filled: Wattline) -> None:
     out = filled("pue", "sh1", *DAY).out
     assert "sh1: 2026-03-01 00:00 .. 2026-03-02 00:00 Asia/Shanghai" in out
-    assert "PUE2 = 1.6000 ± 0.0226, interim" in out
-    assert "coverage 100.0 %" in out
-    assert "limit 1.5 cbrc_13fyp: fail" in out
-    assert "unmetered" in out
+    assert "PUE2 = 1.60 ± 0.02 (Interim PUE)" in out
+    assert "Coverage 100.0 %" in out
+    assert "Limit 1.50, Bank IT guideline 2016–2020: above limit" in out
+    assert "Unmetered" in out
 
 
 def test_pue_of_a_month_says_why_it_is_unknown(filled: Wattline) -> None:

@@ -152,7 +152,7 @@ class Table:
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
-    """Hourly rows over more than twelve days, so that day and month are told apart."""
+    """Hourly rows over more than twelve days, so that day and month are distinguished."""
     names = NAMES[: draw(st.integers(2, 3))]
     count, places = draw(st.integers(14, 30)), draw(st.integers(0, 3))
     start = datetime(2024, 1, 2, 23, tzinfo=UTC)

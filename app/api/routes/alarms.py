@@ -84,7 +84,7 @@ class CommentIn(BaseModel):
 
 
 class SilenceIn(BaseModel):
-    """What not to be told of, and for how long; empty fields fit everything."""
+    """Alarms to silence, and for how long; empty fields match everything."""
 
     model_config = ConfigDict(extra="forbid")
     site: _Name = ""

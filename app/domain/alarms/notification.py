@@ -1,4 +1,4 @@
-"""Who is told of an alarm, over which channel, and when: the ``notifications`` section of the site file."""
+"""Routing of alarm notifications by channel and time: the ``notifications`` section of the site file."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Channel:
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the receiver is told of every change, and repeats by itself."""
+        """Whether the receiver gets every change, and repeats by itself."""
         return self.kind is ChannelKind.ALERTMANAGER
 
 
@@ -281,12 +281,12 @@ class Notifications:
         return channel is not None and channel.keeps_state
 
     def readers(self, of: str, *, of_institution: bool) -> dict[Channel, tuple[ReportFormat, ...]]:
-        """Channels that are told of a closed report, with the formats that they get."""
+        """Channels that get a finalised report, with their formats."""
         found = formats_by_channel(self.reports, of, of_institution=of_institution)
         return {c: found[c.id] for c in self.channels if c.id in found}
 
     def receivers(self, site: str, severity: Severity, rule: str) -> tuple[Channel, ...]:
-        """Channels that are told of an alarm, in the order in which they are declared."""
+        """Channels that get an alarm, in the order of their declaration."""
         if not self.routes:
             return self.channels
         chosen = {name for r in self.routes if r.takes(site, severity, rule) for name in r.channels}

@@ -70,8 +70,8 @@ def _daily_phase_s(at_us: Ints, interval_s: int) -> tuple[Ints, Floats]:
         [np.median(np.abs(_wrapped(p - m, interval_s))) for p, m in zip(days, middle, strict=True)]
     )
     enough = counts >= min(ENOUGH_STAMPS, DAY_US / (interval_s * US) / 2)
-    told = enough & (spread <= PHASE_TOLERANCE_S) & _on_beat(at_us, first, interval_s)
-    return numbers[told], middle[told]
+    usable = enough & (spread <= PHASE_TOLERANCE_S) & _on_beat(at_us, first, interval_s)
+    return numbers[usable], middle[usable]
 
 
 def _on_beat(at_us: Ints, first: Ints, interval_s: int) -> Bools:

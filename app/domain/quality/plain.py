@@ -1,4 +1,4 @@
-"""Readings in which nothing can be found, told for many points at once.
+"""Readings without any data quality issue, recognised for many points at once.
 
 Most of what arrives is plain: a register that rises as it did before, power within the rating, no reading
 missing. :func:`plain` says where that is so, by rules stricter than those of the detectors; only the rest

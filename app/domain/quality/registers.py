@@ -105,7 +105,7 @@ def _same_kind(steps: Walk, first: int, last: int) -> Iterator[tuple[int, int]]:
 
 
 def _dropped(point: Point, series: Series, steps: Walk, first: int, last: int) -> Finding:
-    """Readings that were not believed; the effect is the energy they would have invented."""
+    """Readings rejected as implausible; the effect is the energy they would have added."""
     kept = max(int(steps.previous[first]), 0)
     values = series.value[first : last + 1]
     false_kwh = float(np.abs(values - series.value[kept]).max()) * point.multiplier

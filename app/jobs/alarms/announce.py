@@ -1,4 +1,4 @@
-"""What is said about a transition, to whom: documents of alarms, and messages for the outbox."""
+"""Announces transitions: documents of alarms, and messages for the outbox by channel."""
 
 from __future__ import annotations
 
@@ -168,11 +168,13 @@ class Announcer:
     def _channels(
         self, alarm_id: int, what: What, rule: Rule, subject: Subject, severity: Severity
     ) -> list[Channel]:
-        """Who hears of it: the end of an alarm only those who heard of its beginning."""
+        """Channels that get the message: the end of an alarm only those that got its beginning."""
         if what in (What.RESOLVE, What.HANDOVER):
-            told = outbox.told(self._connection, alarm_id)
+            notified = outbox.notified(self._connection, alarm_id)
             return [
-                c for c in self._settings.channels if c.id in told and (what is What.RESOLVE or c.keeps_state)
+                c
+                for c in self._settings.channels
+                if c.id in notified and (what is What.RESOLVE or c.keeps_state)
             ]
         if any(s.covers(subject.site, rule.id, subject.name, self._now) for s in self._silences):
             return []

@@ -1,4 +1,4 @@
-"""Alarms of a history that came in whole, put on record: nobody is told, breach periods are complete."""
+"""Alarms of an imported history: breach periods are complete, no notifications are sent."""
 
 from __future__ import annotations
 

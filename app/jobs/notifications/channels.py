@@ -64,7 +64,7 @@ def send(channel: Channel, items: Sequence[Item], settings: Notifications, now: 
     settings : Notifications
         Says which networks are allowed.
     now : datetime
-        For signatures, and for how long Alertmanager is to believe it.
+        For signatures, and for the expiry of alerts in Alertmanager.
 
     Raises
     ------

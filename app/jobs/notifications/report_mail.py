@@ -38,7 +38,7 @@ def announce(connection: Connection, settings: Notifications, document: Document
     of_institution = not isinstance(document, Report)
     readers = settings.readers(_id(document), of_institution=of_institution)
     number = document.revision.number
-    told = outbox.known(connection, [_key(document, number - 1, c) for c in readers])
+    notified = outbox.known(connection, [_key(document, number - 1, c) for c in readers])
     messages = [
         Message(
             channel.id,
@@ -49,7 +49,7 @@ def announce(connection: Connection, settings: Notifications, document: Document
             _payload(document, formats, settings.pages_url),
         )
         for channel, formats in readers.items()
-        if _is_recent(document, now) or _key(document, number - 1, channel) in told
+        if _is_recent(document, now) or _key(document, number - 1, channel) in notified
     ]
     return outbox.put(connection, messages, now)
 
@@ -112,8 +112,8 @@ def with_files(engine: Engine, channel: Channel, item: Item) -> Item:
             room -= len(file.content)
         else:
             left_out.append(file.name)
-    told = {"attached": [f.name for f in files], "left_out": left_out}
-    return replace(item, payload={**item.payload, **told}, files=tuple(files))
+    listed = {"attached": [f.name for f in files], "left_out": left_out}
+    return replace(item, payload={**item.payload, **listed}, files=tuple(files))
 
 
 def _frozen(engine: Engine, payload: Any) -> Document:

@@ -37,7 +37,7 @@ _STEPS = {"24h": Step.QUARTER_HOUR, "7d": Step.HOUR, "30d": Step.DAY}
 _LEAST_S = {Step.QUARTER_HOUR: 900, Step.HOUR: 3600, Step.DAY: 82_800}
 """Length of the shortest whole bar of each step. [s]"""
 _DRAWN = 400
-"""Readings in a chart; more cannot be told apart."""
+"""Most readings in a chart; more cannot be distinguished."""
 
 
 @dataclass(frozen=True)

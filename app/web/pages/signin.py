@@ -78,7 +78,7 @@ def start(request: Request, next: str = "/") -> Response:
 
 @router.get(_PENDING_PATH)
 def finish(request: Request) -> Response:
-    """Believe the provider's answer, if it is one to this browser's question, and begin a session."""
+    """Accept the provider's response if it belongs to this browser's request, and start a session."""
     provider = single_sign_on(request)
     if provider is None:
         raise NotFound(_NO_PROVIDER)
@@ -112,7 +112,7 @@ def _own_path(path: str) -> str:
 
 @router.post("/sign-out", dependencies=[FromOwnPage])
 def sign_out(request: Request) -> Response:
-    """Forget the key; a session is over for everybody who might have it."""
+    """Remove the key; the session ends on every device that holds it."""
     provider = single_sign_on(request)
     if provider is not None:
         provider.end(render.cookie(request, KEY_COOKIE))

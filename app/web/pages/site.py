@@ -90,7 +90,7 @@ def _charts(
     return {
         "name": name,
         "title": title,
-        "steps": words({"24h": "in steps of 15 minutes", "7d": "by hour", "13mo": "by month"}[name]),
+        "steps": words({"24h": "15-minute values", "7d": "Hourly values", "13mo": "Monthly values"}[name]),
         "known": bool(bars),
         "pue": charts.line(
             span, figures.pue_bars(bars, site, unknown), ["pue"], frame("PUE", "", 120), limit=limit

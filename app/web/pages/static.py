@@ -31,5 +31,5 @@ def static(name: str) -> Response:
 
 @router.get("/favicon.ico")
 def favicon() -> Response:
-    """The icon, for browsers that ask without being told."""
+    """The icon, for browsers that request it unprompted."""
     return static("icon.svg")

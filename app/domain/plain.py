@@ -1,7 +1,7 @@
 """Energies of many points at once, where nothing unusual is near: the same figures to the last bit.
 
 Almost every stretch that has to be computed again is plain: a register that rises within its rating, power
-or intervals that can be believed, nothing declared. For those the readings of all points stand in columns,
+or intervals that are plausible, nothing declared. For those the readings of all points stand in columns,
 one window after the other, and each rule is one operation on columns. Ranges are found as in
 ``domain.recalculation``; spans and intervals come from the same functions of ``domain.energy``. What is not
 plain is said so, and goes the careful way, point by point.

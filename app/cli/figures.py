@@ -58,17 +58,19 @@ def _show_document(document: PueDocument, period: Period, zone: ZoneInfo) -> Non
     for v in document.verdicts:
         verdict, plain = (terms.term("en", "verdict", o.value).lower() for o in (v.verdict, v.plain))
         direct = "" if plain == verdict else f" (ignoring uncertainty: {plain})"
-        show(f"Limit {v.limit:.2f}, {terms.term('en', 'profile', v.profile)}: {verdict}{direct}")
+        show(f"Limit {v.limit:.2f}, {_profile(v.profile)}: {verdict}{direct}")
     for g in document.grades:
         reached = f"grade {g.grade}" if g.grade else "no grade reached"
-        show(
-            f"{terms.term('en', 'profile', g.profile)}: {reached}{'' if g.is_certain else ' (inconclusive within the uncertainty)'}"
-        )
+        certain = "" if g.is_certain else " (inconclusive within the uncertainty)"
+        show(f"{_profile(g.profile)}: {reached}{certain}")
     for d in document.reporting_duties:
         duty = {True: "applies", False: "does not apply", None: "unknown; declare design: it_capacity_kw"}
-        show(
-            f"{terms.term('en', 'profile', d.profile)}: duty to report from {d.from_it_kw:g} kW installed IT power {duty[d.applies]}"
-        )
+        from_kw = f"duty to report from {d.from_it_kw:g} kW installed IT power"
+        show(f"{_profile(d.profile)}: {from_kw} {duty[d.applies]}")
+
+
+def _profile(code: str) -> str:
+    return terms.term("en", "profile", code)
 
 
 def _headline(document: PueDocument) -> str:

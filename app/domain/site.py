@@ -5,7 +5,7 @@ them. Identifiers are unique in a deployment, so a reading names its point and n
 
 A plant changes: meters and points come and go (``valid_from``, ``valid_to``) and some of their values
 hold from an instant on (``changes``). What is in force at an instant is a *constant* site, meter or point,
-without any dates: :meth:`Site.at`, :meth:`Site.segments`. Whatever asks what counts, which feed supplies which or how
+without any dates: :meth:`Site.at`, :meth:`Site.segments`. Code that asks which points count, the feeds or how
 much a point weighs asks a constant one; a site without dates is its own.
 """
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
+from time import monotonic
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
@@ -21,14 +22,18 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from app import __version__
-from app.store import deployment, metrics_snapshot, outbox, sites
+from app.store import deployment, metrics_snapshot, outbox, progress, sites
 from app.store.engine import Engine, connect
 from app.store.metrics_snapshot import SiteFigures
 from app.store.outbox import Tally
+from app.store.progress import Progress
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 JOULES_PER_KWH = 3_600_000.0
 WATTS_PER_KW = 1000.0
+
+FRESH_S = 60.0
+"""After so long without a look at the queues, figures are taken to be behind since then. [s]"""
 
 Sample = tuple[str, float]
 """Labels as they stand between the braces, and the value."""
@@ -42,8 +47,8 @@ class MeterState:
     poll_duration_s: float | None = None
 
 
-class JobCost(Protocol):
-    """What a job of this process has cost since the start."""
+class JobRecord(Protocol):
+    """What a job of this process did since the start."""
 
     @property
     def runs(self) -> int:
@@ -51,11 +56,19 @@ class JobCost(Protocol):
 
     @property
     def duration_s(self) -> float:
-        """Wall time. [s]"""
+        """Wall time of all runs. [s]"""
 
     @property
     def processor_s(self) -> float:
         """Processor time of its thread, without the database's. [s]"""
+
+    @property
+    def runs_up_to(self) -> Mapping[float, int]:
+        """Runs that took at most so many seconds."""
+
+    @property
+    def last_success_s(self) -> float | None:
+        """When it last ended well, since 1970; None: not yet. [s]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +106,11 @@ class Telemetry:
         """Asked at each scrape; set by whoever runs the poller."""
         self.spools: Callable[[], Mapping[str, int]] = dict
         """Readings that wait, by collector; set by whoever runs the spool."""
-        self.jobs: Callable[[], Mapping[str, JobCost]] = dict
-        """What the jobs of this process have cost, by name; set by whoever runs them."""
+        self.jobs: Callable[[], Mapping[str, JobRecord]] = dict
+        """What the jobs of this process did, by name; set by whoever runs them."""
+        self.busy_ratio: Callable[[], float | None] = lambda: None
+        """Share of the last minutes in which the busiest job was at work; set by whoever runs them."""
+        self._progress, self._looked_s = Progress(), monotonic()
         self._figures: dict[str, SiteFigures] = {}
         self._taken_at: datetime | None = None
         self._deliveries: Mapping[str, Tally] = {}
@@ -125,9 +141,21 @@ class Telemetry:
                 profiles = deployment.limit_profiles(connection)
                 self.show(metrics_snapshot.collect(connection, stored, profiles, now), now)
                 self._deliveries = outbox.tallies(connection)
+                self._progress, self._looked_s = progress.look(connection), monotonic()
             return True
         finally:
             self._refreshing.release()
+
+    def look_at_progress(self, engine: Engine) -> None:
+        """See how far the figures are behind, and what waits.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away; what was seen last grows older.
+        """
+        with connect(engine) as connection:
+            self._progress, self._looked_s = progress.look(connection), monotonic()
 
     def show(self, figures: Iterable[SiteFigures], now: datetime) -> None:
         """Show these figures from now on; counters never fall while the process lives."""
@@ -153,8 +181,9 @@ class Telemetry:
         with self._lock:
             figures = [f for f in self._figures.values() if visible is None or f.site in visible]
         parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
+        parts.append(self._lag(visible))
         if visible is None:
-            parts += [self._spools(), *self._notifications(), *self._jobs(), self.service.exposition()]
+            parts += [self._spools(), *self._notifications(), *self._work(), self.service.exposition()]
         return b"".join(parts)
 
     def _samples(self, family: Family, figures: Iterable[SiteFigures]) -> Iterator[Sample]:
@@ -169,12 +198,41 @@ class Telemetry:
         waiting = [(labels(collector=name), float(n)) for name, n in self.spools().items()]
         return write_family("wattline_spool_readings", "gauge", "Readings that wait to be stored.", waiting)
 
-    def _jobs(self) -> list[bytes]:
-        """What each job of this process has cost."""
-        costs = {labels(job=name): cost for name, cost in self.jobs().items()}
+    def _lag(self, visible: Collection[str] | None) -> bytes:
+        """How far figures are behind; a look that is old itself is no excuse."""
+        since_s = monotonic() - self._looked_s
+        text = "Time for which the oldest reading that is not in the figures has been stored."
+        samples = [
+            (labels(site=site), lag_s + since_s if lag_s or since_s > FRESH_S else 0.0)
+            for site, lag_s in self._progress.lag_s.items()
+            if visible is None or site in visible
+        ]
+        return write_family("wattline_figures_lag_seconds", "gauge", text, samples)
+
+    def _work(self) -> list[bytes]:
+        """What waits, and what the jobs of this process did."""
+        waiting = [(labels(queue=name), float(n)) for name, n in self._progress.waiting.items()]
+        jobs = {labels(job=name): record for name, record in self.jobs().items()}
+        ended = [(k, j.last_success_s) for k, j in jobs.items() if j.last_success_s is not None]
+        busy = self.busy_ratio()
         return [
-            write_family(name, "counter", text, [(label, float(pick(c))) for label, c in costs.items()])
-            for name, text, pick in _JOBS
+            write_family("wattline_queue_entries", "gauge", "Entries that wait, by queue.", waiting),
+            _histogram(jobs),
+            write_family(
+                "wattline_job_processor_seconds_total",
+                "counter",
+                "Processor time of the job's thread, without the database's.",
+                [(label, job.processor_s) for label, job in jobs.items()],
+            ),
+            write_family(
+                "wattline_job_last_success_timestamp_seconds", "gauge", "When the job last ended well.", ended
+            ),
+            write_family(
+                "wattline_worker_busy_ratio",
+                "gauge",
+                "Share of the last two minutes in which the busiest job was at work; 1: it does not keep up.",
+                [] if busy is None else [("", busy)],
+            ),
         ]
 
     def _notifications(self) -> list[bytes]:
@@ -184,6 +242,18 @@ class Telemetry:
             write_family(name, kind, text, [(label, float(pick(t))) for label, t in tallies.items()])
             for name, kind, text, pick in _NOTIFICATIONS
         ]
+
+
+def _histogram(jobs: Mapping[str, JobRecord]) -> bytes:
+    """Durations of the jobs, as a histogram."""
+    name = "wattline_job_duration_seconds"
+    lines = [f"# HELP {name} How long runs of the job took.", f"# TYPE {name} histogram"]
+    for label, job in jobs.items():
+        lines += [f'{name}_bucket{{{label},le="{le!r}"}} {n}' for le, n in job.runs_up_to.items()]
+        lines.append(f'{name}_bucket{{{label},le="+Inf"}} {job.runs}')
+        lines.append(f"{name}_sum{{{label}}} {job.duration_s!r}")
+        lines.append(f"{name}_count{{{label}}} {job.runs}")
+    return ("\n".join(lines) + "\n").encode() if jobs else b""
 
 
 def _not_below(now: SiteFigures, before: SiteFigures | None) -> SiteFigures:
@@ -314,17 +384,6 @@ _NOTIFICATIONS: tuple[tuple[str, str, str, Callable[[Tally], int]], ...] = (
     ("wattline_notifications_waiting", "gauge", "Messages that wait to be sent.", lambda t: t.waiting),
     ("wattline_notifications_sent_total", "counter", "Deliveries that were taken.", lambda t: t.sent),
     ("wattline_notifications_failed_total", "counter", "Deliveries that failed.", lambda t: t.failed),
-)
-
-
-_JOBS: tuple[tuple[str, str, Callable[[JobCost], float]], ...] = (
-    ("wattline_job_runs_total", "How often the job ran.", lambda c: c.runs),
-    ("wattline_job_duration_seconds_total", "Wall time of the job.", lambda c: c.duration_s),
-    (
-        "wattline_job_processor_seconds_total",
-        "Processor time of the job's thread, without the database's.",
-        lambda c: c.processor_s,
-    ),
 )
 
 

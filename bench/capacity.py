@@ -193,7 +193,8 @@ def _meter(name: str, role: str, more: str) -> str:
 def _costs(http: httpx.Client, pid: int) -> Costs:
     jobs: dict[str, dict[str, float]] = {"processor": {}, "duration": {}}
     found = re.findall(
-        r'wattline_job_(\w+)_seconds_total\{job="([^"]*)"\} (\S+)', http.get("/metrics", timeout=60).text
+        r'wattline_job_(\w+?)_seconds_(?:total|sum)\{job="([^"]*)"\} (\S+)',
+        http.get("/metrics", timeout=60).text,
     )
     for what, job, value in found:
         jobs[what][job] = float(value)

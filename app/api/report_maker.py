@@ -27,6 +27,10 @@ LOOK_EVERY_S = 30.0
 _log = structlog.get_logger(__name__)
 
 
+STOP_S = 1.0
+"""Longest wait for a step of a report when the process stops. [s]"""
+
+
 class _Stopped(Exception):
     """The process is stopping; the order waits for another."""
 
@@ -48,10 +52,10 @@ class Maker:
         self._bell.set()
 
     def stop(self) -> None:
-        """Stop; an order in the making is left to whoever comes next."""
+        """Stop; an order in the making is left to whoever comes next, here or after the next start."""
         self._stopping.set()
         self._bell.set()
-        self._thread.join()
+        self._thread.join(STOP_S)
 
     def _work(self) -> None:
         while not self._stopping.is_set():

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-_QUIET = {"apscheduler": logging.ERROR, "uvicorn": logging.WARNING, "alembic": logging.WARNING}
+_QUIET = {"uvicorn": logging.WARNING, "alembic": logging.WARNING}
 
 
 def configure(level: int = logging.INFO) -> None:

@@ -42,7 +42,9 @@ from collectors import network
 
 ALL, API, WORKER = "all", "api", "worker"
 _PATIENCE_S = 1.0
-_GRACEFUL_S = 5
+_GRACEFUL_S = 3
+"""Time for requests to be answered when stopping; statements of jobs and requests are cancelled then. [s]"""
+_STARTER_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -148,12 +150,18 @@ class _Engines:
 
     api: Engine
     work: Engine
+    ending: threading.Event
+    """Cancels what runs on both."""
 
     @classmethod
     def on(cls, url: Url) -> _Engines:
+        ending = threading.Event()
         return cls(
-            make_engine(url, application_name="wattline-api", awaits_tables=True),
-            make_engine(url, application_name="wattline-worker", statement_timeout_s=WORK_TIMEOUT_S),
+            make_engine(url, application_name="wattline-api", awaits_tables=True, ending=ending),
+            make_engine(
+                url, application_name="wattline-worker", statement_timeout_s=WORK_TIMEOUT_S, ending=ending
+            ),
+            ending,
         )
 
     def dispose(self) -> None:
@@ -234,6 +242,8 @@ class Service:
             environment.data_dir,
             on_stowed=self._count,
             on_evaluated=self._refresh_telemetry,
+            on_progress=self.telemetry.look_at_progress,
+            on_stuck=self._engines.ending.set,
             audit_retention_days=environment.audit_retention_days,
             kept=kept(environment),
         )
@@ -241,7 +251,8 @@ class Service:
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()
         }
         self.telemetry.spools = lambda: {"poller": len(worker.spool)}
-        self.telemetry.jobs = worker.tallies
+        self.telemetry.jobs = worker.jobs.tallies
+        self.telemetry.busy_ratio = worker.jobs.busy_ratio
         return worker
 
     def _count(self, stowed: Stowed) -> None:
@@ -305,7 +316,10 @@ class Service:
             self._on_ready(self.worker)
 
     def _end(self) -> None:
+        """Ask everything to come to an end; jobs need not wait for the last requests."""
         self._ended.set()
+        if self.worker is not None:
+            self.worker.end()
         if self._server is not None:
             self._server.should_exit = True
 
@@ -329,16 +343,30 @@ class Service:
                 access_log=False,
                 timeout_graceful_shutdown=_GRACEFUL_S,
             )
-            self._server = uvicorn.Server(config)
+            self._server = _Server(config, self._end)
             self._server.run(sockets=[listener])
         if self._problem is not None:
             raise self._problem
 
     def stop(self) -> None:
-        """Stop everything; what was read and not stored waits in the spool."""
+        """Stop everything, within ten seconds; what was read and not stored waits in the spool."""
         self._end()
-        if self._starter.is_alive():
-            self._starter.join()
         if self.worker is not None:
             self.worker.stop()
+        self._engines.ending.set()
+        if self._starter.is_alive():
+            self._starter.join(_STARTER_S)
         self._engines.dispose()
+
+
+class _Server(uvicorn.Server):
+    """A server that says at once when it is asked to stop, not only after the last answer."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take the signal."""
+        self._on_exit()
+        super().handle_exit(sig, frame)

@@ -101,12 +101,21 @@ class Polling:
         self._fleet = fleet
         self._signal()
 
-    def stop(self) -> None:
-        """Stop polling; what was read lies in the spool then."""
+    def end(self) -> None:
+        """Ask polling to come to an end."""
         self._ended.set()
         self._signal()
+
+    def wait(self, within_s: float) -> bool:
+        """Wait for the end of polling, so long at most; whether it came."""
         if self._thread is not None:
-            self._thread.join(_STOP_S)
+            self._thread.join(within_s)
+        return self._thread is None or not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Stop polling; what was read lies in the spool then."""
+        self.end()
+        self.wait(_STOP_S)
 
     def _signal(self) -> None:
         with self._lock:

@@ -16,10 +16,11 @@ from app.domain.site import Fleet
 from app.errors import StoreUnavailable
 from app.jobs import close_month, evaluate, findings, outlook, rollup
 from app.jobs.alarms import judge
+from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
 from app.jobs.notifications import send
 from app.jobs.poll import Polling, spool_path
-from app.jobs.scheduler import Job, JobTally, Scheduler
+from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
 from app.store import audit, retention, sites
 from app.store.audit import Actor
@@ -36,8 +37,9 @@ OUTLOOK_EVERY_S = 20.0
 FOLDERS_EVERY_S = 2.0
 FLEET_EVERY_S = 30.0
 LEDGER_EVERY_S = 60.0
-LONG_ROLLUP_S = 2.0
-"""A rollup that takes longer works off an import. [s]"""
+PROGRESS_EVERY_S = 5.0
+STOP_S = 3.0
+"""Time for jobs and polls to come to an end by themselves when stopping. [s]"""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +61,10 @@ class Worker:
         Told after every commit of readings, for metrics.
     on_evaluated : callable
         Called after evaluations, for metrics and alarms.
+    on_progress : callable
+        Called every few seconds, for metrics: how far figures are behind.
+    on_stuck : callable
+        Called when stopping, if jobs do not come to an end by themselves: cancels what they wait for.
     audit_retention_days : int
         How long the audit log is kept. [d]
     kept : Retention, optional
@@ -72,10 +78,13 @@ class Worker:
         *,
         on_stowed: Callable[[Stowed], None] = lambda stowed: None,
         on_evaluated: Callable[[], None] = lambda: None,
+        on_progress: Callable[[Engine], None] = lambda engine: None,
+        on_stuck: Callable[[], None] = lambda: None,
         audit_retention_days: int = 365,
         kept: Retention | None = None,
     ) -> None:
         self._engine, self._on_evaluated = engine, on_evaluated
+        self._on_progress, self._on_stuck = on_progress, on_stuck
         self._audit_days, self._kept = audit_retention_days, kept or Retention()
         self.spool = Spool(spool_path(data_dir))
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed)
@@ -84,32 +93,36 @@ class Worker:
         self._folders = Folders()
         self._changed = threading.Event()
         self._evaluated_until: datetime | None = None
-        self._is_loading = self._is_held = False
+        self._is_held = False
         self._close_again_s = 0.0
         self._alarm_cache = judge.Cache()
         self._scheduler = Scheduler(self._jobs())
 
     def _jobs(self) -> list[Job]:
+        """Each has its own time; those that walk over every site rest in proportion to what they took."""
+        engine, is_ending = self._engine, lambda: self._scheduler.is_ending
         return [
             Job("rollup", self._roll_up, ROLLUP_EVERY_S),
-            Job("evaluate", self._evaluate, EVALUATE_EVERY_S),
-            Job("alarms", self._judge_alarms, ALARMS_EVERY_S),
-            Job("notify", lambda: send.run(self._engine, _now()), NOTIFY_EVERY_S),
-            Job("outlook", lambda: outlook.run(self._engine, _now()), OUTLOOK_EVERY_S),
-            Job("findings", self._find, FINDINGS_EVERY_S),
-            Job("folders", lambda: self._folders.run(self._engine, _now()), FOLDERS_EVERY_S),
-            Job("fleet", self._follow_fleet, FLEET_EVERY_S),
+            Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),
+            Job("alarms", self._judge_alarms, ALARMS_EVERY_S, busy_ratio=0.5),
+            Job("notify", lambda: send.run(engine, _now()), NOTIFY_EVERY_S),
+            Job("outlook", lambda: outlook.run(engine, _now()), OUTLOOK_EVERY_S, busy_ratio=0.2),
+            Job("findings", lambda: self._find(Part.LIVE), FINDINGS_EVERY_S, busy_ratio=0.2),
+            Job("findings of history", lambda: self._find(Part.HISTORY), FINDINGS_EVERY_S),
+            Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
+            Job("fleet", self._follow_fleet, FLEET_EVERY_S, busy_ratio=0.1),
             Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
-            Job("all findings", lambda: findings.look_at_everything(self._engine), daily_at="02:17"),
-            Job("balance", lambda: findings.check_balance(self._engine, _now()), daily_at="02:47"),
+            Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
+            Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
+            Job("balance", lambda: findings.check_balance(engine, _now()), daily_at="02:47"),
             Job("reports", self._close_months, close_month.LOOK_EVERY_S),
-            Job("upkeep", lambda: retention.maintain(self._engine, self._kept, _now()), daily_at="03:17"),
+            Job("upkeep", lambda: retention.maintain(engine, self._kept, _now()), daily_at="03:17"),
             Job("audit", self._forget_audit, daily_at="03:47"),
         ]
 
     def _close_months(self) -> None:
-        """Freeze what is due; while an import comes in, months would be closed half full."""
-        if self._is_loading or time.monotonic() < self._close_again_s:
+        """Freeze what is due; a month with readings that wait for the rollup is not."""
+        if self._is_held or time.monotonic() < self._close_again_s:
             return
         now = _now()
         is_waiting = close_month.is_waiting(self._engine, now)
@@ -137,21 +150,38 @@ class Worker:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """While the block lasts, and until it is rolled up, nothing is concluded from what comes in."""
-        self._is_held = self._is_loading = True
+        """While the block lasts, nothing is concluded from what comes in."""
+        self._is_held = True
         try:
             yield
         finally:
             self._is_held = False
 
-    def tallies(self) -> dict[str, JobTally]:
-        """What each job has cost since the start, by name."""
-        return self._scheduler.tallies()
+    @property
+    def jobs(self) -> Scheduler:
+        """What runs again and again."""
+        return self._scheduler
+
+    def end(self) -> None:
+        """Ask polls and jobs to come to an end; none begins any more."""
+        self.polling.end()
+        self._scheduler.end()
+
+    def wait(self, within_s: float) -> list[str]:
+        """Wait so long at most for all of them; names of those that still run."""
+        deadline = time.monotonic() + within_s
+        polls = [] if self.polling.wait(within_s) else ["polling"]
+        return polls + self._scheduler.wait(max(deadline - time.monotonic(), 0.0))
 
     def stop(self) -> None:
         """Stop polling and working; what was read and not stored waits in the spool."""
-        self.polling.stop()
-        self._scheduler.stop()
+        self.end()
+        running = self.wait(STOP_S)
+        if running:
+            self._on_stuck()
+            running = self.wait(STOP_S)
+        if running:
+            _log.warning("stopped before these came to an end; their work waits", jobs=running)
         self.spool.close()
 
     def _follow_fleet(self) -> None:
@@ -166,19 +196,15 @@ class Worker:
         self._folders.follow(there)
 
     def _roll_up(self) -> None:
-        began = time.monotonic()
         if rollup.run(self._engine).stretches:
             self._changed.set()
-        self._is_loading = self._is_held or time.monotonic() - began > LONG_ROLLUP_S
 
-    def _find(self) -> None:
-        """Look for findings, but not while a big import comes in: it would all be looked at again."""
-        if not self._is_loading:
-            findings.run(self._engine)
+    def _find(self, part: Part) -> None:
+        if not self._is_held:
+            findings.run(self._engine, part, lambda: self._scheduler.is_ending)
 
     def _judge_alarms(self) -> None:
-        """Judge the rules, but not while a big import comes in: it is judged when its findings are known."""
-        if not self._is_loading:
+        if not self._is_held:
             judge.run(self._engine, _now(), cache=self._alarm_cache, spool_fill_ratio=self.spool.fill_ratio)
 
     def _evaluate(self) -> None:

@@ -7,10 +7,12 @@ Whatever keeps the database from answering reaches callers as :class:`~app.error
 
 from __future__ import annotations
 
+import math
 import re
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -47,6 +49,10 @@ CONNECT_PATIENCE_S = 15.0
 QUIET_S = 20.0
 """After so much silence the server is asked over another connection whether it still works. [s]"""
 
+CANCEL_PATIENCE_S = 1.0
+"""Longest wait for a statement to be cancelled when the process stops. [s]"""
+
+_ENDING = "the service is stopping"
 _SCHEMES = ("postgresql+psycopg://", "postgres://")
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
@@ -63,6 +69,9 @@ class ImpatientConnection(psycopg.Connection[Any]):
     """Longest silence while an answer is awaited; None for any. [s]"""
     is_served: Callable[[], bool] | None = None
     """Asks whether the server still works for this connection; None where that cannot be asked."""
+    ending: threading.Event | None = None
+    """Once set, what runs is cancelled and nothing more begins: the process stops."""
+    _cancels = False
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Run one exchange with the server.
@@ -73,18 +82,25 @@ class ImpatientConnection(psycopg.Connection[Any]):
             If nothing comes for `patience_s`, or the server does not work for this connection any more;
             it is closed then.
         """
-        if self.patience_s is None and self.is_served is None:
+        if self.patience_s is None and self.is_served is None and self.ending is None:
             return super().wait(gen, *args, **options)
         return super().wait(self._limited(gen), *args, **options)
 
     def _limited(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
         heard = asked = time.monotonic()
+        cancelled_at = math.inf
+        if self._is_ending():
+            self._give_up(_ENDING)
         try:
             state = next(gen)
             while True:
                 ready = yield state
+                if self._is_ending():
+                    cancelled_at = min(cancelled_at, self._cancelled())
                 if ready:
                     heard = asked = time.monotonic()
+                elif time.monotonic() - cancelled_at > CANCEL_PATIENCE_S:
+                    self._give_up(_ENDING)
                 elif self.patience_s is not None and time.monotonic() - heard > self.patience_s:
                     self._give_up(f"no answer from the server for {self.patience_s:g} s")
                 elif self.is_served is not None and time.monotonic() - asked > QUIET_S:
@@ -95,6 +111,17 @@ class ImpatientConnection(psycopg.Connection[Any]):
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def _is_ending(self) -> bool:
+        return self.ending is not None and self.ending.is_set()
+
+    def _cancelled(self) -> float:
+        """Ask the server, once, to cancel what it does for this connection; when that was."""
+        if not self._cancels:
+            self._cancels = True
+            with suppress(*_AWAY):
+                self.cancel_safe(timeout=CANCEL_PATIENCE_S)
+        return time.monotonic()
 
     def _give_up(self, why: str) -> NoReturn:
         self.close()
@@ -125,6 +152,7 @@ def make_engine(
     pool_size: int = 10,
     prepare_threshold: int | None = 5,
     awaits_tables: bool = False,
+    ending: threading.Event | None = None,
 ) -> sa.Engine:
     """Engine on PostgreSQL with time limits on everything that can hang.
 
@@ -143,6 +171,8 @@ def make_engine(
         Executions before a statement is prepared; None where a pooler in between cannot.
     awaits_tables : bool
         Somebody else brings the database into shape: as long as a table is missing, it is away.
+    ending : Event, optional
+        Once it is set, statements that run are cancelled and no other begins: the database is away then.
 
     Raises
     ------
@@ -154,6 +184,8 @@ def make_engine(
     session = _session_settings(statement_timeout_s, lock_timeout_s)
 
     def connect() -> ImpatientConnection:
+        if ending is not None and ending.is_set():
+            raise psycopg.OperationalError(_ENDING)
         parameters = connect_parameters(url if isinstance(url, str) else url(), application_name)
         connection = ImpatientConnection.connect(**parameters, prepare_threshold=prepare_threshold)
         connection.patience_s = CONNECT_PATIENCE_S
@@ -162,6 +194,7 @@ def make_engine(
         connection.commit()
         if pid == (connection.info.backend_pid,):  # else a pooler stands between us and the server
             connection.is_served = partial(_is_served, parameters, pid[0])
+        connection.ending = ending
         connection.patience_s = statement_timeout_s + PATIENCE_MARGIN_S if statement_timeout_s else None
         return connection
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import config
 from app.jobs import evaluate
 from app.jobs.scheduler import JobTally
-from app.store import sites, tables
+from app.store import progress, sites, tables
 from app.store.engine import make_engine
 from app.telemetry import MeterState, Telemetry
 from tests.integration.api_helpers import ESTATE, NOW, a_day, client, own_database, sent
@@ -85,17 +85,70 @@ def test_what_lives_in_the_process_is_added_at_the_scrape(http: httpx.Client, te
     scrape(http)
     telemetry.meter_states = lambda: {"main": MeterState(up=False, poll_duration_s=0.25)}
     telemetry.spools = lambda: {"poller": 7}
-    telemetry.jobs = lambda: {"rollup": JobTally(3, 1.5, 0.5)}
+    telemetry.jobs = lambda: {"rollup": JobTally().after(1.2, 0.5, 1_700_000_000.0).after(0.3, 0.1, None)}
+    telemetry.busy_ratio = lambda: 0.25
     http.post("/api/v1/readings", json=sent([24 * 60 + 1], start_kwh=16_800))
     page = scrape(http)
     assert page["wattline_meter_up"]["main", "sh1"] == 0.0
     assert page["wattline_meter_poll_duration_seconds"]["main", "sh1"] == 0.25
     assert page["wattline_spool_readings"]["poller",] == 7
-    assert page["wattline_job_runs_total"]["rollup",] == 3
-    assert page["wattline_job_duration_seconds_total"]["rollup",] == 1.5
-    assert page["wattline_job_processor_seconds_total"]["rollup",] == 0.5
+    assert page["wattline_job_duration_seconds_count"]["rollup",] == 2
+    assert page["wattline_job_duration_seconds_sum"]["rollup",] == pytest.approx(1.5)
+    assert page["wattline_job_duration_seconds_bucket"]["rollup", "1.0"] == 1
+    assert page["wattline_job_duration_seconds_bucket"]["rollup", "+Inf"] == 2
+    assert page["wattline_job_processor_seconds_total"]["rollup",] == pytest.approx(0.6)
+    assert page["wattline_job_last_success_timestamp_seconds"]["rollup",] == 1_700_000_000
+    assert page["wattline_worker_busy_ratio"][()] == 0.25
     assert page["wattline_readings_stored_total"]["sh1",] == 1
     assert page["wattline_http_requests_total"]["POST", "/readings", "200"] == 1
+
+
+def test_what_waits_and_how_far_figures_are_behind(
+    http: httpx.Client, database: sa.Engine, telemetry: Telemetry
+) -> None:
+    with database.begin() as connection:
+        connection.execute(sa.text("TRUNCATE rollup_queue, check_queue"))
+    telemetry.look_at_progress(database)
+    before = scrape(http)
+    assert before["wattline_figures_lag_seconds"]["sh1",] == 0
+    assert before["wattline_queue_entries"] == {
+        ("rollup",): 0,
+        ("findings",): 0,
+        ("messages",): 0,
+        ("reports",): 0,
+    }
+
+    http.post("/api/v1/readings", json=sent([24 * 60 + 2], start_kwh=16_800))
+    with database.begin() as connection:
+        connection.execute(sa.text("UPDATE rollup_queue SET queued_at = now() - interval '50 minutes'"))
+    telemetry.look_at_progress(database)
+    page = scrape(http)
+    assert 3000 <= page["wattline_figures_lag_seconds"]["sh1",] < 3060
+    assert page["wattline_queue_entries"]["rollup",] == 1
+    assert http.get("/readyz").status_code == 200
+
+    with database.begin() as connection:
+        connection.execute(sa.text("UPDATE rollup_queue SET queued_at = now() - interval '61 minutes'"))
+    answer = http.get("/readyz")
+    assert answer.status_code == 503
+    assert "figures are 61 minutes behind the readings" in answer.json()["detail"]
+
+
+def test_of_a_long_queue_only_the_oldest_entries_are_looked_at(
+    http: httpx.Client, database: sa.Engine, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.begin() as connection:
+        connection.execute(sa.text("TRUNCATE rollup_queue"))
+        connection.execute(
+            sa.text(
+                "INSERT INTO rollup_queue (point_id, start_at, end_at, queued_at)"
+                " SELECT -n, now(), now(), now() - n * interval '1 minute' FROM generate_series(40, 1, -1) n"
+            )
+        )
+    monkeypatch.setattr(progress, "LOOKED_AT", 10)
+    telemetry.look_at_progress(database)
+    lag_s = scrape(http)["wattline_figures_lag_seconds"]["sh1",]
+    assert 31 * 60 <= lag_s < 32 * 60, "a site may be as far behind as the newest entry that was looked at"
 
 
 def test_alarms_and_drops_are_counted(engine: sa.Engine) -> None:

@@ -19,6 +19,7 @@ from app.domain.reading import Reading
 from app.domain.site import Fleet
 from app.errors import StoreUnavailable
 from app.jobs import evaluate, rollup
+from app.jobs import scheduler as schedule
 from app.jobs.ingest import Ingest
 from app.jobs.poll import Polling
 from app.jobs.scheduler import Guarded, Job, Scheduler
@@ -218,21 +219,101 @@ def test_the_scheduler_runs_and_stops() -> None:
     assert 2 not in ran
 
 
-# -- evaluation and the worker -----------------------------------------------------------------------
+def test_no_job_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "WALL_CLOCK_LOOK_S", 0.01)
+    at = [datetime(2026, 3, 1, 23, 59, tzinfo=UTC)]
+    release, ran = threading.Event(), threading.Event()
+    stuck = [Job(f"long {n}", release.wait, 0.01) for n in range(30)]
+    stuck += [Job(f"daily {n}", release.wait, daily_at="00:00") for n in range(5)]
+    scheduler = Scheduler([*stuck, Job("alarms", ran.set, 0.01)], now=lambda: at[0])
+    scheduler.start()
+    at[0] += timedelta(minutes=1)
+    try:
+        until(lambda: len(scheduler.running()) >= len(stuck), name="jobs that hang")
+        ran.clear()
+        until(ran.is_set, name="the one that does not")
+        scheduler.end()
+        assert sorted(scheduler.wait(0.05)) == sorted(job.name for job in stuck)
+    finally:
+        release.set()
+        scheduler.stop()
+    assert scheduler.wait(0.0) == []
 
 
-def test_jobs_go_on_when_the_clock_is_set_back() -> None:
-    ahead_s, ran = [0.0], threading.Event()
-    scheduler = Scheduler([Job("often", ran.set, 0.05)], wall_ahead_s=lambda: ahead_s[0])
+def test_a_daily_job_runs_once_a_day_whatever_the_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "WALL_CLOCK_LOOK_S", 0.01)
+    at, seen, ran = [datetime(2026, 3, 1, 4, 0, tzinfo=UTC)], [0], list[datetime]()
+
+    def clock() -> datetime:
+        seen[0] += 1
+        return at[0]
+
+    def looked_at(now: datetime) -> int:
+        at[0], before = now, seen[0]
+        until(lambda: seen[0] >= before + 3, name="looks at the clock")
+        return len(ran)
+
+    scheduler = Scheduler([Job("daily", lambda: ran.append(at[0]), daily_at="03:17")], now=clock)
     scheduler.start()
     try:
-        until(ran.is_set, name="the first run")
-        scheduler._scheduler.modify_job("often", next_run_time=datetime.now(UTC) + timedelta(hours=12))
-        until(lambda: ran.clear() or not ran.wait(0.2), name="an end of its runs")
-        ahead_s[0] = -43_200.0
-        until(ran.is_set, name="the job again")
+        start = at[0]
+        assert looked_at(start) == 0, "its time of this day had passed"
+        assert looked_at(start + timedelta(hours=23)) == 0
+        assert looked_at(start + timedelta(hours=24)) == 1
+        assert looked_at(start + timedelta(hours=25)) == 1
+        assert looked_at(start + timedelta(hours=12)) == 1, "a clock set back begins no new day"
+        assert looked_at(start + timedelta(days=3)) == 2
+        assert looked_at(start + timedelta(days=4000)) == 3
+        assert looked_at(start + timedelta(days=4)) == 3
+        assert looked_at(start + timedelta(days=5)) == 4, "a clock that was ahead for years stops nothing"
     finally:
         scheduler.stop()
+
+
+def test_a_job_rests_in_proportion_to_what_it_took() -> None:
+    job = Job("findings", lambda: None, every_s=15.0, busy_ratio=0.2)
+    assert job.pause_s(0.0) == 15.0
+    assert job.pause_s(1.0) == 14.0
+    assert job.pause_s(100.0) == pytest.approx(400.0)
+    assert Job("rollup", lambda: None, every_s=3.0).pause_s(100.0) == 0.0
+
+
+def test_what_jobs_did_is_told() -> None:
+    outcomes = iter([None, ValueError("a fault"), None])
+
+    def work() -> None:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+
+    guarded = Guarded(Job("test", work, 1.0))
+    guarded()
+    first = guarded.tally
+    guarded()
+    assert (first.runs, guarded.tally.runs) == (1, 2)
+    assert first.last_success_s is not None
+    assert guarded.tally.last_success_s == first.last_success_s, "a fault is no success"
+    guarded()
+    assert list(guarded.tally.runs_up_to.values())[-1] == 3
+    assert guarded.tally.last_success_s > first.last_success_s
+
+
+def test_how_busy_a_job_is() -> None:
+    now_s = [1000.0]
+    busy = schedule.Busy(lambda: now_s[0])
+    assert busy.ratio() == 0.0
+    busy.begin()
+    now_s[0] += 30.0
+    assert busy.ratio() == pytest.approx(30 / schedule.BUSY_WINDOW_S), "a run that has not ended counts"
+    busy.end()
+    now_s[0] += schedule.BUSY_WINDOW_S - 15.0
+    assert busy.ratio() == pytest.approx(15 / schedule.BUSY_WINDOW_S)
+    busy.begin()
+    now_s[0] += 10 * schedule.BUSY_WINDOW_S
+    assert busy.ratio() == 1.0
+
+
+# -- evaluation and the worker -----------------------------------------------------------------------
 
 
 def test_all_windows_are_evaluated(engine: sa.Engine, fleet: Fleet) -> None:

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     else 90. [d] E.g. ``800``."""
     retention_intervals_days: int = Field(default=3653, ge=3653)
     """How long 15-minute figures are kept; at least 10 years. [d] E.g. ``7300``."""
+    spool_days: float = Field(default=7.0, gt=0)
+    """How long readings wait on disk for the store before the oldest are dropped. [d] E.g. ``14``."""
+    spool_max_bytes: int | None = Field(default=None, ge=1_000_000)
+    """Most that they may take on disk; absent: half of what is free there. [B] E.g. ``20000000000``."""
     late_days: int = Field(default=30, ge=1)
     """Readings may come this late without cost. [d] E.g. ``60``."""
 

@@ -104,8 +104,8 @@ class Telemetry:
         self.service = ServiceMetrics()
         self.meter_states: Callable[[], Mapping[str, MeterState]] = dict
         """Asked at each scrape; set by whoever runs the poller."""
-        self.spools: Callable[[], Mapping[str, int]] = dict
-        """Readings that wait, by collector; set by whoever runs the spool."""
+        self.spools: Callable[[], Mapping[str, tuple[int, float]]] = dict
+        """Readings that wait and how full the spool is [0..1], by collector; set by whoever runs it."""
         self.jobs: Callable[[], Mapping[str, JobRecord]] = dict
         """What the jobs of this process did, by name; set by whoever runs them."""
         self.busy_ratio: Callable[[], float | None] = lambda: None
@@ -183,7 +183,7 @@ class Telemetry:
         parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
         parts.append(self._lag(visible))
         if visible is None:
-            parts += [self._spools(), *self._notifications(), *self._work(), self.service.exposition()]
+            parts += [*self._spools(), *self._notifications(), *self._work(), self.service.exposition()]
         return b"".join(parts)
 
     def _samples(self, family: Family, figures: Iterable[SiteFigures]) -> Iterator[Sample]:
@@ -194,9 +194,14 @@ class Telemetry:
         with self._lock:
             return self._stored[site]
 
-    def _spools(self) -> bytes:
-        waiting = [(labels(collector=name), float(n)) for name, n in self.spools().items()]
-        return write_family("wattline_spool_readings", "gauge", "Readings that wait to be stored.", waiting)
+    def _spools(self) -> list[bytes]:
+        spools = {labels(collector=name): one for name, one in self.spools().items()}
+        waiting = [(label, float(count)) for label, (count, _) in spools.items()]
+        filled = [(label, ratio) for label, (_, ratio) in spools.items()]
+        return [
+            write_family("wattline_spool_readings", "gauge", "Readings that wait to be stored.", waiting),
+            write_family("wattline_spool_fill_ratio", "gauge", "How full the spool is.", filled),
+        ]
 
     def _lag(self, visible: Collection[str] | None) -> bytes:
         """How far figures are behind; a look that is old itself is no excuse."""

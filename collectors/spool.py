@@ -7,7 +7,8 @@ every reading that was dropped, by point and reason. What can go wrong, and what
 ==================  =====================================================================================
 store away          readings stay; draining tries again, ever more slowly
 killed, power cut   nothing appended is lost; an unacknowledged batch is sent again, the store knows it
-size or age limit   the oldest go into the ledger (``full``, ``too_old``), recording goes on
+size or age limit   the oldest go into the ledger (``full``, ``too_old``), recording goes on; at half of
+                    either it is said
 disk full           readings stay in memory up to a limit and are written when there is room; beyond it
                     the oldest go into the ledger (``disk_full``)
 file corrupt        set aside under a new name and counted; what can still be read is carried over
@@ -20,6 +21,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import shutil
 import sqlite3
 import threading
 import uuid
@@ -82,14 +84,23 @@ _Entry = tuple[str, str, int, int, int]
 class Limits:
     """How much may wait."""
 
-    readings: int = 5_000_000
-    age_s: float = 30 * 86_400.0
+    age_s: float = 7 * 86_400.0
     """Readings that waited longer are dropped. [s]"""
+    max_bytes: int | None = None
+    """Most that the file may hold; None: as much as is still free on its disk. [B]"""
+    readings: int | None = None
+    """Most readings; None: as many as the other limits allow."""
     memory_readings: int = 50_000
     """How many may wait in memory while the disk is full."""
 
 
 _DEFAULT_LIMITS = Limits()
+WARN_RATIO, QUIET_RATIO = 0.5, 0.4
+"""Above the first it is said that the spool fills; below the second that it has room again. [0..1]"""
+BYTES_PER_READING = 64
+"""Of a spool that holds too few to be measured. [B]"""
+_MEASURED_FROM = 1000
+"""Fewest readings whose size is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +192,7 @@ class Spool:
         self._oldest_arrival_us = 0
         self._taken = (*_NOTHING, *_NOTHING)
         self.disk_full = False
+        self._fills = False
         self.set_aside = 0
         """Corrupt files set aside since the start."""
         self._db = self._open()
@@ -219,6 +231,7 @@ class Spool:
             self._memory.clear()
             self._owed.clear()
             self._say_disk_full(False)
+            self._say_fill()
 
     def _on_write_error(self, error: sqlite3.DatabaseError | OSError) -> None:
         if _is_corrupt(error) and not self._broken:
@@ -245,10 +258,49 @@ class Spool:
             _log.info("spool can be written again", path=str(self.path))
         self.disk_full = full
 
+    def _say_fill(self) -> None:
+        """Say once that the spool is half full, and once that it has room again."""
+        ratio = self.fill_ratio
+        if ratio >= WARN_RATIO and not self._fills:
+            self._fills = True
+            _log.warning(
+                "the spool is half full; when it is full, the oldest readings are dropped",
+                path=str(self.path),
+                waiting=len(self),
+                fill_ratio=round(ratio, 3),
+            )
+        elif ratio < QUIET_RATIO and self._fills:
+            self._fills = False
+            _log.info("the spool has room again", path=str(self.path), fill_ratio=round(ratio, 3))
+
+    def _used_bytes(self) -> int:
+        pages, free, size = (
+            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
+    def _most_bytes(self, used_bytes: int) -> int:
+        """Most that the file may hold now: by default half of what it holds and what is free together."""
+        if self._limits.max_bytes is not None:
+            return self._limits.max_bytes
+        return (used_bytes + shutil.disk_usage(self.path.parent).free) // 2
+
+    def _bytes_per_reading(self, used_bytes: int) -> float:
+        return used_bytes / self._count if self._count >= _MEASURED_FROM else BYTES_PER_READING
+
+    def room(self) -> int:
+        """How many readings may wait in all, as the disk is now."""
+        with self._lock:
+            used = self._used_bytes()
+            by_bytes = int(self._most_bytes(used) / self._bytes_per_reading(used))
+            return by_bytes if self._limits.readings is None else min(self._limits.readings, by_bytes)
+
     def _enforce(self) -> None:
         """Drop the oldest beyond the limits."""
-        if self._count > self._limits.readings:
-            self._drop("full", "1", (), self._count - self._limits.readings)
+        surplus = self._count - self.room()
+        if surplus > 0:
+            self._drop("full", "1", (), surplus)
         cutoff_us = _to_us(self._clock() - timedelta(seconds=self._limits.age_s))
         if self._oldest_arrival_us < cutoff_us:
             self._drop("too_old", "arrived_us < ?", (cutoff_us,), -1)
@@ -333,8 +385,19 @@ class Spool:
 
     @property
     def fill_ratio(self) -> float:
-        """Readings that wait, by the room for them. [0..1]"""
-        return len(self) / self._limits.readings
+        """How near a limit is: readings by the room for them, or the age of the oldest by the longest. [0..1]"""
+        with self._lock:
+            try:
+                room, oldest_us = self.room(), self._first_arrival_us(self._db)
+            except (sqlite3.DatabaseError, OSError):
+                return 1.0
+            waits_s = (_to_us(self._clock()) - oldest_us) / 1e6
+        return min(max(len(self) / max(room, 1), waits_s / self._limits.age_s), 1.0)
+
+    @property
+    def limits(self) -> Limits:
+        """How much may wait."""
+        return self._limits
 
     def close(self) -> None:
         """Release the file; harmless when repeated."""

@@ -39,6 +39,7 @@ from app.web import render
 from app.web import router as pages
 from app.web.access import missing_page
 from collectors import network
+from collectors.spool import Limits
 
 ALL, API, WORKER = "all", "api", "worker"
 _PATIENCE_S = 1.0
@@ -246,11 +247,12 @@ class Service:
             on_stuck=self._engines.ending.set,
             audit_retention_days=environment.audit_retention_days,
             kept=kept(environment),
+            spool_limits=Limits(environment.spool_days * 86_400, environment.spool_max_bytes),
         )
         self.telemetry.meter_states = lambda: {
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()
         }
-        self.telemetry.spools = lambda: {"poller": len(worker.spool)}
+        self.telemetry.spools = lambda: {"poller": (len(worker.spool), worker.spool.fill_ratio)}
         self.telemetry.jobs = worker.jobs.tallies
         self.telemetry.busy_ratio = worker.jobs.busy_ratio
         return worker

@@ -45,6 +45,14 @@ def polled(fleet: Fleet) -> Iterator[tuple[Site, Meter]]:
                 yield site, meter
 
 
+def readings_per_s(fleet: Fleet) -> float:
+    """How many readings the polled meters give, as configured. [1/s]"""
+    return sum(
+        len(meter.points) / max(registry.parse(meter.collector or {}).interval_s, 1e-3)
+        for _, meter in polled(fleet)
+    )
+
+
 def _device(site: Site, meter: Meter) -> Device:
     config = registry.parse(meter.collector or {})
     return Device(registry.build(config, Binding(meter.id, meter.points)), config, site.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +20,14 @@ from app.jobs.alarms import judge
 from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
 from app.jobs.notifications import send
-from app.jobs.poll import Polling, spool_path
+from app.jobs.poll import Polling, readings_per_s, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
 from app.store import audit, retention, sites
 from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
 from app.store.retention import Retention
-from collectors.spool import Spool
+from collectors.spool import Limits, Spool
 
 ROLLUP_EVERY_S = 3.0
 FINDINGS_EVERY_S = 15.0
@@ -69,6 +70,8 @@ class Worker:
         How long the audit log is kept. [d]
     kept : Retention, optional
         How long readings and figures are kept.
+    spool_limits : Limits, optional
+        How much may wait in the spool.
     """
 
     def __init__(
@@ -82,18 +85,19 @@ class Worker:
         on_stuck: Callable[[], None] = lambda: None,
         audit_retention_days: int = 365,
         kept: Retention | None = None,
+        spool_limits: Limits | None = None,
     ) -> None:
         self._engine, self._on_evaluated = engine, on_evaluated
         self._on_progress, self._on_stuck = on_progress, on_stuck
         self._audit_days, self._kept = audit_retention_days, kept or Retention()
-        self.spool = Spool(spool_path(data_dir))
+        self.spool = Spool(spool_path(data_dir), spool_limits or Limits())
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed)
         self._has_fleet = threading.Event()
         self.polling = Polling(self.spool, self._ingest, self._has_fleet)
         self._folders = Folders()
         self._changed = threading.Event()
         self._evaluated_until: datetime | None = None
-        self._is_held = False
+        self._is_held = self._is_short = False
         self._close_again_s = 0.0
         self._alarm_cache = judge.Cache()
         self._scheduler = Scheduler(self._jobs())
@@ -194,6 +198,20 @@ class Worker:
         there = fleet.at(datetime.now(UTC))
         self.polling.follow(there)
         self._folders.follow(there)
+        self._check_spool(readings_per_s(there))
+
+    def _check_spool(self, per_s: float) -> None:
+        """Say where the disk holds less than the time that is asked for."""
+        held_s = self.spool.room() / per_s if per_s else math.inf
+        is_short = held_s < self.spool.limits.age_s
+        if is_short and not self._is_short:
+            _log.warning(
+                "the disk holds fewer readings than WATTLINE_SPOOL_DAYS asks for; give it more room",
+                days=round(held_s / 86_400, 2),
+                asked_days=round(self.spool.limits.age_s / 86_400, 2),
+                readings_per_s=round(per_s, 2),
+            )
+        self._is_short = is_short
 
     def _roll_up(self) -> None:
         if rollup.run(self._engine).stretches:

@@ -252,6 +252,47 @@ AGE = Panel(
     unit="s",
     soft_min=0,
 )
+LAG = Panel(
+    "timeseries",
+    Text("Figures behind readings", "统计滞后"),
+    Text(
+        "For how long the oldest reading that is not in the figures has been stored, by site.",
+        "尚未计入统计的最早读数的入库时长,按数据中心。",
+    ),
+    [prometheus("wattline_figures_lag_seconds", "{{site}}")],
+    unit="s",
+    soft_min=0,
+)
+QUEUES = Panel(
+    "timeseries",
+    Text("Queues", "队列长度"),
+    Text(
+        "Points to sum up, meters to look at, messages to send, reports to make.",
+        "待汇总测点、待检查电表、待发送消息、待生成报告。",
+    ),
+    [prometheus("wattline_queue_entries", "{{queue}}")],
+    unit="short",
+    soft_min=0,
+)
+JOBS = Panel(
+    "bargauge",
+    Text("Since jobs last ended well", "任务距上次成功"),
+    Text("By job; daily ones have a day.", "按任务;每日任务以一天为限。"),
+    [prometheus("time() - wattline_job_last_success_timestamp_seconds", "{{job}}", instant=True)],
+    unit="s",
+)
+BUSY = Panel(
+    "timeseries",
+    Text("How busy the worker is", "工作负荷"),
+    Text(
+        "Share of the last two minutes in which the busiest job was at work; at 100 % it does not keep up.",
+        "最近两分钟内最忙任务的占用比例;达到 100 % 即无法跟上。",
+    ),
+    [prometheus("wattline_worker_busy_ratio", "busy")],
+    unit="percentunit",
+    soft_min=0,
+    fill=10,
+)
 
 BOARD = Board(
     "quality",
@@ -264,6 +305,7 @@ BOARD = Board(
         Row(10, [Cell(LIST, 15), Cell(KINDS, 9)]),
         Row(8, [Cell(ESTIMATED, 12), Cell(STORED, 12)]),
         Row(8, [Cell(POLLS, 8), Cell(REQUESTS, 8), Cell(AGE, 8)]),
+        Row(8, [Cell(p, 6) for p in (LAG, QUEUES, JOBS, BUSY)]),
     ],
     ["site", "room"],
     "now-14d",

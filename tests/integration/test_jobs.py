@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from app import config
 from app.domain.reading import Reading
@@ -21,7 +22,7 @@ from app.errors import StoreUnavailable
 from app.jobs import evaluate, rollup
 from app.jobs import scheduler as schedule
 from app.jobs.ingest import Ingest
-from app.jobs.poll import Polling
+from app.jobs.poll import Polling, readings_per_s
 from app.jobs.scheduler import Guarded, Job, Scheduler
 from app.jobs.watch import Folders
 from app.jobs.worker import Worker
@@ -384,6 +385,17 @@ def test_the_worker_computes_by_itself(engine: sa.Engine, fleet: Fleet, tmp_path
         until(lambda: scalar(engine, "SELECT count(*) FROM evaluations") == 8)
     finally:
         worker.stop()
+
+
+def test_a_disk_too_small_for_the_days_that_are_asked_for_is_said(engine: sa.Engine, tmp_path: Path) -> None:
+    worker = Worker(engine, tmp_path, spool_limits=Limits(age_s=7 * 86_400, max_bytes=6_400_000))
+    assert readings_per_s(polled(1, "one", "two")) == 10.0
+    with structlog.testing.capture_logs() as said:
+        for _ in range(2):
+            worker._follow(polled(1, "one", "two"))
+    (entry,) = [e for e in said if "WATTLINE_SPOOL_DAYS" in e["event"]]
+    assert (entry["days"], entry["asked_days"]) == (0.12, 7.0)
+    worker.stop()
 
 
 def test_readings_wait_until_the_database_knows_their_points(engine: sa.Engine, tmp_path: Path) -> None:

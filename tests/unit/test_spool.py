@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,6 +151,69 @@ def test_readings_that_waited_too_long_are_dropped_and_counted(tmp_path: Path) -
     spool.append(round_of(10, 5))
     assert numbers(spool.take().readings) == list(range(10, 15))
     assert dropped(spool) == {"too_old": 10}
+    spool.close()
+
+
+def long_named(first: int, count: int) -> list[Reading]:
+    """Readings as a site of many meters gives them."""
+    at = START + timedelta(seconds=first)
+    return [
+        Reading(f"sh1.hall-2.rack-row-{i % 97:02d}.kwh", at, float(i)) for i in range(first, first + count)
+    ]
+
+
+def test_a_spool_of_so_many_bytes_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", Limits(max_bytes=1_000_000))
+    for first in range(0, 40_000, 2_000):
+        spool.append(long_named(first, 2_000))
+    kept = len(spool)
+    assert 5_000 < kept < 30_000
+    assert (tmp_path / "spool.db").stat().st_size <= 1_300_000
+    assert dropped(spool) == {"full": 40_000 - kept}
+    assert numbers(spool.take(40_000).readings) == list(range(40_000 - kept, 40_000))
+    assert spool.fill_ratio > 0.9
+    spool.close()
+
+
+def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+    """Let the disk have so much room."""
+    usage = shutil._ntuple_diskusage(10**12, 10**12 - free_bytes, free_bytes)  # type: ignore[attr-defined]
+    monkeypatch.setattr("collectors.spool.shutil.disk_usage", lambda path: usage)
+
+
+def test_by_default_a_day_of_a_large_site_fits_and_half_of_the_free_disk_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failure story 40: 133 readings a second, as 2,000 meters at 15 s give them."""
+    free(monkeypatch, 2_000_000_000)
+    spool = Spool(tmp_path / "spool.db")
+    spool.append(long_named(0, 20_000))
+    assert spool.limits.age_s == 7 * 86_400
+    assert spool.room() > 133 * 86_400
+    used_by_all = spool.room() * (tmp_path / "spool.db").stat().st_size / 20_000
+    assert used_by_all < 1.1e9
+    free(monkeypatch, 400_000)
+    spool.append(long_named(20_000, 100))
+    assert len(spool) < 20_000, "others fill the disk: the spool gives way"
+    assert dropped(spool) == {"full": 20_100 - len(spool)}
+    spool.close()
+
+
+def test_a_spool_that_is_half_full_is_said_once(tmp_path: Path) -> None:
+    clock = Clock()
+    with structlog.testing.capture_logs() as said:
+        spool = Spool(tmp_path / "spool.db", Limits(readings=100, age_s=1000), clock=clock)
+        for i in range(7):
+            spool.append(round_of(10 * i, 10))
+        assert [entry["waiting"] for entry in said] == [50]
+        assert spool.fill_ratio == 0.7
+        spool.ack(spool.take(100))
+        spool.append(round_of(70, 1))
+        assert [entry["log_level"] for entry in said] == ["warning", "info"]
+        clock.now += timedelta(seconds=600)
+        spool.append(round_of(71, 1))
+        assert spool.fill_ratio == 0.6
+        assert [entry["log_level"] for entry in said] == ["warning", "info", "warning"]
     spool.close()
 
 

@@ -385,7 +385,7 @@ class Spool:
 
     @property
     def fill_ratio(self) -> float:
-        """How near a limit is: readings by the room for them, or the age of the oldest by the longest. [0..1]"""
+        """How near a limit is: readings by the room for them, or age of the oldest by the longest. [0..1]"""
         with self._lock:
             try:
                 room, oldest_us = self.room(), self._first_arrival_us(self._db)

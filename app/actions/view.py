@@ -10,7 +10,7 @@ from typing import Any
 from app.domain.access import Principal, Role
 from app.domain.site import Institution, Meter, Site
 from app.errors import Forbidden, NotFound
-from app.store import audit
+from app.store import audit, receipts
 from app.store.audit import Actor
 from app.store.engine import Connection
 from app.store.sites import Stored
@@ -114,3 +114,7 @@ class View:
     def audit(self, action: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write down what the caller did, in this transaction; call it last, it takes a short lock."""
         audit.append(self.connection, self.actor.did(action, target, detail), self.now)
+
+    def audit_readings(self, sites: str, accepted: int, digest: int) -> None:
+        """Write down a batch of readings that the caller sent, in this transaction; call it last."""
+        receipts.add(self.connection, self.actor, sites, accepted, digest, self.now)

@@ -23,7 +23,7 @@ from app.jobs.notifications import send
 from app.jobs.poll import Polling, readings_per_s, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
-from app.store import audit, retention, sites
+from app.store import audit, receipts, retention, sites
 from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
 from app.store.retention import Retention
@@ -39,6 +39,7 @@ FOLDERS_EVERY_S = 2.0
 FLEET_EVERY_S = 30.0
 LEDGER_EVERY_S = 60.0
 PROGRESS_EVERY_S = 5.0
+RECEIPTS_EVERY_S = 300.0
 STOP_S = 3.0
 """Time for jobs and polls to come to an end by themselves when stopping. [s]"""
 
@@ -116,6 +117,7 @@ class Worker:
             Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
             Job("fleet", self._follow_fleet, FLEET_EVERY_S, busy_ratio=0.1),
             Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
+            Job("receipts", self._settle_receipts, RECEIPTS_EVERY_S),
             Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
             Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(engine, _now()), daily_at="02:47"),
@@ -133,6 +135,9 @@ class Worker:
         close_month.run(self._engine, now)
         pause_s = close_month.LOOK_EVERY_S if is_waiting else close_month.CLOSE_EVERY_S
         self._close_again_s = time.monotonic() + pause_s
+
+    def _settle_receipts(self) -> None:
+        receipts.settle(self._engine, _now().replace(minute=0, second=0, microsecond=0))
 
     def _forget_audit(self) -> None:
         with begin(self._engine) as connection:

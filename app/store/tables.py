@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     SmallInteger,
     Table,
     Text,
@@ -409,6 +410,16 @@ report_orders = Table(
     _instant("finished_at", nullable=True),
     *(_text(name, "") for name in ("problem", "file_name", "media_type")),
     Column("content", LargeBinary),
+)
+
+reading_receipts = Table(
+    "reading_receipts",
+    metadata,
+    *(_key(name, Text) for name in ("actor", "source", "key", "target")),
+    _key("hour", _at),
+    *(Column(name, BigInteger, nullable=False) for name in ("batches", "accepted")),
+    *(_instant(name) for name in ("first_at", "last_at")),
+    Column("digest", Numeric, nullable=False),
 )
 
 horizons = Table("horizons", metadata, _key("kind", Text), _instant("dropped_before"))

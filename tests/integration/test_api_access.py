@@ -21,7 +21,7 @@ from app.api.auth import KeyAuthenticator, OpenToLoopback, authenticator_for
 from app.api.oidc import OidcSettings, OidcVerifier
 from app.domain.access import Grant, Role
 from app.errors import ConfigError, SeriesError
-from app.store import audit, identity
+from app.store import audit, identity, receipts
 from app.store.audit import Entry
 from app.telemetry import Telemetry
 from tests.integration.api_helpers import NOW, START, a_day, client, declare, own_database, sent
@@ -506,10 +506,40 @@ def test_what_is_done_is_written_down(engine: sa.Engine) -> None:
         http.post("/api/v1/meters/main/events", json=body, headers=admin)
         entries = http.get("/api/v1/audit", headers=admin).json()["entries"]
     actions = [e["action"] for e in entries]
-    assert actions == ["event.add", "readings.export", "key.create", "readings.add"]
+    assert actions == ["readings.add", "event.add", "readings.export", "key.create"]
     assert {e["source"] for e in entries} == {"127.0.0.1"}
-    assert entries[0]["actor"] == "test ('admin',)"
-    assert json.loads(entries[0]["detail"])["key"] == admin["Authorization"].split("_")[1]
+    assert {entries[0]["actor"], entries[1]["actor"]} == {"test ('admin',)"}
+    for entry in entries[:2]:
+        assert json.loads(entry["detail"])["key"] == admin["Authorization"].split("_")[1]
+
+
+def test_readings_stand_in_the_audit_log_by_caller_site_and_hour(engine: sa.Engine) -> None:
+    """A batch neither waits for the chain nor is an entry, and is in the sum that the chain holds."""
+    declare(engine)
+    now = [NOW]
+    sender, admin = bearer(make_key(engine, "operator:site/sh1")), bearer(make_key(engine, "admin"))
+    offset = NOW.replace(minute=0, second=0, microsecond=0) - NOW
+    with client(
+        engine, authenticator=KeyAuthenticator(engine, clock=lambda: NOW), clock=lambda: now[0]
+    ) as http:
+        bodies = [sent([15 * n]) for n in range(1, 6)]
+        with engine.begin() as other:
+            audit.append(other, entry("held"), NOW)  # holds the lock of the chain
+            for n, body in enumerate(bodies):
+                now[0] = NOW + offset + timedelta(minutes=n * 14)
+                assert http.post("/api/v1/readings", json=body, headers=sender).json()["accepted"] == 1
+            assert http.post("/api/v1/readings", json=bodies[0], headers=sender).json()["duplicate"] == 1
+        assert receipts.settle(engine, NOW + offset + timedelta(hours=1)) == 1
+        assert receipts.settle(engine, NOW + offset + timedelta(hours=1)) == 0
+        entries = http.get("/api/v1/audit", headers=admin).json()["entries"]
+    hour, held = entries[0], entries[-1]
+    assert (hour["action"], hour["target"], held["action"]) == ("readings.add", "sh1", "held")
+    detail = json.loads(hour["detail"])
+    digests = [receipts.digest(body["readings"]) for body in bodies]
+    assert (detail["accepted"], detail["batches"]) == (5, 5)
+    assert detail["sha256_sum"] == f"{sum(digests) % receipts.MODULUS:064x}"
+    with engine.connect() as connection:
+        assert audit.verify(connection).problems == ()
 
 
 def test_the_chain_holds_and_shows_what_was_done_to_it(engine: sa.Engine) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -13,7 +13,7 @@ from app.api.context import Caller
 from app.api.periods import instant
 from app.api.schemas import NO_NUL
 from app.domain.access import Role
-from app.store import audit, identity
+from app.store import audit, identity, receipts
 from app.store.identity import ApiKey
 
 router = APIRouter(tags=["administration"])
@@ -104,9 +104,11 @@ def list_audit(
     before_seq: Annotated[int | None, Query(ge=1, le=1 << 62, description="Entries before this one")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> AuditOut:
-    """The newest entries of the audit log, newest first."""
+    """The newest entries of the audit log, newest first; readings that were sent stand in it by the hour."""
     with caller.read() as view:
         view.require_everywhere(Role.ADMIN)
+    receipts.settle(caller.context.engine, caller.now + timedelta(hours=1))
+    with caller.read() as view:
         found = audit.listing(view.connection, before_seq=before_seq, limit=limit)
     names = AuditEntryOut.model_fields
     return AuditOut(entries=[AuditEntryOut(**{n: getattr(entry, n) for n in names}) for entry in found])

@@ -19,7 +19,7 @@ from app.api.rows import Outcome
 from app.domain.period import Period
 from app.domain.site import Point
 from app.errors import NotFound, RequestTooLarge, SeriesError
-from app.store import reading_pages
+from app.store import reading_pages, receipts
 
 router = APIRouter(tags=["readings"])
 
@@ -97,7 +97,8 @@ def _take_batch(caller: CallerOf, batch: list[tuple[int, Any]], outcome: Outcome
     with caller.write() as view:
         rows.take(view, batch, caller.now, part)
         if part.accepted:
-            view.audit("readings.add", ",".join(sorted(part.by_site)), {"accepted": part.accepted})
+            sites, digest = ",".join(sorted(part.by_site)), receipts.digest(row for _, row in batch)
+            view.audit_readings(sites, part.accepted, digest)
     outcome.add(part)
     for site, count in part.by_site.items():
         caller.context.telemetry.stored(site, count)

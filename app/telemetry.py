@@ -22,8 +22,9 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from app import __version__
-from app.store import deployment, metrics_snapshot, outbox, progress, sites
+from app.store import deployment, metrics_snapshot, outbox, progress
 from app.store.engine import Engine, connect
+from app.store.fleet_cache import FleetCache
 from app.store.metrics_snapshot import SiteFigures
 from app.store.outbox import Tally
 from app.store.progress import Progress
@@ -115,6 +116,7 @@ class Telemetry:
         self._taken_at: datetime | None = None
         self._deliveries: Mapping[str, Tally] = {}
         self._stored: Counter[str] = Counter()
+        self._fleet = FleetCache()
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
 
@@ -137,7 +139,7 @@ class Telemetry:
             return False
         try:
             with connect(engine) as connection:
-                stored = sites.load(connection)
+                stored = self._fleet.current(connection)
                 profiles = deployment.limit_profiles(connection)
                 self.show(metrics_snapshot.collect(connection, stored, profiles, now), now)
                 self._deliveries = outbox.tallies(connection)

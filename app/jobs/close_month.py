@@ -22,8 +22,9 @@ from app.domain.site import Institution, Site
 from app.jobs.notifications import report_mail
 from app.reports import build, canonical, institution
 from app.reports.document import Cause, Document, InstitutionReport, Report, as_data, read
-from app.store import alarms, deployment, sites
+from app.store import alarms, deployment
 from app.store.engine import Connection, Engine, begin, connect
+from app.store.fleet_cache import FleetCache
 from app.store.reports import revisions
 from app.store.reports.revisions import Shelf
 from app.store.sites import Stored
@@ -46,8 +47,10 @@ class Closed:
     changes: int
 
 
-def run(engine: Engine, now: datetime) -> list[Closed]:
+def run(engine: Engine, now: datetime, fleet: FleetCache | None = None) -> list[Closed]:
     """Freeze what is due and revise what changed; what was frozen.
+
+    `fleet` is the caller's, so that the fleet is not read at every call.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def run(engine: Engine, now: datetime) -> list[Closed]:
         If the database is away; what was frozen stays, the rest follows next time.
     """
     with connect(engine) as connection:
-        stored = sites.load(connection)
+        stored = (fleet or FleetCache()).current(connection)
     done = [c for site in stored.fleet.sites for c in close_site(engine, stored, site, now)]
     done += [c for bank in stored.fleet.institutions for c in close_institution(engine, stored, bank, now)]
     for closed in done:
@@ -69,8 +72,10 @@ def run(engine: Engine, now: datetime) -> list[Closed]:
     return done
 
 
-def is_waiting(engine: Engine, now: datetime) -> bool:
+def is_waiting(engine: Engine, now: datetime, fleet: FleetCache | None = None) -> bool:
     """Whether a site has readings of a period that is due whose energy or quality is not looked at yet.
+
+    `fleet` is the caller's, so that the fleet is not read at every call.
 
     Raises
     ------
@@ -78,7 +83,7 @@ def is_waiting(engine: Engine, now: datetime) -> bool:
         If the database is away.
     """
     with connect(engine) as connection:
-        stored = sites.load(connection)
+        stored = (fleet or FleetCache()).current(connection)
         return not all(
             revisions.is_settled(connection, stored, site, now - _after(site)) for site in stored.fleet.sites
         )

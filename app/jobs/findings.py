@@ -30,6 +30,7 @@ from app.store import events, outlook, readings, sites
 from app.store import findings as store
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.findings import Look, Scope
+from app.store.fleet_cache import FleetCache
 from app.store.readings import to_us
 from app.store.retention import raw_horizon
 from app.store.sites import Stored
@@ -77,7 +78,12 @@ def _never() -> bool:
     return False
 
 
-def run(engine: Engine, part: Part = Part.ALL, should_stop: Callable[[], bool] = _never) -> int:
+def run(
+    engine: Engine,
+    part: Part = Part.ALL,
+    should_stop: Callable[[], bool] = _never,
+    fleet: FleetCache | None = None,
+) -> int:
     """Look at the queued meters; what a rollup adds meanwhile stays in the queue.
 
     A meter at which this fails stays in the queue, and does not keep the others from being looked at.
@@ -89,6 +95,8 @@ def run(engine: Engine, part: Part = Part.ALL, should_stop: Callable[[], bool] =
         Live changes, those of history, or both.
     should_stop : callable
         Asked between meters; what is not looked at then stays in the queue.
+    fleet : FleetCache, optional
+        The caller's, so that the fleet is not read at every call.
 
     Returns
     -------
@@ -105,7 +113,7 @@ def run(engine: Engine, part: Part = Part.ALL, should_stop: Callable[[], bool] =
     with connect(engine) as connection:
         if not store.is_anything_queued(connection):
             return 0
-        pass_ = _Pass(engine, sites.load(connection), should_stop)
+        pass_ = _Pass(engine, (fleet or FleetCache()).current(connection), should_stop)
     for is_short in part.value:
         pass_.work_off(is_short=is_short)
     if pass_.failed:

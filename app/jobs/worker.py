@@ -23,10 +23,12 @@ from app.jobs.notifications import send
 from app.jobs.poll import Polling, readings_per_s, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
-from app.store import audit, receipts, retention, sites
+from app.store import audit, receipts, retention
 from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
+from app.store.fleet_cache import FleetCache
 from app.store.retention import Retention
+from app.store.sites import Stored
 from collectors.spool import Limits, Spool
 
 ROLLUP_EVERY_S = 3.0
@@ -94,13 +96,15 @@ class Worker:
         self.spool = Spool(spool_path(data_dir), spool_limits or Limits())
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed)
         self._has_fleet = threading.Event()
+        self._followed: Stored | None = None
         self.polling = Polling(self.spool, self._ingest, self._has_fleet)
         self._folders = Folders()
         self._changed = threading.Event()
         self._evaluated_until: datetime | None = None
         self._is_held = self._is_short = False
         self._close_again_s = 0.0
-        self._alarm_cache = judge.Cache()
+        self._fleet = FleetCache()
+        self._alarm_cache = judge.Cache(fleet=self._fleet)
         self._scheduler = Scheduler(self._jobs())
 
     def _jobs(self) -> list[Job]:
@@ -111,7 +115,7 @@ class Worker:
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),
             Job("alarms", self._judge_alarms, ALARMS_EVERY_S, busy_ratio=0.5),
             Job("notify", lambda: send.run(engine, _now()), NOTIFY_EVERY_S),
-            Job("outlook", lambda: outlook.run(engine, _now()), OUTLOOK_EVERY_S, busy_ratio=0.2),
+            Job("outlook", lambda: outlook.run(engine, _now(), self._fleet), OUTLOOK_EVERY_S, busy_ratio=0.2),
             Job("findings", lambda: self._find(Part.LIVE), FINDINGS_EVERY_S, busy_ratio=0.2),
             Job("findings of history", lambda: self._find(Part.HISTORY), FINDINGS_EVERY_S),
             Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
@@ -131,8 +135,8 @@ class Worker:
         if self._is_held or time.monotonic() < self._close_again_s:
             return
         now = _now()
-        is_waiting = close_month.is_waiting(self._engine, now)
-        close_month.run(self._engine, now)
+        is_waiting = close_month.is_waiting(self._engine, now, self._fleet)
+        close_month.run(self._engine, now, self._fleet)
         pause_s = close_month.LOOK_EVERY_S if is_waiting else close_month.CLOSE_EVERY_S
         self._close_again_s = time.monotonic() + pause_s
 
@@ -195,9 +199,11 @@ class Worker:
 
     def _follow_fleet(self) -> None:
         with connect(self._engine) as connection:
-            stored = sites.load(connection)
-        self._ingest.forget_fleet()
-        self._follow(stored.fleet)
+            stored = self._fleet.current(connection)
+        if stored is not self._followed:
+            self._ingest.forget_fleet()
+            self._follow(stored.fleet)
+            self._followed = stored
 
     def _follow(self, fleet: Fleet) -> None:
         there = fleet.at(datetime.now(UTC))
@@ -224,7 +230,7 @@ class Worker:
 
     def _find(self, part: Part) -> None:
         if not self._is_held:
-            findings.run(self._engine, part, lambda: self._scheduler.is_ending)
+            findings.run(self._engine, part, lambda: self._scheduler.is_ending, self._fleet)
 
     def _judge_alarms(self) -> None:
         if not self._is_held:

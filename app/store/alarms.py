@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -165,6 +166,61 @@ def forget(connection: sa.Connection, fingerprints: Iterable[str]) -> None:
     t = tables.alarm_memory
     with store_errors():
         connection.execute(sa.delete(t).where(t.c.fingerprint.in_(list(fingerprints))))
+
+
+_MEMORY_VERSION = sa.text("SELECT count(*), max(updated_at) FROM alarm_memory")
+
+
+class AlarmMemories:
+    """What is remembered, read from the database only where another process wrote to it.
+
+    For one thread, within transactions that hold :func:`lock`.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Remembered] = {}
+        self._version: tuple[object, ...] | None = None
+
+    @contextmanager
+    def kept_if_committed(self) -> Iterator[None]:
+        """Around a transaction: what was kept in one that fails is read again."""
+        try:
+            yield
+        except BaseException:
+            self._version = None
+            raise
+
+    def current(self, connection: sa.Connection) -> dict[str, Remembered]:
+        """Everything remembered, by fingerprint.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        with store_errors():
+            version = tuple(connection.execute(_MEMORY_VERSION).one())
+        if version != self._version:
+            self._kept, self._version = memories(connection), version
+        return self._kept
+
+    def replace(
+        self, connection: sa.Connection, fresh: Mapping[str, Remembered], gone: Collection[str]
+    ) -> None:
+        """Keep what is to be remembered, and forget what is gone, by fingerprint.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        if not fresh and not gone:
+            return
+        forget(connection, gone)
+        remember(connection, fresh)
+        self._kept = {k: m for k, m in {**self._kept, **fresh}.items() if k not in gone}
+        with store_errors():
+            self._version = tuple(connection.execute(_MEMORY_VERSION).one())
 
 
 def record(

@@ -40,11 +40,11 @@ from app.store import (
     gauges,
     outlook,
     readings,
-    sites,
     usage,
 )
-from app.store.alarms import Remembered
+from app.store.alarms import AlarmMemories, Remembered
 from app.store.engine import Connection, Engine, begin
+from app.store.fleet_cache import FleetCache
 from app.store.outlook import YearOutlook
 from app.store.sites import Stored
 
@@ -79,6 +79,8 @@ class Cache:
 
     years: dict[str, YearFigures] = field(default_factory=dict)
     feeds: dict[str, tuple[datetime, tuple[capacity.FeedLoad, ...]]] = field(default_factory=dict)
+    fleet: FleetCache = field(default_factory=FleetCache)
+    memories: AlarmMemories = field(default_factory=AlarmMemories)
 
 
 @dataclass(frozen=True)
@@ -135,23 +137,24 @@ def run(
     StoreUnavailable
         If the database is away; everything is as before.
     """
-    with begin(engine) as connection:
+    cache = cache or Cache()
+    with cache.memories.kept_if_committed(), begin(engine) as connection:
         if not alarms.lock(connection):
             return None
         context = EvaluationContext(
             connection,
-            sites.load(connection),
+            cache.fleet.current(connection),
             alarms.rules(connection),
             deployment.limit_profiles(connection),
             now,
-            cache or Cache(),
+            cache,
             spool_fill_ratio,
         )
         return _evaluate(context, announcing=announcing)
 
 
 def _evaluate(context: EvaluationContext, *, announcing: bool) -> EvaluationResult:
-    kept = alarms.memories(context.connection)
+    kept = context.cache.memories.current(context.connection)
     seen = list(_everything(context, kept))
     after, changes = step_rules(seen, {key: one.memory for key, one in kept.items()}, context.now)
     fresh = {
@@ -165,8 +168,8 @@ def _evaluate(context: EvaluationContext, *, announcing: bool) -> EvaluationResu
     for key in set(kept) - set(fresh):
         rows += _withdraw(context, announcer, kept[key])
     alarms.write_transitions(context.connection, rows)
-    alarms.forget(context.connection, set(kept) - set(fresh))
-    alarms.remember(context.connection, {k: m for k, m in fresh.items() if _must_be_written(kept.get(k), m)})
+    written = {k: m for k, m in fresh.items() if _must_be_written(kept.get(k), m)}
+    context.cache.memories.replace(context.connection, written, set(kept) - set(fresh))
     messages = announcer.announce(context.rules) if announcing else 0
     return EvaluationResult(len(seen), len(changes), messages)
 

@@ -225,7 +225,7 @@ class Worker:
         self._is_short = is_short
 
     def _roll_up(self) -> None:
-        if rollup.run(self._engine).stretches:
+        if rollup.run(self._engine, self._fleet).stretches:
             self._changed.set()
 
     def _find(self, part: Part) -> None:

@@ -1,12 +1,12 @@
 """Readings that were sent, counted by caller and hour until they stand in the audit log
 
-Revision: 0014, after 0013
+Revision: 0015, after 0014
 """
 
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

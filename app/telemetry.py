@@ -117,6 +117,7 @@ class Telemetry:
         self._deliveries: Mapping[str, Tally] = {}
         self._stored: Counter[str] = Counter()
         self._fleet = FleetCache()
+        self._known = metrics_snapshot.Known()
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
 
@@ -141,7 +142,7 @@ class Telemetry:
             with connect(engine) as connection:
                 stored = self._fleet.current(connection)
                 profiles = deployment.limit_profiles(connection)
-                self.show(metrics_snapshot.collect(connection, stored, profiles, now), now)
+                self.show(metrics_snapshot.collect(connection, stored, profiles, now, self._known), now)
                 self._deliveries = outbox.tallies(connection)
                 self._progress, self._looked_s = progress.look(connection), monotonic()
             return True

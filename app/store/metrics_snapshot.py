@@ -23,6 +23,11 @@ from app.store.sites import Stored
 POWER_AGE = timedelta(hours=1)
 """A mean power older than this is not shown as that of now."""
 LEAST_COVERAGE = 0.5
+ZERO = timedelta(0)
+LOOK_AT_ALL_EVERY = timedelta(minutes=5)
+"""A meter whose readings come late is seen after this at the latest."""
+OVERLAP = timedelta(minutes=2)
+ENERGY_EVERY = timedelta(seconds=30)
 FRESH_INTERVALS = 3
 """A meter without a poller is up while its newest reading is at most so many intervals old."""
 
@@ -63,10 +68,59 @@ class SiteFigures:
     """Of the alarm rules in force, by rule and severity, in the unit of each rule's indicator."""
 
 
+class Known:
+    """What is read again only as far as it can have changed, from one snapshot to the next."""
+
+    def __init__(self) -> None:
+        self._last_at: dict[int, datetime] = {}
+        self._looked_at: datetime | None = None
+        self._all_looked_at: datetime | None = None
+        self._before: dict[int, float] = {}
+        self._computed: tuple[object, ...] | None = None
+        self._energy: tuple[datetime, dict[int, float]] | None = None
+
+    def last_at(self, connection: sa.Connection, now: datetime) -> dict[int, datetime]:
+        """Newest reading by point: of the last minutes anew, of everything now and then."""
+        looked_at, all_looked_at = self._looked_at, self._all_looked_at
+        if looked_at is None or all_looked_at is None or not ZERO <= now - all_looked_at < LOOK_AT_ALL_EVERY:
+            self._last_at = {n: at for n, at in connection.execute(_LAST, {"now": now})}  # noqa: C416
+            self._all_looked_at = now
+        else:
+            since = {"since": looked_at - OVERLAP}
+            for number, at in connection.execute(_LAST_SINCE, since):
+                self._last_at[number] = max(at, self._last_at.get(number, at))
+        self._looked_at = now
+        return self._last_at
+
+    def energy_kwh(self, connection: sa.Connection, now: datetime) -> dict[int, float]:
+        """Energy by point since the beginning, at most :data:`ENERGY_EVERY` old.
+
+        That of past months is summed again where something in them was computed again.
+        """
+        if self._energy is not None and ZERO <= now - self._energy[0] < ENERGY_EVERY:
+            return self._energy[1]
+        month = {"month": now.date().replace(day=1)}
+        computed = tuple(connection.execute(_COMPUTED, month).one())
+        if (month["month"], *computed) != self._computed:
+            self._before = {n: e for n, e in connection.execute(_ENERGY_BEFORE, month)}  # noqa: C416
+            self._computed = (month["month"], *computed)
+        total = dict(self._before)
+        for number, energy_kwh in connection.execute(_ENERGY_SINCE, month):
+            total[number] = total.get(number, 0.0) + energy_kwh
+        self._energy = (now, total)
+        return total
+
+
 def collect(
-    connection: sa.Connection, stored: Stored, profiles: Mapping[str, LimitProfile], now: datetime
+    connection: sa.Connection,
+    stored: Stored,
+    profiles: Mapping[str, LimitProfile],
+    now: datetime,
+    known: Known | None = None,
 ) -> list[SiteFigures]:
     """The figures of every site, and last those of the deployment itself.
+
+    With `known`, kept by the caller, the cost follows what changed since the last snapshot.
 
     Raises
     ------
@@ -74,23 +128,23 @@ def collect(
         If the database is away.
     """
     with store_errors():
-        found = _Found(connection, stored, now)
+        found = _Found(connection, stored, now, known or Known())
         return [*(found.site(site, profiles) for site in stored.fleet.sites), found.deployment()]
 
 
 class _Found:
     """Results of the queries, to be dealt out to the sites."""
 
-    def __init__(self, connection: sa.Connection, stored: Stored, now: datetime) -> None:
+    def __init__(self, connection: sa.Connection, stored: Stored, now: datetime, known: Known) -> None:
         self._connection, self._stored, self._now = connection, stored, now
         keys, sites = stored.point_key, {**stored.site_key, DEPLOYMENT: ""}
         self._evaluations = defaultdict(list)
         for number, window, at, document in evaluations.load(connection, list(sites)):
             self._evaluations[sites[number]].append((window, at, document))
-        self._energy_kwh = {keys[n]: e for n, e in connection.execute(_ENERGY) if n in keys}
+        self._energy_kwh = {keys[n]: e for n, e in known.energy_kwh(connection, now).items() if n in keys}
         since = {"since": floor(now) - POWER_AGE, "until": floor(now), "coverage": LEAST_COVERAGE}
         self._power_kw = {keys[n]: p for n, p in connection.execute(_POWER, since) if n in keys}
-        self._last_at = {keys[n]: at for n, at in connection.execute(_LAST, {"now": now}) if n in keys}
+        self._last_at = {keys[n]: at for n, at in known.last_at(connection, now).items() if n in keys}
         self._dropped = _grouped(connection, _DROPPED, sites)
         self._alarms = _grouped(connection, _ALARMS, sites)
         self._rules = alarms.rules(connection)
@@ -175,7 +229,14 @@ def _grouped(
     return out
 
 
-_ENERGY = sa.text("SELECT point_id, sum(energy_kwh) FROM energy_day GROUP BY point_id")
+_ENERGY_BEFORE = sa.text(
+    "SELECT point_id, sum(energy_kwh) FROM energy_day WHERE day < :month GROUP BY point_id"
+)
+_ENERGY_SINCE = sa.text(
+    "SELECT point_id, sum(energy_kwh) FROM energy_day WHERE day >= :month GROUP BY point_id"
+)
+_COMPUTED = sa.text("SELECT count(*), sum(computed) FROM site_months WHERE month < :month")
+_LAST_SINCE = sa.text("SELECT point_id, max(at) FROM readings WHERE at > :since GROUP BY point_id")
 _POWER = sa.text(
     """
     SELECT DISTINCT ON (point_id) point_id, energy_kwh / (0.25 * coverage_ratio)

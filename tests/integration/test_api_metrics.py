@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -13,10 +13,13 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import config
-from app.jobs import evaluate
+from app.domain.data.limit_profiles import LIMIT_PROFILES
+from app.domain.reading import Reading
+from app.jobs import evaluate, rollup
 from app.jobs.scheduler import JobTally
-from app.store import progress, sites, tables
+from app.store import metrics_snapshot, progress, readings, sites, tables
 from app.store.engine import make_engine
+from app.store.metrics_snapshot import SiteFigures
 from app.telemetry import MeterState, Telemetry
 from tests.integration.api_helpers import ESTATE, NOW, a_day, client, own_database, sent
 from tests.programs import need_program
@@ -181,6 +184,37 @@ def test_counters_do_not_fall_when_the_past_is_corrected(http: httpx.Client, tel
     lower = [replace(f, energy_kwh={"facility": 1.0}) for f in telemetry.figures()]
     telemetry.show(lower, NOW)
     assert scrape(http)["wattline_site_energy_joules_total"]["facility", "sh1"] == before
+
+
+def test_a_snapshot_that_follows_what_changed_is_what_a_fresh_one_is(engine: sa.Engine) -> None:
+    a_day(engine)
+    with engine.connect() as connection:
+        stored = sites.load(connection)
+    known, numbers = metrics_snapshot.Known(), dict(stored.point_id)
+
+    def both(now: datetime) -> tuple[list[SiteFigures], list[SiteFigures]]:
+        with engine.connect() as connection:
+            kept = metrics_snapshot.collect(connection, stored, LIMIT_PROFILES, now, known)
+            return kept, metrics_snapshot.collect(connection, stored, LIMIT_PROFILES, now)
+
+    def arrives(at: datetime, value: float) -> None:
+        with engine.begin() as connection:
+            readings.ingest_readings(connection, [Reading("main.kwh", at, value)], numbers)
+        rollup.run(engine)
+
+    kept, fresh = both(NOW)
+    assert kept == fresh
+    arrives(NOW + timedelta(seconds=20), 17_000.0)
+    kept, fresh = both(NOW + timedelta(seconds=31))
+    assert kept == fresh, "new readings are seen at once"
+    arrives(NOW - timedelta(days=70), 1.0)
+    arrives(NOW - timedelta(days=69), 2401.0)
+    kept, fresh = both(NOW + timedelta(seconds=62))
+    assert kept == fresh, "energy of a past month that was computed again is summed again"
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM readings WHERE at > :at"), {"at": NOW})
+    kept, fresh = both(NOW + metrics_snapshot.LOOK_AT_ALL_EVERY)
+    assert kept == fresh
 
 
 def test_gone_meters_disappear(engine: sa.Engine, telemetry: Telemetry) -> None:

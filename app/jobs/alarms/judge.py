@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -203,12 +204,16 @@ def step_rules(
     return after, changes
 
 
+_lasting = attrgetter(*(f.name for f in fields(Memory) if f.name not in ("at", "value")))
+"""What a memory holds beside the last observation."""
+
+
 def _must_be_written(before: Remembered | None, after: Remembered) -> bool:
     """Whether a memory has to be written: its instant alone matters only now and then."""
     if before is None:
         return True
     old, new = before.memory, after.memory
-    if replace(old, at=None, value=None) != replace(new, at=None, value=None):
+    if _lasting(old) != _lasting(new):
         return True
     waits = new.state in (State.PENDING, State.FIRING, State.RECOVERING)
     return waits and old.at is not None and new.at is not None and new.at - old.at >= KEPT_EVERY
@@ -378,6 +383,8 @@ def _gauges(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[Rule
 
 
 def _silence(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
+    if not any(map(observing.is_polled, site.meters)):
+        return iter(())
     keys = context.stored.point_key
     latest = readings.latest(context.connection, site.id, until=context.now)
     last = {keys[one.point_id]: one.at for one in latest if one.point_id in keys}

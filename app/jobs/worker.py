@@ -202,8 +202,8 @@ class Worker:
             stored = self._fleet.current(connection)
         if stored is not self._followed:
             self._ingest.forget_fleet()
-            self._follow(stored.fleet)
             self._followed = stored
+        self._follow(stored.fleet)
 
     def _follow(self, fleet: Fleet) -> None:
         there = fleet.at(datetime.now(UTC))

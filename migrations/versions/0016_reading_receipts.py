@@ -1,12 +1,12 @@
 """Readings that were sent, counted by caller and hour until they stand in the audit log
 
-Revision: 0015, after 0014
+Revision: 0016, after 0015
 """
 
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

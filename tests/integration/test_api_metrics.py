@@ -13,11 +13,10 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import config
-from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.reading import Reading
 from app.jobs import evaluate, rollup
 from app.jobs.scheduler import JobTally
-from app.store import metrics_snapshot, progress, readings, sites, tables
+from app.store import deployment, metrics_snapshot, progress, readings, sites, tables
 from app.store.engine import make_engine
 from app.store.metrics_snapshot import SiteFigures
 from app.telemetry import MeterState, Telemetry
@@ -194,8 +193,9 @@ def test_a_snapshot_that_follows_what_changed_is_what_a_fresh_one_is(engine: sa.
 
     def both(now: datetime) -> tuple[list[SiteFigures], list[SiteFigures]]:
         with engine.connect() as connection:
-            kept = metrics_snapshot.collect(connection, stored, LIMIT_PROFILES, now, known)
-            return kept, metrics_snapshot.collect(connection, stored, LIMIT_PROFILES, now)
+            profiles = deployment.limit_profiles(connection)
+            kept = metrics_snapshot.collect(connection, stored, profiles, now, known)
+            return kept, metrics_snapshot.collect(connection, stored, profiles, now)
 
     def arrives(at: datetime, value: float) -> None:
         with engine.begin() as connection:

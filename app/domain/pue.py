@@ -33,7 +33,7 @@ from app.domain.limits import (
     verdict,
 )
 from app.domain.period import QUARTER_HOUR, QUARTER_HOUR_S, QUARTER_HOUR_US, Period, ceil, floor
-from app.domain.quantity import CATEGORY_OF_IT_ROLE, IT_ROLES, OVERHEAD_ROLES, Role
+from app.domain.quantity import CATEGORY_OF_IT_ROLE, ESTIMATE_KINDS, IT_ROLES, OVERHEAD_ROLES, Role
 from app.domain.site import FacilityIs, Institution, Point, Segment, Site
 from app.errors import SeriesError
 
@@ -465,7 +465,7 @@ def document(
         start=period.start.isoformat().replace("+00:00", "Z"),
         end=period.end.isoformat().replace("+00:00", "Z"),
         pue=pue,
-        label=f"{prefix}{category}" if category else None,
+        label=f"{prefix}{category}{_said_of_estimates(parts)}" if category else None,
         category=category,
         kind="annual" if period.is_year_long(site.zone) else "interim",
         facility_kwh=totals.facility_kwh,
@@ -485,6 +485,12 @@ def document(
         room=room or None,
         pending=pending or None,
     )
+
+
+def _said_of_estimates(parts: _Sides) -> str:
+    """Words after the label where a side rests on points that are estimates by their kind."""
+    sides = (p for _, b in parts for p in b.points() if p.id in b.gating)
+    return " (estimated)" if any(p.kind in ESTIMATE_KINDS for p in sides) else ""
 
 
 def redefined(pending: int) -> str:

@@ -21,6 +21,10 @@ class ReadingKind(StrEnum):
     """Energy of the stated interval that ends at the reading's instant. [kWh]"""
     INTERVAL_MEAN_POWER = "interval_mean_power"
     """Mean power over (the valid part of) the stated interval that ends at the reading's instant. [kW]"""
+    ESTIMATE_FROM_CURRENT = "estimate_from_current"
+    """Current, from which power is estimated with a declared voltage and power factor. [A]"""
+    ESTIMATE_FROM_LOAD = "estimate_from_load"
+    """Load in percent of the rating, from which power is estimated. [percent]"""
     GAUGE = "gauge"
     """Any other instantaneous value: temperature, humidity, utilisation."""
 
@@ -95,6 +99,8 @@ ENERGY_KINDS = (
     ReadingKind.INTERVAL_ENERGY,
     ReadingKind.INTERVAL_MEAN_POWER,
     ReadingKind.POWER,
+    ReadingKind.ESTIMATE_FROM_LOAD,
+    ReadingKind.ESTIMATE_FROM_CURRENT,
 )
 """Kinds from which energy follows, the one to trust most first."""
 
@@ -116,6 +122,7 @@ class Quantity:
 
 ENERGY = Quantity("energy", "kwh", -1e12, 1e12)
 POWER = Quantity("power", "kw", -1e7, 1e7)
+CURRENT = Quantity("current", "a", -1e6, 1e6)
 VOLUME = Quantity("volume", "m3", -1e12, 1e12)
 TEMPERATURE = Quantity("temperature", "c", -273.15, 1000.0)
 FRACTION = Quantity("fraction", "percent", -1e3, 1e4)
@@ -134,6 +141,8 @@ UNITS: dict[str, tuple[Quantity, float, float]] = {
     "w": (POWER, 1e-3, 0.0),
     "kw": (POWER, 1.0, 0.0),
     "mw": (POWER, 1e3, 0.0),
+    "a": (CURRENT, 1.0, 0.0),
+    "ma": (CURRENT, 1e-3, 0.0),
     "m3": (VOLUME, 1.0, 0.0),
     "l": (VOLUME, 1e-3, 0.0),
     "c": (TEMPERATURE, 1.0, 0.0),
@@ -191,10 +200,20 @@ _GAUGES = {
 }
 
 
+_ESTIMATES = {
+    ReadingKind.ESTIMATE_FROM_CURRENT: CURRENT,
+    ReadingKind.ESTIMATE_FROM_LOAD: FRACTION,
+}
+ESTIMATE_KINDS = tuple(_ESTIMATES)
+"""Kinds of which energy is an estimate by a declared rule."""
+
+
 def quantity_of(role: Role, kind: ReadingKind) -> Quantity:
     """The quantity that readings of such a point are stored in."""
     if kind is ReadingKind.GAUGE:
         return _GAUGES.get(role, NUMBER)
+    if kind in _ESTIMATES:
+        return _ESTIMATES[kind]
     if kind in (ReadingKind.POWER, ReadingKind.INTERVAL_MEAN_POWER):
         return POWER
     return VOLUME if role is Role.WATER else ENERGY

@@ -29,6 +29,7 @@ from app.domain.quantity import (
     ENERGY,
     ENERGY_KINDS,
     ENERGY_ROLES,
+    ESTIMATE_KINDS,
     IT_ROLES,
     POWER,
     UNITS,
@@ -200,6 +201,13 @@ class Point:
     """Which end of its interval a time names that the source writes (interval kinds only)."""
     accuracy_class_percent: float | None = None
     """Accuracy class of this point, where it differs from the meter's. [%] E.g. ``0.5``."""
+    voltage_v: float | None = None
+    """Phase voltage by which a current counts (`estimate_from_current`). [V] E.g. ``230``."""
+    power_factor: float = 1.0
+    """Power factor by which a current counts (`estimate_from_current`). [ratio] E.g. ``0.95``."""
+    phases: int = 1
+    """Conductors that carry the current that is read, each at `voltage_v` (`estimate_from_current`). E.g.
+    ``3`` where the reading is the mean of three phases."""
     valid_from: datetime | None = None
     """From when the point is there: a date is the site's midnight. Default: as long as its meter. E.g.
     ``2026-10-12``."""
@@ -208,6 +216,8 @@ class Point:
     ``2026-10-12``."""
     formerly: tuple[str, ...] = ()
     """Earlier ids of this point: their readings, energies and ledger are its own. E.g. ``[row-3.kwh]``."""
+    estimates: bool = False
+    """Whether its energy is an estimate whatever its readings; follows from the kind."""
     changes: tuple[PointChange, ...] = ()
     """Later values of what the site file writes as dated lists, oldest first."""
 
@@ -236,7 +246,19 @@ class Point:
             raise ValueError("multiplier must be a number above 0")
         if not math.isfinite(self.weight):
             raise ValueError("weight must be a finite number")
+        if self.kind in ESTIMATE_KINDS:
+            self._check_estimate()
         self._check_unit()
+
+    def _check_estimate(self) -> None:
+        if self.accuracy_class_percent is None:
+            raise ValueError(f"accuracy_class_percent is missing: say how good an {self.kind} is, e.g. 10")
+        if self.kind is ReadingKind.ESTIMATE_FROM_CURRENT and not (self.voltage_v or 0) > 0:
+            raise ValueError("voltage_v is missing: a current counts by the phase voltage, e.g. 230")
+        if not 0 < self.power_factor <= 1:
+            raise ValueError(f"power_factor {self.power_factor}; allowed is above 0, up to 1")
+        if not 1 <= self.phases <= 3:
+            raise ValueError(f"phases {self.phases}; allowed are 1, 2 and 3")
 
     def _check_unit(self) -> None:
         if not self.unit:
@@ -365,6 +387,9 @@ class Meter:
             raise ValueError("rated_power_kw must be above 0")
         if not 0 <= self.accuracy_class_percent <= 100:
             raise ValueError("accuracy_class_percent must be between 0 and 100")
+        for point in self.points:
+            if point.kind is ReadingKind.ESTIMATE_FROM_LOAD and not math.isfinite(self.rated_power_kw):
+                raise ValueError(f"rated_power_kw is missing: the load of {point.id} is a share of it")
 
     @cached_property
     def is_dated(self) -> bool:
@@ -405,11 +430,24 @@ class Meter:
         return start, min(at or ALWAYS[1] for at in (self.valid_to, point.valid_to))
 
     def effective(self, point: Point) -> Point:
-        """`point` with the meter's rating, and a margin on it, as the most it can carry."""
+        """`point` with the meter's rating, and a margin on it, as the most it can carry.
+
+        One of the estimating kinds becomes power samples: current x `voltage_v` x `power_factor` x
+        `phases`, or load x rating.
+        """
+        if point.kind in ESTIMATE_KINDS:
+            kw_of_one = self._kw_of_one(point)
+            point = replace(point, kind=ReadingKind.POWER, unit="", multiplier=kw_of_one, estimates=True)
         if point.quantity not in (ENERGY, POWER):
             return point
         rated_kw = self.rated_power_kw * RATING_MARGIN
         return replace(point, max_power_kw=min(point.max_power_kw, rated_kw))
+
+    def _kw_of_one(self, point: Point) -> float:
+        """Power that one ampere, or one percent, stands for. [kW]"""
+        if point.kind is ReadingKind.ESTIMATE_FROM_LOAD:
+            return point.multiplier * self.rated_power_kw / 100
+        return point.multiplier * (point.voltage_v or 0.0) * point.power_factor * point.phases / 1000
 
     def carriers(self) -> tuple[Point, ...]:
         """Points whose energy counts.

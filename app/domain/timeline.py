@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.domain import energy
-from app.domain.energy import Event, Series, Spans
+from app.domain.energy import Event, Series, Spans, Tag
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
 from app.domain.recalculation import Recalculation, recalculation
@@ -63,8 +63,9 @@ def of_point(fleet: Fleet, point_id: str) -> tuple[Stretch, ...]:
 
 
 def is_plain(parts: Sequence[Stretch]) -> bool:
-    """Whether the point is always there and always the same."""
-    return len(parts) == 1 and parts[0].start_us == _EARLIEST_US and parts[0].end_us == _LATEST_US
+    """Whether the point is always there, always the same, and measured."""
+    whole = len(parts) == 1 and parts[0].start_us == _EARLIEST_US and parts[0].end_us == _LATEST_US
+    return whole and not parts[0].point.estimates
 
 
 def gaps(parts: Sequence[Stretch], start_us: int, end_us: int) -> Iterator[tuple[int, int]]:
@@ -144,7 +145,10 @@ def spans(series: Series, parts: Sequence[Stretch], events: Sequence[Event] = ()
 
 def _energy(part: _Part, first_row: int, events: Sequence[Event]) -> Spans:
     stretch, series = part.stretch, part.series.take(slice(first_row, None))
-    return energy.within(energy.spans(series, stretch.point, events), stretch.start_us, stretch.end_us)
+    known = energy.spans(series, stretch.point, events)
+    if stretch.point.estimates:
+        known = known._replace(tag=np.maximum(known.tag, Tag.ESTIMATED).astype(np.int8))
+    return energy.within(known, stretch.start_us, stretch.end_us)
 
 
 def _parts(series: Series, parts: Sequence[Stretch], is_start: bool, is_end: bool) -> list[_Part]:

@@ -18,7 +18,7 @@ from app.domain import energy, timeline
 from app.domain.energy import QuarterHours, Series
 from app.domain.period import QUARTER_HOUR_US, Period, Step, ceil, floor
 from app.domain.pue import counted_points, pair_over
-from app.domain.quantity import ENERGY, POWER, ReadingKind
+from app.domain.quantity import ENERGY_KINDS, VOLUME
 from app.domain.reading import LATEST, OLDEST
 from app.domain.site import Point, Site
 from app.domain.timeline import Stretch
@@ -100,7 +100,7 @@ class _Tally:
 
 def _site(connection: Connection, stored: Stored, site: Site, tally: _Tally) -> Iterator[Breach]:
     for point in {p.id: p for p in site.points()}.values():
-        if point.quantity in (ENERGY, POWER) and point.kind is not ReadingKind.GAUGE:
+        if point.kind in ENERGY_KINDS and point.quantity is not VOLUME:
             yield from _point(connection, stored, site, point, tally)
     yield from _days(connection, stored, site)
     span = stored_energy.known_span(connection, [stored.point_id[p.id] for p in site.points()])

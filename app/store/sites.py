@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
 from app.domain.pue import Boundary, boundary, counted_points
+from app.domain.quantity import ESTIMATE_KINDS
 from app.domain.site import ALWAYS, Fleet, Institution, InstitutionClass, Meter, Placement, Point, Site
 from app.domain.timeline import Stretch, of_point
 from app.store import tables
@@ -182,7 +183,9 @@ def point_hash(meter: Meter, point: Point) -> str:
     Unit and stamp are not among them: they are applied on arrival.
     """
     bounds = (point.modulus_kwh, point.max_power_kw, meter.rated_power_kw)
-    return _hash([point.role, point.kind, point.multiplier, point.falls, point.interval_s, *bounds])
+    estimate = [point.voltage_v, point.power_factor, point.phases] if point.kind in ESTIMATE_KINDS else []
+    rule = [point.role, point.kind, point.multiplier, point.falls, point.interval_s]
+    return _hash([*rule, *bounds, *estimate])
 
 
 def site_hash(site: Site) -> str:

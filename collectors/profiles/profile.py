@@ -33,7 +33,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.domain.quantity import UNITS, Quantity, ReadingKind, Role, canonical_unit, to_house
+from app.domain.quantity import ESTIMATE_KINDS, UNITS, Quantity, ReadingKind, Role, canonical_unit, to_house
 from app.domain.site import Point, Stage
 from app.errors import ConfigError
 from collectors.yaml_lines import YamlLines, dotted
@@ -547,6 +547,12 @@ def channel_for(point: Point, channels: Sequence[_Channel]) -> tuple[_Channel, i
 
 
 def _refuse_other_kind(point: Point, channel: Channel) -> None:
+    if point.kind in ESTIMATE_KINDS:
+        wanted = point.quantity.house_unit
+        if delivered_unit(channel.unit) != wanted:
+            problem = f"channel {channel.name} is not delivered in {wanted}, which {point.kind} takes"
+            raise ConfigError(problem, key=f"{point.id}.channel")
+        return
     if channel.kind != point.kind:
         raise ConfigError(f"channel {channel.name} is {channel.kind}; use that kind", key=f"{point.id}.kind")
     if point.unit and point.source_unit != point.quantity.house_unit:

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.domain import formulas
 from app.domain.alarms.alarm import Alarms
 from app.domain.alarms.notification import Notifications
 from app.domain.data.alarm_rules import ALARM_RULES
@@ -212,8 +213,9 @@ def _with_defaults(file: SiteFile, lines: YamlLines) -> SiteFile:
             return meter
         from collectors import registry  # models of every protocol: only where a site file is read
 
-        points = registry.with_defaults(registry.parse(meter.collector), meter.points, stated)
-        return replace(meter, points=points)
+        points = registry.with_defaults(registry.parse(meter.collector), meter.read_points, stated)
+        known = {p.id: p for p in points}
+        return replace(meter, points=tuple(known.get(p.id, p) for p in meter.points))
 
     sites = tuple(replace(site, meters=tuple(map(ready, site.meters))) for site in file.sites)
     return replace(file, sites=sites)
@@ -257,6 +259,7 @@ def _cross_checks(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
     yield from _twice(_ids(file), lines)
     yield from _overlaps(file, lines)
     yield from _former_problems(file, lines)
+    yield from _formula_problems(file, lines)
     for path, meter in _meters(file):
         yield from _collector_problems(path, meter, lines)
     yield from _limit_problems(file, lines)
@@ -322,6 +325,12 @@ def _overlaps(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
         yield lines.error(("sites", found.site, "meters", found.meter, *point, "id"), found.problem)
 
 
+def _formula_problems(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
+    for found in formulas.problems(file.sites):
+        where = ("sites", found.site, "meters", found.meter, "points", found.point, "formula")
+        yield lines.error(where, found.problem)
+
+
 def _former_problems(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
     """Earlier ids that are still in use, or claimed by two points."""
     declared = {point_id for _, point_id in _point_ids(file)}
@@ -342,6 +351,6 @@ def _collector_problems(path: Where, meter: Meter, lines: YamlLines) -> Iterator
     try:
         from collectors import registry
 
-        registry.build(registry.parse(meter.collector), Binding(meter.id, meter.points))
+        registry.build(registry.parse(meter.collector), Binding(meter.id, meter.read_points))
     except ConfigError as error:
         yield lines.error((*path, "collector", *filter(None, [error.key])), error.problem)

@@ -63,7 +63,10 @@ class Dates:
         return out
 
     def _point(self, point: Any, path: Where, zone: ZoneInfo) -> Any:
-        return self._dated(point, path, zone, DATED_POINT_KEYS) if isinstance(point, dict) else point
+        if not isinstance(point, dict):
+            return point
+        kind = {"kind": "interval_energy"} if "formula" in point and "kind" not in point else {}
+        return {**self._dated(point, path, zone, DATED_POINT_KEYS), **kind}
 
     def _dated(
         self, thing: Mapping[str, Any], path: Where, zone: ZoneInfo, keys: tuple[str, ...]
@@ -171,6 +174,7 @@ def with_dates(definitions: Mapping[str, Any]) -> dict[str, Any]:
         for key in _ENDS:
             properties[key] = {k: v for k, v in properties[key].items() if k != "anyOf"} | _INSTANT
         parts[name]["properties"] = properties
+    parts["Point"]["required"] = [key for key in parts["Point"]["required"] if key != "kind"]
     gone = ("MeterChange", "PointChange")
     return {name: part for name, part in parts.items() if name not in gone}
 

@@ -424,6 +424,7 @@ def document(
     energy_by_point_kwh: Sequence[Mapping[str, float]],
     room: str = "",
     pending: int = 0,
+    computed_percent: Mapping[str, float] | None = None,
 ) -> PueDocument:
     """The PUE document of ``INTERFACE.md``.
 
@@ -445,6 +446,8 @@ def document(
         Name of the room for partial PUE; empty for the whole site.
     pending : int
         Stretches of the period whose figures are still those of an earlier definition.
+    computed_percent : mapping of point id to float, optional
+        Accuracy classes over the period of points with a formula that state none. [%]
 
     Returns
     -------
@@ -453,8 +456,8 @@ def document(
     """
     parts = boundaries(site, period, room)
     found = _figures(site, [b for _, b in parts], totals, period.duration_s, pending)
-    pue = found.pue
-    uncertainty = None if pue is None else _uncertainty(parts, pue, energy_by_point_kwh)
+    pue, classes = found.pue, computed_percent or {}
+    uncertainty = None if pue is None else _uncertainty(parts, pue, energy_by_point_kwh, classes)
     known, last_day = dict(profiles), period.last_day(site.zone)
     limits = limits_for(site, institution, known, last_day)
     grades = () if room else grades_reached(pue, uncertainty, site, institution, known, last_day)
@@ -587,14 +590,20 @@ def _reason(
 _Sides = tuple[tuple[Segment, Boundary], ...]
 
 
-def _uncertainty(parts: _Sides, pue: float, energies_kwh: Sequence[Mapping[str, float]]) -> float | None:
-    it = _class_percent(parts, [_weights(b.it) for _, b in parts], energies_kwh)
+def _uncertainty(
+    parts: _Sides,
+    pue: float,
+    energies_kwh: Sequence[Mapping[str, float]],
+    computed_percent: Mapping[str, float],
+) -> float | None:
+    def percent(weights: Sequence[Mapping[str, float]]) -> float:
+        return _class_percent(parts, weights, energies_kwh, computed_percent)
+
+    it = percent([_weights(b.it) for _, b in parts])
     if parts[-1][1].is_sum:
-        overhead = _class_percent(parts, [_weights(b.overhead) for _, b in parts], energies_kwh)
-        value = pue_uncertainty_of_sum(pue, overhead, it)
+        value = pue_uncertainty_of_sum(pue, percent([_weights(b.overhead) for _, b in parts]), it)
     else:
-        facility = _class_percent(parts, [b.facility for _, b in parts], energies_kwh)
-        value = pue_uncertainty(pue, facility, it)
+        value = pue_uncertainty(pue, percent([b.facility for _, b in parts]), it)
     return value if math.isfinite(value) else None
 
 
@@ -603,13 +612,18 @@ def _weights(points: Sequence[Point]) -> dict[str, float]:
 
 
 def _class_percent(
-    parts: _Sides, weights: Sequence[Mapping[str, float]], energies_kwh: Sequence[Mapping[str, float]]
+    parts: _Sides,
+    weights: Sequence[Mapping[str, float]],
+    energies_kwh: Sequence[Mapping[str, float]],
+    computed_percent: Mapping[str, float],
 ) -> float:
     """Class of a side; a meter's own energies add up as long as its class is the same."""
     found: dict[tuple[str, float], float] = defaultdict(float)
     for (segment, _), weight, kwh in zip(parts, weights, energies_kwh, strict=True):
         for point, factor in weight.items():
-            found[point, _accuracy_percent(segment.site, point)] += factor * kwh.get(point, 0.0)
+            own = computed_percent.get(point)
+            accuracy = _accuracy_percent(segment.site, point) if own is None else own
+            found[point, accuracy] += factor * kwh.get(point, 0.0)
     return combined_class_percent(list(found.values()), [accuracy for _, accuracy in found])
 
 

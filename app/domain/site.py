@@ -201,6 +201,12 @@ class Point:
     """Which end of its interval a time names that the source writes (interval kinds only)."""
     accuracy_class_percent: float | None = None
     """Accuracy class of this point, where it differs from the meter's. [%] E.g. ``0.5``."""
+    formula: str = ""
+    """Energy computed from other points instead of readings. E.g. ``main.kwh - hall1.kwh``.
+
+    + - * / and parentheses over points of any site and numbers; a - between points stands between spaces.
+    Its coverage is the least of its points', its accuracy class follows from theirs unless it is stated,
+    and `kind` may be left out."""
     voltage_v: float | None = None
     """Phase voltage by which a current counts (`estimate_from_current`). [V] E.g. ``230``."""
     power_factor: float = 1.0
@@ -248,6 +254,10 @@ class Point:
             raise ValueError("weight must be a finite number")
         if self.kind in ESTIMATE_KINDS:
             self._check_estimate()
+        if self.formula and (self.kind not in ENERGY_KINDS or self.quantity not in (ENERGY, POWER)):
+            raise ValueError("formula gives an energy; use an energy role, and leave kind out")
+        if self.formula and (self.multiplier != 1 or self.channel):
+            raise ValueError("formula takes no multiplier and no channel; write the factor into it")
         self._check_unit()
 
     def _check_estimate(self) -> None:
@@ -428,6 +438,11 @@ class Meter:
         """From when to when a point is there with this meter; half-open, and empty where never."""
         start = max(at or ALWAYS[0] for at in (self.valid_from, point.valid_from))
         return start, min(at or ALWAYS[1] for at in (self.valid_to, point.valid_to))
+
+    @property
+    def read_points(self) -> tuple[Point, ...]:
+        """Points that have readings: those without a formula."""
+        return tuple(p for p in self.points if not p.formula)
 
     def effective(self, point: Point) -> Point:
         """`point` with the meter's rating, and a margin on it, as the most it can carry.

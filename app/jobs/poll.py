@@ -55,7 +55,7 @@ def readings_per_s(fleet: Fleet) -> float:
 
 def _device(site: Site, meter: Meter) -> Device:
     config = registry.parse(meter.collector or {})
-    return Device(registry.build(config, Binding(meter.id, meter.points)), config, site.id)
+    return Device(registry.build(config, Binding(meter.id, meter.read_points)), config, site.id)
 
 
 class Polling:

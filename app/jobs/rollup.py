@@ -31,6 +31,7 @@ from app.domain.recalculation import Recalculation, recalculation
 from app.domain.register import LOOK_BACK_US, US
 from app.domain.site import Point, Site
 from app.domain.timeline import Stretch
+from app.jobs import formula_points
 from app.store import energy as store
 from app.store import energy_batch, findings, reading_windows, readings, rollup_queue
 from app.store import events as ledger
@@ -173,6 +174,8 @@ def roll_up(connection: Connection, stored: Stored, taken: Taken) -> RollupResul
     store.plan_anew(connection)
     job = _Job(connection, stored, taken)
     replaced, changed = job.replace_points()
+    computed = formula_points.recompute(connection, stored, [(t, i) for t, i in replaced], job.asked)
+    replaced, changed = replaced + computed, changed + computed
     spans = zip(taken.point_id.tolist(), taken.start_us.tolist(), taken.end_us.tolist(), strict=True)
     findings.queue(connection, ((number, from_us(start), from_us(end)) for number, start, end in spans))
     _refresh_sites(connection, stored, _by_site(stored, replaced))
@@ -236,10 +239,18 @@ class _Job:
             self._replaced += [(table, _all_of(p.point_id, p.start_us, p.end_us)) for p in parts]
         return self._replaced, self._changed
 
+    @property
+    def asked(self) -> Intervals:
+        """Intervals of points with a formula that are to be computed again by themselves."""
+        rows = np.array([bool(point.formula) for point in self._points], np.bool_)
+        start_us, end_us = _floor(self._taken.start_us[rows]), _ceil(self._taken.end_us[rows])
+        return _all_of(self._taken.point_id[rows], start_us, end_us)
+
     def _by_kind(self) -> dict[ReadingKind, Ints]:
         rows = defaultdict(list)
         for row, point in enumerate(self._points):
-            rows[point.kind].append(row)
+            if not point.formula:
+                rows[point.kind].append(row)
         return {kind: np.array(found, np.int64) for kind, found in rows.items()}
 
     def _is_plain(self, rows: Ints) -> npt.NDArray[np.bool_]:

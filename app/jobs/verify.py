@@ -24,6 +24,7 @@ from app.domain.site import Point, Site
 from app.domain.timeline import Stretch
 from app.domain.tree import BalanceState
 from app.errors import NotFound, SeriesError
+from app.jobs import formula_points
 from app.store import energy as stored_energy
 from app.store import events, outlook, pue, readings, sites
 from app.store import verify as store
@@ -115,10 +116,12 @@ def _point(
 ) -> Iterator[Breach]:
     number = stored.point_id[point.id]
     expected, span = _recomputed(connection, timeline.of_point(stored.fleet, point.id), number)
+    if point.formula:
+        expected = formula_points.computed(connection, stored, point.id, to_us(span.start), to_us(span.end))
     found = stored_energy.load_quarter_hours(connection, [number], span.start, span.end).get(number)
     tally.points += 1
     tally.intervals += len(expected.at_us)
-    waiting = store.pending(connection).get(number)
+    waiting = _waiting(connection, stored, point)
     at_us, want, have = _aligned(expected, found, waiting)
     wrong = np.flatnonzero(~np.isclose(want, have, rtol=RELATIVE, atol=ABSOLUTE_KWH))
     if len(wrong):
@@ -131,6 +134,16 @@ def _point(
             float(have[wrong].sum()),
             f"{len(wrong)} intervals differ from the raw readings",
         )
+
+
+def _waiting(connection: Connection, stored: Stored, point: Point) -> tuple[datetime, datetime] | None:
+    """The time in which a point, or one that it is computed from, may still change."""
+    names = [point.id]
+    for name in names:
+        names += stored.formulas.by_point[name].points if name in stored.formulas.by_point else ()
+    pending = store.pending(connection)
+    found = [pending[stored.point_id[n]] for n in names if stored.point_id[n] in pending]
+    return (min(start for start, _ in found), max(end for _, end in found)) if found else None
 
 
 def _recomputed(connection: Connection, parts: Sequence[Stretch], number: int) -> tuple[QuarterHours, Period]:

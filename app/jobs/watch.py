@@ -80,7 +80,9 @@ def _watched(fleet: Fleet) -> Iterator[tuple[Site, Meter]]:
 
 def _built(fleet: Fleet) -> Iterator[tuple[tuple[str, str], tuple[str, CsvFolder]]]:
     for site, meter in _watched(fleet):
-        collector = registry.build(registry.parse(meter.collector or {}), Binding(meter.id, meter.points))
+        collector = registry.build(
+            registry.parse(meter.collector or {}), Binding(meter.id, meter.read_points)
+        )
         assert isinstance(collector, CsvFolder)
         yield (str(collector.config.folder), collector.config.pattern), (site.id, collector)
 

@@ -8,8 +8,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from app.domain import formula
 from app.domain import pue as domain
-from app.domain.limits import LimitProfile
+from app.domain.limits import LimitProfile, accuracy_percent
 from app.domain.period import Period, Step, starts
 from app.domain.pue import Boundary, PueBar, PueDocument, Totals
 from app.domain.site import Segment, Site
@@ -62,7 +63,23 @@ def _document(
         energy_by_point_kwh=energies,
         room=room,
         pending=len(redefined(connection, stored, site, period)),
+        computed_percent=_computed_percent(connection, stored, site, period),
     )
+
+
+def _computed_percent(
+    connection: sa.Connection, stored: Stored, site: Site, period: Period
+) -> dict[str, float]:
+    """Accuracy classes over a period of the points of a site that are computed and state none. [%]"""
+    wanted = [p.id for p in site.points() if p.formula and p.accuracy_class_percent is None]
+    known: dict[str, float] = {}
+    for point, one in stored.formulas.by_point.items() if wanted else ():
+        numbers = {stored.point_id[p]: p for p in one.points}
+        found = energy.by_point(connection, site, list(numbers), period)
+        energies = {numbers[n]: e.energy_kwh for n, e in found.items()}
+        classes = {p: known.get(p, accuracy_percent(*stored.fleet.point[p][1:])) for p in one.points}
+        known[point] = formula.class_percent(one, energies, classes)
+    return {p: known[p] for p in wanted}
 
 
 def redefined(

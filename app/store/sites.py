@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
+from app.domain.formulas import Formulas
 from app.domain.pue import Boundary, boundary, counted_points
 from app.domain.quantity import ESTIMATE_KINDS
 from app.domain.site import ALWAYS, Fleet, Institution, InstitutionClass, Meter, Placement, Point, Site
@@ -72,6 +73,11 @@ class Stored:
             site, meter, point = self.fleet.point[key]
             self._measured[point_id] = site, meter.effective(point)
         return self._measured[point_id]
+
+    @cached_property
+    def formulas(self) -> Formulas:
+        """Points that are computed from others."""
+        return Formulas(self.fleet)
 
     @cached_property
     def _timelines(self) -> dict[int, tuple[Stretch, ...]]:
@@ -142,7 +148,7 @@ def sync(connection: sa.Connection, fleet: Fleet) -> SyncResult:
         retired = _retire(connection, fleet)
         edits = (*names.merged, *_edits(before, _hashes(connection)))
         touched = [(key, edit) for edit in edits for key in _points_of(edit, fleet)]
-        _queue_history(connection, touched)
+        _queue_history(connection, touched, Formulas(fleet))
     return SyncResult(tuple(sorted({key for key, _ in touched})), edits, retired)
 
 
@@ -185,7 +191,8 @@ def point_hash(meter: Meter, point: Point) -> str:
     bounds = (point.modulus_kwh, point.max_power_kw, meter.rated_power_kw)
     estimate = [point.voltage_v, point.power_factor, point.phases] if point.kind in ESTIMATE_KINDS else []
     rule = [point.role, point.kind, point.multiplier, point.falls, point.interval_s]
-    return _hash([*rule, *bounds, *estimate])
+    computed = [point.formula] if point.formula else []
+    return _hash([*rule, *bounds, *estimate, *computed])
 
 
 def site_hash(site: Site) -> str:
@@ -483,10 +490,29 @@ _QUEUE_HISTORY = sa.text(
 ).bindparams(sa.bindparam("start", type_=_AT), sa.bindparam("end", type_=_AT))
 
 
-def _queue_history(connection: sa.Connection, touched: Iterable[tuple[str, Edit]]) -> None:
+_QUEUE_FORMULA = sa.text(
+    """
+    INSERT INTO rollup_queue (point_id, start_at, end_at, redefined)
+    SELECT p.id, greatest(known.first, :start), least(known.last + interval '15 minutes', :end), true
+    FROM points p, (
+        SELECT min(e.at) AS first, max(e.at) AS last FROM energy_15m e
+        WHERE e.point_id IN (SELECT id FROM points WHERE key = ANY(:keys))
+    ) known
+    WHERE p.key = :key AND known.first IS NOT NULL
+      AND coalesce(known.last >= :start, true) AND coalesce(known.first < :end, true)
+    """
+).bindparams(sa.bindparam("start", type_=_AT), sa.bindparam("end", type_=_AT))
+
+
+def _queue_history(
+    connection: sa.Connection, touched: Iterable[tuple[str, Edit]], formulas: Formulas
+) -> None:
     by_time: dict[tuple[datetime | None, datetime | None], set[str]] = defaultdict(set)
     for key, edit in touched:
         by_time[edit.start, edit.end].add(key)
+        if key in formulas.by_point:
+            values = {"key": key, "keys": [*formulas.by_point[key].points, key]}
+            connection.execute(_QUEUE_FORMULA, {**values, "start": edit.start, "end": edit.end})
     for (start, end), keys in by_time.items():
         connection.execute(_QUEUE_HISTORY, {"keys": sorted(keys), "start": start, "end": end})
 

@@ -272,3 +272,49 @@ def test_a_revision_names_the_definition_that_moved_it_and_a_rename_makes_none(
     causes = frozen.document["revision"]["causes"]
     assert [c["definition"] for c in causes] == ["site s"]
     assert causes[0]["edited_by"]
+
+
+def test_a_formula_follows_its_points(engine: sa.Engine) -> None:
+    hall = "{id: hall, points: [{id: hall.kwh, role: it_pdu_output, formula: main.kwh - 0.5 * other.kwh}]}"
+    _, stored = declare(engine, site("s", MAIN, meter("other", "cooling"), hall))
+    put(engine, stored, hourly("main.kwh", (0, 150.0)), hourly("other.kwh", (0, 100.0)))
+    found = figure(engine, "s", "2026-10")
+    assert (found.it_kwh, found.pue) == (pytest.approx(100 * 744), pytest.approx(1.5))
+    class_percent = (150**2 + 50**2) ** 0.5 / 100
+    assert found.uncertainty == pytest.approx(1.5 * (1 + class_percent**2) ** 0.5 / 100)
+    assert verify(engine).breaches == ()
+
+    dearer = meter("other", "cooling", extra=", multiplier: [{value: 1}, {from: 2026-10-11, value: 2}]")
+    declare(engine, site("s", MAIN, dearer, hall))
+    rollup.run(engine)
+    assert figure(engine, "s", "2026-10").it_kwh == pytest.approx(100 * 240 + 50 * 504)
+    declare(engine, site("s", MAIN, dearer, hall.replace("0.5", "0.25")))
+    rollup.run(engine)
+    assert figure(engine, "s", "2026-10").it_kwh == pytest.approx(125 * 240 + 100 * 504)
+    assert verify(engine).breaches == ()
+
+
+def test_current_and_load_give_estimates_that_say_so(engine: sa.Engine) -> None:
+    amps = (
+        "{id: feed, points: [{id: feed.a, role: it_pdu_output, kind: estimate_from_current, interval_s: 3600,"
+        " voltage_v: 230, power_factor: 0.9, phases: 3, accuracy_class_percent: 10}]}"
+    )
+    load = (
+        "{id: ups2, rated_power_kw: 200, points: [{id: ups2.load, role: it_pdu_output, interval_s: 3600,"
+        " kind: estimate_from_load, accuracy_class_percent: 5}]}"
+    )
+    _, stored = declare(engine, site("s", MAIN, amps, load))
+    hours = [START + timedelta(hours=h) for h in range(HOURS + 1)]
+    put(
+        engine,
+        stored,
+        hourly("main.kwh", (0, 150.0)),
+        [Reading("feed.a", at, 100.0) for at in hours],
+        [Reading("ups2.load", at, 20.0) for at in hours],
+    )
+    found = figure(engine, "s", "2026-10")
+    assert found.it_kwh == pytest.approx((100 * 230 * 0.9 * 3 / 1000 + 40) * 744)
+    assert (found.estimated_ratio, found.label) == (pytest.approx(1.0), "PUE2 (estimated)")
+    assert found.uncertainty is not None
+    assert found.uncertainty > 0.06
+    assert verify(engine).breaches == ()

@@ -212,8 +212,8 @@ class Point:
     power_factor: float = 1.0
     """Power factor by which a current counts (`estimate_from_current`). [ratio] E.g. ``0.95``."""
     phases: int = 1
-    """Conductors that carry the current that is read, each at `voltage_v` (`estimate_from_current`). E.g.
-    ``3`` where the reading is the mean of three phases."""
+    """Conductors that carry the current that is read, each at `voltage_v` (`estimate_from_current`). Three
+    where the reading is the mean of three phases. E.g. ``3``."""
     valid_from: datetime | None = None
     """From when the point is there: a date is the site's midnight. Default: as long as its meter. E.g.
     ``2026-10-12``."""

@@ -30,6 +30,8 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
         (1500, "W", 1.5),
         (2, "kW", 2),
         (2, "MW", 2000),
+        (12, "A", 12),
+        (1500, "mA", 1.5),
         (2, "m³", 2),
         (1500, "l", 1.5),
         (21, "°C", 21),
@@ -51,7 +53,7 @@ def test_every_unit_is_tested_above() -> None:
 
 
 def test_an_unknown_unit_lists_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="unknown unit 'furlong'; known are 1, c, f"):
+    with pytest.raises(KeyError, match="unknown unit 'furlong'; known are 1, a, c, f"):
         canonical_unit("furlong")
 
 

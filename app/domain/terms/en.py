@@ -64,6 +64,8 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "power": "Power",
         "interval_energy": "Interval energy",
         "interval_mean_power": "Interval mean power",
+        "estimate_from_current": "Estimate from current",
+        "estimate_from_load": "Estimate from load",
         "gauge": "Gauge",
     },
     "link": {"fresh": "Online", "late": "Delayed", "silent": "Offline", "never": "Never reported"},

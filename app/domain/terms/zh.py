@@ -64,6 +64,8 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "power": "功率",
         "interval_energy": "时段电量",
         "interval_mean_power": "时段平均功率",
+        "estimate_from_current": "由电流估算",
+        "estimate_from_load": "由负载率估算",
         "gauge": "瞬时量",
     },
     "link": {"fresh": "在线", "late": "数据延迟", "silent": "通信中断", "never": "从未上报"},

@@ -26,6 +26,7 @@ from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.emissions import EmissionFactor
 from app.domain.limits import LimitProfile, ScoringBand, limit_problems, merged_profiles
+from app.domain.overlap import source_of, undecided
 from app.domain.reference import Reference
 from app.domain.site import Fleet, Institution, Meter, Site, overlaps
 from app.domain.targets import Target
@@ -262,8 +263,40 @@ def _cross_checks(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
     yield from _formula_problems(file, lines)
     for path, meter in _meters(file):
         yield from _collector_problems(path, meter, lines)
+    yield from _undecided(file, lines)
+    yield from _one_device_twice(file, lines)
     yield from _limit_problems(file, lines)
     yield from _alarm_problems(file, lines)
+
+
+def _undecided(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
+    """Meters of several stages that may measure the same energy."""
+    for n, site in enumerate(file.sites):
+        problem = next(filter(None, map(undecided, site.states)), None)
+        if problem:
+            yield lines.error(_place_of(file, n, problem), problem)
+
+
+def _place_of(file: SiteFile, site: int, problem: str) -> Where:
+    """The meter of the point that a problem names first."""
+    for path, meter in _meters(file):
+        if path[1] == site and any(problem.startswith(p.id) for p in meter.points):
+            return path
+    return ("sites", site)
+
+
+def _one_device_twice(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
+    """Meters that read the same value of the same device: each point counts what the other counts."""
+    seen: dict[str, str] = {}
+    for path, meter in _meters(file):
+        for n, point in enumerate(meter.points):
+            source = source_of(meter, point)
+            if source is None:
+                continue
+            other = seen.setdefault(source, point.id)
+            if other != point.id:
+                problem = f"point {point.id} reads the same value of the same device as point {other}; "
+                yield lines.error((*path, "points", n), problem + "change host, device_id or channel")
 
 
 def _limit_problems(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:

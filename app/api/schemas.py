@@ -137,7 +137,13 @@ class PueOut(BaseModel):
                     "other": 0.0,
                 },
                 "unmetered_kwh": 780.0,
-                "apart_kwh": {"generator": 0.0, "renewable": 0.0, "non_dc": 0.0, "heat_reuse": 0.0},
+                "apart_kwh": {
+                    "generator": 0.0,
+                    "renewable": 0.0,
+                    "non_dc": 0.0,
+                    "heat_reuse": 0.0,
+                    "export": 0.0,
+                },
                 "coverage_ratio": 0.998,
                 "estimated_ratio": 0.002,
                 "uncertainty": 0.02,
@@ -512,7 +518,7 @@ class EventIn(BaseModel):
             }
         },
     )
-    kind: str = Field(pattern="^(replaced|reset|test|maintenance|correction|estimate)$")
+    kind: str = Field(pattern="^(replaced|reset|test|maintenance|correction|estimate|confirmed)$")
     start: str = Field(json_schema_extra={"format": "date-time"})
     end: str | None = Field(None, json_schema_extra={"format": "date-time"}, description="Default: `start`")
     point: str | None = Field(None, max_length=100, description="Default: every point the event can be about")

@@ -282,7 +282,7 @@ def meter_event(
     meter: Annotated[str, typer.Argument(metavar="METER", help="Id of the meter.")],
     at: Annotated[str, typer.Option(metavar="T", help="Time of the event; RFC 3339.")],
     kind: Annotated[
-        Literal["replaced", "reset", "test", "maintenance", "estimate", "correction"],
+        Literal["replaced", "reset", "test", "maintenance", "estimate", "correction", "confirmed"],
         typer.Option(help="Kind of event."),
     ],
     note: Annotated[str, typer.Option(metavar="TEXT", help="Reason and source.")],

@@ -25,15 +25,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.likely import Bools, Floats, Ints, unlikely_values
 from app.domain.period import QUARTER_HOUR_S, QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
-from app.domain.register import US, Bools, Floats, Ints, walk
-from app.domain.site import Point
+from app.domain.register import NO_RESTARTS, US, StepKind, Walk, walk
+from app.domain.restarts import restarts
+from app.domain.site import Direction, Point
 from app.errors import SeriesError
 
 GAP_FACTOR = 1.5
 """Readings further apart than this many reading intervals leave a gap."""
+LONGEST_INTERPOLATED_S = 25 * 3600
+"""Within readings further apart than a day (with room for a late one) the course is an estimate. [s]"""
 
 
 class Tag(IntEnum):
@@ -54,6 +58,8 @@ class EventKind(StrEnum):
     MAINTENANCE = "maintenance"
     CORRECTION = "correction"
     ESTIMATE = "estimate"
+    CONFIRMED = "confirmed"
+    """What the readings show then is right, however unlikely."""
 
 
 BREAKS = (EventKind.REPLACED, EventKind.RESET)
@@ -153,7 +159,7 @@ def spans(series: Series, point: Point, events: Sequence[Event] = ()) -> Spans:
     Spans
         Disjoint, in order. [kWh], or the point's own quantity where that is not energy.
     """
-    series = _believable(corrected(series, events), point)
+    series = _turned(believable(corrected(series, events), point, events), point)
     if point.kind is ReadingKind.REGISTER:
         known = _register_spans(series, point, events)
     elif point.kind is ReadingKind.POWER:
@@ -179,16 +185,51 @@ def corrected(series: Series, events: Sequence[Event]) -> Series:
     return replace(series, value=value)
 
 
-def _believable(series: Series, point: Point) -> Series:
-    """Readings that can be used at all: finite; power and interval energy not negative, within rating."""
+def believable(series: Series, point: Point, events: Sequence[Event] = ()) -> Series:
+    """Readings that can be used at all.
+
+    Finite; those of power and of intervals within the rating (without one, within what their neighbours make
+    likely), and not negative unless `point.direction` allows it. What a person confirmed is accepted.
+    """
     good = np.isfinite(series.value)
-    if point.kind is not ReadingKind.REGISTER:
-        good &= series.value >= 0
-        most = np.full(len(series), point.max_power_kw / point.multiplier)
-        if point.kind is ReadingKind.INTERVAL_ENERGY:
-            most *= series.interval_s / 3600
-        good &= series.value <= most
+    series = series if good.all() else series.take(good)
+    if point.kind is ReadingKind.REGISTER:
+        return series
+    good = possible(series, point) | _confirmed(series, events)
     return series if good.all() else series.take(good)
+
+
+def possible(series: Series, point: Point) -> Bools:
+    """Which readings of power or intervals can be right, by direction, rating and neighbours; shape (n,)."""
+    value = -series.value if point.direction is Direction.REVERSED else series.value
+    good: Bools = np.ones(len(value), np.bool_) if point.direction is Direction.BOTH else value >= 0
+    if not math.isfinite(point.max_power_kw):
+        return good & ~unlikely_values(value)
+    most = np.full(len(series), point.max_power_kw / point.multiplier)
+    if point.kind is ReadingKind.INTERVAL_ENERGY:
+        most *= series.interval_s / 3600
+    return good & (np.abs(value) <= most)
+
+
+def _confirmed(series: Series, events: Sequence[Event]) -> Bools:
+    """Readings within a stretch, or at an instant, that a person confirmed."""
+    inside = np.zeros(len(series), np.bool_)
+    for event in events:
+        if event.kind is EventKind.CONFIRMED:
+            inside |= (series.at_us >= event.start_us) & (series.at_us <= event.end_us)
+    return inside
+
+
+def _turned(series: Series, point: Point) -> Series:
+    """The readings as they were with the transformer the right way round.
+
+    A register that falls is turned; one that rises counts the other direction and stays as it is.
+    """
+    if point.direction is not Direction.REVERSED or not len(series):
+        return series
+    if point.kind is ReadingKind.REGISTER and series.value[-1] >= series.value[0]:
+        return series
+    return replace(series, value=-series.value)
 
 
 def _register_spans(series: Series, point: Point, events: Sequence[Event]) -> Spans:
@@ -197,10 +238,10 @@ def _register_spans(series: Series, point: Point, events: Sequence[Event]) -> Sp
     for event in breaks:
         cut = int(np.searchsorted(series.at_us, event.start_us))
         closing = None if event.old_value is None else (event.start_us, event.old_value)
-        parts.append(_segment(series, left, cut, opening, closing, point))
+        parts.append(_segment(series, left, cut, opening, closing, point, events))
         new = 0.0 if event.new_value is None and event.kind is EventKind.RESET else event.new_value
         opening, left = (None if new is None else (event.start_us, new)), cut
-    parts.append(_segment(series, left, len(series), opening, None, point))
+    parts.append(_segment(series, left, len(series), opening, None, point, events))
     return join(parts)
 
 
@@ -211,6 +252,7 @@ def _segment(
     opening: tuple[int, float] | None,
     closing: tuple[int, float] | None,
     point: Point,
+    events: Sequence[Event],
 ) -> Spans:
     """Spans of the readings `left` to `right`, with declared values before and after them."""
     at_us, value = series.at_us[left:right], series.value[left:right]
@@ -220,24 +262,61 @@ def _segment(
         value = np.concatenate([[opening[1]], value[keep]])
     if closing is not None and (not len(at_us) or at_us[-1] < closing[0]):
         at_us, value = np.append(at_us, closing[0]), np.append(value, closing[1])
-    steps = walk(
-        at_us,
-        value,
+    steps = followed(replace(series, at_us=at_us, value=value), point, events)
+    known = np.flatnonzero(np.isfinite(steps.energy) & (steps.since_us < at_us))
+    start_us = steps.since_us[known]
+    measured = steps_of_register(start_us, at_us[known], steps.energy[known], point.interval_s)
+    guessed = np.isin(steps.kind[known], (StepKind.CAUGHT_UP, StepKind.CLOCK)) | (
+        (steps.kind[known] == StepKind.RESET) & (start_us == at_us[steps.previous[known]])
+    )
+    measured.tag[guessed] = np.maximum(measured.tag[guessed], Tag.ESTIMATED)
+    return _with_restarts(measured, steps, at_us, point)
+
+
+def followed(series: Series, point: Point, events: Sequence[Event] = ()) -> Walk:
+    """The readings of a register followed by the rules that its point declares.
+
+    Parameters
+    ----------
+    series : Series
+        Its readings, finite, without a declared replacement between them.
+    """
+    confirmed_us = [e.start_us for e in events if e.kind is EventKind.CONFIRMED]
+    return walk(
+        series.at_us,
+        series.value,
         max_power=point.max_power_kw / point.multiplier,
         modulus=point.modulus_kwh,
         falls=point.falls,
+        restarts=restarts(series.at_us, point) if len(series) else NO_RESTARTS,
+        confirmed_us=np.array(sorted(confirmed_us), np.int64),
     )
-    known = np.flatnonzero(np.isfinite(steps.energy))
-    return steps_of_register(
-        at_us[steps.previous[known]], at_us[known], steps.energy[known], point.interval_s
-    )
+
+
+def _with_restarts(known: Spans, steps: Walk, at_us: Ints, point: Point) -> Spans:
+    """With an estimate from the last reading to a restart by the calendar, at the load that follows it.
+
+    Only where they stand no further apart than readings may; else what fell between is not known.
+    """
+    rows = np.flatnonzero((steps.kind == StepKind.RESET) & (steps.since_us > at_us[steps.previous]))
+    if not len(rows):
+        return known
+    start_us, end_us = at_us[steps.previous[rows]], steps.since_us[rows]
+    before_s, after_s = (end_us - start_us) / US, (at_us[rows] - end_us) / US
+    near = (before_s <= GAP_FACTOR * max(point.interval_s, 1)) & (after_s > 0)
+    energy = steps.energy[rows] / np.where(after_s > 0, after_s, 1.0) * before_s
+    tag = np.full(int(near.sum()), Tag.ESTIMATED, np.int8)
+    guess = Spans(start_us[near], end_us[near], energy[near], np.ones(len(tag)), tag, before_s[near])
+    both = join((known, guess))
+    return both.take(np.argsort(both.start_us, kind="stable"))
 
 
 def steps_of_register(start_us: Ints, end_us: Ints, energy: Floats, interval_s: float | Ints) -> Spans:
     """Spans of what a register counted from one reading to the next; of any number of series."""
     spacing_s = (end_us - start_us) / US
     tag = np.where(spacing_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED)
-    tag = np.where(spacing_s > GAP_FACTOR * np.maximum(interval_s, 1), Tag.ESTIMATED, tag).astype(np.int8)
+    longest_s = np.minimum(GAP_FACTOR * np.maximum(interval_s, 1), LONGEST_INTERPOLATED_S)
+    tag = np.where(spacing_s > longest_s, Tag.ESTIMATED, tag).astype(np.int8)
     return Spans(start_us, end_us, energy, np.ones(len(energy)), tag, spacing_s)
 
 
@@ -271,12 +350,14 @@ def stated_intervals(series: Series | ReadingColumns, kind: ReadingKind, interva
     length_s = np.where(series.interval_s > 0, series.interval_s, interval_s).astype(np.float64)
     valid_s = np.where(series.interval_s > 0, series.valid_s, interval_s).astype(np.float64)
     is_mean = kind is ReadingKind.INTERVAL_MEAN_POWER
+    tag = np.where(length_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED).astype(np.int8)
+    tag[length_s > LONGEST_INTERPOLATED_S] = Tag.ESTIMATED
     return Spans(
         series.at_us - (length_s * US).astype(np.int64),
         series.at_us,
         series.value * valid_s / 3600 if is_mean else series.value.copy(),
         np.minimum(valid_s / length_s, 1.0),
-        np.where(length_s > QUARTER_HOUR_S, Tag.INTERPOLATED, Tag.MEASURED).astype(np.int8),
+        tag,
         length_s,
     )
 

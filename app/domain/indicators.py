@@ -35,9 +35,12 @@ def cue(emissions_kg: float, it_kwh: float) -> float | None:
     return ratio(emissions_kg, it_kwh)
 
 
-def ref(renewable_kwh: float, facility_kwh: float) -> float | None:
-    """Renewable energy factor (ISO/IEC 30134-3): at most 1, surplus renewable energy does not count."""
-    share = ratio(renewable_kwh, facility_kwh)
+def ref(renewable_kwh: float, facility_kwh: float, *, export_kwh: float = 0.0) -> float | None:
+    """Renewable energy factor (ISO/IEC 30134-3): at most 1, surplus renewable energy does not count.
+
+    What is sold is taken from the renewable energy first.
+    """
+    share = ratio(max(renewable_kwh - export_kwh, 0.0), facility_kwh)
     return None if share is None else min(share, 1.0)
 
 
@@ -87,6 +90,7 @@ def emissions_kg(
     *,
     renewable_kwh: float = 0.0,
     generator_kwh: float = 0.0,
+    export_kwh: float = 0.0,
     generator_kg_per_kwh: float | None = None,
 ) -> float | None:
     """Emissions of the facility energy: grid by its factor, own generators by theirs, own renewables none.
@@ -94,7 +98,9 @@ def emissions_kg(
     Parameters
     ----------
     facility_kwh, renewable_kwh, generator_kwh : float
-        Facility energy, and its parts from on-site renewables and from generators. [kWh]
+        Facility energy, and the energy made on site by renewables and by generators. [kWh]
+    export_kwh : float
+        Energy that was sold: it was bought or made, and is no part of the facility energy. [kWh]
     generator_kg_per_kwh : float or None
         Per kWh at the generators' output. [kgCO2e/kWh]
 
@@ -105,7 +111,7 @@ def emissions_kg(
     """
     if generator_kwh > 0 and generator_kg_per_kwh is None:
         return None
-    grid_kwh = max(facility_kwh - renewable_kwh - generator_kwh, 0.0)
+    grid_kwh = max(facility_kwh + export_kwh - renewable_kwh - generator_kwh, 0.0)
     return grid_kwh * factor.kg_per_kwh + generator_kwh * (generator_kg_per_kwh or 0.0)
 
 

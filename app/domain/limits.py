@@ -399,6 +399,11 @@ def pue_uncertainty_of_sum(pue: float, overhead_class_percent: float, it_class_p
     return (pue - 1) * math.hypot(overhead_class_percent, it_class_percent) / 100
 
 
+def is_too_low(coverage_ratio: float, minimum_ratio: float) -> bool:
+    """Whether a coverage is below the least that is enough, both as they are printed: to 0.1 %."""
+    return round(coverage_ratio, 3) < round(minimum_ratio, 3)
+
+
 def verdict(
     pue: float | None,
     uncertainty: float | None,
@@ -421,7 +426,7 @@ def verdict(
     if pue is None or math.isnan(pue):
         return Verdict(limit.profile, limit.pue, Outcome.INDETERMINATE, Outcome.INDETERMINATE)
     plain = Outcome.PASS if pue <= limit.pue else Outcome.FAIL
-    known = uncertainty is not None and coverage_ratio >= minimum_coverage_ratio
+    known = uncertainty is not None and not is_too_low(coverage_ratio, minimum_coverage_ratio)
     band = uncertainty if known and uncertainty is not None else math.inf
     return Verdict(limit.profile, limit.pue, _outside_band(pue, band, limit.pue), plain)
 

@@ -9,6 +9,7 @@ plain is said so, and goes the careful way, point by point.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -18,11 +19,12 @@ import numpy.typing as npt
 
 from app.domain import energy, register
 from app.domain.energy import Event, QuarterHours, Spans
+from app.domain.likely import HISTORY, LEAST_FACTOR, Bools, Floats, Ints, count
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
-from app.domain.register import LOOK_AHEAD, LOOK_BACK_US, QUIET, Bools, Floats, Ints
-from app.domain.site import Point
+from app.domain.register import LOOK_AHEAD, LOOK_BACK_US, QUIET, REACH, STANDSTILL
+from app.domain.site import Direction, Falls, Point
 
 KINDS = (
     ReadingKind.REGISTER,
@@ -30,12 +32,23 @@ KINDS = (
     ReadingKind.INTERVAL_ENERGY,
     ReadingKind.INTERVAL_MEAN_POWER,
 )
+STEPS_BEFORE = HISTORY + STANDSTILL + 2
+"""Readings of a register before a change in which something odd would show, where nothing follows it."""
 _NEVER, _EVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 def is_plain(point: Point, events: Sequence[Event]) -> bool:
-    """Whether a point can go the fast way at all: the one place that says so."""
-    return not events and point.kind in KINDS
+    """Whether a point can go the fast way at all: the one place that says so.
+
+    Not without a rating, where its neighbours judge every reading, nor where it restarts or is turned.
+    """
+    return (
+        not events
+        and point.kind in KINDS
+        and math.isfinite(point.max_power_kw)
+        and point.falls is Falls.SUSPECT
+        and point.direction is Direction.FORWARD
+    )
 
 
 class Outcome(IntEnum):
@@ -185,6 +198,8 @@ class _Look:
             spacing_us = self.series.at_us[after] - self.series.at_us[before]
             modulus = self.asked.modulus[self.owner[after]]
             odd[after] |= register.is_odd(spacing_us, value[before], value[after], most[after], modulus)
+            odd |= self._may_be_spread()
+            odd[after] |= self._may_be_rescaled(value[before], value[after])
         else:
             if self.kind is ReadingKind.INTERVAL_ENERGY:
                 odd |= self.series.interval_s <= 0
@@ -193,7 +208,35 @@ class _Look:
         if self.kind not in (ReadingKind.REGISTER, ReadingKind.POWER):
             odd[after] |= self.begins_us[after] < self.series.at_us[before]
             odd |= (self.series.interval_s > 0) & (self.series.valid_s <= 0)
-        return np.asarray(self._each(np.maximum, odd, 0) > 0)
+        unrated = ~np.isfinite(self.asked.max_power)  # there the neighbours judge every reading
+        return np.asarray(unrated | (self._each(np.maximum, odd, 0) > 0))
+
+    def _may_be_spread(self) -> Bools:
+        """Readings at which a standstill ends, or may end that reaches beyond the window."""
+        value, rows = self.series.value, np.arange(len(self.row))
+        rise = np.zeros(len(rows))
+        rise[self.later] = value[self.later] - value[self.later - 1]
+        begins = (
+            np.maximum.accumulate(np.where((rise != 0) | (self.row == 0), rows, 0)) if len(rows) else rows
+        )
+        stood = np.zeros(len(rows), np.int64)
+        stood[self.later] = self.later - 1 - begins[self.later - 1]
+        first = np.zeros(len(rows), np.bool_)
+        first[self.later] = self.row[begins[self.later - 1]] == 0
+        known_start = self.asked.is_start[self.owner]
+        ended = (rise > 0) & ((stood >= STANDSTILL) | (first & (stood > 0) & ~known_start))
+        late = (self.last_us > self.asked.end_us)[self.owner]
+        large = np.zeros(len(rows), np.bool_)
+        rows = np.flatnonzero(ended)
+        large[rows] = late[rows] | (rise[rows] > 2 * count(value[rows - 1], value[rows]))
+        last = self.row == self.count[self.owner] - 1
+        open_end = last & (self.row > 0) & (rise == 0) & late & ~self.asked.is_end[self.owner]
+        odd: Bools = large | open_end
+        return odd
+
+    def _may_be_rescaled(self, before: Floats, after: Floats) -> Bools:
+        grew = (before > 0) & (after >= LEAST_FACTOR * before)
+        return np.asarray(grew, np.bool_)
 
     def starts(self) -> tuple[Ints, Bools]:
         """First interval to replace, and whether it is known."""
@@ -201,7 +244,10 @@ class _Look:
         is_rated = np.isfinite(asked.max_power) & (self.kind is ReadingKind.REGISTER)
         reach_us = np.where(is_rated & (self.last_us > asked.end_us), LOOK_BACK_US, 0)
         earlier = self._each(np.add, at_us < (asked.start_us - reach_us)[self.owner], 0)
-        usable = self.sound & (self.row <= (earlier - LOOK_AHEAD - 2)[self.owner])
+        margin = np.full(len(earlier), LOOK_AHEAD + 2)
+        if self.kind is ReadingKind.REGISTER:
+            margin += np.where(self.last_us > asked.end_us, REACH, STEPS_BEFORE)
+        usable = self.sound & (self.row <= (earlier - margin)[self.owner])
         nearest = self._each(np.maximum, np.where(usable, self.row, -1), -1)
         first_us = _floor(self._at(nearest))
         found = self._each(np.maximum, usable & (at_us <= first_us[self.owner]), 0) > 0
@@ -216,7 +262,8 @@ class _Look:
         """End of the last interval to replace, and whether it is known."""
         asked = self.asked
         past = self._each(np.add, self.series.at_us <= asked.end_us[self.owner], 0)
-        usable = self.sound & (self.row >= (past + QUIET + 1)[self.owner])
+        margin = QUIET + 1 + (REACH if self.kind is ReadingKind.REGISTER else 0)
+        usable = self.sound & (self.row >= (past + margin)[self.owner])
         nearest = self._each(np.minimum, np.where(usable, self.row, _EVER), _EVER)
         has = nearest < _EVER
         until_us = _ceil(self._at(np.where(has, nearest, 0)))

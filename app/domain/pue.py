@@ -26,12 +26,14 @@ from app.domain.limits import (
     accuracy_percent,
     combined_class_percent,
     grades_reached,
+    is_too_low,
     limits_for,
     pue_uncertainty,
     pue_uncertainty_of_sum,
     reporting_duties,
     verdict,
 )
+from app.domain.overlap import undecided
 from app.domain.period import QUARTER_HOUR, QUARTER_HOUR_S, QUARTER_HOUR_US, Period, ceil, floor
 from app.domain.quantity import CATEGORY_OF_IT_ROLE, ESTIMATE_KINDS, IT_ROLES, OVERHEAD_ROLES, Role
 from app.domain.site import FacilityIs, Institution, Point, Segment, Site
@@ -46,6 +48,9 @@ LONGEST_INTERVAL_S = {3: 960, 2: 25 * 3600}
 """Longest time between readings for category 3 (15 min) and 2 (a day), with room for a late reading."""
 CATEGORY_SHARE = 0.95
 """Share of the covered time that must reach a category for the period to be of it."""
+
+_NAMED = 5
+"""So many meters or findings are named in a reason."""
 
 FACILITY_ADDS = (Role.FACILITY, Role.GENERATOR, Role.RENEWABLE)
 """Energy that crosses the boundary or is made inside it, all at face value."""
@@ -64,6 +69,8 @@ class Boundary:
     gating: frozenset[str]
     """Ids of points without which an interval does not count."""
     is_sum: bool
+    undecided: str | None = None
+    """Which meters may count the same energy twice; then nothing counts."""
 
     def points(self) -> tuple[Point, ...]:
         """Every point that is needed, once."""
@@ -84,9 +91,10 @@ class SiteQuarterHours(NamedTuple):
     category: npt.NDArray[np.int16]
 
 
-CLASSES = (*(r.value for r in OVERHEAD_ROLES), "generator", "renewable", "non_dc", "heat_reuse")
+CLASSES = (*(r.value for r in OVERHEAD_ROLES), "generator", "renewable", "non_dc", "heat_reuse", "export")
 """Columns of energy beside facility and IT."""
-_APART = (Role.GENERATOR, Role.RENEWABLE, Role.NON_DC, Role.HEAT_REUSE, Role.FACILITY)
+_APART = (Role.GENERATOR, Role.RENEWABLE, Role.NON_DC, Role.HEAT_REUSE, Role.EXPORT, Role.FACILITY)
+_SUBTRACTED = (Role.NON_DC, Role.EXPORT)
 
 
 def boundary(site: Site, room: str = "") -> Boundary:
@@ -109,9 +117,10 @@ def boundary(site: Site, room: str = "") -> Boundary:
     gating = {p.id for p in it} | (
         set(facility) if metered else {p.id for p in overhead} if is_sum else set()
     )
-    if not it or not (metered or is_sum):
+    doubt = undecided(site)
+    if doubt or not it or not (metered or is_sum):
         gating = set()
-    return Boundary(it, facility, overhead, apart, frozenset(gating), is_sum)
+    return Boundary(it, facility, overhead, apart, frozenset(gating), is_sum, doubt)
 
 
 def boundaries(site: Site, period: Period, room: str = "") -> tuple[tuple[Segment, Boundary], ...]:
@@ -130,7 +139,7 @@ def every_boundary(site: Site, room: str = "") -> tuple[Boundary, ...]:
 
 
 def _sign(point: Point) -> int:
-    return 1 if point.role in FACILITY_ADDS else -1 if point.role is Role.NON_DC else 0
+    return 1 if point.role in FACILITY_ADDS else -1 if point.role in _SUBTRACTED else 0
 
 
 class _Grid:
@@ -425,6 +434,8 @@ def document(
     room: str = "",
     pending: int = 0,
     computed_percent: Mapping[str, float] | None = None,
+    doubts: Sequence[str] = (),
+    coverage_by_point: Mapping[str, float] | None = None,
 ) -> PueDocument:
     """The PUE document of ``INTERFACE.md``.
 
@@ -448,6 +459,10 @@ def document(
         Stretches of the period whose figures are still those of an earlier definition.
     computed_percent : mapping of point id to float, optional
         Accuracy classes over the period of points with a formula that state none. [%]
+    doubts : sequence of str
+        Findings that nobody has acknowledged yet and that make the figure doubtful, in words.
+    coverage_by_point : mapping of point id to float, optional
+        Share of the period that each carrier covers, to name those that cover too little.
 
     Returns
     -------
@@ -455,7 +470,9 @@ def document(
         `pue` None with a `reason` where coverage is too low or the ratio is physically impossible.
     """
     parts = boundaries(site, period, room)
-    found = _figures(site, [b for _, b in parts], totals, period.duration_s, pending)
+    totals = _decided([b for _, b in parts], totals)
+    waits = _Waits(pending, doubts, coverage_by_point or {})
+    found = _figures(site, [b for _, b in parts], totals, period.duration_s, waits)
     pue, classes = found.pue, computed_percent or {}
     uncertainty = None if pue is None else _uncertainty(parts, pue, energy_by_point_kwh, classes)
     known, last_day = dict(profiles), period.last_day(site.zone)
@@ -523,9 +540,17 @@ def _text(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-def bar(site: Site, parts: Sequence[Boundary], start: datetime, end: datetime, totals: Totals) -> PueBar:
+def bar(
+    site: Site,
+    parts: Sequence[Boundary],
+    start: datetime,
+    end: datetime,
+    totals: Totals,
+    doubts: Sequence[str] = (),
+) -> PueBar:
     """The PUE of one bar, by the same rules as a document."""
-    found = _figures(site, parts, totals, (end - start).total_seconds())
+    totals = _decided(parts, totals)
+    found = _figures(site, parts, totals, (end - start).total_seconds(), _Waits(doubts=doubts))
     return PueBar(
         start,
         end,
@@ -549,13 +574,28 @@ class _Figures:
     estimated_ratio: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """What keeps a figure from being said, beside the sums."""
+
+    pending: int = 0
+    doubts: Sequence[str] = ()
+    coverage_by_point: Mapping[str, float] = field(default_factory=dict)
+
+
+def _decided(parts: Sequence[Boundary], totals: Totals) -> Totals:
+    """The sums, or none where meters may count the same energy twice."""
+    return Totals() if any(p.undecided for p in parts) else totals
+
+
 def _figures(
-    site: Site, parts: Sequence[Boundary], totals: Totals, duration_s: float, pending: int = 0
+    site: Site, parts: Sequence[Boundary], totals: Totals, duration_s: float, waits: _Waits
 ) -> _Figures:
     coverage = min(totals.covered_s / duration_s, 1.0)
     ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
-    reason = _reason(parts, totals, coverage, ratio, site.minimum_coverage_ratio)
-    reason = redefined(pending) if pending else reason
+    least = site.minimum_coverage_ratio
+    reason = _reason(parts, totals, coverage, ratio, least, waits.coverage_by_point) or _doubt(waits.doubts)
+    reason = redefined(waits.pending) if waits.pending else reason
     return _Figures(
         None if reason else ratio,
         reason,
@@ -566,17 +606,28 @@ def _figures(
 
 
 def _reason(
-    parts: Sequence[Boundary], totals: Totals, coverage: float, ratio: float | None, minimum: float
+    parts: Sequence[Boundary],
+    totals: Totals,
+    coverage: float,
+    ratio: float | None,
+    minimum: float,
+    coverage_by_point: Mapping[str, float],
 ) -> str | None:
     """Why no PUE can be said, in words for the user; None where it can."""
     if not any(p.it for p in parts):
         return f"no point measures IT energy; assign one of the roles {', '.join(IT_ROLES)}"
     if not any(p.facility or p.is_sum for p in parts):
         return "no point has the role facility; add one or set facility_is: sum_of_classes"
+    doubtful = next((p.undecided for p in parts if p.undecided), None)
+    if doubtful:
+        return doubtful
     if totals.covered_s <= 0:
-        return "no reading covers facility and IT energy at the same time in this period"
-    if coverage < minimum:
-        return f"coverage {coverage:.1%} is below the minimum of {minimum:.1%}"
+        return "no reading covers facility and IT energy at the same time in this period" + _least_covered(
+            parts, coverage_by_point, 0.0
+        )
+    if is_too_low(coverage, minimum):
+        least = _least_covered(parts, coverage_by_point, minimum)
+        return f"coverage {coverage:.1%} is below the minimum of {minimum:.1%}{least}"
     if ratio is None or not math.isfinite(ratio):
         return "no IT energy was measured in this period"
     if ratio < 1:
@@ -585,6 +636,24 @@ def _reason(
             "see the data quality issues"
         )
     return None
+
+
+def _least_covered(parts: Sequence[Boundary], coverage_by_point: Mapping[str, float], minimum: float) -> str:
+    """The points that keep the coverage low, worst first, as the end of a sentence."""
+    if not coverage_by_point:
+        return ""
+    low = sorted((coverage_by_point.get(p, 0.0), p) for p in frozenset().union(*(b.gating for b in parts)))
+    named = [(share, p) for share, p in low if share <= 0 or is_too_low(share, minimum)] or low[:1]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ": " + ", ".join(f"{p} {share:.1%}" for share, p in named[:_NAMED]) + more
+
+
+def _doubt(doubts: Sequence[str]) -> str | None:
+    """Why a figure waits for a person; None where nothing is in doubt."""
+    if not doubts:
+        return None
+    more = f" and {len(doubts) - _NAMED} more" if len(doubts) > _NAMED else ""
+    return f"waits until somebody acknowledges the findings: {', '.join(doubts[:_NAMED])}{more}"
 
 
 _Sides = tuple[tuple[Segment, Boundary], ...]

@@ -40,6 +40,8 @@ class Role(StrEnum):
     """Output of the generators; part of facility energy."""
     RENEWABLE = "renewable"
     """On-site renewable energy that is used inside; part of facility energy."""
+    EXPORT = "export"
+    """Energy that leaves through the boundary and is sold; part of what was bought or made, not of E_DC."""
     IT_UPS_OUTPUT = "it_ups_output"
     """IT energy at the output of the UPS (PUE category 1)."""
     IT_PDU_OUTPUT = "it_pdu_output"
@@ -87,6 +89,7 @@ ENERGY_ROLES = (
     Role.NON_DC,
     Role.GENERATOR,
     Role.RENEWABLE,
+    Role.EXPORT,
     *IT_ROLES,
     *OVERHEAD_ROLES,
     Role.HEAT_REUSE,
@@ -133,6 +136,7 @@ UNITS: dict[str, tuple[Quantity, float, float]] = {
     "kwh": (ENERGY, 1.0, 0.0),
     "mwh": (ENERGY, 1e3, 0.0),
     "gwh": (ENERGY, 1e6, 0.0),
+    "万kwh": (ENERGY, 1e4, 0.0),
     "ws": (ENERGY, 1 / 3.6e6, 0.0),
     "j": (ENERGY, 1 / 3.6e6, 0.0),
     "kj": (ENERGY, 1 / 3.6e3, 0.0),
@@ -163,7 +167,22 @@ _SPELLINGS = {
     "%rh": "percent",
     "m³": "m3",
     "": "1",
+    "度": "kwh",
+    "千瓦时": "kwh",
+    "千瓦·时": "kwh",
+    "万度": "万kwh",
+    "万千瓦时": "万kwh",
+    "兆瓦时": "mwh",
+    "吉瓦时": "gwh",
+    "瓦时": "wh",
+    "千瓦": "kw",
+    "兆瓦": "mw",
+    "瓦": "w",
 }
+
+
+_MILLI = {"mW": "MW", "mWh": "MWh", "mJ": "MJ"}
+"""Units that differ from the known ones by the size of a letter, and by nine orders of magnitude."""
 
 
 def canonical_unit(unit: str) -> str:
@@ -174,7 +193,10 @@ def canonical_unit(unit: str) -> str:
     KeyError
         If the unit is not known; its text lists those that are.
     """
-    text = unit.strip().lower()
+    text = unit.strip()
+    if text in _MILLI:
+        raise KeyError(f"unit {unit!r} is a thousandth; write {_MILLI[text]} for the million, or convert it")
+    text = text.lower()
     text = _SPELLINGS.get(text, text)
     if text not in UNITS:
         raise KeyError(f"unknown unit {unit!r}; known are {', '.join(sorted(UNITS))}")

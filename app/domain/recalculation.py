@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from app.domain import register
 from app.domain.energy import BREAKS, Event, Series, corrected
+from app.domain.likely import HISTORY, Bools, Ints
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
-from app.domain.register import LOOK_AHEAD, LOOK_BACK_US, QUIET, US, ZERO_RUN_US, Bools, Ints
+from app.domain.register import LOOK_AHEAD, LOOK_BACK_US, QUIET, REACH, STANDSTILL, US, ZERO_RUN_US
 from app.domain.site import Point
 
 
@@ -69,7 +70,7 @@ def recalculation(
         return Recalculation(0, _floor(dirty_start_us), _ceil(dirty_end_us)) if is_start and is_end else None
     sound = np.flatnonzero(anchors(series, point) & ~_near(series, breaks_us))
     reach_us = _reach_us(series, point, dirty_end_us)
-    left = _left_anchor(series, point, sound, dirty_start_us, reach_us, is_start)
+    left = _left_anchor(series, point, sound, dirty_start_us, dirty_end_us, reach_us, is_start)
     right = _right_anchor(series, point, sound, dirty_end_us, is_end)
     if left is None or right is None:
         return None
@@ -129,15 +130,33 @@ def _begins_us(series: Series, point: Point) -> Ints:
     return begins_us
 
 
+def _standstill_begins(series: Series, row: int) -> int:
+    """First reading of the standstill around a row: a rise behind it may have been spread over it."""
+    row = max(row, 0)
+    first = row
+    while first and series.value[first - 1] == series.value[row]:
+        first -= 1
+    return first if row - first >= STANDSTILL else row
+
+
 def _left_anchor(
-    series: Series, point: Point, sound: Ints, dirty_start_us: int, reach_us: int, is_start: bool
+    series: Series,
+    point: Point,
+    sound: Ints,
+    dirty_start_us: int,
+    dirty_end_us: int,
+    reach_us: int,
+    is_start: bool,
 ) -> tuple[int, int] | None:
     """Row from which to walk, and the first interval to replace."""
-    before = int(np.searchsorted(series.at_us, dirty_start_us - reach_us)) - LOOK_AHEAD - 2
+    changed = int(np.searchsorted(series.at_us, dirty_start_us - reach_us))
+    before = changed - LOOK_AHEAD - 2 - REACH
+    if point.kind is ReadingKind.REGISTER and series.at_us[-1] > dirty_end_us:
+        before = min(before, _standstill_begins(series, changed - HISTORY))
     usable = sound[sound <= before]
     first_us = _floor(int(series.at_us[usable[-1]])) if len(usable) else None
     if first_us is not None:
-        earlier = usable[series.at_us[usable] <= first_us]
+        earlier = usable[(series.at_us[usable] <= first_us) & (usable <= usable[-1] - HISTORY)]
         if len(earlier):
             return int(earlier[-1]), first_us
     if not is_start:
@@ -154,7 +173,7 @@ def _reach_us(series: Series, point: Point, dirty_end_us: int) -> int:
 
 def _right_anchor(series: Series, point: Point, sound: Ints, dirty_end_us: int, is_end: bool) -> int | None:
     """End of the last interval to replace."""
-    after = int(np.searchsorted(series.at_us, dirty_end_us, "right")) + QUIET + 1
+    after = int(np.searchsorted(series.at_us, dirty_end_us, "right")) + QUIET + 1 + REACH
     usable = sound[sound >= after]
     if len(usable):
         last_us = _ceil(int(series.at_us[usable[0]]))

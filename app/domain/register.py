@@ -14,14 +14,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.likely import (
+    HISTORY,
+    HOUR_US,
+    JUMP_RATIO,
+    Bools,
+    Floats,
+    Ints,
+    count,
+    scale_changes,
+    unlikely_rises,
+    usual_rates,
+)
 from app.domain.site import Falls, Point
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-
 US = 1_000_000
-HOUR_US = 3600 * US
 
 LOOK_AHEAD = 3
 """So many readings in a row may be transient before a fall counts as a reset."""
@@ -37,6 +44,21 @@ LOAD_MARGIN = 1.5
 """So many times the load of the last readings may have flowed while a clock was set back."""
 QUIET = 4
 """Readings on each side that must be in order for a walk to be able to start at a reading."""
+STANDSTILL = 4
+"""So many steps of nothing, before a rise that fits the usual load over all of them, were a standstill."""
+LONGEST_STANDSTILL_US = 8 * 24 * HOUR_US
+"""A standstill longer than this is not made up for by the rise that ends it."""
+CATCH_UP_RATIO, CATCH_UP_RANGE = 2.0, (0.5, 1.5)
+"""A catch-up is so many times as steep as usual, and over the whole standstill within this range of it."""
+TANGLE, TANGLE_SHARE = 3, 0.5
+"""So many readings that were not believed, at most :data:`app.domain.likely.HISTORY` apart, tangle those
+between them if the register fell by this share of what it rose."""
+DAY_LONG_US = 20 * HOUR_US
+"""Steps longer than this do not tell the usual load of a register that restarts every day."""
+CALM = HISTORY
+"""Readings on each side that must be in order for no tangle to reach over a reading."""
+REACH = 2 * HISTORY + CALM
+"""Readings on each side of a change whose meaning it can change."""
 
 
 class StepKind(IntEnum):
@@ -61,10 +83,16 @@ class StepKind(IntEnum):
     """More than the circuit can carry since the last reading, but not over a longer time at the usual load:
     the clock was set back. Energy known, over that longer time."""
     MERGED = 10
-    """Its instant lies within the step of a clock set back: the energy is in that step."""
+    """Its instant lies within the step of a clock set back, or a standstill: the energy is in that step."""
+    DITHER = 11
+    """Dropped: one count lower, after which the register was back."""
+    CAUGHT_UP = 12
+    """The rise at the end of a standstill, which fits the usual load over all of it: spread over it."""
+    TANGLED = 13
+    """Between several readings that were not believed: energy unknown."""
 
 
-DROPPED = (StepKind.TRANSIENT, StepKind.SPIKE, StepKind.MERGED)
+DROPPED = (StepKind.TRANSIENT, StepKind.SPIKE, StepKind.MERGED, StepKind.DITHER)
 _ORDERLY = (StepKind.NORMAL, StepKind.TRANSIENT, StepKind.SPIKE)
 
 
@@ -77,6 +105,21 @@ class Walk(NamedTuple):
     """Index of the reading kept before it, -1 for the first."""
     energy: Floats
     """Energy since then, in register units. NaN: unknowable, or the reading was dropped."""
+    since_us: Ints
+    """Instant from which that energy is counted: of the reading kept before it, or of a restart. [us]"""
+
+
+class Restarts(NamedTuple):
+    """When a register restarts from zero by the calendar."""
+
+    at_us: Ints
+    """Instants at which it does, or may. [us]"""
+    is_declared: bool
+    """Whether it does at each of them; else the readings must show it."""
+
+
+NO_RESTARTS = Restarts(np.empty(0, np.int64), is_declared=False)
+_NEVER = np.empty(0, np.int64)
 
 
 def walk(
@@ -86,6 +129,8 @@ def walk(
     max_power: float = math.inf,
     modulus: float = math.inf,
     falls: Falls = Falls.SUSPECT,
+    restarts: Restarts = NO_RESTARTS,
+    confirmed_us: Ints = _NEVER,
 ) -> Walk:
     """Follow one cumulative register and say what each reading is.
 
@@ -94,7 +139,8 @@ def walk(
     track; the end of a spike; one wrap of the declared modulus; else a new baseline, energy unknown.
     A rise beyond `max_power` x time is a spike if the register returns; a clock set back, if it is what
     the load of the last readings takes in up to an hour and the circuit can carry since one of them; else
-    a new baseline.
+    a new baseline. Without a rating, what the neighbouring steps make unlikely takes its place (see
+    :func:`app.domain.likely.unlikely_rises`). A rise that makes up for a standstill is spread over it.
 
     Parameters
     ----------
@@ -108,6 +154,10 @@ def walk(
         Value at which the register wraps to zero. [register unit]
     falls : Falls
         Whether a fall is a declared restart from zero.
+    restarts : Restarts
+        When it restarts by the calendar: the energy before such an instant is not known.
+    confirmed_us : int64
+        Instants whose steps a person confirmed, however large. [us]
 
     Returns
     -------
@@ -120,19 +170,90 @@ def walk(
     energy = np.diff(register, prepend=np.nan)
     if n:
         kind[0] = StepKind.FIRST
-    odd = _odd_steps(at_us, register, max_power, modulus)
-    rules = _Rules(at_us, register, max_power, modulus, falls)
-    steps = Walk(kind, previous, energy)
+    odd = odd_steps(at_us, register, max_power, modulus, restarts)
+    rules = _Rules(at_us, register, max_power, modulus, falls, restarts, confirmed_us)
+    steps = Walk(kind, previous, energy, at_us[previous])
     j = _next_odd(odd, 0)
     while j < n:
         j = _next_odd(odd, rules.settle(steps, j))
+    if falls is Falls.SUSPECT and len(odd) >= TANGLE:
+        _untangle(steps, register, is_rated=math.isfinite(max_power))
     return steps
 
 
-def _odd_steps(at_us: Ints, register: Floats, max_power: float, modulus: float) -> Ints:
-    limits = np.full(max(len(at_us) - 1, 0), max_power), np.full(max(len(at_us) - 1, 0), modulus)
+def odd_steps(
+    at_us: Ints,
+    register: Floats,
+    max_power: float = math.inf,
+    modulus: float = math.inf,
+    restarts: Restarts = NO_RESTARTS,
+) -> Ints:
+    """Rows of the readings that need a rule; the energy before all others is their rise.
+
+    Parameters
+    ----------
+    at_us, register, max_power, modulus, restarts
+        As for :func:`walk`.
+
+    Returns
+    -------
+    int64, shape (m,)
+        In order, from 1.
+    """
+    if len(register) < 2:
+        return np.empty(0, np.int64)
+    rise = np.diff(register)
+    limits = np.full(len(rise), max_power), np.full(len(rise), modulus)
     odd = is_odd(np.diff(at_us), register[:-1], register[1:], *limits)
+    odd[_ends_standstill(register, rise) - 1] = True
+    odd[scale_changes(at_us, register)[0] - 1] = True
+    if not math.isfinite(max_power):
+        odd[unlikely_rises(at_us, register) - 1] = True
+        if math.isfinite(modulus):
+            odd[_long_steps(at_us)] = True
+    if len(restarts.at_us):
+        odd |= np.searchsorted(restarts.at_us, at_us[:-1]) < np.searchsorted(
+            restarts.at_us, at_us[1:], "right"
+        )
     return (np.flatnonzero(odd) + 1).astype(np.int64)
+
+
+def _ends_standstill(register: Floats, rise: Floats) -> npt.NDArray[np.intp]:
+    """Rows that rise by more than two counts after at least :data:`STANDSTILL` steps of zero."""
+    if len(rise) <= STANDSTILL:
+        return np.empty(0, np.intp)
+    flat = np.concatenate([[0], np.cumsum(rise == 0)])
+    rows = np.arange(STANDSTILL, len(rise))
+    rows = rows[(flat[rows] - flat[rows - STANDSTILL] == STANDSTILL) & (rise[rows] > 0)] + 1
+    many: npt.NDArray[np.intp] = rows[rise[rows - 1] > 2 * count(register[rows - 1], register[rows])]
+    return many
+
+
+def _long_steps(at_us: Ints) -> npt.NDArray[np.intp]:
+    """Steps at least twice as long as the one before them, in which a whole wrap may hide."""
+    length = np.diff(at_us)
+    return np.flatnonzero(length >= 2 * np.append(length[0], length[:-1]))
+
+
+def _untangle(steps: Walk, register: Floats, *, is_rated: bool) -> None:
+    """Take back the energy between readings that were not believed, where they stand close together.
+
+    Readings that a rated register returns from are no doubt: its rating keeps foreign ones out.
+    """
+    returned = () if is_rated else (StepKind.TRANSIENT, StepKind.SPIKE)
+    kinds = (StepKind.FALL, StepKind.JUMP, *returned)
+    bad = np.flatnonzero(np.isin(steps.kind, kinds) & (register != 0))
+    for rows in np.split(bad, np.flatnonzero(np.diff(bad) > HISTORY) + 1):
+        if len(rows) >= TANGLE and _is_tangle(register[max(rows[0] - 1, 0) : rows[-1] + 2]):
+            part = slice(max(int(rows[0]), 1), int(rows[-1]) + 2)
+            kept = ~np.isin(steps.kind[part], DROPPED)
+            steps.energy[part] = math.nan
+            steps.kind[part] = np.where(kept, StepKind.TANGLED, steps.kind[part])
+
+
+def _is_tangle(register: Floats) -> bool:
+    rise = np.diff(register)
+    return bool(-rise[rise < 0].sum() > TANGLE_SHARE * rise[rise > 0].sum())
 
 
 def is_odd(spacing_us: Ints, before: Floats, after: Floats, max_power: Floats, modulus: Floats) -> Bools:
@@ -141,7 +262,7 @@ def is_odd(spacing_us: Ints, before: Floats, after: Floats, max_power: Floats, m
     most = max_power * spacing_us / HOUR_US
     odd: Bools = (rise < 0) | (np.isfinite(max_power) & (most >= modulus))
     large = np.flatnonzero(rise > most)
-    odd[large] |= rise[large] > most[large] + _count(before[large], after[large])
+    odd[large] |= rise[large] > most[large] + count(before[large], after[large])
     return odd
 
 
@@ -153,16 +274,33 @@ def _next_odd(odd: Ints, at_least: int) -> int:
 class _Rules:
     """The rules for readings that do not simply follow their predecessor."""
 
-    def __init__(self, at_us: Ints, value: Floats, max_power: float, modulus: float, falls: Falls) -> None:
+    def __init__(
+        self,
+        at_us: Ints,
+        value: Floats,
+        max_power: float,
+        modulus: float,
+        falls: Falls,
+        restarts: Restarts,
+        confirmed_us: Ints,
+    ) -> None:
         self.at_us, self.value = at_us, value
         self.max_power, self.modulus, self.falls = max_power, modulus, falls
+        self.restarts, self.confirmed_us = restarts, confirmed_us
+        self.rescaled = frozenset(scale_changes(at_us, value)[0].tolist())
 
     def settle(self, steps: Walk, j: int) -> int:
         """Decide reading `j` against the one kept before it; the index from which to go on."""
         p = int(steps.previous[j])
         rise = float(self.value[j] - self.value[p])
+        restart_us = self._restarted_us(steps, p, j)
+        if restart_us is not None:
+            return self._keep(steps, j, p, StepKind.RESET, float(self.value[j]), restart_us)
         if rise >= 0 and self._hides_wrap(p, j):
             return self._keep(steps, j, p, StepKind.HIDDEN_WRAP, math.nan)
+        begin = self._stood_still_since(steps, p, j)
+        if begin >= 0:
+            return self._merge(steps, begin, j, StepKind.CAUGHT_UP)
         if 0 <= rise <= self._most(p, j):
             return self._keep(steps, j, p, StepKind.NORMAL, rise)
         if rise > 0:
@@ -175,8 +313,67 @@ class _Rules:
             return self._drop(steps, range(j, back), back, p, StepKind.SPIKE)
         begin = self._set_back(steps, p, j)
         if begin >= 0:
-            return self._merge(steps, begin, j)
+            return self._merge(steps, begin, j, StepKind.CLOCK)
         return self._keep(steps, j, p, StepKind.JUMP, math.nan)
+
+    def _usual(self, j: int) -> float:
+        """Usual rate around the step that ends at `j`. [register unit per hour]"""
+        return float(usual_rates(self.at_us, self.value, np.array([j]))[0])
+
+    def _count(self, p: int, j: int) -> float:
+        return float(count(self.value[p : p + 1], self.value[j : j + 1])[0])
+
+    def _stood_still_since(self, steps: Walk, p: int, j: int) -> int:
+        """First reading of the standstill that the rise to `j` makes up for; -1: there was none."""
+        first = p
+        while first and self.value[first - 1] == self.value[p]:
+            first -= 1
+        rise, span_us = float(self.value[j] - self.value[p]), int(self.at_us[j] - self.at_us[first])
+        if p != j - 1 or p - first < STANDSTILL or span_us > LONGEST_STANDSTILL_US:
+            return -1
+        if not (np.isin(steps.kind[first + 1 : j], (StepKind.NORMAL, StepKind.MERGED))).all():
+            return -1
+        usual = [u for u in (self._usual(j), self._usual(first) if first else 0.0) if math.isfinite(u)]
+        steep = rise * HOUR_US / float(self.at_us[j] - self.at_us[p]) / CATCH_UP_RATIO
+        over_all = rise * HOUR_US / span_us
+        low, high = CATCH_UP_RANGE
+        fits = [u for u in usual if 0 < u < steep and low * u <= over_all <= high * u]
+        return first if fits and rise > 2 * self._count(p, j) else -1
+
+    def _restarted_us(self, steps: Walk, p: int, j: int) -> int | None:
+        """Instant of the calendar at which the register restarted between two readings; None: it did not.
+
+        A fall shows it. After a rise it is believed if the load since then is nearer to the usual one than
+        the load of a register that went on; if that cannot be said, where the restart is declared.
+        """
+        inside = self.restarts.at_us[
+            np.searchsorted(self.restarts.at_us, self.at_us[p]) : np.searchsorted(
+                self.restarts.at_us, self.at_us[j], "right"
+            )
+        ]
+        fell, value = bool(self.value[j] < self.value[p]), float(self.value[j])
+        fresh = steps.kind[p] == StepKind.RESET and steps.since_us[p] == self.at_us[p]
+        if len(inside) and (inside[0] == self.at_us[p] and fresh):
+            inside = inside[1:]
+        if len(inside) and inside[-1] == self.at_us[j] and (not fell or len(inside) > 1):
+            inside = inside[:-1]
+        if not len(inside) or value < 0 or self.falls is not Falls.RESET_TO_ZERO:
+            return None
+        restart_us = int(inside[-1])
+        if fell:
+            return restart_us
+        begins = restart_us == self.at_us[p] and self.at_us[j] - restart_us > DAY_LONG_US
+        since, on = (
+            self._rate(value, restart_us, j),
+            self._rate(value - self.value[p], int(self.at_us[p]), j),
+        )
+        usual = self._usual(j)
+        if begins or not 0 < usual < math.inf or since <= 0 or on <= 0:
+            return restart_us if self.restarts.is_declared else None
+        return restart_us if abs(math.log(since / usual)) < abs(math.log(on / usual)) else None
+
+    def _rate(self, energy: float, since_us: int, j: int) -> float:
+        return energy * HOUR_US / max(float(self.at_us[j] - since_us), 1.0)
 
     def _set_back(self, steps: Walk, p: int, j: int) -> int:
         """Last orderly reading since which the circuit can have carried what `j` shows; -1: there is none.
@@ -197,20 +394,24 @@ class _Rules:
         fits = np.flatnonzero((rise <= usual * longest_us) & (rose + rise <= most))
         return int(rows[fits[-1]]) if len(fits) else -1
 
-    def _merge(self, steps: Walk, begin: int, j: int) -> int:
+    def _merge(self, steps: Walk, begin: int, j: int, kind: StepKind) -> int:
         """One step from `begin` to `j` in place of those between them."""
         between = slice(begin + 1, j)
         steps.kind[between][steps.kind[between] == StepKind.NORMAL] = StepKind.MERGED
         steps.energy[between] = math.nan
-        return self._keep(steps, j, begin, StepKind.CLOCK, float(self.value[j] - self.value[begin]))
+        return self._keep(steps, j, begin, kind, float(self.value[j] - self.value[begin]))
 
     def _settle_fall(self, steps: Walk, j: int, p: int) -> int:
         value = float(self.value[j])
         if self.falls is Falls.RESET_TO_ZERO and 0 <= value <= self._most(p, j):
             return self._keep(steps, j, p, StepKind.RESET, value)
         back = self._return(p, j, high=False)
+        dithers = value > 0 and self.value[p] - value <= 1.001 * self._count(p, j)
         if back:
-            return self._drop(steps, range(j, back), back, p, StepKind.TRANSIENT)
+            kind = StepKind.DITHER if dithers else StepKind.TRANSIENT
+            return self._drop(steps, range(j, back), back, p, kind)
+        if dithers:
+            return self._keep(steps, j, p, StepKind.NORMAL, value - float(self.value[p]))
         before = int(steps.previous[p])
         if before >= 0 and steps.kind[p] == StepKind.NORMAL and self._stands_out(before, p, j):
             return self._drop(steps, range(p, p + 1), j, before, StepKind.SPIKE)
@@ -219,8 +420,11 @@ class _Rules:
             return self._keep(steps, j, p, StepKind.ROLLOVER, wrapped)
         return self._keep(steps, j, p, StepKind.FALL, math.nan)
 
-    def _keep(self, steps: Walk, j: int, p: int, kind: StepKind, energy: float) -> int:
+    def _keep(
+        self, steps: Walk, j: int, p: int, kind: StepKind, energy: float, since_us: int | None = None
+    ) -> int:
         steps.kind[j], steps.previous[j], steps.energy[j] = kind, p, energy
+        steps.since_us[j] = self.at_us[p] if since_us is None else since_us
         return j + 1
 
     def _drop(self, steps: Walk, rows: range, back: int, p: int, kind: StepKind) -> int:
@@ -228,19 +432,31 @@ class _Rules:
             steps.kind[row], steps.energy[row] = kind, math.nan
             steps.previous[row] = p
         steps.previous[back] = p
+        steps.since_us[back] = self.at_us[p]
         return self.settle(steps, back)
 
     def _most(self, p: int, j: int) -> float:
-        """Most the circuit can have carried, plus one count of the register."""
-        if not math.isfinite(self.max_power):
+        """Most that the circuit can have carried, or that its own steps make likely."""
+        if self._is_confirmed(p, j):
             return math.inf
-        carried = self.max_power * float(self.at_us[j] - self.at_us[p]) / HOUR_US
-        return carried + float(_count(self.value[p : p + 1], self.value[j : j + 1])[0])
+        if j in self.rescaled and self.falls is Falls.SUSPECT:
+            return -math.inf
+        hours = float(self.at_us[j] - self.at_us[p]) / HOUR_US
+        if math.isfinite(self.max_power):
+            return self.max_power * hours + self._count(p, j)
+        return JUMP_RATIO * (self._usual(j) * hours + self._count(p, j))
+
+    def _is_confirmed(self, p: int, j: int) -> bool:
+        first, last = np.searchsorted(self.confirmed_us, [self.at_us[p], self.at_us[j]], "right")
+        return bool(last > first)
 
     def _hides_wrap(self, p: int, j: int) -> bool:
-        return (
-            math.isfinite(self.modulus) and math.isfinite(self.max_power) and self._most(p, j) >= self.modulus
-        )
+        if not math.isfinite(self.modulus):
+            return False
+        if math.isfinite(self.max_power):
+            return self._most(p, j) >= self.modulus
+        usual = LOAD_MARGIN * self._usual(j) * float(self.at_us[j] - self.at_us[p]) / HOUR_US
+        return self.modulus <= usual < math.inf
 
     def _return(self, p: int, j: int, *, high: bool) -> int:
         """Index of the reading with which the register is back on the track of `p`; 0: it is not."""
@@ -267,42 +483,44 @@ class _Rules:
             return False
         if self._hides_wrap(p, j):
             return False
-        limit = self._most(p, j) if math.isfinite(self.max_power) else UNRATED_WRAP_SHARE * self.modulus
-        return wrapped <= limit
-
-
-_COUNTS = (0.001, 0.01, 0.1, 0.125, 0.25, 0.5, 1.0)
-"""Steps in which registers count, finest first."""
-
-
-def _count(a: Floats, b: Floats) -> Floats:
-    """Largest usual step of a register that shows `a` and `b`, at least that of a float32."""
-    step = np.spacing(np.abs(b).astype(np.float32)).astype(np.float64)
-    for count in _COUNTS:
-        off = np.maximum(np.abs(a / count - np.rint(a / count)), np.abs(b / count - np.rint(b / count)))
-        step = np.where(off < 1e-6 * np.sqrt(np.maximum(1.0, np.abs(b))), np.maximum(count, step), step)
-    return step
+        limit = UNRATED_WRAP_SHARE * self.modulus
+        return wrapped <= (self._most(p, j) if math.isfinite(self.max_power) else limit)
 
 
 def anchors(at_us: Ints, value: Floats, point: Point) -> Bools:
     """Readings that every walk keeps, wherever it started; shape (n,).
 
-    Those in order with :data:`QUIET` neighbours on each side, not zero (a zero may turn out transient,
-    unless it has stood for long), and none that the step of a clock set back may reach over.
+    Those in order with :data:`CALM` neighbours on each side (:data:`QUIET` where the register restarts from
+    zero), not zero (a zero may turn out transient, unless it has stood for long), none that the step of a
+    clock set back may reach over, and none within a standstill but its first. A walk from one of them sees
+    what a walk over the whole history sees from :data:`app.domain.likely.HISTORY` readings after it on.
     """
     n = len(value)
     orderly = np.ones(n + 1, np.bool_)
     orderly[1:n] = np.diff(value) >= 0
-    odd = _odd_steps(at_us, value, point.max_power_kw / point.multiplier, point.modulus_kwh)
+    odd = odd_steps(at_us, value, point.max_power_kw / point.multiplier, point.modulus_kwh)
     orderly[odd] = False
     disorder = np.concatenate([[0], np.cumsum(~orderly)])
-    rows = np.arange(n)
-    lo, hi = np.maximum(rows - QUIET + 1, 0), np.minimum(rows + QUIET + 1, n)
-    quiet: Bools = (disorder[hi] == disorder[lo]) & (rows >= QUIET) & (rows < n - QUIET)
+    rows, calm = np.arange(n), CALM if point.falls is Falls.SUSPECT else QUIET
+    lo, hi = np.maximum(rows - calm + 1, 0), np.minimum(rows + calm + 1, n)
+    edge = calm + HISTORY
+    quiet: Bools = (disorder[hi] == disorder[lo]) & (rows >= edge) & (rows < n - edge)
     quiet &= (value > 0) | is_long_zero(at_us, value, 0)
+    quiet &= ~_in_standstill(at_us, value)
     for row in odd[value[odd] > value[odd - 1]].tolist():
         quiet[np.searchsorted(at_us, at_us[row] - LOOK_BACK_US) : row] = False
     return quiet
+
+
+def _in_standstill(at_us: Ints, value: Floats) -> Bools:
+    """Readings of a standstill that has ended, but its first: its end may spread energy over all of it."""
+    inside = np.zeros(len(value), np.bool_)
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(value)) + 1])
+    for run in np.flatnonzero(np.diff(edges) > STANDSTILL):
+        first, end = int(edges[run]), int(edges[run + 1])
+        near = int(np.searchsorted(at_us, at_us[end] - LONGEST_STANDSTILL_US))
+        inside[max(first + 1, near) : end] = True
+    return inside
 
 
 def is_long_zero(at_us: Ints, value: Floats, first: int | Ints) -> Bools:

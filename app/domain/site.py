@@ -98,6 +98,26 @@ class Falls(StrEnum):
     """This register is known to restart from zero (e.g. daily): the new value counts in full."""
 
 
+class RestartsEvery(StrEnum):
+    """Calendar by which a counter restarts from zero, at midnight of its clock."""
+
+    DAY = "day"
+    """At every midnight."""
+    MONTH = "month"
+    """At midnight of the first day of every month."""
+
+
+class Direction(StrEnum):
+    """Which way energy flows where a point shows it positive."""
+
+    FORWARD = "forward"
+    """Towards the load; less than zero is not believed."""
+    REVERSED = "reversed"
+    """The transformer is the wrong way round: the sign is turned."""
+    BOTH = "both"
+    """Energy flows both ways and negative values count (not for registers)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Institution:
     """A bank; every site belongs to one."""
@@ -194,6 +214,18 @@ class Point:
 
     Meters that restart from zero every day or at every power loss say `reset_to_zero`; for all others a
     fall is suspect until somebody declares it (`wattline meter event`)."""
+    restarts: RestartsEvery | None = None
+    """Calendar by which the counter restarts from zero; stands for `falls: reset_to_zero`. E.g. ``day``.
+
+    What fell between the last reading and the restart is an estimate, or not known; a restart that is due is
+    seen also where the next reading is higher."""
+    clock: str = ""
+    """Time zone by whose midnights it restarts. Default: the site's. E.g. ``Asia/Shanghai``."""
+    direction: Direction = Direction.FORWARD
+    """Which way energy flows where the readings are positive. E.g. ``reversed``.
+
+    `reversed` turns the sign of a meter whose transformers are the wrong way round; `both` lets power and
+    interval energy be negative, as at a feed that also exports."""
     interval_s: int = 900
     """Interval at which the point is read, or the length of its stated interval. [s] Default for a polled
     point: the collector's `interval_s`. E.g. ``900``."""
@@ -258,6 +290,14 @@ class Point:
             raise ValueError("formula gives an energy; use an energy role, and leave kind out")
         if self.formula and (self.multiplier != 1 or self.channel):
             raise ValueError("formula takes no multiplier and no channel; write the factor into it")
+        if self.restarts is not None:
+            object.__setattr__(self, "falls", Falls.RESET_TO_ZERO)
+        if self.clock and self.clock not in time_zones():
+            raise ValueError(f"clock {self.clock!r}; use an IANA name such as Asia/Shanghai")
+        if self.direction is Direction.BOTH and self.kind is ReadingKind.REGISTER:
+            raise ValueError(
+                "direction both; a register counts one way: give one point for each of its registers"
+            )
         self._check_unit()
 
     def _check_estimate(self) -> None:
@@ -456,7 +496,8 @@ class Meter:
         if point.quantity not in (ENERGY, POWER):
             return point
         rated_kw = self.rated_power_kw * RATING_MARGIN
-        return replace(point, max_power_kw=min(point.max_power_kw, rated_kw))
+        turned = Direction.REVERSED if point.role in self._reversed else point.direction
+        return replace(point, max_power_kw=min(point.max_power_kw, rated_kw), direction=turned)
 
     def _kw_of_one(self, point: Point) -> float:
         """Power that one ampere, or one percent, stands for. [kW]"""
@@ -468,7 +509,8 @@ class Meter:
         """Points whose energy counts.
 
         Of the points of one role, those of the most trusted kind carry the energy (register before
-        interval energy, interval mean power and power); the others only show it.
+        interval energy, interval mean power and power); the others only show it. Behind a reversed
+        transformer power comes first: the register of the right direction stands still.
         """
         return self._carriers
 
@@ -477,11 +519,18 @@ class Meter:
         best: dict[Role, int] = {}
         for point in self.points:
             if point.kind in ENERGY_KINDS:
-                rank = ENERGY_KINDS.index(point.kind)
+                rank = self._rank(point)
                 best[point.role] = min(rank, best.get(point.role, rank))
-        return tuple(
-            p for p in self.points if p.kind in ENERGY_KINDS and ENERGY_KINDS.index(p.kind) == best[p.role]
-        )
+        return tuple(p for p in self.points if p.kind in ENERGY_KINDS and self._rank(p) == best[p.role])
+
+    def _rank(self, point: Point) -> int:
+        rank = ENERGY_KINDS.index(point.kind)
+        return -rank if point.role in self._reversed and point.role is not Role.NONE else rank
+
+    @cached_property
+    def _reversed(self) -> frozenset[Role]:
+        """Roles of which a point says that its transformer is the wrong way round: all of them are then."""
+        return frozenset(p.role for p in self.points if p.direction is Direction.REVERSED)
 
 
 class SiteTrait(StrEnum):
@@ -698,6 +747,12 @@ class Site:
         """The site's time zone."""
         return ZoneInfo(self.time_zone)
 
+    def effective(self, meter: Meter, point: Point) -> Point:
+        """`point` as its energy is computed: with what its meter and this site say about it."""
+        point = meter.effective(point)
+        needs_clock = point.falls is Falls.RESET_TO_ZERO and not point.clock
+        return replace(point, clock=self.time_zone) if needs_clock else point
+
     def points(self) -> Iterator[Point]:
         """Every point of the site."""
         for meter in self.meters:
@@ -753,8 +808,17 @@ class Site:
         )
 
     def carriers(self, *roles: Role) -> tuple[Point, ...]:
-        """Points of the given roles (not IT) that carry energy."""
-        return tuple(p for m in self.meters for p in m.carriers() if p.role in roles)
+        """Points of the given roles (not IT) that carry energy; of facility meters in a row the uppermost."""
+        return tuple(
+            p
+            for m in self.meters
+            for p in m.carriers()
+            if p.role in roles and not (p.role is Role.FACILITY and self.upstream(m.id) & self._with_facility)
+        )
+
+    @cached_property
+    def _with_facility(self) -> set[str]:
+        return {m.id for m in self.meters if any(p.role is Role.FACILITY for p in m.carriers())}
 
 
 class Segment(NamedTuple):

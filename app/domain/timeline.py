@@ -24,10 +24,10 @@ from app.domain.energy import Event, Series, Spans, Tag
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
 from app.domain.recalculation import Recalculation, recalculation
-from app.domain.register import LOOK_AHEAD, QUIET
+from app.domain.register import LOOK_AHEAD, QUIET, REACH
 from app.domain.site import ALWAYS, Fleet, Placement, Point
 
-CONTEXT = 2 * QUIET + LOOK_AHEAD
+CONTEXT = 2 * QUIET + LOOK_AHEAD + REACH
 """Readings on each side of a stretch that are walked with it."""
 _EARLIEST_US, _LATEST_US = -(2**62), 2**62
 
@@ -85,7 +85,7 @@ def _constant_parts(placed: Placement) -> Iterator[Stretch]:
     for start, end in zip(starts, [*starts[1:], placed.end], strict=True):
         if start < end:
             meter, point = replace(placed.meter, points=()).at(start), placed.point.at(start)
-            yield Stretch(_us(start), _us(end), meter.effective(point))
+            yield Stretch(_us(start), _us(end), placed.site.effective(meter, point))
 
 
 def _us(at: datetime) -> int:
@@ -104,13 +104,12 @@ def _alike(one: Point, other: Point) -> bool:
 
 def _reads_alike(one: Point, other: Point) -> bool:
     """Whether both are views of one series, apart from its constant and rating."""
-    return (one.kind, one.modulus_kwh, one.falls, one.interval_s, one.quantity) == (
-        other.kind,
-        other.modulus_kwh,
-        other.falls,
-        other.interval_s,
-        other.quantity,
-    )
+    return _view(one) == _view(other)
+
+
+def _view(point: Point) -> tuple[object, ...]:
+    restart = point.falls, point.restarts, point.clock
+    return point.kind, point.modulus_kwh, *restart, point.direction, point.interval_s, point.quantity
 
 
 class _Part(NamedTuple):

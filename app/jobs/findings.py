@@ -60,7 +60,16 @@ LOCAL_KINDS = (
     FindingKind.CONFLICTING_DUPLICATE,
 )
 """Kinds that a stretch of time shows by itself."""
-METER_KINDS = tuple(k for k in FindingKind if k is not FindingKind.NEGATIVE_REMAINDER)
+SITE_KINDS = (
+    FindingKind.NEGATIVE_REMAINDER,
+    FindingKind.IT_MISSING,
+    FindingKind.IT_ABOVE_FACILITY,
+    FindingKind.SAME_ENERGY,
+)
+"""Kinds that meters of a site show only together."""
+RULES = (FindingKind.EXPORTING, FindingKind.REVERSED)
+"""Kinds that only a look at the whole history shows, and that explain power below zero from then on."""
+METER_KINDS = tuple(k for k in FindingKind if k not in SITE_KINDS)
 BALANCE_DAYS = 30
 
 
@@ -181,7 +190,7 @@ def plain_of(connection: Connection, stored: Stored, looks: Sequence[tuple[str, 
     constant = [_constant(stored.fleet, name, look) for name, look in looks]
     changing = {place for place, meter in enumerate(constant) if meter is None}
     rows = [
-        (place, stored.point_id[p.id], meter.effective(p), look)
+        (place, stored.point_id[p.id], stored.fleet.meter[looks[place][0]][0].effective(meter, p), look)
         for place, ((_, look), meter) in enumerate(zip(looks, constant, strict=True))
         if meter is not None
         for p in meter.points
@@ -290,7 +299,9 @@ def _look_around(connection: Connection, stored: Stored, site: Site, meter: Mete
         window = Period(core.start - margin, core.end + margin)
         loaded = {key: _load(connection, n, window, CONTEXT_READINGS) for key, n in numbers.items()}
         found = [
-            f for f in _of_meter(connection, stored, site, meter, loaded, window) if f.kind in LOCAL_KINDS
+            f
+            for f in _of_meter(connection, stored, site, meter, loaded, window, is_whole=False)
+            if f.kind in LOCAL_KINDS
         ]
         near = [f for f in found if f.end >= core.start and f.start < core.end]
         if any(loaded[f.point].cuts(f) for f in near):
@@ -341,10 +352,12 @@ def _of_meter(
     meter: Meter,
     loaded: dict[str, _Loaded],
     span: Period,
+    *,
+    is_whole: bool = True,
 ) -> list[Finding]:
     series = {key: one.series for key, one in loaded.items() if len(one.series)}
     if not meter.is_dated:
-        return _of_constant(connection, stored, site, meter, series, span)
+        return _of_constant(connection, stored, site, meter, series, span, is_whole=is_whole)
     found: list[Finding] = []
     for declared in (m for m in site.meters if m.id == meter.id):
         for part, constant in declared.segments(Period(OLDEST - timedelta(days=1), LATEST)):
@@ -352,7 +365,7 @@ def _of_meter(
                 shared = Period(max(part.start, span.start), min(part.end, span.end))
                 own = {p.id: _within(series[p.id], part) for p in constant.points if p.id in series}
                 own = {key: one for key, one in own.items() if len(one)}
-                found += _of_constant(connection, stored, site, constant, own, shared)
+                found += _of_constant(connection, stored, site, constant, own, shared, is_whole=is_whole)
     return found
 
 
@@ -368,18 +381,29 @@ def _of_constant(
     meter: Meter,
     series: dict[str, Series],
     span: Period,
+    *,
+    is_whole: bool,
 ) -> list[Finding]:
     """Findings of a constant meter."""
-    effective = replace(meter, points=tuple(meter.effective(p) for p in meter.points))
+    effective = replace(meter, points=tuple(site.effective(meter, p) for p in meter.points))
     numbers = {stored.point_id[p.id]: p.id for p in meter.points}
     declared = {numbers[n]: e for n, e in events.in_force(connection, list(numbers)).items()}
-    found = meter_findings(effective, series, declared)
+    found = meter_findings(effective, series, declared, is_whole=is_whole)
+    if not is_whole:
+        found = _unexplained(connection, numbers, found)
     for point_id in sorted({f.point for f in found if f.kind is FindingKind.CROSS_TALK}):
         found = [f for f in found if (f.kind, f.point) != (FindingKind.CROSS_TALK, point_id)]
         others = _other_registers(connection, stored, site, point_id, span)
         point = next(p for p in effective.points if p.id == point_id)
         found += cross_talk(point, series[point_id], others)
     return found + _conflicts(connection, stored, meter, span)
+
+
+def _unexplained(connection: Connection, numbers: dict[int, str], found: list[Finding]) -> list[Finding]:
+    """Without power below zero where a look at the whole history said that this is the rule."""
+    ruled = store.standing(connection, list(numbers), RULES, OLDEST, LATEST)
+    points = {numbers[number] for number, *_ in ruled}
+    return [f for f in found if f.kind is not FindingKind.NEGATIVE_POWER or f.point not in points]
 
 
 def _series(columns: ReadingColumns) -> Series:
@@ -445,7 +469,7 @@ def check_balance(engine: Engine, now: datetime) -> int:
         for site in stored.fleet.sites:
             end = now.astimezone(site.zone).replace(hour=0, minute=0, second=0, microsecond=0)
             span = Period(end - timedelta(days=BALANCE_DAYS), end)
-            found = _of_tree(connection, stored, site, span)
+            found = of_tree(connection, stored, site, span)
             scope = Scope(
                 stored.site_id[site.id], [0], [FindingKind.NEGATIVE_REMAINDER], span.start, span.end
             )
@@ -454,7 +478,8 @@ def check_balance(engine: Engine, now: datetime) -> int:
     return breaches
 
 
-def _of_tree(connection: Connection, stored: Stored, site: Site, span: Period) -> list[Finding]:
+def of_tree(connection: Connection, stored: Stored, site: Site, span: Period) -> list[Finding]:
+    """Feeds of a site whose children take more than they get."""
     try:
         found = outlook.balance(connection, stored, site, span)
     except SeriesError:  # nothing is known of these days, which other findings say

@@ -6,13 +6,14 @@ import csv
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from app.domain.site import Site
 from app.errors import ConfigError
-from app.jobs import findings, rollup
+from app.jobs import findings, rollup, site_findings
 from app.store import imports
 from app.store.audit import Actor
 from app.store.engine import Engine
@@ -190,5 +191,7 @@ def settle(engine: Engine) -> int:
     while (result := rollup.run(engine)).busy:
         stretches += result.stretches
         time.sleep(_PAUSE_S)
+    changed = site_findings.waiting(engine, timedelta(0))
     findings.run(engine)
+    site_findings.look_at_months(engine, changed, datetime.now(UTC))
     return stretches + result.stretches

@@ -56,11 +56,11 @@ BUCKET_US = 32 * 86_400 * US
 """... unless they begin in different stretches of so long: batches of a big file stay apart."""
 SITE_CHUNK_US = 32 * 24 * 4 * QUARTER_HOUR_US
 """Longest stretch of a site that is summed in one go."""
-NEIGHBOURS = 6
+NEIGHBOURS = 24
 """Reading intervals before a change, and as many before the quarter-hour, that a window has at first."""
-MORE_NEIGHBOURS = 40
+MORE_NEIGHBOURS = 80
 """Readings beside a window that is too short."""
-FIRST_REACH = 16
+FIRST_REACH = 64
 """Readings before and after a change that the careful way loads at first."""
 MARGIN_US = 2 * 3600 * US
 _LONGEST_REACH = 1 << 30

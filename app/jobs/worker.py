@@ -15,7 +15,7 @@ import structlog
 from app.domain.period import floor
 from app.domain.site import Fleet
 from app.errors import StoreUnavailable
-from app.jobs import close_month, evaluate, findings, outlook, rollup
+from app.jobs import close_month, evaluate, findings, outlook, rollup, site_findings
 from app.jobs.alarms import judge
 from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
@@ -32,6 +32,7 @@ from app.store.sites import Stored
 from collectors.spool import Limits, Spool
 
 ROLLUP_EVERY_S = 3.0
+SITE_EVERY_S = 900.0
 FINDINGS_EVERY_S = 15.0
 EVALUATE_EVERY_S = 5.0
 ALARMS_EVERY_S = 10.0
@@ -125,6 +126,8 @@ class Worker:
             Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
             Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(engine, _now()), daily_at="02:47"),
+            Job("site", lambda: site_findings.look_at_last_days(engine, _now()), SITE_EVERY_S),
+            Job("month", lambda: site_findings.look_at_this_month(engine, _now()), daily_at="02:57"),
             Job("reports", self._close_months, close_month.LOOK_EVERY_S),
             Job("upkeep", lambda: retention.maintain(engine, self._kept, _now()), daily_at="03:17"),
             Job("audit", self._forget_audit, daily_at="03:47"),
@@ -229,8 +232,11 @@ class Worker:
             self._changed.set()
 
     def _find(self, part: Part) -> None:
-        if not self._is_held:
-            findings.run(self._engine, part, lambda: self._scheduler.is_ending, self._fleet)
+        if self._is_held:
+            return
+        changed = site_findings.waiting(self._engine) if part is Part.HISTORY else {}
+        findings.run(self._engine, part, lambda: self._scheduler.is_ending, self._fleet)
+        site_findings.look_at_months(self._engine, changed, _now())
 
     def _judge_alarms(self) -> None:
         if not self._is_held:

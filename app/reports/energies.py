@@ -10,6 +10,7 @@ import pandas as pd
 
 from app.domain.attribution import UNMETERED
 from app.domain.evidence import PERIOD, Basis, Evidence
+from app.domain.limits import is_too_low
 from app.domain.period import midnight
 from app.domain.pue import PueDocument, every_boundary
 from app.domain.quantity import IT_LOAD_CLASS, OVERHEAD_ROLES
@@ -51,11 +52,15 @@ def reason(site: Site, document: PueDocument) -> str:
         return "no_it_point"
     if not any(p.facility or p.is_sum for p in parts):
         return "no_facility_point"
+    if any(p.undecided for p in parts):
+        return "undecided"
     if document.coverage_ratio <= 0:
         return "not_covered"
-    if document.coverage_ratio < site.minimum_coverage_ratio:
+    if is_too_low(document.coverage_ratio, site.minimum_coverage_ratio):
         return "low_coverage"
-    return "below_one" if document.it_kwh > 0 else "no_it_energy"
+    if document.it_kwh <= 0:
+        return "no_it_energy"
+    return "below_one" if document.facility_kwh < document.it_kwh else "waits"
 
 
 def energy(e: Evidence) -> Energy:
@@ -66,7 +71,9 @@ def energy(e: Evidence) -> Energy:
     classes = {IT_LOAD_CLASS: d.it_kwh, **overhead, UNMETERED: d.unmetered_kwh}
     made = {name: d.apart_kwh.get(name, 0.0) for name in ("renewable", "generator")}
     non_dc = d.apart_kwh.get("non_dc", 0.0)
-    grid = {"grid": d.facility_kwh - sum(made.values()) + non_dc, **made, "non_dc": -non_dc}
+    sold = d.apart_kwh.get("export", 0.0)
+    bought = d.facility_kwh - sum(made.values()) + non_dc + sold
+    grid = {"grid": bought, **made, "non_dc": -non_dc, **({"export": -sold} if sold else {})}
     reused = {"heat_reuse": d.apart_kwh.get("heat_reuse", 0.0)}
     return Energy(
         facility_kwh=number(d.facility_kwh, places),

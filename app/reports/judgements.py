@@ -320,7 +320,7 @@ def annex_ii(e: Evidence) -> list[EuField]:
     places = energy_decimals(d.facility_kwh)
     partial = d.kind != "annual" or d.coverage_ratio < e.site.minimum_coverage_ratio
     water = None if e.water is None else number(e.water.volume_m3, 3)
-    renewable = d.apart_kwh.get("renewable", 0.0)
+    renewable = max(d.apart_kwh.get("renewable", 0.0) - d.apart_kwh.get("export", 0.0), 0.0)
     kwh = {
         "E_DC": d.facility_kwh,
         "E_DC-BG": d.apart_kwh.get("generator", 0.0),

@@ -42,9 +42,9 @@ def money(e: Basis) -> Money:
 
 
 def grid_kwh(e: Basis) -> pd.Series[float]:
-    """Grid electricity that counts for the data centre, per quarter-hour. [kWh]"""
+    """Grid electricity that was bought for the data centre, per quarter-hour. [kWh]"""
     q = e.quarters
-    return q["facility_kwh"] - q["renewable_kwh"] - q["generator_kwh"]
+    return q["facility_kwh"] + q["export_kwh"] - q["renewable_kwh"] - q["generator_kwh"]
 
 
 def _holds(e: Basis, tariff: Tariff) -> bool:
@@ -91,6 +91,7 @@ def _emissions(e: Basis, factor: EmissionFactor) -> float | None:
         factor,
         renewable_kwh=d.apart_kwh.get("renewable", 0.0),
         generator_kwh=d.apart_kwh.get("generator", 0.0),
+        export_kwh=d.apart_kwh.get("export", 0.0),
         generator_kg_per_kwh=e.site.emissions.generator_kg_per_kwh,
     )
 
@@ -104,6 +105,7 @@ def indicators(e: Basis) -> list[Indicator]:
     d, factor = e.pue[PERIOD], _factor(e)
     places = energy_decimals(d.facility_kwh)
     renewable, reused = d.apart_kwh.get("renewable", 0.0), d.apart_kwh.get("heat_reuse", 0.0)
+    share = domain.ref(renewable, d.facility_kwh, export_kwh=d.apart_kwh.get("export", 0.0))
     has_renewable, has_reuse = (_has(e.site, r) for r in (Role.RENEWABLE, Role.HEAT_REUSE))
     emitted = None if factor is None else _emissions(e, factor)
     utilisation = _servers(e)
@@ -117,7 +119,7 @@ def indicators(e: Basis) -> list[Indicator]:
         ),
         Indicator(
             name="ref",
-            value=rounded(domain.ref(renewable, d.facility_kwh), RATIO) if has_renewable else None,
+            value=rounded(share, RATIO) if has_renewable else None,
             inputs={"renewable_kwh": number(renewable, places), "facility_kwh": facility}
             if has_renewable
             else {},

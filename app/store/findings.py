@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.quality.finding import Finding, FindingKind
+from app.domain.period import Period
+from app.domain.quality.finding import WITHHOLDING, Finding, FindingKind
 from app.errors import NotFound
 from app.store import tables
 from app.store.engine import store_errors
@@ -364,6 +365,67 @@ def conflicting(
     with store_errors():
         rows = connection.execute(_CONFLICTING, {"points": list(point_ids), "start": start, "end": end})
         return set(rows.scalars())
+
+
+def queued_sites(connection: sa.Connection) -> dict[int, Period]:
+    """Sites with meters in the queue, by number, and the stretch that their changes span.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT m.site_id, min(q.start_at), max(q.end_at) FROM check_queue q"
+        " JOIN meters m ON m.id = q.meter_id GROUP BY m.site_id"
+    )
+    with store_errors():
+        rows = connection.execute(query).all()
+    return {site_id: Period(start, end + timedelta(microseconds=1)) for site_id, start, end in rows}
+
+
+def months_of_site(connection: sa.Connection, site_id: int, days: tuple[date, date]) -> list[date]:
+    """Local months of a site in which something was measured, from one day to another.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT month FROM site_months WHERE site_id = :site"
+        " AND month BETWEEN date_trunc('month', CAST(:first AS date)) AND :last ORDER BY month"
+    )
+    with store_errors():
+        values = {"site": site_id, "first": days[0], "last": days[1]}
+        return list(connection.execute(query, values).scalars())
+
+
+_DOUBTS = sa.text(
+    """
+    SELECT p.key, f.kind FROM findings f LEFT JOIN points p ON p.id = f.point_id
+    WHERE f.site_id = :site AND f.state = 'open' AND f.kind = ANY(:kinds) AND f.start_at < :end
+      AND f.end_at > :start AND (f.point_id = 0 OR f.point_id = ANY(:points))
+    ORDER BY f.start_at
+    """
+)
+
+
+def doubts(
+    connection: sa.Connection, site_id: int, points: Sequence[int], period: Period
+) -> list[tuple[str, str]]:
+    """Open findings of a period for which a figure waits: point (empty: the site) and kind, each once.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    kinds = [kind.value for kind in WITHHOLDING]
+    values = {"site": site_id, "points": list(points), "kinds": kinds, "start": period.start}
+    with store_errors():
+        rows = connection.execute(_DOUBTS, {**values, "end": period.end})
+        return list(dict.fromkeys((key or "", kind) for key, kind in rows))
 
 
 _CONFLICTS = sa.text(

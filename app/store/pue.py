@@ -15,7 +15,7 @@ from app.domain.period import Period, Step, starts
 from app.domain.pue import Boundary, PueBar, PueDocument, Totals
 from app.domain.site import Segment, Site
 from app.errors import NotFound
-from app.store import energy, rollup_queue
+from app.store import energy, findings, rollup_queue
 from app.store.sites import Stored
 
 
@@ -50,10 +50,12 @@ def _document(
     profiles: Mapping[str, LimitProfile],
     room: str,
 ) -> PueDocument:
-    energies = [
-        _energies(connection, stored, segment, limits) if totals.covered_s else {}
-        for segment, limits in domain.boundaries(site, period, room)
-    ]
+    covered = totals.covered_s > 0
+    parts = domain.boundaries(site, period, room)
+    energies = [_energies(connection, stored, *part) if covered else {} for part in parts]
+    numbers = {stored.point_id[p.id]: p.id for _, limits in parts for p in limits.points()}
+    waits = findings.doubts(connection, stored.site_id[site.id], list(numbers), period) if covered else []
+    known = energy.by_point(connection, site, list(numbers), period)
     return domain.document(
         site,
         period,
@@ -64,6 +66,8 @@ def _document(
         room=room,
         pending=len(redefined(connection, stored, site, period)),
         computed_percent=_computed_percent(connection, stored, site, period),
+        doubts=[f"{point or site.id} ({kind})" for point, kind in waits],
+        coverage_by_point={numbers[n]: e.covered_s / period.duration_s for n, e in known.items()},
     )
 
 

@@ -71,7 +71,7 @@ class Stored:
             if key is None:
                 return None
             site, meter, point = self.fleet.point[key]
-            self._measured[point_id] = site, meter.effective(point)
+            self._measured[point_id] = site, site.effective(meter, point)
         return self._measured[point_id]
 
     @cached_property

@@ -196,6 +196,7 @@ SITE_ENERGY_COLUMNS = (
     "renewable_kwh",
     "non_dc_kwh",
     "heat_reuse_kwh",
+    "export_kwh",
 )
 """Energy columns of ``site_15m``: facility, and one per load class."""
 

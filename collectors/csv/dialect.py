@@ -250,13 +250,18 @@ def _aliases(before: Sequence[Row]) -> dict[str, str]:
 # --- what a column is -----------------------------------------------------------------------------
 
 _BRACKETED = re.compile(r"[(\[（]\s*([^()\[\]（）]+?)\s*[)\]）]")
-_SUFFIX = re.compile(r"(?:^|[^A-Za-z])(kwh|mwh|gwh|wh|kw|mw)$", re.IGNORECASE)
+_SUFFIX = re.compile(
+    r"(?:(?:^|[^A-Za-z])(万kwh|kwh|mwh|gwh|wh|kw|mw)|(万千瓦时|千瓦时|兆瓦时|吉瓦时|万度))$", re.IGNORECASE
+)
+_NO_ENERGY = re.compile(r"(?:^|[^A-Za-z])([km]?va(?:r|h|rh)?)(?:$|[^A-Za-z])", re.IGNORECASE)
+_NO_ENERGY_BRACKETED = frozenset(["a", "ma", "ka", "v", "kv", "mv", "hz", "pf", "cosφ", "cos φ"])
 _WORDS = {"real energy in kilowatt-hours": "kwh", "kilowatt-hours": "kwh", "kilowatts": "kw", "千瓦时": "kwh"}
 
 
 def unit_in(name: str) -> str | None:
     """The unit a column's name states, in the house's spelling: ``it_kw``, ``Energy (kWh)``."""
-    for text in [*_BRACKETED.findall(name), *(m[1] for m in [_SUFFIX.search(name.strip())] if m)]:
+    suffix = _SUFFIX.search(name.strip())
+    for text in [*_BRACKETED.findall(name), *([suffix[1] or suffix[2]] if suffix else [])]:
         text = _WORDS.get(text.lower(), text)
         try:
             unit = canonical_unit(text)
@@ -265,6 +270,13 @@ def unit_in(name: str) -> str | None:
         if unit != "1":
             return unit
     return None
+
+
+def foreign_unit_in(name: str) -> str | None:
+    """The unit a column's name states if it is that of apparent or reactive energy, of current or voltage."""
+    found = _NO_ENERGY.search(name)
+    bracketed = [text for text in _BRACKETED.findall(name) if text.lower() in _NO_ENERGY_BRACKETED]
+    return found[1] if found else bracketed[0] if bracketed else None
 
 
 def bare_name(name: str) -> str:

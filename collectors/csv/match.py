@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS
 from app.domain.site import Meter, Point, Site, Stamp
 from app.errors import FileNotUnderstood
-from collectors.csv.dialect import bare_name, normal, unit_in
+from collectors.csv.dialect import bare_name, foreign_unit_in, normal, unit_in
 from collectors.csv.mapping import (
     PREVIOUS,
     Ambiguous,
@@ -88,6 +88,8 @@ def _refuse_twice(found: dict[Named, ColumnMapping], file: str) -> None:
 def _only_point(named: Named, site: Site) -> Point | None:
     """The one point the name can mean; None if there is none or more than one."""
     unit = named.unit or unit_in(named.name)
+    if unit is None and foreign_unit_in(named.name):
+        return None
     for candidates in (
         _by_name(named.name, site),
         _by_name(bare_name(named.name), site),
@@ -164,6 +166,14 @@ def column_plan(
 def _unit(named: Named, column: ColumnMapping, point: Point, file: str) -> str:
     """The unit of the cells: given, else stated by the column, else the point's."""
     stated = named.unit or unit_in(named.name)
+    foreign = None if stated or column.unit else foreign_unit_in(named.name)
+    if foreign and point.quantity in (ENERGY, POWER):
+        raise FileNotUnderstood(
+            f"the column states {foreign}, which is no {point.quantity.name} as point {point.id} needs it; "
+            f"map the column in {point.quantity.house_unit}, or give columns: unit if the heading is wrong",
+            file=file,
+            column=named.name,
+        )
     unit = column.unit or stated or point.source_unit
     if column.unit is None and point.quantity is NUMBER:
         unit = point.source_unit

@@ -257,7 +257,7 @@ LAG = Panel(
     Text("Figures behind readings", "统计滞后"),
     Text(
         "For how long the oldest reading that is not in the figures has been stored, by site.",
-        "尚未计入统计的最早读数的入库时长,按数据中心。",
+        "尚未计入统计的最早读数的入库时长，按数据中心。",
     ),
     [prometheus("wattline_figures_lag_seconds", "{{site}}")],
     unit="s",
@@ -277,7 +277,7 @@ QUEUES = Panel(
 JOBS = Panel(
     "bargauge",
     Text("Since jobs last ended well", "任务距上次成功"),
-    Text("By job; daily ones have a day.", "按任务;每日任务以一天为限。"),
+    Text("By job; daily ones have a day.", "按任务；每日任务以一天为限。"),
     [prometheus("time() - wattline_job_last_success_timestamp_seconds", "{{job}}", instant=True)],
     unit="s",
 )
@@ -286,7 +286,7 @@ BUSY = Panel(
     Text("How busy the worker is", "工作负荷"),
     Text(
         "Share of the last two minutes in which the busiest job was at work; at 100 % it does not keep up.",
-        "最近两分钟内最忙任务的占用比例;达到 100 % 即无法跟上。",
+        "最近两分钟内最忙任务的占用比例；达到 100% 即无法跟上。",
     ),
     [prometheus("wattline_worker_busy_ratio", "busy")],
     unit="percentunit",

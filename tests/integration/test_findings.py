@@ -148,7 +148,7 @@ def test_a_meter_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
     rollup.run(engine)
     looked: list[str] = []
 
-    def stumbling(meter: Meter, *_: object) -> list[Finding]:
+    def stumbling(meter: Meter, *_: object, **__: object) -> list[Finding]:
         if meter.id == "main":
             raise ArithmeticError("odd readings")
         looked.append(meter.id)

@@ -162,7 +162,7 @@ def test_figures_move_into_partitions_with_all_that_belongs_to_them(
     before = _figures(engine)
     assert [len(before[table]) for table in FIGURES] == [3, 3, 3, 3]
 
-    migrate.upgrade(engine)
+    migrate.upgrade(engine, "0012")
     assert _figures(engine) == before
     with stores.connect(engine) as connection:
         for table in FIGURES:

@@ -27,7 +27,8 @@ def site_file(zone: str = "Asia/Shanghai") -> str:
     lines = ["institutions: [{id: b, institution_class: joint_stock}]", "sites:"]
     lines += ["  - id: s", "    institution: b", f"    time_zone: {zone}", "    meters:"]
     point = "{{id: {0}, role: {1}, kind: {2}, interval_s: 60}}"
-    lines.append(f"      - {{id: main, points: [{point.format('main.kwh', 'facility', 'register')}]}}")
+    main = point.format("main.kwh", "facility", "register")
+    lines.append(f"      - {{id: main, rated_power_kw: 2000, points: [{main}]}}")
     for n in range(POINTS):
         for letter, kind in KINDS.items():
             own = point.format(f"{letter}{n}", "it_pdu_output", kind)

@@ -106,7 +106,7 @@ class Ledger(RuleBasedStateMachine):
         hours = (known.end_us - known.start_us) / 3.6e9
         manual = known.tag == energy.Tag.MANUAL
         most = self.point.max_power_kw * hours + 1.0 * self.point.multiplier + 1e-6
-        assert (known.energy_kwh >= 0).all()
+        assert (known.energy_kwh >= -1.0 * self.point.multiplier - 1e-9).all()
         assert (known.energy_kwh <= np.where(manual, math.inf, most)).all()
 
 

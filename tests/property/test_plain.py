@@ -10,12 +10,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain import energy, plain
+from app.domain import plain
 from app.domain.energy import QuarterHours, Series
 from app.domain.plain import Outcome, Windows
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
-from app.domain.recalculation import recalculation
 from app.domain.site import Point
 from tests.property.test_energy import MINUTE_US, T0_US, register_point, registers, series, whole
 
@@ -70,16 +69,12 @@ def test_many_points_at_once_give_what_each_gives_alone(
         starts.append(lo == 0)
         ends.append(hi == len(readings))
     found = _computed(kind, points, parts, firsts, lasts, starts, ends)
-    for n, (point, part) in enumerate(zip(points, parts, strict=True)):
+    for n, point in enumerate(points):
         if found.outcome[n] != Outcome.DONE:
             continue
-        change = recalculation(part, point, firsts[n], lasts[n], is_start=starts[n], is_end=ends[n])
-        assert change is not None
-        assert (change.start_us, change.end_us) == (found.start_us[n], found.end_us[n])
-        alone = energy.quarter_hours(
-            energy.spans(part.take(slice(change.first_row, None)), point), change.start_us, change.end_us
-        )
-        assert _bits(_of(found, n)) == _bits(alone)
+        everything = whole(drawn[n][0], point)
+        inside = (everything.at_us >= found.start_us[n]) & (everything.at_us < found.end_us[n])
+        assert _bits(_of(found, n)) == _bits(everything.take(inside))
 
 
 @settings(max_examples=EXAMPLES)
@@ -106,8 +101,8 @@ def test_a_live_minute_of_an_orderly_register_is_done_at_once() -> None:
     point = register_point(interval_s=60)
     found = _computed(ReadingKind.REGISTER, [point], [part], [last], [last], [False], [True])
     assert found.outcome.tolist() == [Outcome.DONE]
-    assert found.start_us[0] == T0_US + 45 * MINUTE_US
-    assert found.cells.energy_kwh.tolist() == [14 / 8]
+    assert found.start_us[0] == T0_US + 30 * MINUTE_US
+    assert found.cells.energy_kwh.tolist() == [15 / 8, 14 / 8]
 
 
 def _computed(

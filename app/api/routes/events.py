@@ -30,7 +30,7 @@ def list_events(site: SiteId, caller: Caller) -> schemas.EventsOut:
 
 @router.post("/meters/{meter}/events", status_code=201)
 def post_event(meter: MeterId, body: schemas.EventIn, caller: Caller) -> schemas.EventsOut:
-    """Declare a replacement, reset, test, maintenance, correction or estimate; figures follow."""
+    """Declare a replacement, reset, test, maintenance, correction or estimate, or confirm; figures follow."""
     start = instant(body.start, "start")
     wanted = Declaration(
         meter=meter,

@@ -15,25 +15,36 @@ from app.domain.energy import Event, Series
 from app.domain.quality.clock import clock_drift, interval_too_long
 from app.domain.quality.finding import Finding, FindingKind, Severity
 from app.domain.quality.pairs import dead_register, unit_suspected
-from app.domain.quality.registers import cross_talk, register_findings
+from app.domain.quality.registers import cross_talk, known_gaps, register_findings
 from app.domain.quality.values import gaps, negative_power, power_spikes, stuck
 from app.domain.quantity import ENERGY_KINDS, ReadingKind, Role
 from app.domain.site import Meter, Point, Site
 from app.domain.tree import BalanceState, FeedBalance
 
 
-def point_findings(point: Point, series: Series, events: Sequence[Event] = ()) -> list[Finding]:
-    """Everything that the readings of one point tell by themselves, in order of time."""
-    found = [*gaps(point, series), *stuck(point, series, events), *clock_drift(point, series)]
+def point_findings(
+    point: Point, series: Series, events: Sequence[Event] = (), *, is_whole: bool = True
+) -> list[Finding]:
+    """Everything that the readings of one point tell by themselves, in order of time.
+
+    `is_whole` says that the series is the point's whole history: some causes are known only from that.
+    """
+    found = [*stuck(point, series, events), *clock_drift(point, series)]
+    missing = gaps(point, series)
     if point.kind is ReadingKind.REGISTER:
-        found += register_findings(point, series, events)
+        missing = known_gaps(point, series, events, missing)
+        found += register_findings(point, series, events, is_whole=is_whole)
     elif point.kind is not ReadingKind.GAUGE:
         found += power_spikes(point, series, events)
-    return _in_order(found)
+    return _in_order(found + missing)
 
 
 def meter_findings(
-    meter: Meter, series: Mapping[str, Series], events: Mapping[str, Sequence[Event]] | None = None
+    meter: Meter,
+    series: Mapping[str, Series],
+    events: Mapping[str, Sequence[Event]] | None = None,
+    *,
+    is_whole: bool = True,
 ) -> list[Finding]:
     """Everything about the points of one meter, by themselves and against each other.
 
@@ -45,18 +56,24 @@ def meter_findings(
         Their readings; a point that is absent has none.
     events : mapping of point id to sequence of Event, optional
         The ledger.
+    is_whole : bool
+        Whether the series are the whole history; causes that only that shows are else not looked for.
     """
     ledger = events or {}
     found: list[Finding] = []
     for point in meter.points:
         if point.id in series:
-            found += point_findings(point, series[point.id], ledger.get(point.id, ()))
+            declared = ledger.get(point.id, ())
+            found += point_findings(point, series[point.id], declared, is_whole=is_whole)
     for point in meter.carriers():
         if point.id in series:
             found += interval_too_long(point, series[point.id])
+    for point in meter.points:
+        if point.kind is ReadingKind.INTERVAL_ENERGY and point.id in series:
+            found += negative_power(point, series[point.id], is_whole=is_whole)
     for power, register in _partners(meter, series):
         partner = None if register is None else (register, series[register.id])
-        found += negative_power(power, series[power.id], partner)
+        found += negative_power(power, series[power.id], partner, is_whole=is_whole)
         if partner is not None:
             found += unit_suspected(partner, (power, series[power.id]))
             found = _better_founded(found, dead_register(partner, (power, series[power.id])))
@@ -94,6 +111,9 @@ def _partners(meter: Meter, series: Mapping[str, Series]) -> Iterator[tuple[Poin
             continue
         same = [p for p in present if p.role is power.role]
         registers = [p for p in same if p.kind is ReadingKind.REGISTER]
+        if power.role is Role.NONE:  # shown beside the register that counts, which has another role
+            others = [p for p in present if p.kind is ReadingKind.REGISTER and p.role is not Role.EXPORT]
+            registers = [p for p in others if p.role is not Role.NONE] or others
         alone = len(registers) == 1 and sum(p.kind is power.kind for p in same) == 1
         yield power, registers[0] if alone else None
 

@@ -39,6 +39,19 @@ class FindingKind(StrEnum):
     CROSS_TALK = "cross_talk"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     UNIT_SUSPECTED = "unit_suspected"
+    UNIT_CHANGED = "unit_changed"
+    """From one reading on the point counts in another unit, or by another ratio."""
+    TWO_SOURCES = "two_sources"
+    """Two senders write the same register into one point."""
+    EXPORTING = "exporting"
+    """Power or energy below zero, again and again, where the point does not say that it flows both ways."""
+    REVERSED = "reversed"
+    """All flow is backwards: the transformer is the wrong way round."""
+    IT_MISSING = "it_missing"
+    """IT energy falls away while the facility goes on: a bypass, or a meter that stands."""
+    IT_ABOVE_FACILITY = "it_above_facility"
+    SAME_ENERGY = "same_energy"
+    """Meters whose energies follow each other, as two meters of one load do."""
     CLOCK_DRIFT = "clock_drift"
     INTERVAL_TOO_LONG = "interval_too_long"
     NEGATIVE_REMAINDER = "negative_remainder"
@@ -53,6 +66,15 @@ class Severity(StrEnum):
     """Some energy is estimated or unknown."""
     ERROR = "error"
     """Figures may be wrong until somebody acts."""
+
+
+WITHHOLDING = (
+    FindingKind.UNIT_CHANGED,
+    FindingKind.REVERSED,
+    FindingKind.IT_MISSING,
+    FindingKind.IT_ABOVE_FACILITY,
+)
+"""Kinds that make a PUE doubtful: none is said until a person has acknowledged them."""
 
 
 @dataclass(frozen=True, slots=True)

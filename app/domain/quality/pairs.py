@@ -9,6 +9,7 @@ import numpy as np
 
 from app.domain.energy import Series, quarter_hours, spans
 from app.domain.period import QUARTER_HOUR_US
+from app.domain.quality.factors import COMMON_FACTORS
 from app.domain.quality.finding import (
     DAY_US,
     Evidence,
@@ -33,26 +34,6 @@ UNIT_QUARTERS = 48
 """Quarter-hours with energy that a day needs; short runs are integrated too roughly from power."""
 UNIT_SPREAD = 1.3
 """Largest quotient of the quartiles of the daily factors for them to agree."""
-
-COMMON_FACTORS: tuple[tuple[float, str], ...] = (
-    (1e-6, "0.000001"),
-    (1e-3, "0.001"),
-    (0.01, "0.01"),
-    (0.1, "0.1"),
-    (1 / 3.6, "1/3.6 (MJ)"),
-    (1 / math.sqrt(3), "1/sqrt(3)"),
-    (1 / 3, "1/3 (one phase)"),
-    (0.5, "0.5"),
-    (math.sqrt(3), "sqrt(3)"),
-    (2.0, "2"),
-    (3.0, "3 (one phase)"),
-    (3.6, "3.6 (MJ)"),
-    (10.0, "10"),
-    (100.0, "100"),
-    (1e3, "1000"),
-    (1e6, "1000000"),
-)
-"""Factors by which units and connections are commonly mistaken."""
 
 
 def dead_register(register: tuple[Point, Series], power: tuple[Point, Series]) -> list[Finding]:

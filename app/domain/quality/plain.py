@@ -7,18 +7,22 @@ has to be looked at with care.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.likely import HOUR_US
 from app.domain.quality.finding import Bools, Floats, Ints
 from app.domain.quality.values import SHORTEST_GAP_S
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
-from app.domain.register import HOUR_US, US
+from app.domain.register import US
 from app.domain.site import Point
 
+STEADY_RATIO = 20.0
+"""A value without a rating is plain while it is at most so many times the one before it."""
 USUAL_RISE = 4.0
 """A register without a rating is plain while it rises at most so many times faster than just before."""
 
@@ -32,7 +36,7 @@ def plain(points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints) -
     Parameters
     ----------
     points : sequence of Point, length n
-        With the ratings of their meters (``meter.effective(point)``).
+        With the ratings of their meters (``site.effective(meter, point)``).
     columns : ReadingColumns
         New readings with those around them, by point and time; `point_id` is the place in `points`.
     new_from_us : int64, shape (n,)
@@ -75,8 +79,16 @@ def _sound_steps(points: Sequence[Point], columns: ReadingColumns, new_from_us: 
     interval_s = np.array([p.interval_s for p in points], np.int64)
     near = step_us < ((interval_s + np.where(is_register, 2, 1) * SHORTEST_GAP_S) * US)[index]
     rises = _rises(points, columns, new_from_us, index, same, step_us)
-    sound: Bools = ~same | (near & (~is_register[index] | rises))
+    sound: Bools = ~same | (near & np.where(is_register[index], rises, _steady(points, columns)))
     return sound
+
+
+def _steady(points: Sequence[Point], columns: ReadingColumns) -> Bools:
+    """Steps of values that need no rating to be believed: at most so many times the value before."""
+    unrated = np.array([math.isinf(p.max_power_kw) and p.kind is not ReadingKind.GAUGE for p in points])
+    size = np.abs(columns.value)
+    steady: Bools = ~unrated[columns.point_id[1:]] | (size[1:] <= STEADY_RATIO * size[:-1])
+    return steady
 
 
 def _rises(

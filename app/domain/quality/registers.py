@@ -6,13 +6,17 @@ so a finding and the figure cannot disagree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.energy import BREAKS, Event, EventKind, Series, corrected
+from app.domain.energy import BREAKS, Event, EventKind, Series, corrected, followed
+from app.domain.likely import count, scale_changes
+from app.domain.quality.factors import nearest
 from app.domain.quality.finding import (
     DAY_US,
     Bools,
@@ -26,20 +30,32 @@ from app.domain.quality.finding import (
     finite,
     runs,
 )
-from app.domain.register import StepKind, Walk, walk
+from app.domain.quality.values import unknown_gaps
+from app.domain.register import DROPPED, StepKind, Walk
 from app.domain.site import Falls, Point
 
 _REMARKABLE = (StepKind.ROLLOVER, StepKind.FALL, StepKind.JUMP, StepKind.CLOCK)
+_UNRATED = "far more than its readings before and after: set rated_power_kw or max_power_kw, or confirm it"
 _SET_BACK = "more than the circuit can carry since the last reading: the clock was set back"
 NEAR_ZERO_SHARE = 0.01
 """A register that fell to less than this part of its value began anew."""
 CROSS_TALK_FALLS, CROSS_TALK_SWITCHES, CROSS_TALK_READINGS = 3, 4, 3
 """Falls that make a register suspect; changes of track, and readings on each, that convict it."""
+FALLS_BACKWARDS, BACKWARDS_SHARE = 8, 0.8
+"""So many falls, and so large a share of all steps, of a register that runs backwards."""
+REVERSE_HINT = "the transformer seems to be the wrong way round: turn it, or set direction: reversed"
+SOURCE_READINGS = 3
+"""So many low readings beside a register are a second source of it."""
+UNIT_HINT = "readings from here on count in another unit: correct them, or give multiplier from then on"
+FACTOR_SPREAD = 1.3
+"""How far the way back of a change of unit may be from the way there."""
 TRACK_SHARE = 0.05
 """Part of its level by which a register can grow between its own readings and stay on its track."""
 
 
-def register_findings(point: Point, series: Series, events: Sequence[Event] = ()) -> list[Finding]:
+def register_findings(
+    point: Point, series: Series, events: Sequence[Event] = (), *, is_whole: bool = True
+) -> list[Finding]:
     """Rollovers, resets, transient zeros, spikes and suspected replacements of one register.
 
     Parameters
@@ -50,14 +66,26 @@ def register_findings(point: Point, series: Series, events: Sequence[Event] = ()
         Its readings in house units, before `point.multiplier`.
     events : sequence of Event
         What people declared; a declared replacement or reset is reported as such.
+    is_whole : bool
+        Whether the series is the whole history: some causes are known only from that.
     """
     series = finite(corrected(series, events))
     breaks = _breaks(events)
     edges = [0, *(int(np.searchsorted(series.at_us, e.start_us)) for e in breaks), len(series)]
     found = [_declared(point, event) for event in breaks]
     for left, right in pairwise(edges):
-        found += _walked(point, series.take(slice(left, right)))
+        found += _walked(point, series.take(slice(left, right)), events, is_whole=is_whole)
     return found
+
+
+def known_gaps(
+    point: Point, series: Series, events: Sequence[Event], found: Sequence[Finding]
+) -> list[Finding]:
+    """The gaps of a register, without an energy where its walk found none."""
+    series = finite(corrected(series, events))
+    if not len(series) or _breaks(events):
+        return list(found)
+    return unknown_gaps(found, point, series, followed(series, point, events))
 
 
 def _breaks(events: Sequence[Event]) -> list[Event]:
@@ -76,25 +104,125 @@ def _declared(point: Point, event: Event) -> Finding:
     )
 
 
-def _walked(point: Point, series: Series) -> list[Finding]:
-    steps = walk(
-        series.at_us,
-        series.value,
-        max_power=point.max_power_kw / point.multiplier,
-        modulus=point.modulus_kwh,
-        falls=point.falls,
+def _walked(point: Point, series: Series, events: Sequence[Event], *, is_whole: bool) -> list[Finding]:
+    """The first of these that explains the readings, and what it does not explain."""
+    backwards = runs_backwards(point, series) if is_whole else []
+    if backwards:
+        return backwards
+    steps = followed(series, point, events)
+    causes = [*two_sources(point, series, steps), *unit_changes(point, series)] if is_whole else []
+    causes += [m for m in cross_talk(point, series) if not any(_within(m, c) for c in causes)]
+    rest = [f for f in _step_findings(point, series, steps) if not any(_within(f, c) for c in causes)]
+    return (
+        causes + [f for f in _tangles(point, series, steps) if not any(_within(f, c) for c in causes)] + rest
     )
-    mixed = cross_talk(point, series)
-    found = [f for f in _step_findings(point, series, steps) if not any(_within(f, m) for m in mixed)]
-    return mixed + found
+
+
+def runs_backwards(point: Point, series: Series) -> list[Finding]:
+    """A register that falls most of the time: its transformer is the wrong way round."""
+    moves = np.diff(series.value)
+    moves = moves[moves != 0]
+    falls = int((moves < 0).sum())
+    if point.falls is not Falls.SUSPECT or falls < FALLS_BACKWARDS or falls < BACKWARDS_SHARE * len(moves):
+        return []
+    evidence: Evidence = {"falls": falls, "steps": len(moves), "hint": REVERSE_HINT}
+    return [_over(FindingKind.REVERSED, point, series, 0, len(series) - 1, Severity.ERROR, None, evidence)]
+
+
+def _over(
+    kind: FindingKind,
+    point: Point,
+    series: Series,
+    first: int,
+    last: int,
+    severity: Severity,
+    effect_kwh: float | None,
+    evidence: Evidence,
+) -> Finding:
+    start, end = at(series.at_us[first]), at(series.at_us[last])
+    return Finding(kind, point.id, start, end, severity, effect_kwh, evidence)
+
+
+def two_sources(point: Point, series: Series, steps: Walk) -> list[Finding]:
+    """Low readings that rise beside the register by themselves: a second sender of the same register.
+
+    At least :data:`SOURCE_READINGS` of them, each within a day of the one before, in order, and closer to
+    the register than it moves between them.
+    """
+    low = np.flatnonzero((steps.kind == StepKind.TRANSIENT) & (series.value != 0))
+    found = []
+    for rows in np.split(low, np.flatnonzero(np.diff(series.at_us[low]) > DAY_US) + 1):
+        values = series.value[rows]
+        behind = series.value[np.maximum(steps.previous[rows], 0)] - values
+        if len(rows) < SOURCE_READINGS or (np.diff(values) < 0).any():
+            continue
+        if np.median(behind) > max((values[-1] - values[0]) / (len(rows) - 1), 0.0):
+            continue
+        evidence: Evidence = {"readings": len(rows), "behind": float(np.median(behind))}
+        last = min(int(rows[-1]) + 2, len(series) - 1)  # nothing tells yet what the latest reading is
+        args = (int(rows[0]), last, Severity.WARNING, 0.0, evidence)
+        found.append(_over(FindingKind.TWO_SOURCES, point, series, *args))
+    return found
+
+
+def unit_changes(point: Point, series: Series) -> list[Finding]:
+    """Instants from which a register counts by another factor: its level and its rate change alike.
+
+    Parameters
+    ----------
+    point : Point
+        Of kind ``register``.
+    series : Series
+        Its readings.
+    """
+    if point.falls is not Falls.SUSPECT:
+        return []
+    scales = [*zip(*(column.tolist() for column in scale_changes(series.at_us, series.value)), strict=True)]
+    found: list[Finding] = []
+    for n, (row, factor) in enumerate(scales):
+        if n and abs(np.log(factor * scales[n - 1][1])) < np.log(FACTOR_SPREAD):
+            continue  # the way back, at which the finding before ends
+        end = scales[n + 1][0] if n + 1 < len(scales) else len(series) - 1
+        evidence: Evidence = {
+            "factor": nearest(factor),
+            "before": float(series.value[row - 1]),
+            "after": float(series.value[row]),
+            "hint": UNIT_HINT,
+        }
+        found.append(_over(FindingKind.UNIT_CHANGED, point, series, row, end, Severity.ERROR, None, evidence))
+    return found
+
+
+def _tangles(point: Point, series: Series, steps: Walk) -> list[Finding]:
+    """Stretches of readings that were not believed and are no clear mixture."""
+    tangled = (steps.kind == StepKind.TANGLED) | np.isin(steps.kind, DROPPED)
+    return [
+        _over(
+            FindingKind.CROSS_TALK,
+            point,
+            series,
+            max(first - 1, 0),
+            last,
+            Severity.ERROR,
+            None,
+            {"readings": last - first + 1},
+        )
+        for first, last in runs(tangled)
+        if (steps.kind[first : last + 1] == StepKind.TANGLED).any()
+    ]
 
 
 def _step_findings(point: Point, series: Series, steps: Walk) -> Iterator[Finding]:
     for first, last in runs(np.isin(steps.kind, (StepKind.TRANSIENT, StepKind.SPIKE))):
         for a, b in _same_kind(steps, first, last):
             yield _dropped(point, series, steps, a, b)
-    for row in np.flatnonzero(np.isin(steps.kind, _REMARKABLE)):
+    beyond = steps.kind == StepKind.JUMP
+    for row in np.flatnonzero(np.isin(steps.kind, _REMARKABLE) & ~beyond):
         yield _step(point, series, steps, int(row))
+    for first, last in runs(beyond):
+        finding = _step(point, series, steps, first)
+        many: Evidence = {"readings": last - first + 1} if last > first else {}
+        yield replace(finding, end=at(series.at_us[last]), evidence={**finding.evidence, **many})
 
 
 def _same_kind(steps: Walk, first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -142,6 +270,8 @@ def _step(point: Point, series: Series, steps: Walk, row: int) -> Finding:
         return Finding(FindingKind.CLOCK_DRIFT, point.id, start, end, Severity.WARNING, effect_kwh, evidence)
     restarted = steps.kind[row] == StepKind.FALL and 0 <= value <= NEAR_ZERO_SHARE * before
     kind = FindingKind.RESET if restarted else FindingKind.REPLACEMENT_SUSPECTED
+    if steps.kind[row] == StepKind.JUMP and not math.isfinite(point.max_power_kw):
+        evidence["hint"] = _UNRATED
     return Finding(kind, point.id, start, end, Severity.WARNING, None, evidence)
 
 
@@ -160,7 +290,8 @@ def cross_talk(point: Point, series: Series, others: Mapping[str, Series] | None
     others : mapping of point id to Series, optional
         Registers whose values may have slipped in; those that fit are named in the evidence.
     """
-    falls = np.flatnonzero(np.diff(series.value) < 0)
+    fine = -1.001 * count(series.value[:-1], series.value[1:]) if len(series) > 1 else 0.0
+    falls = np.flatnonzero(np.diff(series.value) < fine)
     if point.falls is Falls.RESET_TO_ZERO or len(falls) < CROSS_TALK_FALLS:
         return []
     return [

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.energy import GAP_FACTOR, Event, Series, corrected
+from app.domain.energy import GAP_FACTOR, Event, Series, believable, corrected
+from app.domain.likely import unlikely_values
 from app.domain.quality.finding import (
     Bools,
     Evidence,
@@ -22,8 +25,8 @@ from app.domain.quality.finding import (
     runs,
 )
 from app.domain.quantity import ReadingKind
-from app.domain.register import US
-from app.domain.site import Point
+from app.domain.register import DROPPED, US, StepKind, Walk
+from app.domain.site import Direction, Point
 
 SHORTEST_GAP_S = 900
 """A gap that loses less time than this is not listed, of a register twice as much. [s]"""
@@ -37,6 +40,13 @@ RESTLESS_SHARE = 0.01
 """A register with fewer repeated readings than this belongs to a load that never rests."""
 FEW = 3
 """So many of the longest runs do not tell what is habit."""
+HIDDEN_WRAP_HINT = "long enough for the register to wrap once more than it shows; its energy is not known"
+EXPORT_RUNS, EXPORT_SHARE, REVERSED_SHARE = 3, 0.25, 0.9
+"""So many stretches, or this share of the readings, below zero are an export; above the last all are."""
+EXPORT_HINT = (
+    "energy flows out here: set direction: both, or give the energy that leaves a point of role export"
+)
+REVERSE_HINT = "the transformer seems to be the wrong way round: turn it, or set direction: reversed"
 NOISE_RATIO = 1e-3
 """Negative power smaller than this part of the usual power is noise around zero."""
 
@@ -62,6 +72,37 @@ def gaps(point: Point, series: Series) -> list[Finding]:
     shortest_s = SHORTEST_GAP_S * (2 if point.kind is ReadingKind.REGISTER else 1)
     missing = (spacing_s > GAP_FACTOR * usual_s) & (spacing_s - usual_s >= shortest_s)
     return [_gap(point, series, int(row)) for row in np.flatnonzero(missing)]
+
+
+def unknown_gaps(found: Sequence[Finding], point: Point, series: Series, steps: Walk) -> list[Finding]:
+    """Gaps of a register again, without an energy where its walk found none: a wrap may hide there.
+
+    A hidden wrap is named even where the readings stand too close for a gap.
+    """
+    unknown = np.flatnonzero(
+        ~np.isfinite(steps.energy) & ~np.isin(steps.kind, DROPPED) & (steps.previous >= 0)
+    )
+    stretches = {(at(series.at_us[steps.previous[row]]), at(series.at_us[row])): int(row) for row in unknown}
+    hidden = [key for key, row in stretches.items() if steps.kind[row] == StepKind.HIDDEN_WRAP]
+    kept = [
+        replace(
+            f, severity=Severity.WARNING, effect_kwh=None, evidence={**f.evidence, **_wrap_hint(f, hidden)}
+        )
+        if (f.start, f.end) in stretches
+        else f
+        for f in found
+    ]
+    listed = {(f.start, f.end) for f in found}
+    more = [
+        Finding(FindingKind.GAP, point.id, *key, Severity.WARNING, None, {"hint": HIDDEN_WRAP_HINT})
+        for key in hidden
+        if key not in listed
+    ]
+    return kept + more
+
+
+def _wrap_hint(finding: Finding, hidden: Sequence[tuple[datetime, datetime]]) -> Evidence:
+    return {"hint": HIDDEN_WRAP_HINT} if (finding.start, finding.end) in hidden else {}
 
 
 def _gap(point: Point, series: Series, row: int) -> Finding:
@@ -177,13 +218,16 @@ def power_spikes(point: Point, series: Series, events: Sequence[Event] = ()) -> 
     Parameters
     ----------
     point : Point
-        Of any energy kind but ``register``; without `max_power_kw` nothing is found.
+        Of any energy kind but ``register``; without `max_power_kw` the neighbouring values tell.
     """
     series = finite(corrected(series, events))
-    power_kw = _power_kw(point, series)
-    return [
-        _spike(point, series, power_kw, first, last) for first, last in runs(power_kw > point.max_power_kw)
-    ]
+    power_kw = np.abs(_power_kw(point, series))
+    beyond = power_kw > point.max_power_kw
+    if not math.isfinite(point.max_power_kw):
+        beyond = unlikely_values(series.value)
+    either_way = replace(point, direction=Direction.BOTH)
+    beyond &= ~np.isin(series.at_us, believable(series, either_way, events).at_us)
+    return [_spike(point, series, power_kw, first, last) for first, last in runs(beyond)]
 
 
 def _power_kw(point: Point, series: Series) -> Floats:
@@ -196,11 +240,9 @@ def _power_kw(point: Point, series: Series) -> Floats:
 def _spike(point: Point, series: Series, power_kw: Floats, first: int, last: int) -> Finding:
     highest = float(power_kw[first : last + 1].max())
     hours = _hours(point, series, first, last)
-    evidence: Evidence = {
-        "highest_kw": highest,
-        "rating_kw": point.max_power_kw,
-        "readings": last - first + 1,
-    }
+    evidence: Evidence = {"highest_kw": highest, "readings": last - first + 1}
+    if math.isfinite(point.max_power_kw):
+        evidence["rating_kw"] = point.max_power_kw
     return Finding(
         FindingKind.SPIKE,
         point.id,
@@ -213,7 +255,11 @@ def _spike(point: Point, series: Series, power_kw: Floats, first: int, last: int
 
 
 def negative_power(
-    point: Point, series: Series, register: tuple[Point, Series] | None = None
+    point: Point,
+    series: Series,
+    register: tuple[Point, Series] | None = None,
+    *,
+    is_whole: bool = True,
 ) -> list[Finding]:
     """Power below zero, as an offset of a transducer shows while the feed is dead.
 
@@ -223,18 +269,68 @@ def negative_power(
     Parameters
     ----------
     point : Point
-        Of kind ``power`` or ``interval_mean_power``.
+        Of kind ``power``, ``interval_mean_power`` or ``interval_energy``.
     series : Series
-        Its readings. [kW]
+        Its readings. [kW or kWh]
     register : tuple of Point and Series, optional
         The register of the same meter.
+    is_whole : bool
+        Whether the series is the whole history: what is the rule is known only from that.
+
+    Returns
+    -------
+    list of Finding
+        One for each stretch; a single one where all readings are below zero (`reversed`), or so many that
+        energy flows out again and again (`exporting`).
     """
     series = finite(series)
-    if not len(series):
+    if not len(series) or point.direction is Direction.BOTH:
         return []
+    if point.direction is Direction.REVERSED:
+        series = replace(series, value=-series.value)
     noise_kw = NOISE_RATIO * float(np.quantile(np.abs(series.value), 0.99))
     below = series.value < -noise_kw if noise_kw > 0 else series.value < 0
-    return [_negative(point, series, register, first, last) for first, last in runs(below)]
+    stretches = list(runs(below))
+    usual = _as_a_rule(point, series, below, register) if stretches and is_whole else []
+    return usual or [_negative(point, series, register, first, last) for first, last in stretches]
+
+
+def _as_a_rule(
+    point: Point, series: Series, below: Bools, register: tuple[Point, Series] | None
+) -> list[Finding]:
+    """One finding for a point that is below zero as a rule; none where that is an exception.
+
+    An offset of a transducer is one: the register of the same meter stands still meanwhile.
+    """
+    share = below.sum() / max(int((series.value != 0).sum()), 1)
+    is_reversed = share >= REVERSED_SHARE and below.sum() >= STUCK_READINGS
+    if not is_reversed and (_is_offset(series, below, register) or not _is_export(below, share)):
+        return []
+    rows = np.flatnonzero(below)
+    unit = "kwh" if point.kind is ReadingKind.INTERVAL_ENERGY else "kw"
+    evidence: Evidence = {
+        f"mean_{unit}": float(series.value[rows].mean() * point.multiplier),
+        "readings": len(rows),
+        "share": round(float(share), 4),
+        "hint": REVERSE_HINT if is_reversed else EXPORT_HINT,
+    }
+    kind = FindingKind.REVERSED if is_reversed else FindingKind.EXPORTING
+    severity = Severity.ERROR if is_reversed else Severity.WARNING
+    start, end = at(series.at_us[rows[0]]), at(series.at_us[rows[-1]])
+    return [Finding(kind, point.id, start, end, severity, None, evidence)]
+
+
+def _is_export(below: Bools, share: float) -> bool:
+    return len(list(runs(below))) >= EXPORT_RUNS or share >= EXPORT_SHARE
+
+
+def _is_offset(series: Series, below: Bools, register: tuple[Point, Series] | None) -> bool:
+    """Whether the register of the same meter stood still while the power was below zero."""
+    counted = [
+        _counted_kwh(register, int(series.at_us[first]), int(series.at_us[last]))
+        for first, last in runs(below)
+    ]
+    return register is not None and all(kwh in (0, None) for kwh in counted)
 
 
 def _negative(

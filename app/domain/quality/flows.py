@@ -1,0 +1,236 @@
+"""What the energies of a site's meters tell about each other: loads that vanish, loads counted twice.
+
+The detectors see 15-minute energies of one stretch of time and look no further back; a month is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from app.domain.limits import accuracy_percent
+from app.domain.pue import Boundary
+from app.domain.quality.finding import Bools, Evidence, Finding, FindingKind, Floats, Severity, runs
+from app.domain.quantity import IT_ROLES, Role
+from app.domain.site import Point, Site
+from app.domain.tree import COVERAGE_FACTOR
+
+AWAY_SHARE = 0.01
+"""An IT point below this part of its usual energy takes none."""
+LEAST_LOST_SHARE = 0.1
+"""Points that carry less than this part of the IT energy are not missed."""
+SHORTEST_ROWS, BESIDE_ROWS = 2, 8
+"""Fewest quarter-hours of a missing load, and those beside it with which they are compared."""
+FOLLOWED_SHARE = 0.5
+"""Where IT energy really ends, the facility loses at least this part of it."""
+LEAST_HOURS = 24
+"""Hours in common that two meters need to be compared."""
+LEAST_SWING, LEAST_CORRELATION = 0.02, 0.99
+"""Relative deviation below which a load is too even to be recognised, and how the other must follow."""
+SAME_RATIO, PART_RATIO = (0.97, 1.03), (0.88, 1.03)
+"""Ratio of two meters of one load, and of what stands behind a stage to what goes into it."""
+
+EMPTY_HINT = (
+    "the load goes past this meter, or the meter stands: give an estimate, or acknowledge if it is right"
+)
+SAME_HINT = "they may measure one load: say what feeds them with fed_by, or give one of them the role none"
+
+
+def flow_findings(site: Site, parts: Boundary, table: pd.DataFrame) -> list[Finding]:
+    """Everything that the energies of one stretch of time tell.
+
+    Parameters
+    ----------
+    site : Site
+        Whose meters they are.
+    parts : Boundary
+        What counts for the site.
+    table : DataFrame of float64, shape (n, points)
+        Energy per quarter-hour, indexed by its start in UTC. [kWh] NaN: not known.
+    """
+    if table.empty:
+        return []
+    return [
+        *it_missing(parts, table),
+        *it_above_facility(site, parts, table),
+        *same_energy(site, parts, table),
+    ]
+
+
+def _sum(points: Sequence[Point], table: pd.DataFrame) -> Floats:
+    """Weighted sum; NaN where one of them is not known or there is none. [kWh]"""
+    if not points:
+        return np.full(len(table), np.nan)
+    weights = np.array([p.weight for p in points])
+    total: Floats = table.reindex(columns=[p.id for p in points]).to_numpy() @ weights
+    return total
+
+
+def _facility(parts: Boundary, table: pd.DataFrame) -> Floats:
+    if not parts.facility:
+        return np.full(len(table), np.nan)
+    weights = np.array(list(parts.facility.values()))
+    total: Floats = table.reindex(columns=list(parts.facility)).to_numpy() @ weights
+    return total
+
+
+def it_missing(parts: Boundary, table: pd.DataFrame) -> list[Finding]:
+    """IT points whose energy falls to nothing while the facility goes on, as in a UPS bypass.
+
+    Compared with the quarter-hours before and after: IT energy is missing if the facility lost less than
+    :data:`FOLLOWED_SHARE` of what IT lost, or gained less when it came back. A load that
+    another IT point took over is not missing.
+    """
+    it, facility = _sum(parts.it, table), _facility(parts, table)
+    found: list[Finding] = []
+    for point in parts.it:
+        energy = table.reindex(columns=[point.id]).to_numpy()[:, 0]
+        usual = _usual(energy)
+        if not usual > 0 or usual * point.weight < LEAST_LOST_SHARE * np.nanmedian(it[energy > 0]):
+            continue
+        away = energy < AWAY_SHARE * usual
+        for first, last in runs(away):
+            if last - first + 1 >= SHORTEST_ROWS and _is_missing(it, facility, away, first, last, usual):
+                found.append(_missing(point, table, first, last, usual))
+    return found
+
+
+def _usual(energy: Floats) -> float:
+    flowing = energy[energy > 0]
+    return float(np.median(flowing)) if len(flowing) else 0.0
+
+
+def _is_missing(it: Floats, facility: Floats, away: Bools, first: int, last: int, usual: float) -> bool:
+    """Whether, where the load went or where it came back, the facility moved less than half as much as IT."""
+    known = np.isfinite(it + facility)
+    borders = (
+        (range(max(first - BESIDE_ROWS, 0), first), range(first, min(first + BESIDE_ROWS, last + 1))),
+        (
+            range(last + 1, min(last + 1 + BESIDE_ROWS, len(it))),
+            range(max(last + 1 - BESIDE_ROWS, first), last + 1),
+        ),
+    )
+    for outside, inside in borders:
+        beside = [row for row in outside if known[row] and not away[row]]
+        within = [row for row in inside if known[row]]
+        if beside and within:
+            lost_it = float(it[beside].mean() - it[within].mean())
+            lost_facility = float(facility[beside].mean() - facility[within].mean())
+            if lost_it > FOLLOWED_SHARE * usual and lost_facility < FOLLOWED_SHARE * lost_it:
+                return True
+    return False
+
+
+def _missing(point: Point, table: pd.DataFrame, first: int, last: int, usual: float) -> Finding:
+    start, end = _span(table, first, last)
+    evidence: Evidence = {
+        "hours": (last - first + 1) / 4,
+        "suggested_kwh": round(usual * (last - first + 1), 3),
+        "hint": EMPTY_HINT,
+    }
+    return Finding(FindingKind.IT_MISSING, point.id, start, end, Severity.ERROR, None, evidence)
+
+
+def _span(table: pd.DataFrame, first: int, last: int) -> tuple[pd.Timestamp, pd.Timestamp]:
+    return table.index[first].to_pydatetime(), (table.index[last] + pd.Timedelta("15min")).to_pydatetime()
+
+
+def it_above_facility(site: Site, parts: Boundary, table: pd.DataFrame) -> list[Finding]:
+    """Days on which IT takes more than goes into the facility, beyond the accuracy of the meters."""
+    if not parts.facility or not parts.it:
+        return []
+    both = pd.DataFrame(np.stack([_sum(parts.it, table), _facility(parts, table)], axis=1), table.index)
+    both = both.dropna()
+    days = both.groupby(pd.DatetimeIndex(both.index).tz_convert(site.zone).normalize()).sum()
+    points = {p.id: p for p in site.points()}
+    names = [*(p.id for p in parts.it), *parts.facility]
+    worst = max(accuracy_percent(site.meter_of[n], points[n]) for n in names)
+    above = days[days[0] > days[1] * (1 + COVERAGE_FACTOR * worst / 100)]
+    if above.empty:
+        return []
+    evidence: Evidence = {
+        "meters": ", ".join(names),
+        "days": len(above),
+        "it_kwh": float(above[0].sum()),
+        "facility_kwh": float(above[1].sum()),
+    }
+    start = above.index[0].tz_convert("UTC").to_pydatetime()
+    end = (above.index[-1] + pd.DateOffset(days=1)).tz_convert("UTC").to_pydatetime()
+    return [Finding(FindingKind.IT_ABOVE_FACILITY, "", start, end, Severity.ERROR, None, evidence)]
+
+
+def same_energy(site: Site, parts: Boundary, table: pd.DataFrame) -> list[Finding]:
+    """Meters that count side by side, but whose energies follow each other like those of one load.
+
+    Two meters with a ratio near 1; or one against the sum of the others, or of another stage. Even loads tell
+    nothing, and the two sides of a 2N feed share a load without measuring it twice.
+    """
+    facility = [p for p in site.carriers(Role.FACILITY) if p.id in parts.facility]
+    found: list[Finding] = []
+    for group in (list(parts.it), facility):
+        hours = _hours(table, group)
+        for left, right, limits in _comparisons(site, group):
+            if _follow(_added(hours, left), _added(hours, right), limits):
+                found.append(_same(table, left, right))
+                break
+    return found
+
+
+def _hours(table: pd.DataFrame, group: Sequence[Point]) -> pd.DataFrame:
+    """Energy per hour of which all is known. [kWh]"""
+    part = table.reindex(columns=[p.id for p in group])
+    return part.groupby(pd.DatetimeIndex(part.index).floor("h")).sum(min_count=4)
+
+
+Comparison = tuple[list[Point], list[Point], tuple[float, float]]
+
+
+def _comparisons(site: Site, group: Sequence[Point]) -> list[Comparison]:
+    """What to compare: pairs first, then one against the others, then stage against stage."""
+    pairs: list[Comparison] = [
+        ([p], [q], SAME_RATIO)
+        for n, p in enumerate(group)
+        for q in group[n + 1 :]
+        if not _share_children(site, p, q)
+    ]
+    parts: list[Comparison] = [
+        ([p], [q for q in group if q is not p], PART_RATIO) for p in group if len(group) > 2
+    ]
+    by_role = [[p for p in group if p.role is role] for role in IT_ROLES]
+    stages = [points for points in by_role if points]
+    between: list[Comparison] = [(upper, lower, PART_RATIO) for upper, lower in pairwise(stages)]
+    return pairs + parts + between
+
+
+def _share_children(site: Site, left: Point, right: Point) -> bool:
+    """Whether two meters are the sides of one feed (2N), or of one meter."""
+    one, other = site.meter_of[left.id].id, site.meter_of[right.id].id
+    return one == other or any({one, other} <= set(m.fed_by) for m in site.meters)
+
+
+def _added(hours: pd.DataFrame, points: Sequence[Point]) -> Floats:
+    total: Floats = hours[[p.id for p in points]].to_numpy().sum(axis=1)
+    return total
+
+
+def _follow(left: Floats, right: Floats, limits: tuple[float, float]) -> bool:
+    known = np.isfinite(left + right) & (left > 0) & (right > 0)
+    left, right = left[known], right[known]
+    if len(left) < LEAST_HOURS or left.std() < LEAST_SWING * left.mean() or right.std() == 0:
+        return False
+    low, high = limits
+    ratio = float(np.median(right / left))
+    return low <= ratio <= high and float(np.corrcoef(left, right)[0, 1]) >= LEAST_CORRELATION
+
+
+def _same(table: pd.DataFrame, left: Sequence[Point], right: Sequence[Point]) -> Finding:
+    start, end = _span(table, 0, len(table) - 1)
+    evidence: Evidence = {
+        "meters": ", ".join(p.id for p in left),
+        "others": ", ".join(p.id for p in right),
+        "hint": SAME_HINT,
+    }
+    return Finding(FindingKind.SAME_ENERGY, left[0].id, start, end, Severity.WARNING, None, evidence)

@@ -1,8 +1,9 @@
 """What runs again and again, and how often: one table.
 
-Every job has a thread of its own, so none waits for another, however long that takes. Jobs are idempotent
-and take their work from the database, so one that is late, missed or run twice does no harm. Intervals are
-measured by a clock that nobody sets; only daily jobs look at the wall clock.
+APScheduler says when a job is due; every run has a thread of its own, so no job waits for another, however
+long that takes, and the next run is planned when the last one has ended. Jobs are idempotent and take their
+work from the database, so one that is late, missed or run twice does no harm. When the wall clock is set
+back, every job is timed anew; else none would run until the clock has caught up.
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from sys import exc_info
+from typing import Any
 
 import structlog
+from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.date import DateTrigger
 
 from app.errors import StoreUnavailable
 
@@ -24,6 +30,8 @@ BUSY_WINDOW_S = 120.0
 """Time over which it is said how busy a job is. [s]"""
 WALL_CLOCK_LOOK_S = 5.0
 """How often a daily job looks whether its time has come. [s]"""
+CLOCK_STEP_S = 1.0
+"""A wall clock that goes back by more between two looks was set. [s]"""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +79,26 @@ class JobTally:
         )
 
 
+def _wall_ahead_s() -> float:
+    """How far the wall clock is ahead of one that nobody sets. [s]"""
+    return time.time() - time.monotonic()
+
+
+class _OwnThread(BaseExecutor):  # type: ignore[misc]
+    """Runs every job in a thread of its own, which keeps no process from ending."""
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        def run() -> None:
+            try:
+                events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
+            except BaseException:  # noqa: BLE001 - as in APScheduler's own executors
+                self._run_job_error(job.id, *exc_info()[1:])
+            else:
+                self._run_job_success(job.id, events)
+
+        threading.Thread(target=run, name=job.id, daemon=True).start()
+
+
 class Scheduler:
     """Runs jobs until stopped, each in a thread of its own.
 
@@ -79,17 +107,29 @@ class Scheduler:
     jobs : sequence of Job
     now : callable
         The wall clock (UTC), for daily jobs.
+    wall_ahead_s : callable
+        How far the wall clock is ahead of one that nobody sets. [s]
     """
 
     def __init__(
-        self, jobs: Sequence[Job], *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        jobs: Sequence[Job],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wall_ahead_s: Callable[[], float] = _wall_ahead_s,
     ) -> None:
-        self._now = now
+        self._jobs, self._now, self._wall_ahead_s = {job.name: job for job in jobs}, now, wall_ahead_s
         self._ended = threading.Event()
         self._guarded = {job.name: Guarded(job, self._ended) for job in jobs}
-        self._threads = [
-            threading.Thread(target=self._again, args=(job,), name=job.name, daemon=True) for job in jobs
-        ]
+        self._done_days = {job.name: self._day_of(job) for job in jobs if not job.every_s}
+        self._at_work: set[str] = set()
+        self._changed = threading.Condition()
+        self._watch = threading.Thread(target=self._watch_clock, name="clock", daemon=True)
+        self._scheduler = BackgroundScheduler(
+            executors={"default": _OwnThread()},
+            job_defaults={"coalesce": True, "misfire_grace_time": None},
+            timezone="UTC",
+        )
 
     @property
     def is_ending(self) -> bool:
@@ -110,49 +150,75 @@ class Scheduler:
 
     def start(self) -> None:
         """Start all jobs; each runs for the first time after its interval."""
-        for thread in self._threads:
-            thread.start()
+        for job in self._jobs.values():
+            self._plan(job, job.every_s or WALL_CLOCK_LOOK_S)
+        self._scheduler.start()
+        self._watch.start()
 
     def end(self) -> None:
         """Ask the jobs to come to an end; none begins any more."""
         self._ended.set()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
 
     def wait(self, within_s: float) -> list[str]:
         """Wait for the jobs that run; names of those that still do after so long."""
-        deadline = time.monotonic() + within_s
-        started = [thread for thread in self._threads if thread.ident is not None]
-        for thread in started:
-            thread.join(max(deadline - time.monotonic(), 0.0))
-        return [thread.name for thread in started if thread.is_alive()]
+        with self._changed:
+            self._changed.wait_for(lambda: not self._at_work, within_s)
+            return sorted(self._at_work)
 
     def stop(self) -> None:
         """Stop, and wait as long as it takes for the jobs that run."""
         self.end()
         self.wait(threading.TIMEOUT_MAX / 2)
 
-    def _again(self, job: Job) -> None:
-        if not job.every_s:
-            self._daily(job)
-            return
-        took_s = 0.0
-        while not self._ended.wait(job.pause_s(took_s)):
-            began_s = time.monotonic()
-            self._guarded[job.name]()
-            took_s = time.monotonic() - began_s
+    def _plan(self, job: Job, after_s: float) -> None:
+        """Have the job run once, after so long."""
+        trigger = DateTrigger(datetime.now(UTC) + timedelta(seconds=after_s))
+        self._scheduler.add_job(self._run, trigger, (job,), id=job.name, name=job.name, replace_existing=True)
 
-    def _daily(self, job: Job) -> None:
+    def _run(self, job: Job) -> None:
+        with self._changed:
+            if self._ended.is_set():
+                return
+            self._at_work.add(job.name)
+        try:
+            pause_s = self._repeated(job) if job.every_s else self._daily(job)
+        finally:
+            with self._changed:
+                self._at_work.discard(job.name)
+                self._changed.notify_all()
+        if not self._ended.is_set():
+            self._plan(job, pause_s)
+
+    def _repeated(self, job: Job) -> float:
+        """Run the job; time until it comes again. [s]"""
+        began_s = time.monotonic()
+        self._guarded[job.name]()
+        return job.pause_s(time.monotonic() - began_s)
+
+    def _daily(self, job: Job) -> float:
         """Run when the job's time of a later day has come; a clock that is set back begins no new day."""
-        done = self._day_of(job)
-        while not self._ended.wait(WALL_CLOCK_LOOK_S):
-            day = self._day_of(job)
-            if day is not None and (done is None or day > done):
-                self._guarded[job.name]()
-            done = day or done
+        day, done = self._day_of(job), self._done_days[job.name]
+        if day is not None and (done is None or day > done):
+            self._guarded[job.name]()
+        self._done_days[job.name] = day or done
+        return WALL_CLOCK_LOOK_S
 
     def _day_of(self, job: Job) -> str | None:
         """The day whose time for the job has come; None before it has."""
         now = self._now()
         return f"{now:%Y-%m-%d}" if f"{now:%H:%M}" >= job.daily_at else None
+
+    def _watch_clock(self) -> None:
+        ahead_s = self._wall_ahead_s()
+        while not self._ended.wait(CLOCK_STEP_S):
+            before_s, ahead_s = ahead_s, self._wall_ahead_s()
+            if before_s - ahead_s > CLOCK_STEP_S:
+                _log.warning("clock went back; jobs are timed anew", by_s=round(before_s - ahead_s))
+                for planned in self._scheduler.get_jobs():
+                    job = self._jobs[planned.id]
+                    self._plan(job, job.every_s or WALL_CLOCK_LOOK_S)
 
 
 class Busy:

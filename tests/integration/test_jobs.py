@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import structlog
+from apscheduler.jobstores.base import JobLookupError
 
 from app import config
 from app.domain.reading import Reading
@@ -267,6 +269,27 @@ def test_a_daily_job_runs_once_a_day_whatever_the_clock_does(monkeypatch: pytest
         assert looked_at(start + timedelta(days=4000)) == 3
         assert looked_at(start + timedelta(days=4)) == 3
         assert looked_at(start + timedelta(days=5)) == 4, "a clock that was ahead for years stops nothing"
+    finally:
+        scheduler.stop()
+
+
+def test_jobs_go_on_when_the_clock_is_set_back() -> None:
+    ahead_s, ran = [0.0], threading.Event()
+    scheduler = Scheduler([Job("often", ran.set, 0.2)], wall_ahead_s=lambda: ahead_s[0])
+    scheduler.start()
+
+    def put_off() -> bool:
+        """Have the next run lie far ahead, as it does once the clock was set back."""
+        with contextlib.suppress(JobLookupError):  # it is at work
+            scheduler._scheduler.modify_job("often", next_run_time=datetime.now(UTC) + timedelta(hours=12))
+        ran.clear()
+        return not ran.wait(0.5)
+
+    try:
+        until(ran.is_set, name="the first run")
+        until(put_off, name="an end of its runs")
+        ahead_s[0] = -43_200.0
+        until(ran.is_set, name="the job again")
     finally:
         scheduler.stop()
 

@@ -18,6 +18,15 @@ from app.store.events import LedgerEntry
 from app.store.readings import to_us
 
 _ABOUT_REGISTERS = (EventKind.REPLACED, EventKind.RESET)
+_NEEDS = {
+    EventKind.REPLACED: ("a replacement", "a register"),
+    EventKind.RESET: ("a reset", "a register"),
+    EventKind.TEST: ("a test", "a point that carries energy"),
+    EventKind.MAINTENANCE: ("maintenance", "a point that carries energy"),
+    EventKind.CORRECTION: ("a correction", "a point that carries energy"),
+    EventKind.ESTIMATE: ("an estimate", "a point that carries energy"),
+}
+"""What each declaration is called in messages, and the kind of point that it is about."""
 _MOST = 1e12
 """Largest value that can be declared; more is a slip of the keyboard."""
 
@@ -92,12 +101,19 @@ def _check(wanted: Declaration) -> None:
 
 def _points(meter: Meter, wanted: Declaration) -> list[Point]:
     """The points that a declaration is about: the named one, or all that it can be about."""
-    fitting = _fitting(meter, wanted.kind)
-    if wanted.point is not None:
-        fitting = [p for p in fitting if p.id == wanted.point]
+    if wanted.point is not None and wanted.point not in {p.id for p in meter.points}:
+        raise SeriesError(f"point: meter {meter.id} has no point {wanted.point}")
+    fitting = [p for p in _fitting(meter, wanted.kind) if wanted.point in (None, p.id)]
     if not fitting:
-        raise SeriesError(f"point: meter {meter.id} has none that a {wanted.kind} can be about")
+        raise SeriesError(f"point: {_unfitting(meter, wanted)}")
     return [_valued(fitting)] if wanted.values else fitting
+
+
+def _unfitting(meter: Meter, wanted: Declaration) -> str:
+    """Why no point of the meter, or not the named one, can have the declaration."""
+    what, needed = _NEEDS[wanted.kind]
+    about = f"meter {meter.id} has none" if wanted.point is None else f"{wanted.point} is not one"
+    return f"{what} needs {needed}; {about}"
 
 
 def _fitting(meter: Meter, kind: EventKind) -> list[Point]:

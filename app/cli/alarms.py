@@ -13,7 +13,9 @@ from app.cli.actor import record
 from app.cli.console import say, show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import Wanted
-from app.domain.alarms.notification import Silence
+from app.domain.alarms.alarm import Indicator
+from app.domain.alarms.notification import Language, Silence
+from app.domain.alarms.text import number
 from app.domain.period import Period, ceil, floor
 from app.jobs.alarms import backfill
 from app.jobs.alarms.replay import Replayed, replay_site
@@ -57,7 +59,8 @@ def _number(here: Opened, site_id: str) -> int:
 
 
 def _row(one: StoredAlarm) -> list[str]:
-    values = ["-" if x is None else f"{x:.4g}" for x in (one.value, one.limit_value)]
+    indicator = str(one.document.get("indicator", ""))
+    values = [number(indicator, x, Language.EN) for x in (one.value, one.limit_value)]
     until = "" if one.resolved_at is None else f"{one.resolved_at:%Y-%m-%d %H:%M}"
     state = "acknowledged" if one.acknowledged_at and one.resolved_at is None else one.state
     moved = str(one.document.get("moved") or "")
@@ -81,13 +84,14 @@ def replay(site_id: str, wanted: Wanted, *, is_kept: bool, config_path: Path | N
         period = Period(floor(asked.start), min(ceil(asked.end), floor(now)))
         with connect(here.engine) as connection:
             found = replay_site(connection, here.stored, site, period)
+            indicators = {rule.id: rule.indicator for rule in alarms.rules(connection)}
         if is_kept:
             _keep(here, site_id, period)
     if as_json:
         show_json({"site": site_id, "alarms": [one.as_dict() for one in found]})
         return
     columns = ["rule", "equipment", "severity", "since", "until", ">value", ">threshold"]
-    show_table(columns, (_replayed(one) for one in found))
+    show_table(columns, (_replayed(one, indicators[one.rule]) for one in found))
 
 
 def _keep(here: Opened, site_id: str, period: Period) -> None:
@@ -97,10 +101,11 @@ def _keep(here: Opened, site_id: str, period: Period) -> None:
     say(f"{fresh} alarms of {site_id} are new on record; the others were known")
 
 
-def _replayed(one: Replayed) -> list[str]:
+def _replayed(one: Replayed, indicator: Indicator) -> list[str]:
     until = "" if one.resolved_at is None else f"{one.resolved_at:%Y-%m-%d %H:%M}Z"
     since = f"{one.started_at:%Y-%m-%d %H:%M}Z"
-    return [one.rule, one.subject, one.severity, since, until, f"{one.value:.4g}", f"{one.threshold:.4g}"]
+    values = [number(indicator, x, Language.EN) for x in (one.value, one.threshold)]
+    return [one.rule, one.subject, one.severity, since, until, *values]
 
 
 def acknowledge(alarm_id: int, comment: str) -> None:

@@ -11,10 +11,11 @@ from app.api.routes.attribution import attribution_out
 from app.api.routes.outlook import balance_out, budget_out, exhaustions_out
 from app.api.routes.pue import fleet_out
 from app.api.routes.usage import capacity_out
-from app.cli.console import kwh, percent, show, show_json, show_table
+from app.cli.console import kwh, show, show_json, show_table
 from app.cli.opening import opened
 from app.cli.periods import Wanted, period_text
 from app.domain.attribution import attribute
+from app.domain.figure import percent
 from app.reports import document as documents
 from app.reports.indicators import build
 from app.store import deployment, outlook, outlook_cache, usage

@@ -90,11 +90,6 @@ def kwh(value: float) -> str:
     return f"{value:,.3f}"
 
 
-def percent(ratio: float) -> str:
-    """A share as a percentage."""
-    return f"{ratio * 100:.1f} %"
-
-
 def failed(error: WattlineError, *, as_json: bool) -> int:
     """Say on standard error what went wrong, and in a JSON document where one was asked for.
 

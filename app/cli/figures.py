@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from app.cli.console import kwh, percent, say, show, show_json, show_table
+from app.cli.console import kwh, say, show, show_json, show_table
 from app.cli.opening import Opened, opened
 from app.cli.periods import Wanted, local, period_text
 from app.domain import figure, terms
+from app.domain.figure import percent
 from app.domain.period import Period, Step
 from app.domain.pue import PueDocument, redefined
 from app.domain.site import Site

@@ -31,6 +31,11 @@ def decimals(uncertainty: float | None) -> int:
     return min(max(-exponent + starts_with_one, FEWEST), MOST)
 
 
+def percent(ratio: float) -> str:
+    """A share as an English text writes it, such as ``98.0 %``."""
+    return f"{ratio * 100:.1f} %"
+
+
 def utc_offset(at: datetime) -> str:
     """Offset of an aware instant from UTC, such as ``UTC+8``, ``UTC+5:30`` or ``UTC``."""
     minutes = int((at.utcoffset() or timedelta()).total_seconds()) // 60

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.domain.energy import QuarterHours
+from app.domain.figure import percent
 from app.domain.limits import (
     GradeReached,
     LimitProfile,
@@ -627,7 +628,7 @@ def _reason(
         )
     if is_too_low(coverage, minimum):
         least = _least_covered(parts, coverage_by_point, minimum)
-        return f"coverage {coverage:.1%} is below the minimum of {minimum:.1%}{least}"
+        return f"coverage {percent(coverage)} is below the minimum of {percent(minimum)}{least}"
     if ratio is None or not math.isfinite(ratio):
         return "no IT energy was measured in this period"
     if ratio < 1:

@@ -9,6 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from app.domain.attribution import EnergySplit
+from app.domain.figure import percent
 from app.domain.period import QUARTER_HOUR_US, Period
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Point, Site
@@ -91,8 +92,8 @@ def split(connection: sa.Connection, stored: Stored, site: Site, period: Period)
     if covered_ratio < site.minimum_coverage_ratio or totals.it_kwh <= 0:
         span = f"{period.start:%Y-%m-%d %H:%M} to {period.end:%Y-%m-%d %H:%M} UTC"
         raise CoverageTooLow(
-            f"{span} is covered to {covered_ratio:.1%}; "
-            f"at least {site.minimum_coverage_ratio:.1%} and some IT energy are needed, choose another period"
+            f"{span} has {percent(covered_ratio)} coverage; at least {percent(site.minimum_coverage_ratio)} "
+            "and some IT energy are needed, choose another period"
         )
     return EnergySplit(
         totals.facility_kwh,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from app.domain.alarms import text
+from app.domain.alarms.notification import Language
 from app.domain.figure import utc_offset
 
 UNKNOWN = "–"
@@ -19,8 +23,7 @@ def number(value: float | None, digits: int = 2) -> str:
     """A number with thousands separated; a dash where it is not known."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
-    text = f"{value:,.{digits}f}"
-    return text.replace("-", "−")  # a minus sign, which screen readers say
+    return f"{value:,.{digits}f}".replace("-", "−")  # a minus sign, which screen readers say
 
 
 def energy(value_kwh: float | None) -> str:
@@ -58,6 +61,14 @@ def signed(value: float | None, digits: int = 3) -> str:
         return UNKNOWN
     rounded = round(value, digits) + 0.0  # no minus sign before zero
     return ("+" if rounded > 0 else "") + number(rounded, digits)
+
+
+def alarm(document: Mapping[str, Any], value: float | None, language: str) -> str:
+    """A value of an alarm with this `document`, in the unit of its indicator."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    indicator = str(document.get("indicator", ""))
+    return text.number(indicator, value, Language(language)).replace("-", "−")
 
 
 def unit(house_unit: str) -> str:

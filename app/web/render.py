@@ -44,6 +44,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         number=format.number,
+        alarm_figure=format.alarm,
         energy=format.energy,
         power=format.power,
         signed=format.signed,

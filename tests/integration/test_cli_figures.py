@@ -142,7 +142,9 @@ def test_a_declared_replacement_moves_the_energy(filled: Wattline) -> None:
     rows = filled("energy", "sh1", *DAY, "--by", "point", "--json").document["rows"]
     assert {r["name"]: r["energy_kwh"] for r in rows}["chiller.kwh"] == pytest.approx(970.0)
     assert filled("meter", "event", "nothing", *event).code == 1
-    assert filled("meter", "event", "chiller", *event, "--point", "main.kwh").code == 1
+    foreign = filled("meter", "event", "chiller", *event, "--point", "main.kwh")
+    assert foreign.code == 2
+    assert "meter chiller has no point main.kwh" in foreign.err
 
 
 def test_the_ledger_is_listed_and_entries_are_withdrawn(filled: Wattline) -> None:

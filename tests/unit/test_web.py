@@ -166,6 +166,25 @@ def test_numbers_carry_their_unit_and_unknown_ones_a_dash() -> None:
     assert format.signed(-0.0123) == "−0.012"
 
 
+@pytest.mark.parametrize(
+    ("indicator", "value", "english", "chinese"),
+    [
+        ("it_load_ratio", 0.91, "91.0 %", "91.0%"),
+        ("coverage_ratio", 0.5, "50.0 %", "50.0%"),
+        ("humidity_percent", 71.0, "71.0 %", "71.0%"),
+        ("temperature_c", -2.0, "−2.0 °C", "−2.0 °C"),
+        ("pue", 1.4704, "1.470", "1.470"),
+        ("pue", None, "–", "–"),
+    ],
+)
+def test_an_alarm_is_shown_in_the_unit_of_its_rule(
+    indicator: str, value: float | None, english: str, chinese: str
+) -> None:
+    document = {"indicator": indicator}
+    assert format.alarm(document, value, "en") == english
+    assert format.alarm(document, value, "zh") == chinese
+
+
 def test_a_share_just_below_the_whole_is_not_shown_as_the_whole() -> None:
     assert format.share(0.99999) == "99.9 %"
     assert format.share(1.0) == "100 %"

@@ -646,7 +646,7 @@ def _least_covered(parts: Sequence[Boundary], coverage_by_point: Mapping[str, fl
     low = sorted((coverage_by_point.get(p, 0.0), p) for p in frozenset().union(*(b.gating for b in parts)))
     named = [(share, p) for share, p in low if share <= 0 or is_too_low(share, minimum)] or low[:1]
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    return ": " + ", ".join(f"{p} {share:.1%}" for share, p in named[:_NAMED]) + more
+    return ": " + ", ".join(f"{p} {percent(share)}" for share, p in named[:_NAMED]) + more
 
 
 def _doubt(doubts: Sequence[str]) -> str | None:

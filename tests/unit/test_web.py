@@ -115,6 +115,8 @@ def test_a_message_within_a_message_is_translated() -> None:
     assert translated(said) == "Modbus：10.0.0.1:502 unit 1：10.0.0.1:502 的从站 1 在 1 秒内无应答"
     assert translated("bms.csv:1: cooling: not a number") == "bms.csv:1：cooling：不是数值"
     assert translated("Time: 12: 30") == "Time: 12: 30"
+    low = "coverage 12.0 % is below the minimum of 90.0 %: a.kwh 0.0 %, b.kwh 50.0 % and 2 more"
+    assert translated(low) == "覆盖率 12.0% 低于规定的最低值 90.0%：a.kwh 0.0%、b.kwh 50.0%，另有 2 个"
 
 
 def test_every_pattern_carries_its_values_over() -> None:

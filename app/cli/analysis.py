@@ -51,7 +51,8 @@ def _year_end(one: schemas.ProjectionOut) -> str:
     if one.pue is None or one.low is None or one.high is None:
         return f"no projection: {one.reason}"
     days = f"{one.measured_days} days measured, {one.projected_days} projected"
-    return f"projected year-end PUE {one.pue:.4f} ({one.low:.4f} to {one.high:.4f} at {one.level * 100:.0f} %; {days})"
+    within = f"{one.low:.4f} to {one.high:.4f} at {one.level * 100:.0f} %"
+    return f"projected year-end PUE {one.pue:.4f} ({within}; {days})"
 
 
 def _budget_cells(one: schemas.LimitBudgetOut) -> list[str]:

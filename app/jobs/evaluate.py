@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from app.domain.period import WINDOWS, window
+from app.domain.period import WINDOWS, floor, window
 from app.store import deployment, evaluations, pue, sites
 from app.store.engine import Connection, Engine, begin, connect
+from app.store.readings import to_us
 from app.store.sites import Stored
+
+
+class Evaluator:
+    """Evaluates the sites whose windows say something else than before; threads may share it.
+
+    Every window ends with the last closed quarter-hour: what comes in for the open one changes none.
+
+    Parameters
+    ----------
+    engine : Engine
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._changed_from: dict[str, int] = {}
+        self._evaluated_until: datetime | None = None
+        self._stored: Stored | None = None
+
+    def note(self, changed_from: Mapping[str, int]) -> None:
+        """Sites of which a figure changed, with the first interval that did. [us]"""
+        with self._lock:
+            for site, at_us in changed_from.items():
+                self._changed_from[site] = min(at_us, self._changed_from.get(site, at_us))
+
+    def run(self, now: datetime) -> bool:
+        """Evaluate what is due; whether anything was.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away; what is left to do stays due.
+        """
+        with connect(self._engine) as connection:
+            stored = sites.load(connection)
+        with self._lock:
+            if stored is not self._stored or floor(now) != self._evaluated_until:
+                self._changed_from = dict.fromkeys(stored.fleet.site, 0)
+                self._stored, self._evaluated_until = stored, floor(now)
+            closed_us = to_us(floor(now))
+            due = [s for s, us in self._changed_from.items() if us < closed_us and s in stored.fleet.site]
+        for site in due:
+            with self._lock:
+                first_us = self._changed_from.pop(site, 0)
+            try:
+                _evaluate(self._engine, stored, [site], now)
+            except BaseException:
+                self.note({site: first_us})
+                raise
+        return bool(due)
 
 
 def run(engine: Engine, now: datetime) -> int:
@@ -20,10 +73,14 @@ def run(engine: Engine, now: datetime) -> int:
     """
     with connect(engine) as connection:
         stored = sites.load(connection)
-    for site in stored.fleet.sites:
-        with begin(engine) as connection:
-            evaluate_site(connection, stored, site.id, now)
+    _evaluate(engine, stored, stored.fleet.site, now)
     return len(stored.fleet.sites)
+
+
+def _evaluate(engine: Engine, stored: Stored, site_ids: Iterable[str], now: datetime) -> None:
+    for site_id in site_ids:
+        with begin(engine) as connection:
+            evaluate_site(connection, stored, site_id, now)
 
 
 def evaluate_site(connection: Connection, stored: Stored, site_id: str, now: datetime) -> None:

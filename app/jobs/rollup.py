@@ -33,11 +33,10 @@ from app.domain.site import Point, Site
 from app.domain.timeline import Stretch
 from app.jobs import formula_points
 from app.store import energy as store
-from app.store import energy_batch, findings, reading_windows, readings, rollup_queue
+from app.store import energy_batch, findings, reading_windows, readings, rollup_queue, sites
 from app.store import events as ledger
 from app.store.energy_batch import Cells, Day, Intervals, SiteCells
 from app.store.engine import Connection, Engine, begin
-from app.store.fleet_cache import FleetCache
 from app.store.readings import from_us, to_us
 from app.store.reports import revisions
 from app.store.retention import raw_horizon
@@ -87,21 +86,15 @@ class RollupResult:
         return RollupResult(self.stretches + other.stretches, other.busy, self.careful + other.careful, first)
 
 
-def run(engine: Engine, fleet: FleetCache | None = None) -> RollupResult:
+def run(engine: Engine) -> RollupResult:
     """Work the queue off.
-
-    Parameters
-    ----------
-    engine : Engine
-    fleet : FleetCache, optional
-        Kept by the caller from one run to the next.
 
     Raises
     ------
     StoreUnavailable
         If the database is away; the queue is as it was.
     """
-    fleet, result = fleet or FleetCache(), RollupResult()
+    result = RollupResult()
     while True:
         with begin(engine) as connection:
             if not rollup_queue.lock(connection):
@@ -109,7 +102,7 @@ def run(engine: Engine, fleet: FleetCache | None = None) -> RollupResult:
             waiting = rollup_queue.waiting(connection, LOOK_AT_ONCE)
             if not len(waiting.id):
                 return result
-            stored = fleet.current(connection)
+            stored = sites.load(connection)
             taken, ids = take(waiting, stored)
             result += roll_up(connection, stored, taken)
             rollup_queue.done(connection, ids)

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from app.domain.period import floor
 from app.domain.site import Fleet
-from app.errors import StoreUnavailable
 from app.jobs import close_month, evaluate, findings, outlook, rollup, site_findings
 from app.jobs.alarms import judge
 from app.jobs.findings import Part
@@ -45,6 +43,8 @@ PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
 STOP_S = 3.0
 """Time for jobs and polls to come to an end by themselves when stopping. [s]"""
+TELL_EVERY_S = 30.0
+"""Whoever shows figures is told at least so often: readings and alarms move without an evaluation. [s]"""
 
 _log = structlog.get_logger(__name__)
 
@@ -100,8 +100,8 @@ class Worker:
         self._followed: Stored | None = None
         self.polling = Polling(self.spool, self._ingest, self._has_fleet)
         self._folders = Folders()
-        self._changed = threading.Event()
-        self._evaluated_until: datetime | None = None
+        self._evaluator = evaluate.Evaluator(engine)
+        self._told_s = -math.inf
         self._is_held = self._is_short = False
         self._close_again_s = 0.0
         self._fleet = FleetCache()
@@ -160,7 +160,6 @@ class Worker:
     def work(self) -> None:
         """Start all else; the database has its shape and fleet now."""
         self._has_fleet.set()
-        self._changed.set()
         self._follow_fleet()
         self._scheduler.start()
 
@@ -228,8 +227,7 @@ class Worker:
         self._is_short = is_short
 
     def _roll_up(self) -> None:
-        if rollup.run(self._engine, self._fleet).stretches:
-            self._changed.set()
+        self._evaluator.note(rollup.run(self._engine).changed_from)
 
     def _find(self, part: Part) -> None:
         if self._is_held:
@@ -243,15 +241,8 @@ class Worker:
             judge.run(self._engine, _now(), cache=self._alarm_cache, spool_fill_ratio=self.spool.fill_ratio)
 
     def _evaluate(self) -> None:
-        """Evaluate where a rollup changed something or a quarter-hour has closed."""
-        now = _now()
-        if not self._changed.is_set() and floor(now) == self._evaluated_until:
-            return
-        self._changed.clear()
-        try:
-            evaluate.run(self._engine, now)
-        except StoreUnavailable:
-            self._changed.set()
-            raise
-        self._evaluated_until = floor(now)
-        self._on_evaluated()
+        """Evaluate the sites that are due; whoever shows figures is told now and then all the same."""
+        is_news = self._evaluator.run(_now())
+        if is_news or time.monotonic() - self._told_s > TELL_EVERY_S:
+            self._on_evaluated()
+            self._told_s = time.monotonic()

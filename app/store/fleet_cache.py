@@ -1,4 +1,4 @@
-"""The declared fleet, read from the database only when it changed, and as one caller may see it."""
+"""The declared fleet as one caller may see it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ import sqlalchemy as sa
 from app.domain.access import Principal
 from app.domain.site import Fleet
 from app.store import sites
-from app.store.engine import store_errors
 from app.store.sites import Stored
 
-_VERSION = sa.text("SELECT writer, changes FROM fleet_version")
 _MOST_VIEWS = 256
 
 
 class FleetCache:
-    """Keeps the last fleet that was read; threads may share it."""
+    """Keeps what callers may see of the last fleet; threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._version: Hashable = None
         self._stored: Stored | None = None
         self._views: dict[Hashable, Stored] = {}
 
@@ -35,12 +32,11 @@ class FleetCache:
         StoreUnavailable
             If the database is away.
         """
-        with store_errors():
-            version = tuple(connection.execute(_VERSION).one())
+        stored = sites.load(connection)
         with self._lock:
-            if self._stored is None or version != self._version:
-                self._stored, self._version, self._views = sites.load(connection), version, {}
-            return self._stored
+            if stored is not self._stored:
+                self._stored, self._views = stored, {}
+        return stored
 
     def visible(self, connection: sa.Connection, principal: Principal) -> Stored:
         """The part of the fleet that `principal` may know of.

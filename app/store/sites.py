@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
@@ -152,14 +153,34 @@ def sync(connection: sa.Connection, fleet: Fleet) -> SyncResult:
     return SyncResult(tuple(sorted({key for key, _ in touched})), edits, retired)
 
 
+class _Kept(NamedTuple):
+    """The fleet as last read from a database."""
+
+    version: tuple[str, int]
+    stored: Stored
+
+
+_kept: WeakKeyDictionary[sa.Engine, _Kept] = WeakKeyDictionary()
+_VERSION = sa.text("SELECT writer, changes FROM fleet_version")
+
+
 def load(connection: sa.Connection) -> Stored:
-    """The declared fleet (nothing retired), with numbers.
+    """The declared fleet (nothing retired), with numbers; read anew only where it changed.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
+    with store_errors():
+        version = tuple(connection.execute(_VERSION).one())
+    kept = _kept.get(connection.engine)
+    if kept is None or kept.version != version:
+        kept = _kept[connection.engine] = _Kept(version, _read(connection))
+    return kept.stored
+
+
+def _read(connection: sa.Connection) -> Stored:
     with store_errors():
         sites = _current(connection, tables.sites)
         meters = _current(connection, tables.meters)

@@ -98,16 +98,16 @@ def test_both_ways_store_the_same_bits(engine: sa.Engine, monkeypatch: pytest.Mo
 
 
 def test_a_live_minute_changes_only_what_is_open(engine: sa.Engine) -> None:
-    stored, fleet = declared(engine), FleetCache()
+    stored = declared(engine)
     add(engine, minutes(stored, 0, 101))
-    rollup.run(engine, fleet)
+    rollup.run(engine)
     add(engine, minutes(stored, 101, 1))
-    result = rollup.run(engine, fleet)
+    result = rollup.run(engine)
     assert (result.stretches, result.careful) == (POINTS * 4 + 1, 0)
     assert result.changed_from == {"s": to_us(START + timedelta(minutes=90))}
     with connect(engine) as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM rollup_queue")).scalar_one() == 0
-    assert rollup.run(engine, fleet).stretches == 0
+    assert rollup.run(engine).stretches == 0
 
 
 def test_a_new_time_zone_moves_the_days_though_no_interval_changes(engine: sa.Engine) -> None:

@@ -13,6 +13,7 @@
     │   ├── FileNotUnderstood  nothing was stored: file, line, column, what was expected
     │   └── CoverageTooLow     we do not know, so we do not say
     ├── StoreUnavailable       the database is away: wait, spool, try again
+    │   └── WorkTooLarge       it is there, but refuses so much in one transaction: do less at a time
     ├── AccessError
     │   ├── NotAuthenticated   the caller did not authenticate, or the credentials are invalid
     │   └── Forbidden          the caller is known and may see it, but not do this
@@ -84,6 +85,10 @@ class CoverageTooLow(DataError):
 
 class StoreUnavailable(WattlineError):
     """The database is away; nothing acknowledged is lost, the work is tried again."""
+
+
+class WorkTooLarge(StoreUnavailable):
+    """The database is there, but refuses so much in one transaction; with less of it, it works."""
 
 
 class AccessError(WattlineError):

@@ -144,37 +144,55 @@ def _sign(point: Point) -> int:
 
 
 class _Grid:
-    """Figures of one point on a common grid of 15-minute intervals; zero where nothing is known."""
+    """Figures of points on a common grid of 15-minute intervals, a row a point; 0 where nothing is known."""
 
-    def __init__(self, cells: QuarterHours | None, start_us: int, count: int) -> None:
-        self.energy, self.coverage, self.estimated = np.zeros(count), np.zeros(count), np.zeros(count)
-        self.interval_s = np.zeros(count)
-        if cells is None or not len(cells.at_us):
-            return
-        slot = (cells.at_us - start_us) // QUARTER_HOUR_US
+    def __init__(
+        self, points: Sequence[Point], cells: Mapping[str, QuarterHours], start_us: int, count: int
+    ) -> None:
+        self._row = {point.id: row for row, point in enumerate(points)}
+        self._columns = np.zeros((4, len(points), count))
+        known = [(row, cells[name]) for name, row in self._row.items() if name in cells]
+        if known:
+            self._fill(known, start_us, count)
+
+    def _fill(self, known: Sequence[tuple[int, QuarterHours]], start_us: int, count: int) -> None:
+        joined = QuarterHours.concat(part for _, part in known)
+        row = np.repeat([row for row, _ in known], [len(part.at_us) for _, part in known])
+        slot = (joined.at_us - start_us) // QUARTER_HOUR_US
         good = (slot >= 0) & (slot < count)
-        slot = slot[good]
-        self.energy[slot], self.coverage[slot] = cells.energy_kwh[good], cells.coverage_ratio[good]
-        self.estimated[slot], self.interval_s[slot] = (
-            cells.estimated_ratio[good],
-            cells.reading_interval_s[good],
+        figures: tuple[npt.NDArray[Any], ...] = (
+            joined.energy_kwh,
+            joined.coverage_ratio,
+            joined.estimated_ratio,
+            joined.reading_interval_s,
         )
+        for column, values in zip(self._columns, figures, strict=True):
+            column[row[good], slot[good]] = values[good]
 
-    def over(self, common: Floats) -> Floats:
+    def _of(self, column: int, ids: Sequence[str]) -> Floats:
+        chosen: Floats = self._columns[column][[self._row[name] for name in ids]]
+        return chosen
+
+    def coverage(self, ids: Sequence[str]) -> Floats:
+        """Covered share of each interval; shape (points, intervals)."""
+        return self._of(1, ids)
+
+    def interval_s(self, ids: Sequence[str]) -> Floats:
+        """Longest interval between readings. [s]"""
+        return self._of(3, ids)
+
+    def over(self, ids: Sequence[str], common: Floats) -> Floats:
         """Energy over the `common` share of each interval, or over what there is of it. [kWh]"""
+        energy, coverage = self._of(0, ids), self._of(1, ids)
         share = np.divide(
-            np.minimum(common, self.coverage),
-            self.coverage,
-            where=self.coverage > 0,
-            out=np.zeros_like(common),
+            np.minimum(common, coverage), coverage, where=coverage > 0, out=np.zeros_like(coverage)
         )
-        return self.energy * share
+        return energy * share
 
-    def estimated_share(self) -> Floats:
-        """Share of this point's energy that is an estimate."""
-        return np.divide(
-            self.estimated, self.coverage, where=self.coverage > 0, out=np.zeros_like(self.estimated)
-        )
+    def estimated_share(self, ids: Sequence[str]) -> Floats:
+        """Share of each point's energy that is an estimate."""
+        coverage, estimated = self._of(1, ids), self._of(2, ids)
+        return np.divide(estimated, coverage, where=coverage > 0, out=np.zeros_like(estimated))
 
 
 def pair(limits: Boundary, cells: Mapping[str, QuarterHours], start_us: int, end_us: int) -> SiteQuarterHours:
@@ -195,16 +213,16 @@ def pair(limits: Boundary, cells: Mapping[str, QuarterHours], start_us: int, end
         Only intervals with some common coverage; k at most (end - start) / 15 min. [kWh]
     """
     count = (end_us - start_us) // QUARTER_HOUR_US
-    grids = {p.id: _Grid(cells.get(p.id), start_us, count) for p in limits.points()}
+    grid = _Grid(limits.points(), cells, start_us, count)
     common = np.zeros(count)
     if limits.gating:
-        common = np.min([grids[p].coverage for p in sorted(limits.gating)], axis=0)
-    it_kwh = _sum([p.weight * grids[p.id].over(common) for p in limits.it], count)
-    classes = _classes(limits, grids, common)
+        common = np.min(grid.coverage(sorted(limits.gating)), axis=0)
+    it_kwh = _weighted(grid, {p.id: p.weight for p in limits.it}, common)
+    classes = _classes(limits, grid, common)
     facility_kwh = (
         it_kwh + _sum([classes[r.value] for r in OVERHEAD_ROLES], count)
         if limits.is_sum
-        else _sum([w * grids[p].over(common) for p, w in limits.facility.items()], count)
+        else _weighted(grid, limits.facility, common)
     )
     some = common > 0
     return SiteQuarterHours(
@@ -213,8 +231,8 @@ def pair(limits: Boundary, cells: Mapping[str, QuarterHours], start_us: int, end
         it_kwh[some],
         {name: column[some] for name, column in classes.items()},
         common[some],
-        _estimated(limits, grids, common)[some],
-        _category(limits, grids, count)[some],
+        _estimated(limits, grid, common)[some],
+        _category(limits, grid, count)[some],
     )
 
 
@@ -309,43 +327,52 @@ def _sum(parts: Sequence[Floats], count: int) -> Floats:
     return np.sum(parts, axis=0) if parts else np.zeros(count)
 
 
-def _classes(limits: Boundary, grids: Mapping[str, _Grid], common: Floats) -> dict[str, Floats]:
+def _weighted(grid: _Grid, weights: Mapping[str, float], common: Floats) -> Floats:
+    """Weighted sum of some points over the `common` time. [kWh]"""
+    if not weights:
+        return np.zeros(len(common))
+    total: Floats = np.sum(
+        np.array(list(weights.values()))[:, None] * grid.over(list(weights), common), axis=0
+    )
+    return total
+
+
+def _classes(limits: Boundary, grid: _Grid, common: Floats) -> dict[str, Floats]:
     classes = {name: np.zeros(len(common)) for name in CLASSES}
-    for point in (*limits.overhead, *limits.apart):
-        if point.role.value in classes:
-            classes[point.role.value] = classes[point.role.value] + point.weight * grids[point.id].over(
-                common
-            )
+    counted = [p for p in (*limits.overhead, *limits.apart) if p.role.value in classes]
+    if counted:
+        for point, energy in zip(counted, grid.over([p.id for p in counted], common), strict=True):
+            classes[point.role.value] = classes[point.role.value] + point.weight * energy
     return classes
 
 
-def _estimated(limits: Boundary, grids: Mapping[str, _Grid], common: Floats) -> Floats:
+def _estimated(limits: Boundary, grid: _Grid, common: Floats) -> Floats:
     facility = list(limits.facility) or [p.id for p in (*limits.it, *limits.overhead)]
-    sides = [
-        _estimated_side([grids[p] for p in side], common) for side in (facility, [p.id for p in limits.it])
-    ]
-    return np.maximum(*sides)
+    return np.maximum(
+        *(_estimated_side(grid, side, common) for side in (facility, [p.id for p in limits.it]))
+    )
 
 
-def _estimated_side(side: Sequence[_Grid], common: Floats) -> Floats:
-    total = _sum([g.over(common) for g in side], len(common))
-    guessed = _sum([g.over(common) * g.estimated_share() for g in side], len(common))
-    plain = np.max([g.estimated_share() for g in side], axis=0) if side else np.zeros(len(common))
-    return np.divide(guessed, total, where=total > 0, out=plain)
+def _estimated_side(grid: _Grid, side: Sequence[str], common: Floats) -> Floats:
+    if not side:
+        return np.zeros(len(common))
+    energy, share = grid.over(side, common), grid.estimated_share(side)
+    total, guessed = np.sum(energy, axis=0), np.sum(energy * share, axis=0)
+    plain: Floats = np.max(share, axis=0)
+    ratio: Floats = np.divide(guessed, total, where=total > 0, out=plain)
+    return ratio
 
 
-def _category(limits: Boundary, grids: Mapping[str, _Grid], count: int) -> npt.NDArray[np.int16]:
+def _category(limits: Boundary, grid: _Grid, count: int) -> npt.NDArray[np.int16]:
     """Lowest category of the points that carry IT energy, by place and by reading interval."""
     if not limits.it:
         return np.zeros(count, np.int16)
-    by_point = []
-    for point in limits.it:
-        spacing_s = grids[point.id].interval_s
-        by_interval = np.select(
-            [spacing_s <= LONGEST_INTERVAL_S[3], spacing_s <= LONGEST_INTERVAL_S[2]], [3, 2], 1
-        )
-        by_point.append(np.minimum(by_interval, CATEGORY_OF_IT_ROLE[point.role]))
-    lowest: npt.NDArray[np.int16] = np.min(by_point, axis=0).astype(np.int16)
+    spacing_s = grid.interval_s([p.id for p in limits.it])
+    by_interval = np.select(
+        [spacing_s <= LONGEST_INTERVAL_S[3], spacing_s <= LONGEST_INTERVAL_S[2]], [3, 2], 1
+    )
+    by_place = np.array([CATEGORY_OF_IT_ROLE[p.role] for p in limits.it])[:, None]
+    lowest: npt.NDArray[np.int16] = np.min(np.minimum(by_interval, by_place), axis=0).astype(np.int16)
     return lowest
 
 

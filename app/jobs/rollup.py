@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from app.domain import energy, plain, timeline
 from app.domain.energy import Event, QuarterHours, Series, Spans
@@ -31,6 +32,7 @@ from app.domain.recalculation import Recalculation, recalculation
 from app.domain.register import LOOK_BACK_US, US
 from app.domain.site import Point, Site
 from app.domain.timeline import Stretch
+from app.errors import WorkTooLarge
 from app.jobs import formula_points
 from app.store import energy as store
 from app.store import energy_batch, findings, reading_windows, readings, rollup_queue, sites
@@ -44,6 +46,8 @@ from app.store.rollup_queue import Waiting
 from app.store.sites import Stored
 
 Ints = npt.NDArray[np.int64]
+
+_log = structlog.get_logger(__name__)
 
 LOOK_AT_ONCE = 200_000
 """Queue entries that are looked at together."""
@@ -94,18 +98,36 @@ def run(engine: Engine) -> RollupResult:
     StoreUnavailable
         If the database is away; the queue is as it was.
     """
-    result = RollupResult()
+    result, readings_at_once = RollupResult(), TAKE_READINGS
     while True:
-        with begin(engine) as connection:
-            if not rollup_queue.lock(connection):
-                return result + RollupResult(busy=True)
-            waiting = rollup_queue.waiting(connection, LOOK_AT_ONCE)
-            if not len(waiting.id):
-                return result
-            stored = sites.load(connection)
-            taken, ids = take(waiting, stored)
-            result += roll_up(connection, stored, taken)
-            rollup_queue.done(connection, ids)
+        try:
+            step = _step(engine, readings_at_once)
+        except WorkTooLarge as error:
+            if readings_at_once == 0:
+                raise
+            readings_at_once = readings_at_once // 8
+            _log.warning("less is rolled up at a time", problem=str(error), readings=readings_at_once)
+            continue
+        if step is None:
+            return result
+        result += step
+        if step.busy:
+            return result
+
+
+def _step(engine: Engine, readings_at_once: int) -> RollupResult | None:
+    """One transaction; None where nothing waits."""
+    with begin(engine) as connection:
+        if not rollup_queue.lock(connection):
+            return RollupResult(busy=True)
+        waiting = rollup_queue.waiting(connection, LOOK_AT_ONCE)
+        if not len(waiting.id):
+            return None
+        stored = sites.load(connection)
+        taken, ids = take(waiting, stored, readings_at_once)
+        done = roll_up(connection, stored, taken)
+        rollup_queue.done(connection, ids)
+        return done
 
 
 class Taken(NamedTuple):
@@ -122,8 +144,8 @@ class Taken(NamedTuple):
         return type(self)._make(column[rows] for column in self)
 
 
-def take(waiting: Waiting, stored: Stored) -> tuple[Taken, Ints]:
-    """What is computed next, and the entries of the queue that it settles.
+def take(waiting: Waiting, stored: Stored, readings_at_once: int = TAKE_READINGS) -> tuple[Taken, Ints]:
+    """What is computed next, and the entries of the queue that it settles: one stretch at least.
 
     Entries of points that are no longer declared are settled without work.
     """
@@ -141,7 +163,7 @@ def take(waiting: Waiting, stored: Stored) -> tuple[Taken, Ints]:
     cost = np.where([one is None for one in known], 0, (joined.end_us - joined.start_us) // interval_us + 40)
     ranked = np.lexsort((joined.start_us, ~joined.is_recent))
     spent = np.cumsum(cost[ranked])
-    chosen = np.sort(ranked[: max(int(np.searchsorted(spent, TAKE_READINGS, "right")), 1)])
+    chosen = np.sort(ranked[: max(int(np.searchsorted(spent, readings_at_once, "right")), 1)])
     group = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(order))))
     ids = waiting.id[order][np.isin(group, chosen)]
     return joined.some(chosen[np.array([known[n] is not None for n in chosen.tolist()], np.bool_)]), ids
@@ -170,7 +192,7 @@ def roll_up(connection: Connection, stored: Stored, taken: Taken) -> RollupResul
     computed = formula_points.recompute(connection, stored, [(t, i) for t, i in replaced], job.asked)
     replaced, changed = replaced + computed, changed + computed
     spans = zip(taken.point_id.tolist(), taken.start_us.tolist(), taken.end_us.tolist(), strict=True)
-    findings.queue(connection, ((number, from_us(start), from_us(end)) for number, start, end in spans))
+    findings.queue(connection, spans)
     _refresh_sites(connection, stored, _by_site(stored, replaced))
     first_us = {
         site: min(int(found.at_us.min()) for found in tables.values())

@@ -108,3 +108,9 @@ def _readings(
 
 def _native(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return column.astype(column.dtype.newbyteorder("="))
+
+
+def array_text(column: Column | Sequence[int]) -> str:
+    """Whole numbers as PostgreSQL writes an array; many times as fast as number by number through psycopg."""
+    numbers = column.tolist() if isinstance(column, np.ndarray) else column
+    return "{" + ",".join(map(str, numbers)) + "}"

@@ -14,7 +14,7 @@ from app.domain.energy import QuarterHours
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.pue import CLASSES, SiteQuarterHours
 from app.store import binary_copy, partitions
-from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ
+from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ, array_text
 from app.store.energy import AMOUNT, SITE_COLUMNS, columns_of, copy_in
 from app.store.engine import driver, store_errors
 from app.store.readings import from_us
@@ -79,7 +79,7 @@ def load(
         If the database is away.
     """
     query = _STORED.format(table=table, amount=AMOUNT[table])
-    values = (list(point_ids), start_us.tolist(), end_us.tolist())
+    values = (array_text(point_ids), array_text(start_us), array_text(end_us))
     with store_errors():
         row = driver(connection).execute(query, values, binary=True).fetchone()
     rows = np.frombuffer(row[0] if row and row[0] else b"", _ROW)
@@ -212,26 +212,29 @@ def _pack(cells: Cells) -> bytes:
 
 # -- days --------------------------------------------------------------------------------------------
 
-_EMPTY_DAYS = """
-DELETE FROM energy_day d USING unnest(%s::int[], %s::date[]) AS asked (point, day)
-WHERE d.point_id = asked.point AND d.day = asked.day
-"""
 _DAYS = """
-INSERT INTO energy_day (point_id, day, energy_kwh, covered_s, estimated_s)
-SELECT asked.point, asked.day, e.energy_kwh, e.covered_s, e.estimated_s
-FROM unnest(%s::int[], %s::date[], %s::timestamptz[], %s::timestamptz[]) AS asked (point, day, lo, hi)
-CROSS JOIN LATERAL (
-    SELECT count(*) AS quarters, sum(energy_kwh) AS energy_kwh, sum(coverage_ratio) * 900 AS covered_s,
-        sum(estimated_ratio) * 900 AS estimated_s
-    FROM (
-        SELECT energy_kwh, coverage_ratio, estimated_ratio FROM energy_15m
-        WHERE point_id = asked.point AND at >= asked.lo AND at < asked.hi ORDER BY at
-    ) ordered
-) e
-WHERE e.quarters > 0
-ON CONFLICT (point_id, day) DO UPDATE SET energy_kwh = excluded.energy_kwh,
-    covered_s = excluded.covered_s, estimated_s = excluded.estimated_s
+WITH summed AS MATERIALIZED (
+    SELECT asked.point, date '1970-01-01' + asked.number AS day, e.*
+    FROM unnest(%s::int[], %s::int[], %s::bigint[], %s::bigint[]) AS asked (point, number, lo, hi)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS quarters, sum(energy_kwh) AS energy_kwh,
+            sum(coverage_ratio) * 900 AS covered_s, sum(estimated_ratio) * 900 AS estimated_s
+        FROM (
+            SELECT energy_kwh, coverage_ratio, estimated_ratio FROM energy_15m
+            WHERE point_id = asked.point AND at >= timestamptz 'epoch' + asked.lo * interval '1 microsecond'
+                AND at < timestamptz 'epoch' + asked.hi * interval '1 microsecond' ORDER BY at
+        ) ordered
+    ) e
+), written AS (
+    INSERT INTO energy_day (point_id, day, energy_kwh, covered_s, estimated_s)
+    SELECT point, day, energy_kwh, covered_s, estimated_s FROM summed WHERE quarters > 0
+    ON CONFLICT (point_id, day) DO UPDATE SET energy_kwh = excluded.energy_kwh,
+        covered_s = excluded.covered_s, estimated_s = excluded.estimated_s
+)
+SELECT point, day FROM summed WHERE quarters = 0
 """
+_FORGET_DAY = "DELETE FROM energy_day WHERE point_id = %s AND day = %s"
+_FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 class Day(NamedTuple):
@@ -252,14 +255,18 @@ def refresh_days(connection: sa.Connection, wanted: Sequence[tuple[int, Day]]) -
     """
     if not wanted:
         return
-    points, days = [point for point, _ in wanted], [day for _, day in wanted]
-    bounds = {day: (from_us(day.start_us), from_us(day.end_us)) for day in set(days)}
-    named = [day.day for day in days]
+    numbers = {day: day.day.toordinal() - _FIRST_DAY for _, day in wanted}
+    asked = (
+        array_text([point for point, _ in wanted]),
+        array_text([numbers[day] for _, day in wanted]),
+        array_text([day.start_us for _, day in wanted]),
+        array_text([day.end_us for _, day in wanted]),
+    )
     with store_errors():
         raw = driver(connection)
-        raw.execute(_EMPTY_DAYS, (points, named), prepare=False)
-        starts, ends = [bounds[day][0] for day in days], [bounds[day][1] for day in days]
-        raw.execute(_DAYS, (points, named, starts, ends), prepare=False)
+        empty = raw.execute(_DAYS, asked, prepare=False).fetchall()
+        if empty:
+            raw.cursor().executemany(_FORGET_DAY, empty)
 
 
 # -- sites -------------------------------------------------------------------------------------------

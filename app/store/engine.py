@@ -23,7 +23,7 @@ import sqlalchemy.exc
 from sqlalchemy import Connection as Connection  # for those who pass them on
 from sqlalchemy import Engine as Engine
 
-from app.errors import ConfigError, StoreUnavailable
+from app.errors import ConfigError, StoreUnavailable, WorkTooLarge
 
 T = TypeVar("T")
 
@@ -267,6 +267,8 @@ def _say_unshaped(context: sa.engine.ExceptionContext) -> StoreUnavailable | Non
 def unavailable(error: BaseException) -> StoreUnavailable:
     """The error for callers, with the first line of what the database or the network said."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(getattr(error, "orig", error), psycopg.errors.ConfigurationLimitExceeded):
+        return WorkTooLarge(f"the database refuses so much in one transaction: {lines[0]}")
     return StoreUnavailable(f"the database does not answer or refuses work: {lines[0]}")
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.domain.energy import Event, EventKind
 from app.errors import NotFound
@@ -134,7 +135,10 @@ def in_force(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, l
     events = tables.events
     query = (
         sa.select(events)
-        .where(events.c.point_id.in_(list(point_ids)), events.c.withdrawn_at.is_(None))
+        .where(
+            events.c.point_id == sa.any_(sa.literal(list(point_ids), ARRAY(sa.Integer))),
+            events.c.withdrawn_at.is_(None),
+        )
         .order_by(events.c.id)
     )
     out: dict[int, list[Event]] = defaultdict(list)

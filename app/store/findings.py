@@ -14,6 +14,7 @@ from app.domain.period import Period
 from app.domain.quality.finding import WITHHOLDING, Finding, FindingKind
 from app.errors import NotFound
 from app.store import tables
+from app.store.binary_copy import array_text
 from app.store.engine import store_errors
 
 OPEN, ACKNOWLEDGED, CLEARED = "open", "acknowledged", "cleared"
@@ -192,9 +193,10 @@ class Look:
 _QUEUE = sa.text(
     """
     INSERT INTO check_queue (meter_id, start_at, end_at)
-    SELECT p.meter_id, min(w.start_at), max(w.end_at)
-    FROM unnest(CAST(:points AS int[]), CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))
-        AS w(point_id, start_at, end_at) JOIN points p ON p.id = w.point_id
+    SELECT p.meter_id, CAST('epoch' AS timestamptz) + min(w.start_us) * interval '1 microsecond',
+        CAST('epoch' AS timestamptz) + max(w.end_us) * interval '1 microsecond'
+    FROM unnest(CAST(:points AS int[]), CAST(:starts AS bigint[]), CAST(:ends AS bigint[]))
+        AS w(point_id, start_us, end_us) JOIN points p ON p.id = w.point_id
     GROUP BY p.meter_id ORDER BY p.meter_id
     ON CONFLICT (meter_id) DO UPDATE SET start_at = least(check_queue.start_at, excluded.start_at),
         end_at = greatest(check_queue.end_at, excluded.end_at)
@@ -202,8 +204,8 @@ _QUEUE = sa.text(
 )
 
 
-def queue(connection: sa.Connection, stretches: Iterable[tuple[int, datetime, datetime]]) -> None:
-    """Ask for the meters of these points to be looked at: point number, start, end.
+def queue(connection: sa.Connection, stretches: Iterable[tuple[int, int, int]]) -> None:
+    """Ask for the meters of these points to be looked at: point number, start, end [us].
 
     Raises
     ------
@@ -212,7 +214,7 @@ def queue(connection: sa.Connection, stretches: Iterable[tuple[int, datetime, da
     """
     rows = list(stretches)
     if rows:
-        points, starts, ends = (list(column) for column in zip(*rows, strict=True))
+        points, starts, ends = (array_text(column) for column in zip(*rows, strict=True))
         with store_errors():
             connection.execute(_QUEUE, {"points": points, "starts": starts, "ends": ends})
 

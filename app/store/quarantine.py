@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from app.domain.reading import Reading
-from app.errors import StoreUnavailable
+from app.errors import StoreUnavailable, WorkTooLarge
 from app.store import drop_ledger
 from app.store.drop_ledger import Drop
 from app.store.engine import begin
@@ -75,6 +75,9 @@ def ingest_safely(
         with begin(engine) as connection:
             drop_ledger.add(connection, stored, collector, drops)
             return SafeResult(ingest_readings(connection, batch, dict(stored.point_id)))
+    except WorkTooLarge:
+        if len(batch) <= 1:
+            raise
     except _AT_FAULT as error:
         if not batch:
             raise

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from app.domain.reading import ReadingColumns
 from app.store import binary_copy
+from app.store.binary_copy import array_text
 from app.store.engine import driver, store_errors, unhurried
 
 Ints = npt.NDArray[np.int64]
@@ -60,7 +61,7 @@ def within(
     StoreUnavailable
         If the database is away.
     """
-    values = (list(point_ids), start_us.tolist(), end_us.tolist())
+    values = (array_text(point_ids), array_text(start_us), array_text(end_us))
     return _packed(connection, _WITHIN, values)
 
 
@@ -75,13 +76,15 @@ def beside(
         If the database is away.
     """
     side = _BEFORE if earlier else _AFTER
-    values = (list(point_ids), at_us.tolist(), count)
+    values = (array_text(point_ids), array_text(at_us), count)
     found = _packed(connection, _BESIDE.format(**side, near=_NEAR[side["order"]]), values)
     few = np.flatnonzero(np.bincount(found.point_id, minlength=len(point_ids)) < count)
     if not len(few):
         return found
     numbers = np.asarray(point_ids)[few].tolist()
-    far = _packed(connection, _BESIDE.format(**side, near=""), (numbers, at_us[few].tolist(), count))
+    far = _packed(
+        connection, _BESIDE.format(**side, near=""), (array_text(numbers), array_text(at_us[few]), count)
+    )
     kept = found.take(~np.isin(found.point_id, few))
     return ReadingColumns.concat(
         [

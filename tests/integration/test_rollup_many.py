@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from app import config
 from app.domain import plain
 from app.domain.reading import ReadingColumns
+from app.errors import WorkTooLarge
 from app.jobs import rollup
 from app.store import readings, sites
 from app.store.engine import begin, connect
@@ -139,3 +140,36 @@ def test_the_version_of_the_fleet_moves_with_it_and_only_then(engine: sa.Engine)
     declared(engine, "Asia/Seoul")
     with connect(engine) as connection:
         assert cache.current(connection).fleet.site["s"].time_zone == "Asia/Seoul"
+
+
+def test_what_is_too_much_for_one_transaction_is_done_in_smaller_ones(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(engine, minutes(declared(engine), 0, 20))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF (SELECT count(*) FROM fresh) > 100 THEN
+                    RAISE 'tuple decompression limit exceeded by operation' USING ERRCODE = '53400';
+                END IF;
+                RETURN NULL;
+            END $$;
+            CREATE TRIGGER refuse AFTER INSERT ON energy_15m REFERENCING NEW TABLE AS fresh
+            FOR EACH STATEMENT EXECUTE FUNCTION refuse()
+            """
+        )
+    taken: list[int] = []
+    monkeypatch.setattr(rollup, "TAKE_READINGS", 20_000)
+    real = rollup.roll_up
+
+    def roll_up(connection: sa.Connection, stored: Stored, work: rollup.Taken) -> rollup.RollupResult:
+        taken.append(len(work.point_id))
+        return real(connection, stored, work)
+
+    monkeypatch.setattr(rollup, "roll_up", roll_up)
+    assert rollup.run(engine).stretches == POINTS * 4 + 1
+    assert taken[0] > max(taken[1:]) > 1
+    with pytest.raises(WorkTooLarge), begin(engine) as connection:
+        connection.exec_driver_sql("DO $$ BEGIN RAISE 'too much' USING ERRCODE = '53400'; END $$")

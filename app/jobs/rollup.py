@@ -57,6 +57,8 @@ NEAR_US = 4 * 3600 * US
 """Stretches of one point closer than this are computed together ..."""
 BUCKET_US = 32 * 86_400 * US
 """... unless they begin in different stretches of so long: batches of a big file stay apart."""
+LONG_US = 3600 * US
+"""Live readings come in shorter stretches than this."""
 SITE_CHUNK_US = 32 * 24 * 4 * QUARTER_HOUR_US
 """Longest stretch of a site that is summed in one go."""
 NEIGHBOURS = 24
@@ -198,7 +200,17 @@ def roll_up(connection: Connection, stored: Stored, taken: Taken) -> RollupResul
         site: min(int(found.at_us.min()) for found in tables.values())
         for site, tables in _by_site(stored, changed).items()
     }
-    return RollupResult(len(taken.point_id), careful=job.careful, changed_from=first_us)
+    result = RollupResult(len(taken.point_id), careful=job.careful, changed_from=first_us)
+    return result + RollupResult(changed_from=_redefined_from(stored, taken))
+
+
+def _redefined_from(stored: Stored, taken: Taken) -> dict[str, int]:
+    """Sites with long stretches, and their beginning: a definition may have changed and no interval. [us]"""
+    first: dict[str, int] = {}
+    for row in np.flatnonzero(taken.end_us - taken.start_us > LONG_US).tolist():
+        site, start_us = _site_of(stored, int(taken.point_id[row])).id, int(taken.start_us[row])
+        first[site] = min(start_us, first.get(site, start_us))
+    return first
 
 
 _Loaded = tuple[ReadingColumns, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]

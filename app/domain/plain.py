@@ -250,12 +250,16 @@ class _Look:
         usable = self.sound & (self.row <= (earlier - margin)[self.owner])
         nearest = self._each(np.maximum, np.where(usable, self.row, -1), -1)
         first_us = _floor(self._at(nearest))
-        found = self._each(np.maximum, usable & (at_us <= first_us[self.owner]), 0) > 0
+        row = self._each(np.maximum, np.where(usable & (at_us <= first_us[self.owner]), self.row, -1), -1)
+        found = row >= 0
         begin_us = np.zeros(len(first_us), np.int64)
         filled = self.count > 0
         begin_us[filled] = _floor(self.begins_us[self.offset[:-1][filled]])
         fallback = np.where(nearest >= 0, np.minimum(begin_us, first_us), begin_us)
         start_us = np.where(found, first_us, fallback)
+        start_us = np.where(
+            (row == 0) & asked.is_start, np.minimum(start_us, _floor(self._at(row))), start_us
+        )
         return np.minimum(start_us, _floor(asked.start_us)), found | (asked.is_start & filled)
 
     def ends(self) -> tuple[Ints, Bools]:

@@ -75,7 +75,8 @@ def recalculation(
     if left is None or right is None:
         return None
     first_us, last_us = _to_breaks(series.at_us, breaks_us, int(series.at_us[0]), int(series.at_us[-1]))
-    start_us = min(left[1], _floor(first_us) if left[0] == 0 else left[1], _floor(dirty_start_us))
+    begins_here = left[0] == 0 and is_start  # else the interval of the first reading began before it
+    start_us = min(left[1], _floor(first_us) if begins_here else left[1], _floor(dirty_start_us))
     end_us = max(right, _ceil(last_us) if right >= series.at_us[-1] else right, _ceil(dirty_end_us))
     return Recalculation(int(rows[left[0]]) if left[0] else 0, start_us, end_us)
 

@@ -102,6 +102,21 @@ def test_a_breach_warns_gets_worse_and_is_over_once() -> None:
     ]
 
 
+def test_an_alarm_has_begun_where_its_breach_was_first_seen() -> None:
+    memory, begun = Memory(), []
+    for seconds, value in ((0, 1.4), (10, 1.52), (40, 1.52), (50, 1.3), (200, 1.3), (300, 1.52)):
+        memory, changes = step(RULE, memory, Observation(at(seconds), value, limit=1.5))
+        begun += [(c.after, c.started) for c in changes]
+    assert begun == [
+        (State.PENDING, at(10)),
+        (State.FIRING, at(10)),
+        (State.RECOVERING, at(10)),
+        (State.RESOLVED, at(10)),
+        (State.PENDING, at(300)),
+    ]
+    assert memory.started == at(300)
+
+
 def test_the_limit_itself_is_kept() -> None:
     memory, _ = course(RULE, (0, 1.5), (30, 1.5))
     assert (memory.state, memory.severity) == (State.FIRING, Severity.WARNING)

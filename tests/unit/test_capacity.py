@@ -7,7 +7,16 @@ import math
 import pandas as pd
 import pytest
 
-from app.domain.capacity import FeedLoad, LoadState, feed_loads, it_load, load, room_it_loads, usable_kw
+from app.domain.capacity import (
+    FeedLoad,
+    LoadState,
+    feed_loads,
+    it_load,
+    load,
+    peak_ratios,
+    room_it_loads,
+    usable_kw,
+)
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Design, Meter, Point, Site, Stage
 
@@ -59,6 +68,7 @@ LOADS = {"grid": 100.0, "ups_a": 30.0, "ups_b": 40.0, "pdu_1": 30.0, "pdu_2": 38
     [
         ([100, 80], "N", 180),
         ([100, 80, 100], "N+1", 180),
+        ([100, 80], "N+1", 80),
         ([100], "N+1", 100),
         ([100, 100], "2N", 100),
         ([100, 80], "2N", 80),
@@ -154,4 +164,11 @@ def test_rooms_by_their_it_meters() -> None:
 
 def test_nothing_measured_is_unknown() -> None:
     silent = load(pd.Series(math.nan, INDEX), 10)
-    assert (silent.mean_kw, silent.state) == (None, LoadState.UNKNOWN)
+    assert (silent.mean_kw, silent.state, silent.coverage_ratio) == (None, LoadState.UNKNOWN, 0)
+
+
+def test_the_peak_of_an_hour_is_that_of_the_intervals_that_are_known() -> None:
+    index = pd.date_range("2026-01-01", periods=8, freq="15min", tz="UTC")
+    kw = pd.Series([60, 30, math.nan, 12, math.nan, math.nan, math.nan, math.nan], index)
+    ratios = peak_ratios(site(), pd.DataFrame({"grid.e": kw / 4}))[("grid",)]
+    assert ratios.tolist() == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.25, 0.1, 0.1, math.nan], nan_ok=True)

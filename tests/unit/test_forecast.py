@@ -11,6 +11,8 @@ import pytest
 from app.domain.forecast import (
     Projection,
     _Fit,
+    _fit,
+    _long_run_covariance,
     budgets,
     exhaustion,
     is_too_early,
@@ -90,6 +92,41 @@ def test_a_short_history_widens_the_interval_as_student_has_it(
     normal = 1.6449 if level == 0.9 else 1.9600
     assert fit.critical(level) == pytest.approx(student, rel=0.02)
     assert fit.critical(level) - normal == pytest.approx(student - normal, rel=0.15, abs=1e-4)
+
+
+def test_the_covariance_of_residuals_is_widened_by_every_lag_and_made_up_for_holes() -> None:
+    residuals = np.array([[1.0], [2.0], [4.0]])
+    days = pd.date_range("2026-01-01", periods=3)
+    squares, lags = 21, [(1 * 2 + 2 * 4) * 3 / 2, 1 * 4 * 3]
+    widened = squares + 2 * (lags[0] * 28 / 29 + lags[1] * 27 / 29)
+    assert _long_run_covariance(days, residuals).item() == pytest.approx(widened)
+    days = pd.DatetimeIndex(["2026-01-01", "2026-01-02", "2026-01-04"])
+    lags = [1 * 2 * 3, 2 * 4 * 3, 1 * 4 * 3]
+    widened = squares + 2 * (lags[0] * 28 / 29 + lags[1] * 27 / 29 + lags[2] * 26 / 29)
+    assert _long_run_covariance(days, residuals).item() == pytest.approx(widened)
+
+
+@pytest.mark.parametrize(
+    ("n", "trend", "free"), [(280, False, 14), (560, True, 24), (560, False, 25), (28, False, 1)]
+)
+def test_the_slow_coefficients_take_degrees_of_freedom_of_the_noise(n: int, trend: bool, free: float) -> None:
+    """Level, trend and the four of the season are slow; the days of the week are not."""
+    days = course("2025-01-01", "2026-12-31")[:n]
+    fit = _fit(days[["it_kwh"]], trend=trend)
+    assert fit.free == pytest.approx(free)
+    residuals = days[["it_kwh"]].to_numpy() - fit.predict(pd.DatetimeIndex(days.index))
+    slow = 1 + 5 * trend if n < 330 else 5 + trend
+    noise = _long_run_covariance(pd.DatetimeIndex(days.index), residuals) / n * (free + slow) / free
+    assert fit.noise.item() == pytest.approx(noise.item())
+
+
+def test_a_cycle_is_so_many_days_from_the_first_to_the_last() -> None:
+    short, enough = course("2025-02-06", "2025-12-31"), course("2025-02-05", "2025-12-31")
+    assert (len(short), len(enough)) == (329, 330)
+    assert project_year(short, 2026).pue is None
+    assert project_year(enough, 2026).seasonal
+    assert is_too_early(pd.DatetimeIndex(short.index), date(2026, 1, 1))
+    assert not is_too_early(pd.DatetimeIndex(enough.index), date(2026, 1, 1))
 
 
 def test_the_interval_narrows_as_the_year_goes_on() -> None:

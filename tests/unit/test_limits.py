@@ -235,6 +235,14 @@ def test_a_limit_is_a_number_from_one() -> None:
     assert LimitRule(pue=1, valid_from=date(2026, 1, 1)).pue == 1
 
 
+@pytest.mark.parametrize("ends", [(math.inf, 1.1), (1.3, -math.inf), (math.nan, 1.1), (1.3, math.nan)])
+def test_a_scoring_band_reaches_from_a_number_to_a_number(ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="must be numbers"):
+        ScoringBand(
+            indicator="pue", none_at=ends[0], full_at=ends[1], valid_from=date(2025, 1, 1), source="s"
+        )
+
+
 def test_a_scoring_band_ends_on_its_last_day() -> None:
     first = ScoringBand(
         indicator="pue",

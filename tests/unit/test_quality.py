@@ -223,6 +223,11 @@ def test_readings_that_are_no_numbers_are_missing() -> None:
     assert len(gaps(POWER, series([1, 2, math.nan, math.nan, 3]))) == 1
 
 
+def test_a_gap_in_which_nothing_flowed_is_known_as_well() -> None:
+    found = only(gaps(REGISTER, series([0, 10, 10, 20], minutes=[0, 15, 135, 150])))
+    assert (found.severity, found.effect_kwh) == (Severity.INFO, 0)
+
+
 def test_a_value_that_stands_still_is_stuck() -> None:
     power = busy(2000)
     power[500:570] = power[500]
@@ -236,6 +241,46 @@ def test_two_stuck_times_do_not_excuse_each_other() -> None:
     power = busy(4000)
     power[500:570], power[3000:3080] = power[500], power[3000]
     assert len(stuck(POWER, series(power))) == 2
+
+
+def repeated(lengths: list[int]) -> np.ndarray:
+    """Values of which each is repeated so many times."""
+    return np.repeat(1.0 + np.arange(len(lengths)), lengths)
+
+
+@pytest.mark.parametrize(
+    ("habit", "shortest"),
+    [
+        pytest.param([1] * 50, 12, id="no habit"),
+        pytest.param([1, 2, 2, 2, 2, 6] * 20, 16, id="by chance"),
+        pytest.param([1, 20] * 60, 80, id="four times as long as the longest usual one"),
+        pytest.param([1, 2] * 60 + [1, 10] * 5, 20, id="twice as long as the longest usual one"),
+    ],
+)
+def test_the_length_from_which_a_run_is_stuck_follows_the_habit(habit: list[int], shortest: int) -> None:
+    for length in (shortest - 1, shortest):
+        found = stuck(POWER, series(repeated([*habit, length, 1])))
+        assert [f.evidence["readings"] for f in found] == [length] * (length == shortest)
+
+
+def test_as_many_long_runs_as_are_left_out_are_no_habit_and_one_more_is() -> None:
+    lone = [1] * 60
+    assert len(stuck(POWER, series(repeated([*lone, 30, *lone, 30, *lone, 30, *lone])))) == 3
+    assert stuck(POWER, series(repeated([*lone, 30, *lone, 30, *lone, 30, *lone, 30, *lone]))) == []
+
+
+def test_a_series_that_stands_still_for_most_of_the_time_has_no_habit() -> None:
+    assert len(stuck(POWER, series(repeated([*[1] * 20, 20])))) == 1
+    assert stuck(POWER, series(repeated([*[1] * 20, 21]))) == []
+
+
+def test_only_a_register_catches_up_and_only_where_it_goes_on() -> None:
+    to_the_end = counted(busy(400))
+    to_the_end[370:] = to_the_end[370]
+    assert "caught_up_kwh" not in only(stuck(REGISTER, series(to_the_end))).evidence
+    stated = Point(id="i", role=Role.COOLING, kind=ReadingKind.INTERVAL_ENERGY)
+    found = only(stuck(stated, series(repeated([*[1] * 50, 20, 1]), interval_s=900)))
+    assert (found.effect_kwh, "caught_up_kwh" in found.evidence) == (None, False)
 
 
 def test_what_is_usual_for_the_series_is_not_stuck() -> None:
@@ -266,6 +311,68 @@ def test_a_register_that_catches_up_was_stuck() -> None:
     assert float(found.evidence["caught_up_kwh"]) > 1000
 
 
+def test_a_register_that_catches_up_with_its_last_reading_was_stuck() -> None:
+    resting = counted(np.where(np.arange(3000) % 96 < 60, busy(3000), 0.0))[:1201]
+    resting[1000:1200] = resting[1000]
+    assert only(stuck(REGISTER, series(resting))).end == instant(1199 * 15)
+
+
+def test_a_long_rest_after_which_a_register_does_not_catch_up_is_no_finding() -> None:
+    power = np.where(np.arange(3000) % 96 < 60, busy(3000), 0.0)
+    power[1000:1200] = 0
+    assert stuck(REGISTER, series(counted(power))) == []
+
+
+@pytest.mark.parametrize("quarters", [20, 21])
+def test_a_register_is_dead_from_more_than_twenty_counts(quarters: int) -> None:
+    values = 1000.0 + 25 * np.arange(200)
+    values[50:] -= 25 * quarters
+    values[50 : 50 + quarters + 1] = values[49] + 25
+    found = dead_register((REGISTER, series(values)), (POWER, series(np.full(200, 100.0))))
+    assert [f.effect_kwh for f in found] == [pytest.approx(25 * quarters)] * (quarters > 20)
+
+
+@pytest.mark.parametrize("quarters", [7, 8])
+def test_a_register_that_counts_finely_is_dead_after_two_hours(quarters: int) -> None:
+    values = 1000.0 + 25 * np.arange(200)
+    values[10:] += 0.25 - 25
+    values[50:] -= 25 * quarters
+    values[50 : 50 + quarters + 1] = values[49] + 25
+    found = dead_register((REGISTER, series(values)), (POWER, series(np.full(200, 100.0))))
+    assert [f.effect_kwh for f in found] == [pytest.approx(25 * quarters)] * (quarters == 8)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_power_that_was_hardly_read_proves_nothing(n: int) -> None:
+    still = (REGISTER, series(np.full(200, 1000.0)))
+    assert dead_register(still, (POWER, series(np.full(n, 100.0)))) == []
+    assert unit_suspected(still, (POWER, series(np.full(n, 100.0)))) == []
+
+
+def test_a_meter_pairs_the_power_with_the_register_of_the_same_flow() -> None:
+    power = busy(960)
+    dead = counted(power)
+    dead[500:] -= dead[560] - dead[500]
+    dead[500:561] = dead[560]
+    readings = {"r": series(dead), "p": series(power)}
+    found = only(meter_findings(Meter(id="m", points=(REGISTER, POWER)), readings))
+    assert (found.kind, found.severity, found.point) == (FindingKind.STUCK, Severity.ERROR, "r")
+    assert "power_says_kwh" in found.evidence
+    wide = replace(REGISTER, max_power_kw=math.inf)
+    readings = {"r": series(counted(power) / 10), "p": series(power)}
+    found = only(meter_findings(Meter(id="m", points=(wide, POWER)), readings))
+    assert (found.kind, found.point) == (FindingKind.UNIT_SUSPECTED, "r")
+
+
+def test_only_power_that_is_consumed_is_judged_by_its_sign() -> None:
+    values = busy(200)
+    values[100:110] = -50
+    energy, renewable = replace(POWER, kind=ReadingKind.INTERVAL_ENERGY), replace(POWER, role=Role.RENEWABLE)
+    for point in (energy, renewable, POWER):
+        found = meter_findings(Meter(id="m", points=(point,)), {"p": series(values, interval_s=900)})
+        assert (FindingKind.NEGATIVE_POWER in {f.kind for f in found}) == (point is POWER)
+
+
 def test_power_that_flows_proves_a_register_dead() -> None:
     power = np.where(np.arange(3000) % 96 < 60, busy(3000), 0.0)
     values = counted(power)
@@ -282,6 +389,18 @@ def test_power_beyond_the_rating_is_a_spike() -> None:
     found = only(power_spikes(POWER, series(power)))
     assert (found.evidence["highest_kw"], found.evidence["readings"]) == (1200, 2)
     assert found.effect_kwh == pytest.approx(600)
+
+
+def test_a_spike_lasts_from_the_reading_before_or_as_long_as_a_reading_stands_for() -> None:
+    for first, hours in ((0, 0.25), (1, 1.0), (2, 1.0)):
+        power = np.full(5, 100.0)
+        power[first] = 400
+        found = only(power_spikes(POWER, series(power, step_s=3600)))
+        assert found.effect_kwh == pytest.approx(400 * hours), first
+    stated = replace(POWER, kind=ReadingKind.INTERVAL_MEAN_POWER)
+    assert only(power_spikes(stated, series([100, 400, 100], step_s=1, interval_s=1))).effect_kwh == (
+        pytest.approx(400 / 3600)
+    )
 
 
 def test_interval_energy_is_judged_by_its_mean_power() -> None:
@@ -330,7 +449,25 @@ def test_bad_minutes_inside_a_good_bucket() -> None:
 
 
 @pytest.mark.parametrize(
-    ("true_kwh_per_count", "named"), [(10.0, "10"), (0.001, "0.001"), (1 / 3.6, "1/3.6 (MJ)")]
+    ("true_kwh_per_count", "named"),
+    [
+        (0.000001, "0.000001"),
+        (0.001, "0.001"),
+        (0.01, "0.01"),
+        (0.1, "0.1"),
+        (0.27778, "1/3.6 (MJ)"),
+        (0.33333, "1/3 (one phase)"),
+        (0.5, "0.5"),
+        (0.57735, "1/sqrt(3)"),
+        (1.73205, "sqrt(3)"),
+        (2.0, "2"),
+        (3.0, "3 (one phase)"),
+        (3.6, "3.6 (MJ)"),
+        (10.0, "10"),
+        (100.0, "100"),
+        (1000.0, "1000"),
+        (1000000.0, "1000000"),
+    ],
 )
 def test_a_register_in_another_unit(true_kwh_per_count: float, named: str) -> None:
     power = busy(960)
@@ -339,6 +476,41 @@ def test_a_register_in_another_unit(true_kwh_per_count: float, named: str) -> No
     found = only(unit_suspected((wide, series(values)), (POWER, series(power))))
     assert found.evidence["factor"] == pytest.approx(true_kwh_per_count, rel=0.01, abs=1e-4)
     assert found.evidence["likely_factor"] == named
+
+
+def readings_in_tens(quarters: int, *, first_hour: float = 0) -> tuple[Series, Series]:
+    """Register in units of 10 kWh, and power, over so many quarter-hours."""
+    power = busy(quarters + 1)
+    minutes = [float(m) for m in first_hour * 60 + 15 * np.arange(quarters + 1)]
+    return series(counted(power) / 10, minutes=minutes), series(power, minutes=minutes)
+
+
+@pytest.mark.parametrize(
+    ("first_hour", "quarters", "days"),
+    [(0, 96, 0), (0, 143, 0), (0, 144, 2), (0, 192, 2), (5, 136, 0), (5, 144, 2)],
+)
+def test_a_unit_needs_two_days_with_twelve_hours_each(first_hour: float, quarters: int, days: int) -> None:
+    register, power = readings_in_tens(quarters, first_hour=first_hour)
+    wide = replace(REGISTER, max_power_kw=math.inf)
+    found = unit_suspected((wide, register), (POWER, power))
+    assert [f.evidence["days"] for f in found] == [days] * (days > 0)
+    end = instant(first_hour * 60 + quarters * 15)
+    assert [(f.start, f.end) for f in found] == [(instant(first_hour * 60), end)] * (days > 0)
+
+
+@pytest.mark.parametrize(
+    ("kwh_per_count", "agree"),
+    [([2, 2, 3, 3, 3], False), ([2, 2, 2, 3, 3], False), ([2, 3, 3, 3, 3, 9], True), ([0, 0, 0, 0], False)],
+)
+def test_days_that_do_not_agree_on_a_factor_suspect_no_unit(kwh_per_count: list[float], agree: bool) -> None:
+    power_kw = np.repeat(100.0 * np.array(kwh_per_count), 96)
+    register = series(1000 + 25.0 * np.arange(len(power_kw) + 1))
+    ends = np.arange(1, len(power_kw) + 1) * 15.0
+    stated = Point(id="p", role=Role.COOLING, kind=ReadingKind.INTERVAL_MEAN_POWER)
+    found = unit_suspected(
+        (REGISTER, register), (stated, series(power_kw, minutes=list(ends), interval_s=900))
+    )
+    assert [f.evidence["factor"] for f in found] == [3] * agree
 
 
 def test_register_and_power_that_agree_are_no_finding() -> None:
@@ -362,6 +534,13 @@ def test_a_clock_that_drifts_all_the_time() -> None:
     assert float(
         only(clock_drift(POWER, series(busy(4800), minutes=list(minutes)))).evidence["per_day_s"]
     ) == (pytest.approx(5, abs=0.3))
+
+
+@pytest.mark.parametrize(("late_s", "days", "found"), [(59, 5, 0), (60, 5, 1), (120, 2, 1), (120, 1, 0)])
+def test_a_clock_is_off_from_a_minute_on_more_than_one_day(late_s: int, days: int, found: int) -> None:
+    day = np.arange(30 * 96) // 96
+    minutes = np.arange(30 * 96) * 15 + np.where((day >= 10) & (day < 10 + days), late_s, 0) / 60
+    assert len(clock_drift(POWER, series(busy(30 * 96), minutes=list(minutes)))) == found
 
 
 def test_a_poller_that_jitters_and_a_source_that_is_always_late_do_not_drift() -> None:
@@ -394,6 +573,7 @@ def test_an_it_point_read_too_rarely_for_its_place() -> None:
     outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
     found = only(interval_too_long(outlet, series(np.arange(100.0), step_s=3600)))
     assert (found.evidence["category_by_place"], found.evidence["category_reached"]) == (3, 2)
+    assert found.effect_kwh == 0
     pdu = Point(id="o", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER)
     assert interval_too_long(pdu, series(np.arange(100.0), step_s=3600)) == []
     assert (

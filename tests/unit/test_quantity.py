@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from app.domain import quantity
 from app.domain.address import is_in, network, plain
 from app.domain.quantity import UNITS, ReadingKind, Role, canonical_unit, load_class, quantity_of, to_house
-from app.domain.reading import FUTURE_ALLOWED, LATEST, OLDEST, refusal
+from app.domain.reading import FUTURE_ALLOWED, LATEST, OLDEST, ReadingColumns, refusal
 from app.errors import SeriesError
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -104,6 +105,7 @@ def test_a_value_at_the_bounds_is_stored_and_one_beyond_is_refused(
 
 def test_a_time_that_cannot_be_is_refused() -> None:
     second = timedelta(seconds=1)
+    assert datetime(1990, 1, 1, tzinfo=UTC) == OLDEST
     assert timedelta(hours=26) == FUTURE_ALLOWED
     assert refusal(OLDEST, 1, quantity.POWER, NOW) is None
     assert "is before 1990" in str(refusal(OLDEST - second, 1, quantity.POWER, NOW))
@@ -143,3 +145,24 @@ def test_an_instant_without_a_zone_is_the_callers_fault() -> None:
     for at, now in ((naive, NOW), (NOW, naive)):
         with pytest.raises(SeriesError, match="naive datetime"):
             refusal(at, 1, quantity.POWER, now)
+
+
+def columns(*lengths: int) -> ReadingColumns:
+    point, at_us, value, interval, valid = (np.arange(n) for n in lengths)
+    return ReadingColumns(
+        point.astype(np.int32), at_us, value.astype(float), interval.astype(np.int32), valid.astype(np.int32)
+    )
+
+
+def test_batches_are_joined_in_order_and_none_is_an_empty_one() -> None:
+    two, three = columns(2, 2, 2, 2, 2), columns(3, 3, 3, 3, 3)
+    joined = ReadingColumns.concat([two, three])
+    for name in ("point_id", "at_us", "value", "interval_s", "valid_s"):
+        assert getattr(joined, name).tolist() == [0, 1, 0, 1, 2], name
+    assert len(ReadingColumns.concat([])) == 0
+
+
+@pytest.mark.parametrize("short", range(5))
+def test_columns_of_different_lengths_are_no_batch(short: int) -> None:
+    with pytest.raises(SeriesError, match="differ in length"):
+        columns(*(1 if i == short else 2 for i in range(5)))

@@ -117,6 +117,17 @@ def test_a_profile_that_needs_the_start_says_so() -> None:
     assert problems == ("profile de_enefg depends on the start of operation; add started_on to site sh1",)
 
 
+def test_one_rule_that_needs_the_start_is_enough_to_ask_for_it() -> None:
+    always = LimitRule(pue=1.5, valid_from=date(2026, 1, 1))
+    dated = replace(always, pue=1.3, started_from=date(2026, 7, 1))
+    mixed = LimitProfile(id="own", name="Own", source="s", rules=(always, dated))
+    said = limit_problems(site(profiles=("own",)), bank(), {"own": mixed}, TODAY)
+    assert said == ("profile own depends on the start of operation; add started_on to site sh1",)
+    assert (
+        limit_problems(site(profiles=("own",)), bank(), {"own": replace(mixed, rules=(always,))}, TODAY) == ()
+    )
+
+
 def test_a_hub_node_has_the_lower_limit() -> None:
     new = site(profiles=("cn_new_large_2024",))
     assert pues(new) == [1.25]
@@ -140,6 +151,9 @@ def test_a_laxer_site_limit_needs_a_reason() -> None:
     assert limit_problems(lax, bank(), PROFILES, TODAY) == (
         "limit 1.8 is laxer than 1.5 of cbrc_13fyp; lower it or record a reason",
     )
+    as_strict = site(limit=SiteLimit(pue=1.5))
+    assert pues(as_strict) == [1.5, 1.5]
+    assert limit_problems(as_strict, bank(), PROFILES, TODAY) == ()
     agreed = site(limit=SiteLimit(pue=1.8, reason="Exemption until the move, letter of 2026-03-02"))
     assert pues(agreed) == [1.8, 1.5]
     assert limit_problems(agreed, bank(), PROFILES, TODAY) == ()

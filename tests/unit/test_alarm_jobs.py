@@ -1,0 +1,188 @@
+"""What the jobs of alarms decide without the database: steps of rules, replays, names, comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from app.domain.alarms.alarm import (
+    Indicator,
+    Memory,
+    Observation,
+    Rule,
+    Severity,
+    State,
+    Subject,
+    Transition,
+    fingerprint,
+)
+from app.domain.alarms.observation import ExplainingFinding
+from app.domain.forecast import Budget, Projection
+from app.domain.limits import Limit
+from app.domain.period import Period
+from app.domain.site import Meter, Site
+from app.jobs.alarms import announce, judge, replay
+from app.store.alarms import Remembered
+from app.store.outlook import YearOutlook
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+LOUD = Rule(id="loud", indicator=Indicator.PUE, window="1h", warning=1.5)
+QUIET = Rule(id="quiet", indicator=Indicator.PUE, window="24h", warning=1.5, quiet_while=("loud",))
+SITE = Site(
+    id="s",
+    institution="b",
+    time_zone="Europe/Berlin",
+    meters=(Meter(id="a", points=()), Meter(id="b", points=()), Meter(id="c", points=())),
+)
+
+
+def stepped(memories: dict[str, Memory], *seen: tuple[Rule, str, float]) -> tuple[list[State], list[str]]:
+    observed = [(rule, Subject(site), Observation(NOW, value)) for rule, site, value in seen]
+    after, changes = judge.step_rules(observed, memories, NOW)
+    return [memory.state for memory in after], [
+        f"{subject.site} {rule.id} {change.after.value} {change.reason}"
+        for rule, subject, _, change in changes
+    ]
+
+
+PENDING = Memory(State.PENDING, NOW - DAY, NOW - MINUTE, NOW - DAY)
+FIRING = replace(PENDING, state=State.FIRING, severity=Severity.WARNING)
+
+
+def test_a_rule_is_quiet_while_another_fires_on_the_same_site_only() -> None:
+    pending = {fingerprint(rule.id, Subject(site)): PENDING for rule in (LOUD, QUIET) for site in "xy"}
+    states, changes = stepped(pending, (LOUD, "x", 1.6), (QUIET, "x", 1.6), (QUIET, "y", 1.6))
+    assert states == [State.FIRING, State.INACTIVE, State.FIRING]
+    assert [" ".join(change.split()[:3]) for change in changes] == [
+        "x loud firing",
+        "x quiet inactive",
+        "y quiet firing",
+    ]
+    assert changes[1].endswith("alarm loud")
+
+
+def test_an_alarm_of_a_quiet_rule_goes_on_as_the_one_that_fires() -> None:
+    quiet, loud = (fingerprint(name, Subject("x")) for name in ("quiet", "loud"))
+    memories = {quiet: FIRING, loud: FIRING}
+    states, changes = stepped(memories, (LOUD, "x", 1.6), (QUIET, "x", 1.6))
+    assert (states[0], states[1].is_active) == (State.FIRING, False)
+    assert [change.split()[1] for change in changes] == ["quiet"] * len(changes)
+    assert changes[0].endswith("continues as alarm loud")
+    states, changes = stepped({quiet: FIRING}, (LOUD, "x", 1.4), (QUIET, "x", 1.6))
+    assert (states, changes) == ([State.INACTIVE, State.FIRING], [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_written"),
+    [
+        ({}, False),
+        ({"at": NOW + timedelta(seconds=59)}, False),
+        ({"at": NOW + MINUTE}, True),
+        ({"value": 9.0}, False),
+        ({"reason": "other"}, True),
+        ({"state": State.RECOVERING}, True),
+        ({"severity": Severity.CRITICAL}, True),
+        ({"at": None}, False),
+    ],
+)
+@pytest.mark.parametrize("state", [State.PENDING, State.FIRING, State.INACTIVE, State.NO_DATA])
+def test_a_memory_is_written_where_it_changed_and_now_and_then_while_something_waits(
+    state: State, changed: dict[str, object], is_written: bool
+) -> None:
+    old = Memory(state, NOW - DAY, NOW, NOW - DAY, Severity.WARNING, None, 1.6)
+    before, after = (Remembered("r", 1, "", m) for m in (old, replace(old, **changed)))  # type: ignore[arg-type]
+    waits = state in (State.PENDING, State.FIRING) or set(changed) - {"at", "value"}
+    assert judge._must_be_written(before, after) == (is_written and bool(waits))
+    assert judge._must_be_written(None, after)
+
+
+def test_the_budget_used_and_what_of_a_year_the_rules_look_at() -> None:
+    budget = Budget(1.5, 30.0, 10.0, 120.0, 90.0, None)
+    assert judge.used_ratio(budget) == 0.25
+    for unknown in (None, replace(budget, allowed_kwh=None), replace(budget, allowed_kwh=0.0)):
+        assert judge.used_ratio(unknown) is None
+    limits = [Limit(name, 1.5, None, None, "s", True) for name in ("one", "two")]
+    budgets = ((limits[0], replace(budget, used_kwh=60.0)), (limits[1], budget))
+    year = YearOutlook(Projection(2026, 100, 265, 1.4), budgets)
+    assert judge.YearFigures.of(year, limits[1], NOW) == judge.YearFigures(NOW, 1.4, "", 0.25)
+    assert judge.YearFigures.of(year, limits[0], NOW).used_ratio == 0.5
+    assert judge.YearFigures.of(year, None, NOW).used_ratio is None
+
+
+@pytest.mark.parametrize(
+    ("hours", "back"),
+    [
+        (0.25, DAY),
+        (1, DAY),
+        (1.25, 7 * DAY),
+        (24, 7 * DAY),
+        (24.25, 30 * DAY),
+        (30 * 24, 30 * DAY),
+        (60 * 24 - 0.25, 30 * DAY),
+    ],
+)
+def test_a_window_is_compared_with_the_time_before_it(hours: float, back: timedelta) -> None:
+    period = Period(NOW - timedelta(hours=hours), NOW)
+    assert announce.before(period, SITE) == Period(period.start - back, period.start)
+
+
+def test_a_year_is_compared_with_the_one_before_it() -> None:
+    for days in (60, 365):
+        start = datetime(2026, 4, 30, 22, tzinfo=UTC)
+        before = announce.before(Period(start, start + days * DAY), SITE)
+        assert before == Period(datetime(2025, 4, 30, 22, tzinfo=UTC), start)
+
+
+def test_the_meters_that_a_subject_names() -> None:
+    assert list(announce._meters(SITE, Subject("s", "a+c"))) == ["a", "c"]
+    assert list(announce._meters(SITE, Subject("s", "a+unknown"))) == ["a"]
+    assert list(announce._meters(SITE, Subject("s"))) == []
+    assert list(announce._meters(None, Subject("s", "a"))) == []
+
+
+@pytest.mark.parametrize(
+    ("start_h", "end_h", "is_near"),
+    [
+        (-2, -1, True),
+        (-30, -24, True),
+        (-30, -24.01, False),
+        (0, 1, False),
+        (-0.01, 1, True),
+        (-60, -36, False),
+        (-60, -35.99, True),
+        (5, 30, True),
+    ],
+)
+def test_which_findings_can_explain_what_is_seen(start_h: float, end_h: float, is_near: bool) -> None:
+    start, end = (NOW + timedelta(hours=h) for h in (start_h, end_h))
+    assert replay._is_near(ExplainingFinding("gap", "p", start, end), NOW) == is_near
+
+
+def test_transitions_of_a_replay_become_alarms() -> None:
+    def change(minutes: int, before: State, after: State, now: Severity, was: Severity | None) -> Transition:
+        value = 1.5 + minutes / 1000
+        return Transition(NOW + minutes * MINUTE, before, after, now, was, NOW, value, 1.5)
+
+    warning, critical = Severity.WARNING, Severity.CRITICAL
+    course = [
+        (LOUD, change(0, State.INACTIVE, State.PENDING, warning, None)),
+        (LOUD, change(1, State.PENDING, State.FIRING, warning, None)),
+        (QUIET, change(2, State.PENDING, State.FIRING, critical, None)),
+        (LOUD, change(3, State.FIRING, State.FIRING, critical, warning)),
+        (LOUD, change(4, State.FIRING, State.FIRING, warning, critical)),
+        (LOUD, change(5, State.RECOVERING, State.RESOLVED, warning, warning)),
+        (LOUD, change(6, State.RECOVERING, State.RESOLVED, warning, warning)),
+        (LOUD, change(7, State.PENDING, State.FIRING, warning, None)),
+    ]
+    found = replay._alarms([(rule, Subject("x"), Observation(NOW), moved) for rule, moved in course])
+    at = [NOW + minutes * MINUTE for minutes in range(8)]
+    assert [(a.rule, a.severity, a.started_at, a.fired_at, a.resolved_at, a.value) for a in found] == [
+        ("loud", "critical", NOW, at[1], at[5], 1.503),
+        ("quiet", "critical", NOW, at[2], None, 1.502),
+        ("loud", "warning", NOW, at[7], None, 1.507),
+    ]
+    assert found[0].as_dict()["resolved_at"] == at[5].isoformat()
+    assert date.fromisoformat(found[0].as_dict()["fired_at"][:10]) == at[1].date()

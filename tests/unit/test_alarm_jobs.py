@@ -75,6 +75,30 @@ def test_an_alarm_of_a_quiet_rule_goes_on_as_the_one_that_fires() -> None:
     assert (states, changes) == ([State.INACTIVE, State.FIRING], [])
 
 
+def test_of_several_rules_that_fire_the_first_by_name_is_told() -> None:
+    also = replace(LOUD, id="also")
+    both = replace(QUIET, quiet_while=("loud", "also"))
+    memories = {fingerprint(name, Subject("x")): FIRING for name in ("quiet", "loud", "also")}
+    _, changes = stepped(memories, (LOUD, "x", 1.6), (also, "x", 1.6), (both, "x", 1.6))
+    assert changes[-1].endswith("continues as alarm also")
+    memories[fingerprint("quiet", Subject("x"))] = PENDING
+    _, changes = stepped(memories, (LOUD, "x", 1.6), (also, "x", 1.6), (both, "x", 1.6))
+    assert changes[-1].endswith("alarm also")
+
+
+def test_an_alarm_that_goes_on_as_another_is_handed_over() -> None:
+    memories = {fingerprint(name, Subject("x")): FIRING for name in ("quiet", "loud")}
+    seen = [(rule, Subject("x"), Observation(NOW, 1.6)) for rule in (LOUD, QUIET)]
+    _, changes = judge.step_rules(seen, memories, NOW)
+    assert [change.is_handed_over for _, _, _, change in changes if change.resolves] == [True]
+
+
+def test_a_replay_looks_at_what_is_not_calm() -> None:
+    assert replay._is_calm(None)
+    calm = {state for state in State if replay._is_calm(Memory(state))}
+    assert calm == {State.INACTIVE, State.NO_DATA, State.ERROR}
+
+
 @pytest.mark.parametrize(
     ("changed", "is_written"),
     [
@@ -164,7 +188,7 @@ def test_which_findings_can_explain_what_is_seen(start_h: float, end_h: float, i
 def test_transitions_of_a_replay_become_alarms() -> None:
     def change(minutes: int, before: State, after: State, now: Severity, was: Severity | None) -> Transition:
         value = 1.5 + minutes / 1000
-        return Transition(NOW + minutes * MINUTE, before, after, now, was, NOW, value, 1.5)
+        return Transition(NOW + minutes * MINUTE, before, after, now, was, NOW, value, 1.4)
 
     warning, critical = Severity.WARNING, Severity.CRITICAL
     course = [
@@ -184,5 +208,6 @@ def test_transitions_of_a_replay_become_alarms() -> None:
         ("quiet", "critical", NOW, at[2], None, 1.502),
         ("loud", "warning", NOW, at[7], None, 1.507),
     ]
+    assert {alarm.threshold for alarm in found} == {1.4}
     assert found[0].as_dict()["resolved_at"] == at[5].isoformat()
     assert date.fromisoformat(found[0].as_dict()["fired_at"][:10]) == at[1].date()

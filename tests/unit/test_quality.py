@@ -524,6 +524,7 @@ def test_a_clock_that_gains_ten_seconds_a_day() -> None:
     minutes = (np.arange(9600) * 900 + late_s) / 60
     found = only(clock_drift(POWER, series(busy(9600), minutes=list(minutes))))
     assert float(found.evidence["per_day_s"]) == pytest.approx(10, abs=0.5)
+    assert found.evidence["per_day_s"] == round(float(found.evidence["per_day_s"]), 3)
     assert float(found.evidence["largest_s"]) == pytest.approx(315, abs=15)
     assert abs(found.start - (START + timedelta(days=31))) <= timedelta(days=1)
     assert abs(found.end - (START + timedelta(days=62.5))) <= timedelta(days=1)

@@ -36,8 +36,8 @@ def waiting(*rows: tuple[int, int, int], recent_us: int = 1 << 62) -> Waiting:
     return Waiting(np.arange(len(rows), dtype=np.int64) + 100, point, start, end, recent_us)
 
 
-def taken(found: Waiting, known: Stored) -> list[tuple[int, int, int]]:
-    chosen, _ = take(found, known)
+def taken(found: Waiting, known: Stored, readings_at_once: int = 400_000) -> list[tuple[int, int, int]]:
+    chosen, _ = take(found, known, readings_at_once)
     return list(zip(*(c.tolist() for c in chosen[:3]), strict=True))
 
 
@@ -95,18 +95,17 @@ def test_what_is_no_longer_declared_is_settled_without_work() -> None:
     assert (chosen.point_id.tolist(), sorted(ids.tolist())) == ([1], [100, 101, 102])
 
 
-def test_what_is_no_longer_declared_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollup, "TAKE_READINGS", 136)
-    assert taken(waiting((7, 0, 10), (1, 1000, DAY_US + 1000)), stored(1)) == [(1, 1000, DAY_US + 1000)]
+def test_what_is_no_longer_declared_takes_no_room() -> None:
+    found = waiting((7, 0, 10), (1, 1000, DAY_US + 1000))
+    assert taken(found, stored(1), 136) == [(1, 1000, DAY_US + 1000)]
 
 
-def test_recent_stretches_go_first_then_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recent_stretches_go_first_then_the_oldest() -> None:
     """A stretch of a day costs 96 readings of a quarter-hour, and 40 around it."""
     rows = [(1, 0, DAY_US), (2, DAY_US, 2 * DAY_US), (3, 100 * DAY_US, 101 * DAY_US)]
     found, known = waiting(*rows, recent_us=101 * DAY_US), stored(1, 2, 3)
     for budget, points in ((1, [3]), (136, [3]), (271, [3]), (272, [1, 3]), (407, [1, 3]), (408, [1, 2, 3])):
-        monkeypatch.setattr(rollup, "TAKE_READINGS", budget)
-        chosen, ids = take(found, known)
+        chosen, ids = take(found, known, budget)
         assert (chosen.point_id.tolist(), (ids - 99).tolist()) == (points, points), budget
     assert chosen.is_recent.tolist() == [False, False, True]
 

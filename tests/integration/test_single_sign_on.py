@@ -136,8 +136,8 @@ def test_what_is_asked_of_the_provider_can_be_answered_by_nobody_else(http: http
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"state": "guessed"}, "not begun in this browser"),
-        ({"code": "guessed"}, "does not confirm"),
+        ({"state": "guessed"}, "not started in this browser"),
+        ({"code": "guessed"}, "did not confirm"),
         ({"iss": "https://evil.example"}, "another sign-in provider"),
     ],
 )
@@ -169,10 +169,10 @@ def test_an_answer_without_a_question_signs_nobody_in(http: httpx.Client) -> Non
     ("claims", "said"),
     [
         ({"nonce": "replayed"}, "another sign-in"),
-        ({"aud": "somebody"}, "not believed"),
-        ({"iss": "https://evil.example"}, "not believed"),
-        ({"exp": 1}, "not believed"),
-        ({"wattline_grants": []}, "has no grant"),
+        ({"aud": "somebody"}, "was rejected"),
+        ({"iss": "https://evil.example"}, "was rejected"),
+        ({"exp": 1}, "was rejected"),
+        ({"wattline_grants": []}, "grants no role"),
     ],
 )
 def test_a_token_that_is_not_for_this_sign_in_signs_nobody_in(
@@ -209,7 +209,7 @@ def test_a_provider_that_is_away_is_told(database: sa.Engine) -> None:
     with client(database, authenticator=asks, extra=(pages.router,)) as http:
         answers = [http.get("/sign-in/start") for _ in range(40)]
     assert answers[0].status_code == 401
-    assert "cannot be asked" in answers[0].text
+    assert "cannot be reached" in answers[0].text
     assert answers[-1].status_code == 429, "nobody makes it ask a provider that is away without end"
 
 

@@ -278,7 +278,7 @@ async def test_something_else_than_modbus_is_told_apart() -> None:
     await gone.wait()
     server.close()
     await server.wait_closed()
-    assert "does not speak Modbus TCP" in str(poll.failures[0])
+    assert "not a Modbus TCP response" in str(poll.failures[0])
 
 
 @pytest.mark.parametrize(("transport", "framing"), TRANSPORTS)

@@ -148,6 +148,12 @@ def test_where_it_is_too_early_there_is_no_figure(first: str) -> None:
     assert not is_too_early(pd.date_range("2025-01-01", "2026-02-01"), date(2026, 2, 2))
 
 
+def test_four_weeks_are_the_least_history() -> None:
+    for n, is_early in ((27, True), (28, False)):
+        days = pd.date_range(end="2026-12-25", periods=n)
+        assert is_too_early(days, date(2026, 12, 26)) == is_early
+
+
 def test_too_little_history_gives_no_figure_and_says_why() -> None:
     found = project_year(course("2026-03-01", "2026-05-31"), 2026)
     assert found.pue is None

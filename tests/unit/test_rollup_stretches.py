@@ -85,6 +85,12 @@ def test_a_long_stretch_reaches_over_those_that_begin_in_it() -> None:
         assert sorted(found) == sorted([(long, 0, 20 * HOUR_US), (3 - long, 0, 5)])
 
 
+def test_a_stretch_is_compared_with_the_one_before_it() -> None:
+    later = BUCKET_US + HOUR_US
+    rows = [(1, 0, HOUR_US), (1, later, later + HOUR_US), (1, later + 4 * HOUR_US, later + 5 * HOUR_US)]
+    assert taken(waiting(*rows), stored(1)) == [(1, 0, HOUR_US), (1, later, later + 5 * HOUR_US)]
+
+
 def test_a_long_stretch_of_one_point_joins_nothing_of_the_next() -> None:
     rows = [(1, 0, 90 * DAY_US), (2, 0, HOUR_US), (2, 10 * HOUR_US, 11 * HOUR_US)]
     assert len(taken(waiting(*rows), stored(1, 2))) == 3

@@ -364,6 +364,15 @@ def test_a_meter_pairs_the_power_with_the_register_of_the_same_flow() -> None:
     assert (found.kind, found.point) == (FindingKind.UNIT_SUSPECTED, "r")
 
 
+def test_power_without_a_role_belongs_to_the_register_that_counts_not_to_that_of_export() -> None:
+    power = busy(960)
+    wide, shown = replace(REGISTER, max_power_kw=math.inf), replace(POWER, role=Role.NONE)
+    sold = replace(REGISTER, id="x", role=Role.EXPORT)
+    readings = {"r": series(counted(power) / 10), "p": series(power), "x": series(np.zeros(961))}
+    found = meter_findings(Meter(id="m", points=(wide, sold, shown)), readings)
+    assert [f.point for f in found if f.kind is FindingKind.UNIT_SUSPECTED] == ["r"]
+
+
 def test_what_is_consumed_is_judged_by_its_sign_once_and_what_is_produced_is_not() -> None:
     values = busy(200)
     values[100:110] = -50

@@ -312,6 +312,13 @@ def test_the_bounds_of_waiting_are_allowed_and_what_lies_beyond_is_not(bounds: d
         Notifications(**{name: beyond})  # type: ignore[arg-type]
 
 
+def test_the_port_of_a_mail_server_is_one_that_exists() -> None:
+    mail = {"id": "m", "kind": ChannelKind.MAIL, "host": "h", "sender": "a@b.example", "to": ("c@b.example",)}
+    assert Channel(**mail, port=65_535).port == 65_535  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="port is 0 to 65535"):
+        Channel(**mail, port=65_536)  # type: ignore[arg-type]
+
+
 def test_quiet_hours_hold_everything_but_what_is_critical() -> None:
     quiet = QuietHours(start="22:00", end="07:00", time_zone="Asia/Shanghai")
     channel = Channel(id="duty", kind=ChannelKind.SLACK, url_file="f", quiet=quiet)

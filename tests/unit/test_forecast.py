@@ -154,6 +154,12 @@ def test_four_weeks_are_the_least_history() -> None:
         assert is_too_early(days, date(2026, 12, 26)) == is_early
 
 
+def test_without_a_cycle_a_third_of_the_history_is_looked_ahead() -> None:
+    for on, is_early in ((date(2026, 12, 3), True), (date(2026, 12, 4), False)):
+        days = pd.date_range(end=pd.Timestamp(on) - pd.Timedelta(days=1), periods=84)
+        assert is_too_early(days, on) == is_early, "28 days are left from the 4th on"
+
+
 def test_too_little_history_gives_no_figure_and_says_why() -> None:
     found = project_year(course("2026-03-01", "2026-05-31"), 2026)
     assert found.pue is None
@@ -213,6 +219,7 @@ def test_a_day_that_is_covered_just_well_enough_counts() -> None:
 def test_the_chance_of_ending_above_a_limit() -> None:
     found = Projection(2026, 200, 165, 1.5, 1.45, 1.55)
     assert found.chance_above(1.5) == pytest.approx(0.5)
+    assert Projection(2026, 200, 165, 1.5).chance_above(1.4) is None
     assert found.chance_above(1.55) == pytest.approx(0.05)
     assert found.chance_above(1.45) == pytest.approx(0.95)
 

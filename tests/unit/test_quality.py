@@ -263,6 +263,11 @@ def test_the_length_from_which_a_run_is_stuck_follows_the_habit(habit: list[int]
         assert [f.evidence["readings"] for f in found] == [length] * (length == shortest)
 
 
+@pytest.mark.parametrize(("readings", "found"), [(120, 0), (121, 1)])
+def test_a_value_is_stuck_only_from_two_hours_on(readings: int, found: int) -> None:
+    assert len(stuck(POWER, series(repeated([*[1] * 200, readings, 1]), step_s=60))) == found
+
+
 def test_as_many_long_runs_as_are_left_out_are_no_habit_and_one_more_is() -> None:
     lone = [1] * 60
     assert len(stuck(POWER, series(repeated([*lone, 30, *lone, 30, *lone, 30, *lone])))) == 3
@@ -434,6 +439,8 @@ def test_negative_power_while_the_register_counts_points_at_the_wiring() -> None
     power[100:120] *= -1
     found = only(negative_power(POWER, series(power), (REGISTER, series(register))))
     assert found.severity is Severity.ERROR
+    assert found.evidence["readings"] == 20
+    assert found.evidence["register_kwh"] == pytest.approx(register[119] - register[100])
 
 
 def test_noise_around_zero_is_no_finding() -> None:

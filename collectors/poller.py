@@ -221,7 +221,7 @@ class Poller:
         interval = timedelta(seconds=interval_s)
         slot = slot_after(self._clock() - offset, interval_s)
         if last is not None and slot + interval <= last:
-            _log.warning("clock went back", device=device.name, last=str(last), next=str(slot))
+            _log.warning("clock was set back", device=device.name, last=str(last), next=str(slot))
         elif slot == last:
             slot += interval
         unanswered = self.states[device.name].unanswered_in_a_row
@@ -245,7 +245,7 @@ class Poller:
         state.missed_slots += missed
         if missed and not state.unanswered_in_a_row:
             _log.warning(
-                "slots missed: the poll before took too long",
+                "slots missed: the previous poll took too long",
                 device=device.name,
                 site=device.site,
                 missed=missed,
@@ -339,7 +339,7 @@ def _say(state: DeviceState, poll: Poll, before: str) -> None:
     times = state.failures_in_a_row
     if _worth_saying(times):
         _log.warning(
-            "device gives no reading",
+            "device returned no reading",
             device=state.device,
             site=state.site,
             times=times,
@@ -438,7 +438,7 @@ class _Rounds:
         self._refusals += 1
         if _worth_saying(self._refusals):
             _log.error(
-                "readings were not taken; they are kept and given again",
+                "readings were not accepted; they are kept and sent again",
                 times=self._refusals,
                 waiting=len(self),
                 problem=repr(error),

@@ -255,7 +255,7 @@ class Spool:
         if full and not self.disk_full:
             _log.error("spool cannot be written; readings wait in memory", path=str(self.path), problem=why)
         if self.disk_full and not full:
-            _log.info("spool can be written again", path=str(self.path))
+            _log.info("spool is writable again", path=str(self.path))
         self.disk_full = full
 
     def _say_fill(self) -> None:
@@ -271,7 +271,7 @@ class Spool:
             )
         elif ratio < QUIET_RATIO and self._fills:
             self._fills = False
-            _log.info("the spool has room again", path=str(self.path), fill_ratio=round(ratio, 3))
+            _log.info("the spool has free space again", path=str(self.path), fill_ratio=round(ratio, 3))
 
     def _used_bytes(self) -> int:
         pages, free, size = (
@@ -441,7 +441,7 @@ class Spool:
         db.execute("COMMIT")
         self._count = int(db.execute("SELECT count(*) FROM reading").fetchone()[0])
         _log.error(
-            "spool was corrupt and is set aside",
+            "spool was corrupt and has been moved aside",
             problem=why,
             kept_as=str(aside),
             readings_rescued=self._count,
@@ -614,6 +614,8 @@ async def _sent(spool: Spool, batch: Batch, send: Callable[[tuple[Reading, ...]]
     try:
         await send(batch.readings)
     except StoreUnavailable as error:
-        _log.warning("store is away; readings wait in the spool", waiting=len(spool), problem=str(error))
+        _log.warning(
+            "database unavailable; readings are kept in the spool", waiting=len(spool), problem=str(error)
+        )
         return False
     return await asyncio.to_thread(spool.ack, batch)

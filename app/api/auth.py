@@ -143,7 +143,7 @@ class KeyAuthenticator:
             with begin(self._engine) as connection:
                 audit.append(connection, entry, self._clock())
         except StoreUnavailable:
-            _log.warning("login failed, not audited: the database is away", source=source)
+            _log.warning("login failed, not audited: the database is unavailable", source=source)
 
 
 def authenticator_for(

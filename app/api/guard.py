@@ -105,7 +105,7 @@ class Guard:
         except _Broken:
             _log.info("body too large or too slow", path=_sent_path(exchange.scope))
         except ClientDisconnect:
-            _log.info("caller went away", path=_sent_path(exchange.scope))
+            _log.info("client disconnected", path=_sent_path(exchange.scope))
         except Exception:  # noqa: BLE001 - the last line of defence: logged and reported, never shown
             request_id = exchange.scope["request_id"]
             path, trace = _sent_path(exchange.scope), traceback.format_exc()

@@ -66,7 +66,7 @@ class Maker:
             except StoreUnavailable:
                 continue
             except Exception:  # noqa: BLE001 - one order's fault must not end the others
-                _log.exception("ordered reports are not made; tried again")
+                _log.exception("ordered reports failed; retrying")
 
     def _make_all(self) -> None:
         with begin(self._engine) as connection:

@@ -169,15 +169,17 @@ def _tell(
         return
     done = [f for f in outcome.files if f["status"] == "done"]
     if done:
-        show_table(["file", ">stored", ">known", ">differing", ">refused", ">no value"], map(_row, done))
+        show_table(
+            ["file", ">stored", ">duplicates", ">conflicts", ">rejected", ">no value"], map(_row, done)
+        )
     for file in done:
         for warning in file["warnings"]:
             show(f"note: {Path(file['file']).name}: {warning}")
     if rejects_file:
-        show(f"refused rows, with line and reason: {rejects_file}")
+        show(f"rejected rows, with line and reason: {rejects_file}")
     if kept_until:
         show(
-            f"the old raw readings are kept until {kept_until}, energies and PUE for good "
+            f"the old raw readings are kept until {kept_until}, energies and PUE permanently "
             "(WATTLINE_RETENTION_READINGS_DAYS keeps them longer)"
         )
     _show_findings(found)
@@ -192,7 +194,7 @@ def _row(file: dict[str, Any]) -> list[str]:
 def _show_findings(found: Sequence[StoredFinding]) -> None:
     if not found:
         return
-    show(f"findings about this site: {len(found)}")
+    show(f"data quality issues of this site: {len(found)}")
     for finding in found[:_SHOWN_FINDINGS]:
         show(f"  {finding.severity}: {finding.point} {finding.kind}, {finding.start:%Y-%m-%d %H:%M} UTC")
     if len(found) > _SHOWN_FINDINGS:
@@ -271,7 +273,7 @@ def _tell_preview(outcome: _Outcome, rejects: RejectsFile, *, as_json: bool) -> 
         if file["status"] == "understood":
             _show_preview(file)
     if rejects.count:
-        show(f"refused rows, with line and reason: {rejects.path}")
+        show(f"rejected rows, with line and reason: {rejects.path}")
 
 
 def _show_preview(file: dict[str, Any]) -> None:
@@ -279,13 +281,13 @@ def _show_preview(file: dict[str, Any]) -> None:
     show(f"{file['file']}: {file['layout']} table, {file['encoding']}, delimiter {file['delimiter']!r}")
     show(f"  times: {time['format']}, zone {time['zone']}, {time['order']}")
     show(f"  data from line {file['first_line']}")
-    show(f"  would store {file['readings']:,} readings and refuse {file['rejected']:,} rows or cells")
+    show(f"  would store {file['readings']:,} readings and reject {file['rejected']:,} rows or cells")
     show_table(
         ["column", "point", "kind", "unit"],
         ([c["column"], c["point"], c["kind"], c["unit"]] for c in file["columns"]),
     )
     if file["unused"]:
-        show(f"  columns not taken over: {', '.join(file['unused'])}")
+        show(f"  ignored columns: {', '.join(file['unused'])}")
     for warning in file["warnings"]:
         show(f"  note: {warning}")
     show("# mapping: save it and pass it with --map to read such files the same way for ever")

@@ -52,7 +52,7 @@ def declare(entry: Entry, *, as_json: bool) -> None:
         show_json({"meter": entry.meter, "kind": entry.kind, "entries": ids})
     else:
         numbers = ", ".join(map(str, ids))
-        show(f"{entry.meter}: {entry.kind} declared, ledger entry {numbers}; energies are computed anew")
+        show(f"{entry.meter}: {entry.kind} declared, ledger entry {numbers}; energies are recomputed")
 
 
 def _declaration(entry: Entry, site: Site) -> Declaration:
@@ -113,4 +113,4 @@ def withdraw(site_id: str, entry_id: int, *, as_json: bool) -> None:
     if as_json:
         show_json(entry.model_dump(mode="json"))
     else:
-        show(f"{entry.point or entry.meter}: {entry.kind} withdrawn; energies are computed anew")
+        show(f"{entry.point or entry.meter}: {entry.kind} withdrawn; energies are recomputed")

@@ -40,7 +40,7 @@ class Wanted:
         end = floor(now) if self.end is None else instant(self.end, zone)
         period = Period(instant(self.start, zone), end)
         if not period.is_whole_quarter_hours():
-            raise SeriesError("--start and --end must stand on a quarter of an hour, e.g. 2026-10-01T08:15Z")
+            raise SeriesError("--start and --end must be multiples of 15 minutes, e.g. 2026-10-01T08:15Z")
         return period
 
     def _refuse_several(self) -> None:

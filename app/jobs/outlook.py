@@ -37,7 +37,7 @@ def run(engine: Engine, now: datetime, fleet: FleetCache | None = None) -> int:
             try:
                 document = outlook_cache.compute(connection, stored, site, profiles, now)
             except SeriesError as error:
-                _log.info("no outlook yet", site=site.id, problem=str(error))
+                _log.info("outlook not available yet", site=site.id, problem=str(error))
                 continue
             outlook_cache.save(connection, number, now, known_from, document)
     return len(wanted)

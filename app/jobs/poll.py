@@ -136,7 +136,7 @@ class Polling:
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                     runner.run(self._main())
             except Exception:  # noqa: BLE001 - a fault must not end polling for good
-                _log.exception("polling ended by a fault; it starts again", after_s=_AGAIN_S)
+                _log.exception("polling stopped on an error; restarting", after_s=_AGAIN_S)
                 self._ended.wait(_AGAIN_S)
             finally:
                 with self._lock:

@@ -295,7 +295,7 @@ class Guarded:
         except StoreUnavailable as error:
             self._say(str(error))
         except Exception:  # noqa: BLE001 - one job's fault must not end the others
-            _log.exception("job failed; it comes again", job=self.job.name)
+            _log.exception("job failed; it will be retried", job=self.job.name)
         else:
             self._say("")
             return True
@@ -305,5 +305,5 @@ class Guarded:
         if problem and not self._problem and not self.ended.is_set():
             _log.warning("job waits for the database", job=self.job.name, problem=problem)
         if self._problem and not problem:
-            _log.info("job works again", job=self.job.name)
+            _log.info("job succeeded again", job=self.job.name)
         self._problem = problem

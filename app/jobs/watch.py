@@ -101,17 +101,17 @@ def _take(engine: Engine, stored: Stored, site_id: str, delivery: Delivery) -> b
     except DataError as error:
         return _refuse(delivery, str(error))
     except Exception:  # noqa: BLE001 - one file's fault must not end the others
-        _log.exception("file makes the import fail", file=str(delivery.path))
-        return _refuse(delivery, "the import failed unexpectedly; the log says where")
+        _log.exception("import of the file failed", file=str(delivery.path))
+        return _refuse(delivery, "the import failed unexpectedly; see the traceback in the log")
     _log.info("file imported", file=delivery.path.name, accepted=done.accepted, rejected=done.rejected)
     return delivery.ack()
 
 
 def _refuse(delivery: Delivery, problem: str) -> bool:
     """Set a file aside with the reason; one that cannot be moved is named, and comes again."""
-    _log.warning("file refused", file=str(delivery.path), problem=problem)
+    _log.warning("file rejected", file=str(delivery.path), problem=problem)
     try:
         delivery.refuse(problem)
     except OSError as error:
-        _log.warning("refused file cannot be set aside", file=str(delivery.path), problem=str(error))
+        _log.warning("rejected file cannot be moved", file=str(delivery.path), problem=str(error))
     return False

@@ -196,7 +196,7 @@ class Worker:
             self._on_stuck()
             running = self.wait(STOP_S)
         if running:
-            _log.warning("stopped before these came to an end; their work waits", jobs=running)
+            _log.warning("stopped before these jobs finished; their work stays queued", jobs=running)
         self.spool.close()
 
     def _follow_fleet(self) -> None:
@@ -219,7 +219,7 @@ class Worker:
         is_short = held_s < self.spool.limits.age_s
         if is_short and not self._is_short:
             _log.warning(
-                "the disk holds fewer readings than WATTLINE_SPOOL_DAYS asks for; give it more room",
+                "the disk holds fewer readings than WATTLINE_SPOOL_DAYS requires; enlarge it",
                 days=round(held_s / 86_400, 2),
                 asked_days=round(self.spool.limits.age_s / 86_400, 2),
                 readings_per_s=round(per_s, 2),

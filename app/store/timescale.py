@@ -44,7 +44,7 @@ def _create(connection: sa.Connection) -> bool:
     except sqlalchemy.exc.DBAPIError as error:
         _log.warning(
             "the server offers TimescaleDB but this user may not create it (%s); native partitions are used. "
-            "To use it, let a superuser run CREATE EXTENSION timescaledb in this database before the first "
+            "To use it, have a superuser run CREATE EXTENSION timescaledb in this database before the first "
             "start",
             str(error.orig).splitlines()[0],
         )
@@ -143,7 +143,7 @@ def set_compression(engine: sa.Engine, after: timedelta) -> None:
             with begin(engine) as connection:
                 _replace_policy(connection, table, after, enabled=current is not None)
         except sqlalchemy.exc.NotSupportedError as error:
-            _log.warning("readings are not compressed: %s", str(error.orig).splitlines()[0])
+            _log.warning("readings could not be compressed: %s", str(error.orig).splitlines()[0])
             return
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,13 @@ ENGLISH = (
 """Phrases of pages, reports and boards that have a better one (case does not count)."""
 DOCSTRINGS = r"\bdear\b|\bhush(ed|es)?\b|\buntruths?\b|\bhand(s|ed)? out\b|\btold\b|\bwhom\b|\bbelieved?\b"
 """Literary words that public docstrings do without."""
+DOCUMENTS = (
+    r"\bdear\b|hush|untruth|\btold\b|\bbeliev(e|es|ed)\b|\bwhom\b|\bmend(s|ed|ing)?\b|\bwhoever\b|"
+    r"\banybody\b|take[sn]? over|works? off|worked off|\banew\b|for good\b|comes? along|"
+    r"\b(is|are|was) away\b|quarter-hour|quarter of an hour|PUE is said|can(not)? be said|what moved|class that moved|"
+    r"plain comparison|\bin earnest\b|way of the data|set aside|comes? again|went away|given up"
+)
+"""What documents and log messages say in plainer words (case does not count)."""
 CHINESE = (
     "绿色数据中心[月年]|站点|块电表|接入电表|额外能耗|辅助能耗|设施总|总用电|IT 电量|(?<!非 )IT 能耗|"
     "阶段 PUE|期间值|余热利用|余热回用|表底|归零值|模拟量|"
@@ -128,6 +135,35 @@ def public_docstrings() -> Iterator[tuple[str, str]]:
 def test_public_docstrings_are_plain() -> None:
     found = re.compile(DOCSTRINGS)
     assert [(at, m[0]) for at, text in public_docstrings() if (m := found.search(text))] == []
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """Lines of the documents that people read first; names of tests and of files are no text."""
+    names = ("*.md", "collectors/*.md", "grafana/*.md", "docs/*.md", "docs/how-to/*.md")
+    for file in sorted(file for name in names for file in ROOT.glob(name) if file.name != "CHANGELOG.md"):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{file.relative_to(ROOT)}:{number}", re.sub(r"`[^`]*`|\]\([^)]*\)", "", line)
+
+
+def logged() -> Iterator[tuple[str, str]]:
+    """Messages that are logged."""
+    levels = {"debug", "info", "warning", "error", "exception", "critical"}
+    for room in ROOMS:
+        for file in sorted((ROOT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                    continue
+                if node.func.attr in levels and node.args:
+                    for text in ast.walk(node.args[0]):
+                        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                            yield f"{file.relative_to(ROOT)}:{node.lineno}", text.value
+
+
+@pytest.mark.parametrize("source", [documents, logged])
+def test_documents_and_log_messages_are_plain(source: Callable[[], Iterator[tuple[str, str]]]) -> None:
+    found, texts = re.compile(DOCUMENTS, re.IGNORECASE), list(source())
+    assert len(texts) > 40
+    assert [(at, m[0]) for at, text in texts if (m := found.search(text))] == []
 
 
 @pytest.mark.parametrize(

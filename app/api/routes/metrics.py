@@ -34,7 +34,7 @@ def _refresh(context: Context, now: datetime) -> None:
     try:
         context.telemetry.refresh(context.engine, now)
     except StoreUnavailable as error:
-        _log.warning("figures are not fresh", problem=str(error))
+        _log.warning("figures are out of date", problem=str(error))
 
 
 def _visible(caller: Caller) -> set[str] | None:

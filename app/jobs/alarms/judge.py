@@ -314,7 +314,7 @@ def _of_site(
         except StoreUnavailable:
             raise
         except (WattlineError, ArithmeticError, ValueError, LookupError) as error:
-            _log.warning("a rule could not be judged", rule=rule.id, site=site.id, problem=str(error))
+            _log.warning("rule could not be evaluated", rule=rule.id, site=site.id, problem=str(error))
             names = {k.subject for k in kept.values() if (k.rule, k.site_id) == (rule.id, number)}
             yield from observing.uninformed(rule, sorted(names), site.id, context.now, str(error))
 

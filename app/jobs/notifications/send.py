@@ -90,7 +90,7 @@ def serve(engine: Engine, channel: Channel, settings: Notifications, now: dateti
         with begin(engine) as connection:
             outbox.end_attempt(connection, attempt, batch, problem, now)
         if problem:
-            _log.warning("a message was not delivered; it comes again", channel=channel.id, problem=problem)
+            _log.warning("message not delivered; it will be retried", channel=channel.id, problem=problem)
             return done + Delivered(0, len(batch))
         done += Delivered(len(batch), 0)
     return done

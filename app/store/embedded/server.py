@@ -230,7 +230,7 @@ class EmbeddedServer:
                     self._own()
         except Exception as error:  # noqa: BLE001 - the thread's last act: start() raises it
             self._failure = error
-            _log.error("the database server of %s is given up: %s", self.data_dir, error)
+            _log.error("the database server of %s cannot be restarted: %s", self.data_dir, error)
 
     @contextmanager
     def _ownership(self) -> Iterator[bool]:
@@ -307,7 +307,7 @@ class EmbeddedServer:
         if self._stopping.is_set():
             return
         self._failed_starts = 0 if answered else self._failed_starts + 1
-        _log.warning("the database server ended by itself; it is started again. %s", self._last_words())
+        _log.warning("the database server stopped unexpectedly; restarting it. %s", self._last_words())
         self._stopping.wait(min(0.1 * 2**self._failed_starts - 0.1, 5.0))
 
     def _ask_to_stop(self, sign: signal.Signals) -> None:

@@ -215,7 +215,7 @@ class Scheduler:
         while not self._ended.wait(CLOCK_STEP_S):
             before_s, ahead_s = ahead_s, self._wall_ahead_s()
             if before_s - ahead_s > CLOCK_STEP_S:
-                _log.warning("clock went back; jobs are timed anew", by_s=round(before_s - ahead_s))
+                _log.warning("clock was set back; jobs are rescheduled", by_s=round(before_s - ahead_s))
                 for planned in self._scheduler.get_jobs():
                     job = self._jobs[planned.id]
                     self._plan(job, job.every_s or WALL_CLOCK_LOOK_S)

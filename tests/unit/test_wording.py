@@ -32,7 +32,8 @@ DOCUMENTS = (
     r"\bdear\b|hush|untruth|\btold\b|\bbeliev(e|es|ed)\b|\bwhom\b|\bmend(s|ed|ing)?\b|\bwhoever\b|"
     r"\banybody\b|take[sn]? over|works? off|worked off|\banew\b|for good\b|comes? along|"
     r"\b(is|are|was) away\b|quarter-hour|quarter of an hour|PUE is said|can(not)? be said|what moved|"
-    r"class that moved|plain comparison|\bin earnest\b|way of the data|set aside|comes? again|went away|given up"
+    r"class that moved|plain comparison|\bin earnest\b|way of the data|set aside|"
+    r"comes? again|went away|given up"
 )
 """What documents and log messages say in plainer words (case does not count)."""
 CHINESE = (

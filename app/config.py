@@ -1,4 +1,4 @@
-"""Settings and the site file; nobody else reads the environment.
+"""Settings and the site file; no other module reads the environment.
 
 The site file is YAML: ``institutions``, ``sites`` with their meters and points, and what belongs to
 the deployment as a whole. Its shape is that of the dataclasses in ``domain/site.py``; unknown keys

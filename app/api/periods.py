@@ -84,7 +84,7 @@ def whole(period: Period) -> Period:
 
 def _time(description: str, example: str) -> Any:
     return Query(
-        description=f"{description}, RFC 3339; moved outward to the quarter-hour",
+        description=f"{description}, RFC 3339; extended outward to multiples of 15 minutes",
         examples=[example],
         json_schema_extra={"format": "date-time"},
     )
@@ -94,7 +94,7 @@ Start = Annotated[str, _time("First instant", "2026-10-01T00:00:00+08:00")]
 End = Annotated[str, _time("First instant after the period", "2026-11-01T00:00:00+08:00")]
 _Window = Annotated[
     Window | None,
-    Query(description="Window that ends with the last closed quarter-hour; the default is a window, too"),
+    Query(description="Window up to the last complete 15-minute interval; the default is a window, too"),
 ]
 _Month = Annotated[
     str | None,

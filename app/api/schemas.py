@@ -103,7 +103,7 @@ class GradeOut(BaseModel):
     """Where the PUE stands on the scale of a profile with grades."""
 
     profile: str
-    grade: str | None = Field(description="Best grade reached by the plain comparison; null: none")
+    grade: str | None = Field(description="Best grade reached, ignoring uncertainty; null: none")
     is_certain: bool = Field(description="Whether every PUE within the uncertainty reaches the same one")
 
 
@@ -156,7 +156,7 @@ class PueOut(BaseModel):
     site: str
     start: datetime
     end: datetime
-    pue: float | None = Field(description="null, with a reason, where it cannot be said")
+    pue: float | None = Field(description="null, with a reason, where it is unavailable")
     label: str | None
     category: int | None
     kind: str = Field(description="interim, or annual from 12 months on")
@@ -403,7 +403,7 @@ class RejectedRow(BaseModel):
 
 
 class ReadingsTaken(BaseModel):
-    """What became of the readings that were sent; it is true for good when it is said."""
+    """Result of sending readings; what it states is committed."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -438,7 +438,7 @@ class ReadingsPage(BaseModel):
 
 
 class RejectOut(BaseModel):
-    """A row or cell of a file that was not taken over."""
+    """A row or cell of a file that was rejected."""
 
     line: int
     column: str

@@ -58,10 +58,10 @@ class Language:
         return str(self.words["none"])
 
     def number(self, value: float | None, decimals: int) -> str:
-        """A number with exactly so many decimals."""
+        """A number with exactly so many decimals; no minus sign before zero."""
         if value is None:
             return self.none
-        plain = f"{value:,.{decimals}f}"
+        plain = f"{value:z,.{decimals}f}"
         marks = {",": str(self.words["group"]), ".": str(self.words["decimal"])}
         return "".join(marks.get(c, c) for c in plain).replace("-", "\u2212")
 

@@ -109,7 +109,14 @@ def test_numbers_and_days_are_written_as_the_language_does() -> None:
     assert en.zoned("2026-11-29T19:06:11Z", shanghai) == "30 Nov 2026 03:06 (UTC+8)"
     assert (zh.currency("CNY"), en.currency("CNY"), zh.currency("XXX")) == ("元", "CNY", "XXX")
     assert en.number(None, 2) == "–"
+    assert (en.number(-0.0004, 3), zh.percent(-0.00001, 2)) == ("0.000", "0.00%")
     assert en.term("profile", "our-own") == "our-own"
+
+
+@pytest.mark.parametrize("code", codes())
+def test_a_text_put_into_a_sentence_does_not_end_it_twice(code: str) -> None:
+    for key in ("nothing_found", "nothing_to_compare"):
+        assert not language(code).text(key).endswith((".", "。"))
 
 
 def test_an_unknown_language_says_which_there_are() -> None:

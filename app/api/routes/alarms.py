@@ -39,7 +39,7 @@ class AlarmOut(BaseModel):
     threshold: float | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
-    document: dict[str, Any] = Field(description="Limit, profile, window, what moved, meters, links")
+    document: dict[str, Any] = Field(description="Limit, profile, window, main driver, meters, links")
 
 
 class AlarmsOut(BaseModel):
@@ -189,7 +189,7 @@ def list_silences(caller: Caller) -> SilencesOut:
 
 @router.post("/silences", status_code=201)
 def add_silence(body: SilenceIn, caller: Caller) -> SilenceOut:
-    """Tell nobody of some alarms for a while; they are judged and recorded all the same."""
+    """Suppress notifications of some alarms for a time; the alarms are still evaluated and recorded."""
     with caller.write() as view:
         start = body.start or view.now
         wanted = Silence(start, body.end, body.site, body.rule, body.subject, body.comment)

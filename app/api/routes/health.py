@@ -21,7 +21,7 @@ _ANSWER_S = 0.9
 
 @router.get("/healthz")
 async def healthz() -> schemas.HealthOut:
-    """Alive; asks nobody."""
+    """Alive; checks nothing else."""
     return schemas.HealthOut(status="ok", version=__version__)
 
 

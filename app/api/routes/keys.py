@@ -104,7 +104,7 @@ def list_audit(
     before_seq: Annotated[int | None, Query(ge=1, le=1 << 62, description="Entries before this one")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> AuditOut:
-    """The newest entries of the audit log, newest first; readings that were sent stand in it by the hour."""
+    """The newest entries of the audit log, newest first; readings that were sent are summed up by hour."""
     with caller.read() as view:
         view.require_everywhere(Role.ADMIN)
     receipts.settle(caller.context.engine, caller.now + timedelta(hours=1))

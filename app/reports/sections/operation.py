@@ -12,7 +12,7 @@ from app.reports.words import RATIO_PLACES, SiteWords, own_source
 MOST_LOADS = 150
 _GAUGE_UNITS = {"c": "°C", "percent": "%"}
 _INDICATOR_UNITS = {"wue": "L/kWh", "cue": "kgCO₂e/kWh", "iteu_sv_percent": "%"}
-_INPUT_PLACES = {"water_m3": 3, "emissions_kg": 1, "coverage_ratio": 6}
+_INPUT_PLACES = {"water_m3": 3, "emissions_kg": 1}
 
 
 def load(w: SiteWords) -> Iterable[Block]:
@@ -77,6 +77,8 @@ def indicators(w: SiteWords) -> Iterable[Block]:
 
 
 def _input(w: SiteWords, name: str, value: float) -> str:
+    if name.endswith("_ratio"):
+        return f"{w.term('input', name)} {w.language.percent(value)}"
     places = _INPUT_PLACES.get(name, w.kwh)
     return f"{w.term('input', name)} {w.language.number(value, places)}"
 
@@ -97,7 +99,7 @@ def money(w: SiteWords) -> Iterable[Block]:
         yield Prose(w.t("no_tariff"))
     for tariff in m.tariffs:
         values = {"from": w.language.day(tariff.valid_from), "currency": currency}
-        price, bands = f"{tariff.price_per_kwh:g}", w.t("semicolon").join(tariff.bands)
+        price, bands = f"{tariff.price_per_kwh:g}", "".join(w.t("semicolon") + b for b in tariff.bands)
         about = w.t("tariff", **values, price=price, bands=bands, source=tariff.source)
         yield Prose(line(about), small=True)
     if m.tariffs and m.unpriced_kwh:

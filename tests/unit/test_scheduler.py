@@ -120,7 +120,7 @@ def test_a_database_that_is_away_is_said_once_and_so_is_its_return() -> None:
         with capture_logs() as said:
             guarded()
         said_by_run.append([(line["log_level"], line["event"], line.get("problem")) for line in said])
-    waits, works = "job waits for the database", "job works again"
+    waits, works = "job waits for the database", "job succeeded again"
     assert said_by_run == [[], [("warning", waits, "away")], [], [("info", works, None)], []]
 
 

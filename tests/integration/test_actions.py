@@ -301,7 +301,7 @@ def test_an_event_is_about_the_same_points_however_it_is_declared(doors: Doors) 
     assert [(action, target) for action, target, _ in found] == [("event.add", "chiller")] * 4
     assert [detail["kind"] for *_, detail in found] == ["test", "test", "estimate", "estimate"]
 
-    words = "point: meter chiller has none that a replaced can be about"
+    words = "point: a replacement needs a register; hall.c is not one"
     wrong = {**body, "kind": "replaced", "point": "hall.c"}
     assert doors.api("POST", "/meters/chiller/events", wrong).json()["detail"] == words
     assert words in doors.wattline(*command, "--kind", "replaced", "--point", "hall.c").err

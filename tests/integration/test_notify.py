@@ -56,7 +56,8 @@ sites:
 """
 METER = """
       - id: m{n}
-        collector: {{kind: modbus, host: 127.0.0.1, profile: eastron_sdm630, interval_s: 60}}
+        collector: {{kind: modbus, host: 127.0.0.1, port: {port}, profile: eastron_sdm630,
+                     interval_s: 60}}
         points: [{{id: m{n}.kwh, role: cooling, kind: register, channel: energy_import_kwh}}]
 """
 ALARM = {
@@ -449,7 +450,7 @@ def test_the_watchdog_is_silent_when_evaluations_stand_still(engine: Engine, hoo
 
 def declare(engine: Engine, meters: int) -> None:
     """A site whose meters all spoke once, an hour ago."""
-    text = SITE + "".join(METER.format(n=n) for n in range(meters))
+    text = SITE + "".join(METER.format(n=n, port=10_000 + n) for n in range(meters))
     with begin(engine) as connection:
         sites.sync(connection, config.parse(text).fleet)
         stored = sites.load(connection)
@@ -626,6 +627,6 @@ def test_the_end_of_a_rule_or_meter_ends_its_alarm(engine: Engine, hook: Receive
     judge(engine, 0)
     judge(engine, 61)
     with begin(engine) as connection:
-        sites.sync(connection, config.parse(SITE + METER.format(n=0)).fleet)
+        sites.sync(connection, config.parse(SITE + METER.format(n=0, port=502)).fleet)
     assert judge(engine, 70).messages == 1
     until(lambda: notify.run(engine, NOW + timedelta(seconds=80)).sent == 3)

@@ -141,7 +141,10 @@ def test_without_facility_readings_no_pue_is_said(engine: sa.Engine, stored: Sto
     rollup.run(engine)
     figure = document(engine, stored, 24)
     assert figure.pue is None
-    assert figure.reason == "no reading covers facility and IT energy at the same time in this period"
+    assert (
+        figure.reason
+        == "no reading covers facility and IT energy at the same time in this period: main.kwh 0.0 %"
+    )
 
 
 def test_a_ratio_below_one_is_a_metering_fault(engine: sa.Engine, stored: Stored) -> None:

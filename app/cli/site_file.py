@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from app import config
-from app.cli.console import show, show_json, show_table
+from app.cli.console import say, show, show_json, show_table
 from app.cli.environment import settings
 from app.domain.pue import every_boundary
-from app.domain.site import Site
+from app.domain.quantity import ENERGY, ENERGY_KINDS, POWER
+from app.domain.site import Meter, Point, Site
 
 
 def check(path: Path, *, as_json: bool) -> None:
@@ -24,11 +27,15 @@ def check(path: Path, *, as_json: bool) -> None:
     file = config.load(path)
     if as_json:
         said = {"file": str(path), "ok": True, "sha256": config.fingerprint(file)}
-        show_json({**said, "sites": [_summary(s) for s in file.sites]})
+        advice = [line for site in file.sites for line in _advice(site)]
+        show_json({**said, "sites": [_summary(s) for s in file.sites], "advice": advice})
         return
     show(f"{path}: ok, {_count(file.institutions, 'institution')}, {_count(file.sites, 'site')}")
     if file.sites:
         show_table(["site", "time zone", ">meters", ">points", ">polled", "PUE"], map(_row, file.sites))
+    for site in file.sites:
+        for line in _advice(site):
+            say(f"{path}: {line}")
 
 
 def _count(things: tuple[Any, ...], name: str) -> str:
@@ -48,6 +55,23 @@ def _summary(site: Site) -> dict[str, Any]:
 
 def _row(site: Site) -> list[str]:
     return [str(value) for value in _summary(site).values()]
+
+
+def _advice(site: Site) -> Iterator[str]:
+    """What would make the figures of a site safer."""
+    unrated = [m.id for m in site.meters if any(_is_unrated(m, p) for p in m.points)]
+    if unrated:
+        shown = ", ".join(unrated[:5]) + (f" and {len(unrated) - 5} more" if len(unrated) > 5 else "")
+        yield (
+            f"site {site.id}: rated_power_kw is missing for {shown}; state the rating of the circuit in kW, "
+            "so that readings beyond it are recognised (until then a meter's own history is the only limit)"
+        )
+
+
+def _is_unrated(meter: Meter, point: Point) -> bool:
+    effective = meter.effective(point)
+    carries = point.kind in ENERGY_KINDS and point.quantity in (ENERGY, POWER)
+    return carries and not point.formula and math.isinf(effective.max_power_kw)
 
 
 def _pue_problem(site: Site) -> str:

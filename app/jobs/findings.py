@@ -92,6 +92,8 @@ def run(
     part: Part = Part.ALL,
     should_stop: Callable[[], bool] = _never,
     fleet: FleetCache | None = None,
+    *,
+    whole: bool = False,
 ) -> int:
     """Look at the queued meters; what a rollup adds meanwhile stays in the queue.
 
@@ -106,6 +108,9 @@ def run(
         Asked between meters; what is not looked at then stays in the queue.
     fleet : FleetCache, optional
         The caller's, so that the fleet is not read at every call.
+    whole : bool
+        Whether meters with anything odd are looked at over all of their history, as once a day: some causes
+        show only there.
 
     Returns
     -------
@@ -122,7 +127,7 @@ def run(
     with connect(engine) as connection:
         if not store.is_anything_queued(connection):
             return 0
-        pass_ = _Pass(engine, (fleet or FleetCache()).current(connection), should_stop)
+        pass_ = _Pass(engine, (fleet or FleetCache()).current(connection), should_stop, whole=whole)
     for is_short in part.value:
         pass_.work_off(is_short=is_short)
     if pass_.failed:
@@ -133,8 +138,10 @@ def run(
 class _Pass:
     """One walk along the queue, with the fleet as it was at its beginning."""
 
-    def __init__(self, engine: Engine, stored: Stored, should_stop: Callable[[], bool]) -> None:
-        self._engine, self._stored, self._should_stop = engine, stored, should_stop
+    def __init__(
+        self, engine: Engine, stored: Stored, should_stop: Callable[[], bool], *, whole: bool = False
+    ) -> None:
+        self._engine, self._stored, self._should_stop, self._whole = engine, stored, should_stop, whole
         self._names = {number: key for key, number in stored.meter_id.items()}
         self.looked = 0
         self.failed: list[Exception] = []
@@ -172,7 +179,9 @@ class _Pass:
         try:
             with begin(self._engine) as connection:
                 if store.lock(connection, look.meter_id):
-                    look_at(connection, self._stored, self._names[look.meter_id], look)
+                    look_at(
+                        connection, self._stored, self._names[look.meter_id], None if self._whole else look
+                    )
                     store.done(connection, [look])
                     self.looked += 1
         except StoreUnavailable:

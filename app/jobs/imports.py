@@ -192,6 +192,6 @@ def settle(engine: Engine) -> int:
         stretches += result.stretches
         time.sleep(_PAUSE_S)
     changed = site_findings.waiting(engine, timedelta(0))
-    findings.run(engine)
+    findings.run(engine, whole=True)
     site_findings.look_at_months(engine, changed, datetime.now(UTC))
     return stretches + result.stretches

@@ -123,3 +123,23 @@ def test_the_installed_program_runs() -> None:
         [program, "--help"], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
     )
     assert "Measure where a data centre's electricity goes" in done.stdout
+
+
+def test_missing_ratings_are_asked_for(wattline: Wattline, tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    meter = "{id: %s, points: [{id: %s.kwh, role: cooling, kind: register}]}"
+    rated = "{id: rated, rated_power_kw: 50, points: [{id: rated.kwh, role: cooling, kind: register}]}"
+    meters = ", ".join([rated, *(meter % (f"m{n}", f"m{n}") for n in range(7))])
+    site.write_text(
+        "institutions: [{id: b, institution_class: other}]\n"
+        f"sites: [{{id: s, institution: b, time_zone: UTC, meters: [{meters}]}}]\n"
+    )
+    done = wattline("check-config", site)
+    assert done.code == 0
+    assert "rated_power_kw is missing for m0, m1, m2, m3, m4 and 2 more" in done.err
+    assert wattline("check-config", site, "--json").document["advice"]
+    site.write_text(
+        "institutions: [{id: b, institution_class: other}]\n"
+        f"sites: [{{id: s, institution: b, time_zone: UTC, meters: [{rated}]}}]\n"
+    )
+    assert "rated_power_kw" not in wattline("check-config", site).err

@@ -79,7 +79,7 @@ def test_without_a_window_the_last_day_is_meant_and_known_times_are_named(filled
         (("--start", "2026-03-01T00:00:00", "--end", "2026-03-02"), "has no zone"),
         (("--start", "2026-03-02", "--end", "2026-03-01"), "must be after"),
         (("--end", "2026-03-01"), "--end needs --start"),
-        (("--start", "2026-03-01T00:07:00Z", "--end", "2026-03-02"), "quarter of an hour"),
+        (("--start", "2026-03-01T00:07:00Z", "--end", "2026-03-02"), "multiples of 15 minutes"),
         (("--window", "24h", "--month", "2026-03"), "say one of"),
     ],
 )

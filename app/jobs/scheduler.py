@@ -159,6 +159,8 @@ class Scheduler:
         """Ask the jobs to come to an end; none begins any more."""
         self._ended.set()
         if self._scheduler.running:
+            self._scheduler.pause()
+            self._scheduler.get_jobs()  # waits for a look at the jobs that is under way
             self._scheduler.shutdown(wait=False)
 
     def wait(self, within_s: float) -> list[str]:

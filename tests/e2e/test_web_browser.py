@@ -120,10 +120,10 @@ def test_live_parts_follow_and_rest_while_the_tab_is_hidden(demo: Running, chrom
         page.evaluate("document.querySelector('#meters h2').textContent = 'old'")
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         sync_api.expect(page.locator("#meters h2")).not_to_have_text("old")
-        sync_api.expect(page.locator("#live-status")).to_contain_text("live")
+        sync_api.expect(page.locator("#live-status")).to_contain_text("Live")
         page.route("**/meters*", lambda route: route.abort())
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        sync_api.expect(page.locator("#live-status")).to_contain_text("figures are old")
+        sync_api.expect(page.locator("#live-status")).to_contain_text("figures may be out of date")
         page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
         asked: list[str] = []
         page.on("request", lambda r: asked.append(r.url))
@@ -157,7 +157,7 @@ def test_a_meter_is_recognised_and_its_configuration_follows_the_picks(demo: Run
         page.uncheck("[name=pick][value=power_kw]")
         page.select_option("[name='role.energy_import_kwh']", "cooling")
         with page.expect_navigation():
-            page.click("text=Write the configuration again")
+            page.click("text=Update configuration")
         assert "role: cooling" in page.inner_text("pre")
         assert "channel: power_kw" not in page.inner_text("pre")
         assert not complaints

@@ -249,8 +249,8 @@ def test_a_server_that_forbids_the_extension_is_used_without_it_and_says_so(
     )  # the server has it, and only a superuser may create it
     with stores.begin(engine) as connection:
         assert not timescale.ensure_extension(connection)
-    assert "let a superuser run CREATE EXTENSION" in caplog.text
-    assert "let a superuser run CREATE EXTENSION" in status(engine).timescale_note
+    assert "have a superuser run CREATE EXTENSION" in caplog.text
+    assert "have a superuser run CREATE EXTENSION" in status(engine).timescale_note
 
 
 def test_the_day_on_which_the_disk_is_full() -> None:

@@ -142,7 +142,7 @@ def test_energy_of_a_point_is_the_sum_over_its_validities(
 ) -> None:
     turns = [t for t in turns if t[1] == "multiplier"]
     point = point_of("p", Role.FACILITY, turns, *there)
-    parts = timeline.of_point(fleet(Meter(id="m", points=(point,))), "p")
+    parts = timeline.of_point(fleet(Meter(id="m", rated_power_kw=900, points=(point,))), "p")
     cells = energy.quarter_hours(timeline.spans(series_of(*read), parts), T0_US, END_US)
     truths = [
         t._replace(start=max(t.start, 0.0), end=min(t.end, DAYS * 1440.0)) for t in by_hand(turns, *there)
@@ -161,7 +161,9 @@ def test_energy_of_a_site_is_the_sum_over_the_validities_of_its_points(data: st.
     for name, role in roles.items():
         turns, there = data.draw(turns_of(QUARTERS)), data.draw(validity(QUARTERS))
         read = data.draw(readings())
-        meters.append(Meter(id=name, points=(point_of(f"{name}.kwh", role, turns, *there),)))
+        meters.append(
+            Meter(id=name, rated_power_kw=900, points=(point_of(f"{name}.kwh", role, turns, *there),))
+        )
         inside = [
             t._replace(start=max(t.start, 0.0), end=min(t.end, DAYS * 1440.0)) for t in by_hand(turns, *there)
         ]
@@ -234,7 +236,7 @@ def test_what_is_computed_again_around_a_change_is_what_the_whole_gives(
 
 def test_a_change_without_readings_nearby_asks_for_more_only_where_it_must() -> None:
     point = point_of("p", Role.FACILITY, [(720.0, "multiplier", 2.0)], None, None)
-    parts = timeline.of_point(fleet(Meter(id="m", points=(point,))), "p")
+    parts = timeline.of_point(fleet(Meter(id="m", rated_power_kw=900, points=(point,))), "p")
     minutes = [m * 15.0 for m in range(400)]
     series = series_of(minutes, minutes)
     short = series.take(slice(40, 60))
@@ -249,7 +251,7 @@ def test_only_an_interval_that_a_change_cuts_is_estimated(minute: float, estimat
     """Hourly readings: a change on the hour cuts none, one at half past cuts one hour of four intervals."""
     point = point_of("p", Role.FACILITY, [(minute, "multiplier", 2.0)], None, None)
     point = Point(**{**point.__dict__, "interval_s": 3600})
-    parts = timeline.of_point(fleet(Meter(id="m", points=(point,))), "p")
+    parts = timeline.of_point(fleet(Meter(id="m", rated_power_kw=900, points=(point,))), "p")
     hours = [60.0 * n for n in range(-1, 5)]
     cells = energy.quarter_hours(
         timeline.spans(series_of(hours, [4.0 * n for n in range(6)]), parts),
@@ -270,7 +272,7 @@ def test_power_is_scaled_by_the_constant_in_force_at_each_sample() -> None:
         interval_s=900,
         changes=(PointChange(at=at(60), multiplier=80.0),),
     )
-    parts = timeline.of_point(fleet(Meter(id="m", points=(point,))), "p")
+    parts = timeline.of_point(fleet(Meter(id="m", rated_power_kw=900, points=(point,))), "p")
     minutes = [15.0 * n for n in range(9)]
     series = series_of(minutes, [10.0 if m < 60 else 5.0 for m in minutes])
     cells = energy.quarter_hours(timeline.spans(series, parts), T0_US, T0_US + 8 * QUARTER_HOUR_US)

@@ -110,10 +110,10 @@ QUARTERS = st.integers(0, DAYS * 96).map(lambda n: n * 15)
 
 @st.composite
 def readings(draw: st.DrawFn) -> tuple[list[float], list[float]]:
-    """A register read from before the period until after it, at odd times."""
+    """A register under load, read from before the period until after it (standstills have own rules)."""
     step = draw(st.sampled_from([15.0, 60.0, 47.0, 1440.0]))
     minutes = [m * step for m in range(-2, int(DAYS * 1440 / step) + 3)]
-    rises = draw(st.lists(st.integers(0, 40), min_size=8, max_size=8))
+    rises = draw(st.lists(st.integers(8, 40), min_size=8, max_size=8))
     register = np.cumsum([rises[n % 8] / 8 for n in range(len(minutes))]).tolist()
     return minutes, register
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-_QUIET = {"uvicorn": logging.WARNING, "alembic": logging.WARNING}
+_QUIET = dict.fromkeys(("uvicorn", "alembic", "apscheduler"), logging.WARNING)
 
 
 def configure(level: int = logging.INFO) -> None:

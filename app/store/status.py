@@ -131,7 +131,7 @@ def _note(connection: sa.Connection, extension: str | None) -> str:
         )
     if timescale.is_offered(connection):
         return (
-            "the server offers TimescaleDB but this user may not create it; let a superuser run "
+            "the server offers TimescaleDB but this user may not create it; have a superuser run "
             "CREATE EXTENSION timescaledb in a new database and move there (wattline db move)"
         )
     return ""

@@ -111,6 +111,8 @@ def _point(view: View, key: Any) -> Point:
     role = view.principal.role_at(site)
     if role is None or role.rank < Role.OPERATOR.rank:
         raise Refused("you may not send readings of this site")
+    if point.formula:
+        raise Refused("the point is computed by its formula; send readings of the points in it")
     return point
 
 

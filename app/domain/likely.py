@@ -71,6 +71,35 @@ def usual_rates(at_us: Ints, register: Floats, rows: npt.NDArray[np.intp]) -> Fl
     return np.maximum(_second_largest(steep), _mean_rate(np.where(real, rise, 0.0), length_us * real))
 
 
+def likely_rises_before(point: npt.NDArray[np.int32], at_us: Ints, register: Floats) -> Floats:
+    """What :func:`likely_rise` is at least, whatever is read later: by the steps before each step alone.
+
+    Parameters
+    ----------
+    point : int, shape (n,)
+        Whose readings they are; those of one point stand together, in order of time.
+    at_us, register
+        As in :func:`usual_rates`.
+
+    Returns
+    -------
+    float64, shape (n - 1,)
+        Per step, without :data:`JUMP_RATIO`: the second steepest of the steps before it over its length, and
+        one count. [any unit]
+    """
+    length_us = np.diff(at_us).astype(np.float64)
+    rise, same = np.diff(register), point[1:] == point[:-1]
+    fine = count(register[:-1], register[1:])
+    steps = np.arange(len(rise))[:, None] + _WINDOW[:HISTORY]
+    real = (steps >= 0) & (point[np.clip(steps, 0, None)] == point[:-1, None])
+    steps = np.clip(steps, 0, None)
+    real &= same[steps] & (rise[steps] >= 0) & (length_us[steps] > 0)
+    steep = np.zeros(steps.shape)
+    np.divide(np.maximum(rise[steps] - fine[:, None], 0.0), length_us[steps], out=steep, where=real)
+    second: Floats = np.sort(steep, axis=1)[:, -2]
+    return second * length_us + fine
+
+
 def _mean_rate(rise: Floats, length_us: Floats) -> Floats:
     """Per row the mean rate without the largest rise: a slow register gains a count now and then. [unit/h]"""
     total_us = length_us.sum(axis=1)

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from app.domain.figure import percent
 from app.domain.site import Institution, InstitutionClass, Meter, Point, Site, SiteTrait
 from app.errors import NotFound, SeriesError
 
@@ -401,7 +402,7 @@ def pue_uncertainty_of_sum(pue: float, overhead_class_percent: float, it_class_p
 
 def is_too_low(coverage_ratio: float, minimum_ratio: float) -> bool:
     """Whether a coverage is below the least that is enough, both as they are printed: to 0.1 %."""
-    return round(coverage_ratio, 3) < round(minimum_ratio, 3)
+    return coverage_ratio < minimum_ratio and percent(coverage_ratio) != percent(minimum_ratio)
 
 
 def verdict(

@@ -25,7 +25,7 @@ NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 def client(engine: Engine) -> Iterator[httpx.Client]:
     """The interface over a site with one silent meter."""
     with begin(engine) as connection:
-        sites.sync(connection, config.parse(SITE + METER.format(n=0)).fleet)
+        sites.sync(connection, config.parse(SITE + METER.format(n=0, port=502)).fleet)
         stored = sites.load(connection)
         said = [Reading("m0.kwh", NOW - timedelta(hours=1), 1.0)]
         readings.ingest_readings(connection, said, stored.point_id)

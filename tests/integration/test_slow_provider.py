@@ -67,7 +67,7 @@ def test_few_wait_for_an_unknown_key_and_one_fetch_serves_them_all() -> None:
                 ring.key(f"guess{n}")
         slow.go.set()
         assert [one.result().algorithm_name for one in waiting] == ["ES256"] * MOST_WAITING
-    with pytest.raises(NotAuthenticated, match="not the provider's"):
+    with pytest.raises(NotAuthenticated, match="does not belong to the provider"):
         ring.key("guess")  # not asked again so soon
     assert slow.asked == 2
 

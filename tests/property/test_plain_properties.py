@@ -83,3 +83,18 @@ def test_what_a_steady_meter_sends_is_plain_and_a_jump_is_not() -> None:
         odd = values.copy()
         odd[-2:] += change
         assert not _looked(point, Series(at_us, odd, zero, zero), int(at_us[-5]))
+
+
+def test_a_jump_or_hidden_wrap_that_later_readings_tell_is_not_plain() -> None:
+    """Without a rating, what is thought of a step changes with the readings after it."""
+    zero = np.zeros(8, np.int32)
+    point = Point(id="p", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER, interval_s=60)
+    minute = np.arange(4, dtype=np.int64) * 60 * US
+    jumps = np.array([991.0, 992.0, 10_992.0, 20_992.0])
+    assert not _looked(point, Series(minute, jumps, zero[:4], zero[:4]), int(minute[3]))
+    seconds = np.array([0, 60, 120, 180, 240, 7440, 7500, 7620], np.int64) * US
+    values = np.array([991.0, 992.0, 993.0, 10_993.0, 20_993.0, 20_994.0, 20_995.0, 20_996.0])
+    wrapping = Point(
+        id="p", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER, interval_s=60, modulus_kwh=1000.0
+    )
+    assert not _looked(wrapping, Series(seconds, values, zero, zero), int(seconds[7]))

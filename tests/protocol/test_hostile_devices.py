@@ -184,6 +184,6 @@ async def test_an_answer_that_makes_the_library_panic_is_a_failure_of_that_devic
     with udp_device(lambda request: b"\x30\x82\x01") as port:
         settings = {"kind": "snmp", "host": "127.0.0.1", "port": port, "timeout_s": 5, "retries": 0}
         agent = Agent(SnmpAccess.model_validate(settings), "pdu")
-        with pytest.raises(DecodeError, match="not proper SNMP"):
+        with pytest.raises(DecodeError, match="invalid SNMP response"):
             await agent.get(["1.3.6.1.2.1.1.1.0"])
         agent.close()

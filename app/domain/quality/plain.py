@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.likely import HOUR_US
-from app.domain.quality.finding import Bools, Floats, Ints
+from app.domain.likely import HISTORY, HOUR_US, likely_rises_before
+from app.domain.quality.finding import Bools, Ints
 from app.domain.quality.values import SHORTEST_GAP_S
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
@@ -23,8 +23,10 @@ from app.domain.site import Point
 
 STEADY_RATIO = 20.0
 """A value without a rating is plain while it is at most so many times the one before it."""
+LONG_STEP = 2
+"""In a step without a rating that is so many times as long as the one before it a whole wrap may hide."""
 USUAL_RISE = 4.0
-"""A register without a rating is plain while it rises at most so many times faster than just before."""
+"""A register without a rating is plain while it rises at most so many times what the steps before say."""
 
 
 def plain(points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints) -> Bools:
@@ -99,17 +101,29 @@ def _rises(
     same: Bools,
     step_us: Ints,
 ) -> Bools:
-    rating = np.array([p.max_power_kw / p.multiplier for p in points], np.float64)
+    rating = np.array([p.max_power_kw / p.multiplier for p in points], np.float64)[index]
     modulus = np.array([p.modulus_kwh for p in points], np.float64)
-    rise = np.diff(columns.value)
-    per_us = np.divide(rise, step_us, out=np.zeros(len(rise)), where=step_us > 0)
-    known = same & (columns.at_us[1:] < new_from_us[index])
-    usual: Floats = np.zeros(len(points))
-    np.maximum.at(usual, index[known], per_us[known])
-    most = np.where(np.isinf(rating), USUAL_RISE * usual * HOUR_US, rating)[index] * step_us / HOUR_US
-    hides_wrap = np.isfinite(modulus[index]) & np.isfinite(rating[index]) & (most >= modulus[index])
+    rise, unrated = np.diff(columns.value), np.isinf(rating)
+    most = np.where(unrated, 0.0, rating) * step_us / HOUR_US
+    hides_wrap = np.isfinite(modulus[index]) & ~unrated & (most >= modulus[index])
+    if unrated.any():
+        likely = likely_rises_before(columns.point_id, columns.at_us, columns.value)
+        judged = ~_is_settled(columns, new_from_us)
+        most = np.where(unrated, np.where(judged, USUAL_RISE * likely, np.inf), most)
+        before_us = np.where(np.append(False, same[:-1]), np.append(0, step_us[:-1]), 0)
+        hides_wrap |= unrated & judged & np.isfinite(modulus[index]) & (step_us >= LONG_STEP * before_us)
     rises: Bools = (rise >= 0) & (rise <= most) & ~hides_wrap
     return rises
+
+
+def _is_settled(columns: ReadingColumns, new_from_us: Ints) -> Bools:
+    """Steps so far before the new readings that these cannot change what is thought of them."""
+    index, at_us = columns.point_id, columns.at_us
+    first_new = np.bincount(index[at_us < new_from_us[index]], minlength=len(new_from_us))
+    begins = np.searchsorted(index, np.arange(len(new_from_us)))
+    place = np.arange(len(index)) - begins[index]
+    settled: Bools = place[1:] < (first_new[index] - HISTORY)[1:]
+    return settled
 
 
 def margin_s(point: Point) -> float:

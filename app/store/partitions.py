@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 WEEK_US = 7 * 86_400 * 1_000_000
 _MONDAY_US = 4 * 86_400 * 1_000_000  # 1970-01-05 was a Monday
-LOCK = 0x57A7_0002
+_LOCK = 0x57A8
 
 QUARTERLY = ("energy_15m", "volume_15m", "gauge_15m", "site_15m")
 """Tables that are partitioned by quarter-years, as far as they are no hypertables."""
@@ -103,11 +103,20 @@ def _next_quarter(start: datetime) -> datetime:
 def _ensure(connection: sa.Connection, table: str, wanted: Mapping[str, Bounds]) -> list[str]:
     if not _missing(connection, table, list(wanted)):
         return []
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+    lock(connection, table)
     missing = _missing(connection, table, list(wanted))
     for name in missing:
         _make(connection, table, name, wanted[name])
     return missing
+
+
+def lock(connection: sa.Connection, table: str) -> None:
+    """Be the only one that makes partitions of a table, until the transaction ends.
+
+    Each table has a lock of its own: a long rollup that makes one of figures must not hold up readings.
+    """
+    query = sa.text("SELECT pg_advisory_xact_lock(:key, hashtext(:table))")
+    connection.execute(query, {"key": _LOCK, "table": table})
 
 
 def _missing(connection: sa.Connection, table: str, names: list[str]) -> list[str]:

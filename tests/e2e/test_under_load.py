@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,7 +83,7 @@ def count(engine: sa.Engine, table: str) -> int:
         return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
 
 
-def send(service: Running, point: str, hours: range) -> int:
+def send(service: Running, point: str, hours: Sequence[int]) -> int:
     rows = [
         {"point": point, "at": (START + timedelta(hours=h)).isoformat(), "value": 10.0 * h} for h in hours
     ]
@@ -110,6 +110,7 @@ def test_a_rollup_that_hangs_holds_up_nothing_else(
             assert send(service, "main.kwh", range(100)) == 100
             until(lambda: hangs(database), name="a rollup that hangs")
             before = last_success(service)
+            assert send(service, "main.kwh", [-28 * 24]) == 1, "readings of a week without a partition"
             at = datetime.now(UTC) - timedelta(minutes=20)
             row = {"point": "quick.kwh", "at": at.isoformat(), "value": 1.0}
             httpx.post(service.base + "/api/v1/readings", json={"readings": [row]}, timeout=60)

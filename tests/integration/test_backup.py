@@ -164,7 +164,7 @@ def test_a_move_that_is_killed_in_the_middle_of_a_table_is_started_again(
     command = [str(PROGRAM), "db", "move", "--to", empty_database_url]
     source.dispose()  # or it counts as a running service
     with stores.begin(target) as gate:
-        gate.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": partitions.LOCK})
+        partitions.lock(gate, "readings")
         killed = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

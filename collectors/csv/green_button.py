@@ -1,12 +1,15 @@
 """Green Button files (NAESB ESPI): an Atom feed with interval blocks.
 
-A reading type says unit, power of ten and whether values are per interval, cumulative or
-instantaneous; meter readings link it to the interval blocks. Times are seconds since 1970 in UTC. The
-file is parsed as it streams by; document type declarations, and with them entities, are refused.
+A reading type says unit, power of ten, the direction of flow and whether values are per interval,
+cumulative or instantaneous; meter readings link it to the interval blocks. Times are seconds since 1970
+in UTC. Namespaces may have any prefix, and the text any encoding that is declared or marked. The file is
+parsed as it streams by; document type declarations, and with them entities, are refused.
 """
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +19,12 @@ from app.domain.quantity import ReadingKind
 from app.domain.site import Site
 from app.errors import FileNotUnderstood
 from collectors.csv.batch import Batcher, ParsedBatch
-from collectors.csv.mapping import Mapping
+from collectors.csv.mapping import ENCODINGS, ColumnMapping, Mapping, MappingNeeded, mapping_yaml
 from collectors.csv.number import NUMBER, NumberStyle, parse_number
 from collectors.csv.plan import Understanding
 from collectors.csv.rows import Reject
 from collectors.csv.source import open_source
-from collectors.csv.streams import Rows, Stream, understand_streams
+from collectors.csv.streams import DELIVERED, RECEIVED, Rows, Stream, understand_streams
 from collectors.csv.time import SECOND_US
 
 _CHUNK_BYTES = 256 << 10
@@ -54,10 +57,56 @@ _ANY = (
 )
 
 
+_FLOWS = {"1": DELIVERED, "19": RECEIVED, "4": "net", "20": "total"}
+"""ESPI direction of flow -> its name."""
+
+_MARKUP = re.compile(r"\s*<(\?xml|!--|!DOCTYPE|[A-Za-z_][\w.:-]*[\s/>])")
+_DECLARED = re.compile(r"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.-]*)["']""")
+
+
 def is_espi(head: bytes) -> bool:
-    """Whether the file begins like XML."""
-    start = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
-    return start.startswith((b"<?xml", b"<feed", b"<entry", b"<!DOCTYPE"))
+    """Whether the file begins like XML, in whatever encoding and with whatever prefix."""
+    encoding = _marked_encoding(head) or "utf-8"
+    return bool(_MARKUP.match(head[:2048].decode(encoding, "replace").lstrip("\ufeff")))
+
+
+def _marked_encoding(head: bytes) -> str | None:
+    """The encoding by the first bytes: a mark, or how wide ``<`` is."""
+    marks = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
+    wide = ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
+    return next((name for start, name in (*marks, *wide) if head.startswith(start)), None)
+
+
+def _encoding(head: bytes, mapping: Mapping, file: str) -> str:
+    """The encoding of the text: marked, else given, else declared, else UTF-8.
+
+    Raises
+    ------
+    FileNotUnderstood
+        If the declaration names an encoding that is none.
+    """
+    marked = _marked_encoding(head)
+    if marked or mapping.encoding:
+        return marked or str(mapping.encoding)
+    declared = _DECLARED.match(head[:1024].decode("latin-1"))
+    name = declared[1].lower() if declared else "utf-8"
+    if name.startswith(("utf-16", "utf16", "ucs-2", "unicode")):
+        return "utf-8"  # one byte a character, whatever the program that wrote it says
+    try:
+        is_text = getattr(codecs.lookup(name), "_is_text_encoding", True)
+    except (LookupError, ValueError):
+        is_text = False
+    if not is_text or name in _NO_ENCODINGS:
+        raise FileNotUnderstood(
+            f"its declaration names the encoding {name!r}, which is not known; say encoding in a mapping, "
+            f"allowed are {', '.join(ENCODINGS)}",
+            file=file,
+            line=1,
+        )
+    return name
+
+
+_NO_ENCODINGS = frozenset({"idna", "punycode", "undefined", "raw_unicode_escape", "unicode_escape"})
 
 
 @dataclass
@@ -72,12 +121,16 @@ class _Entry:
     values: dict[str, str] = field(default_factory=dict)
 
 
+_OTHER_ROOTS = {"html": "a web page", "workbook": "a spreadsheet as XML (Excel 2003)", "table": "a web page"}
+"""Other markup that systems export under the name of a table."""
+
+
 class _Feed:
     """Walks through the XML; calls back at the end of every interval reading and entry."""
 
     def __init__(self, file: str, on_reading: Callable[[int, str, dict[str, str]], None]) -> None:
         self._file, self._on_reading = file, on_reading
-        self._parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser = expat.ParserCreate("utf-8", namespace_separator=" ")
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
@@ -110,15 +163,26 @@ class _Feed:
                 line=self._parser.CurrentLineNumber,
             )
 
-    def _refuse(self, *_: object) -> None:
+    def _refuse(self, name: str = "", *_: object) -> None:
+        if str(name).lower() == "html":
+            self._refuse_other("html")
         raise FileNotUnderstood(
             "a document type declaration; Green Button files have none, so it is refused",
             file=self._file,
             line=self._parser.CurrentLineNumber,
         )
 
+    def _refuse_other(self, root: str) -> None:
+        raise FileNotUnderstood(
+            f"{_OTHER_ROOTS[root]}, no Green Button feed; export CSV or an Excel workbook (.xlsx) instead",
+            file=self._file,
+            line=self._parser.CurrentLineNumber,
+        )
+
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         name = tag.rsplit(" ", 1)[-1]
+        if not self._path and name.lower() in _OTHER_ROOTS:
+            self._refuse_other(name.lower())
         self._path.append(name)
         self._content = ""
         if len(self._path) > _MAX_DEPTH:
@@ -171,13 +235,29 @@ def _stream_key(link: str) -> str:
     return link.split("/IntervalBlock")[0]
 
 
-def _walk(path: Path, feed: _Feed) -> Iterator[int]:
+def _walk(path: Path, mapping: Mapping, feed: _Feed) -> Iterator[int]:
     with open_source(path) as source:
-        while data := source.read(_CHUNK_BYTES):
-            feed.feed(data)
+        data = source.read(_CHUNK_BYTES)
+        decoder = codecs.getincrementaldecoder(_encoding(data, mapping, str(path)))("strict")
+        is_first = True
+        while data:
+            text = _decoded(decoder, data, path)
+            feed.feed((text.lstrip("\ufeff \t\r\n") if is_first else text).encode())
+            is_first = False
             yield source.packed_bytes
-        feed.feed(b"", final=True)
+            data = source.read(_CHUNK_BYTES)
+        feed.feed(_decoded(decoder, b"", path).encode(), final=True)
         yield source.packed_bytes
+
+
+def _decoded(decoder: codecs.IncrementalDecoder, data: bytes, path: Path) -> str:
+    try:
+        return decoder.decode(data, final=not data)
+    except UnicodeError as error:
+        reason = getattr(error, "reason", error)
+        raise FileNotUnderstood(
+            f"bytes that are not of the encoding ({reason}); say encoding in a mapping", file=str(path)
+        ) from None
 
 
 def understand_espi(path: Path, site: Site, mapping: Mapping) -> Understanding:
@@ -195,7 +275,7 @@ def understand_espi(path: Path, site: Site, mapping: Mapping) -> Understanding:
             seen[stream] = seen.get(stream, 0) + 1
 
     feed = _Feed(str(path), count)
-    for _ in _walk(path, feed):
+    for _ in _walk(path, mapping, feed):
         pass
     if not seen:
         what = (
@@ -205,28 +285,55 @@ def understand_espi(path: Path, site: Site, mapping: Mapping) -> Understanding:
         )
         raise FileNotUnderstood(f"{what}; there is nothing to import", file=str(path), line=1)
     streams = _streams(list(seen), feed.entries)
-    named = {s.name for s in streams} | {a for s in streams for a in s.aliases}
-    if all(s.unit is None for s in streams) and not any(
-        c.unit for k, c in mapping.columns.items() if k in named
-    ):
-        raise FileNotUnderstood(
-            "no ReadingType says in which unit its readings are; say it in a mapping, e.g. "
-            f"columns: {{{streams[0].name!r}: {{point: ..., unit: wh}}}}",
-            file=str(path),
-            line=1,
-        )
+    _ask_units(streams, site, mapping, str(path))
     plan = understand_streams(path, site, mapping, streams, "espi", _notes(feed.entries))
     return replace(plan, extra={"streams": {k: s.name for k, s in zip(seen, streams, strict=True)}})
 
 
+def _ask_units(streams: list[Stream], site: Site, mapping: Mapping, file: str) -> None:
+    """Refuses streams without a unit that nothing says: what they count is not to be guessed."""
+    mapped = mapping.columns
+    told = {key for key, column in mapped.items() if column.unit}
+    silent = [s for s in streams if s.unit is None and not told & {s.name, *s.aliases}]
+    open_ = [s for s in silent if not mapped or {s.name, *s.aliases} & set(mapped)]
+    if not open_ or (not mapped and len(open_) < len(streams)):
+        return
+    raise MappingNeeded(
+        "no ReadingType says in which unit its readings are; say it in a mapping (wh, kwh, mwh ...)",
+        _unit_template(open_, site, mapped),
+        file=file,
+        line=1,
+    )
+
+
+def _unit_template(streams: list[Stream], site: Site, mapped: dict[str, ColumnMapping]) -> str:
+    points = [p.id for p in site.points()]
+    only = points[0] if len(points) == len(streams) == 1 else "?"
+    columns = {}
+    for stream in streams[:50]:
+        key = next((n for n in (stream.name, *stream.aliases) if n in mapped), stream.name)
+        columns[key] = mapped.get(key, ColumnMapping(point=only)).model_copy(update={"unit": "wh"})
+    return "# unit: what the utility says its readings are in\n" + mapping_yaml(Mapping(columns=columns))
+
+
 def _streams(keys: list[str], entries: list[_Entry]) -> list[Stream]:
-    """One stream a meter reading; titles that occur twice name nothing."""
+    """One stream a meter reading; titles that occur twice are told apart by flow, or name nothing."""
     streams = [_stream(key, entries) for key in keys]
-    names = [s.name for s in streams]
+    titles = [s.name for s in streams]
+    named = [_with_flow(s, titles.count(s.name) == 1) for s in streams]
+    names = [s.name for s in named]
     return [
         s if names.count(s.name) == 1 else replace(s, name=_tail(key))
-        for s, key in zip(streams, keys, strict=True)
+        for s, key in zip(named, keys, strict=True)
     ]
+
+
+def _with_flow(stream: Stream, is_alone: bool) -> Stream:
+    """The stream with its direction in the name, unless it is the only one and the usual one."""
+    if not stream.flow or (stream.flow == DELIVERED and is_alone):
+        return stream
+    aliases = (stream.name, *stream.aliases) if is_alone else stream.aliases
+    return replace(stream, name=f"{stream.name}, {stream.flow}", aliases=aliases)
 
 
 def _stream(key: str, entries: list[_Entry]) -> Stream:
@@ -235,13 +342,23 @@ def _stream(key: str, entries: list[_Entry]) -> Stream:
     kinds = [e for e in entries if e.kind == "ReadingType"]
     kind = next((e for e in kinds if _tail(e.self_link) in links), kinds[0] if len(kinds) == 1 else None)
     title = reading.title if reading else ""
-    name = title or _tail(key) or key
+    name = title or _tail(key) or key or _UNNAMED
     if kind is None:
         return Stream(name, None, _ANY, 1.0, (key,))
     power = kind.values.get("powerOfTenMultiplier", "0") or "0"
-    scale = 10.0 ** int(power) if power.lstrip("-").isdecimal() and abs(int(power)) <= 12 else 1.0
+    scale = 10.0 ** int(power) if _is_power_of_ten(power) else 1.0
     behaviour = _KINDS.get(kind.values.get("accumulationBehaviour", ""), _ANY)
-    return Stream(name, _UNITS.get(kind.values.get("uom", "")), behaviour, scale, (key, _tail(key)))
+    flow = _FLOWS.get(kind.values.get("flowDirection", ""), "")
+    unit = _UNITS.get(kind.values.get("uom", ""))
+    return Stream(name, unit, behaviour, scale, (key, _tail(key)), flow)
+
+
+_UNNAMED = "readings"
+"""What a stream is called that has no title and no link."""
+
+
+def _is_power_of_ten(text: str) -> bool:
+    return text.lstrip("-").isdecimal() and text.count("-") <= 1 and len(text) < 4 and abs(int(text)) <= 12
 
 
 def _tail(link: str) -> str:
@@ -272,7 +389,7 @@ def read_espi(path: Path, plan: Understanding, batcher: Batcher) -> Iterator[Par
             _take(line, plan, index, reading, rows.setdefault(index, Rows()), rejects)
 
     feed = _Feed(str(path), take)
-    for packed_bytes in _walk(path, feed):
+    for packed_bytes in _walk(path, plan.mapping, feed):
         bulks = {i: r.bulk(plan.columns[i]) for i, r in rows.items()}
         yield batcher.pack(bulks, rejects, packed_bytes)
         rows.clear()

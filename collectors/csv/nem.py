@@ -9,8 +9,9 @@ Source: AEMO, Meter Data File Format Specification NEM12 & NEM13.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -23,26 +24,46 @@ from collectors.csv.number import NUMBER, NumberStyle, known_unit, parse_number
 from collectors.csv.plan import Understanding
 from collectors.csv.rows import Reject, split_record
 from collectors.csv.source import blocks, open_source
-from collectors.csv.streams import Rows, Stream, understand_streams
+from collectors.csv.streams import DELIVERED, RECEIVED, Rows, Stream, understand_streams
 from collectors.csv.time import SECOND_US, parse_text, time_format
 
 _DAY = time_format("%Y%m%d")
 _DAY_MINUTES = 1440
 _BATCH_READINGS = 50_000
 _STYLE = NumberStyle()
+_FLOWS = {"E": DELIVERED, "B": RECEIVED}
+"""First letter of a stream's suffix -> its direction; others are reactive or demand."""
 Record = tuple[int, list[str]]
 
 
 def is_nem(head: bytes) -> str | None:
-    """``nem12`` or ``nem13`` if the file begins like one."""
-    lines = head[:4096].removeprefix(b"\xef\xbb\xbf").split(b"\n", 2)
-    first = lines[0].split(b",")
-    second = lines[1].split(b",") if len(lines) > 1 else []
-    if first[0].strip() == b"100" and len(first) > 1 and first[1].strip().upper() in (b"NEM12", b"NEM13"):
-        return first[1].strip().lower().decode()
-    if first[0] == b"200" and len(first) >= 9 and second and second[0] == b"300":
+    """``nem12`` or ``nem13`` if the file begins like one; the 100 record may be missing.
+
+    Blank lines before the first record and quotes round cells do not matter.
+    """
+    lines = head[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").split(b"\n")
+    rows = [[c.strip(b' \t"') for c in line.split(b",")] for line in lines if line.strip(b' \t"')]
+    first, *more = rows or [[b""]]
+    if first[0] == b"100" and len(first) > 1 and first[1].upper() in (b"NEM12", b"NEM13"):
+        return first[1].lower().decode()
+    if _is_stream(first) and (not more or any(r[0] in (b"300", b"400") for r in more[:_MOST_EMPTY_STREAMS])):
+        return "nem12"
+    if first[0] == b"300" and _is_day(first):
         return "nem12"
     return "nem13" if first[0] == b"250" and len(first) >= 20 else None
+
+
+_HEAD_BYTES = 1 << 15
+_MOST_EMPTY_STREAMS = 20
+
+
+def _is_stream(cells: Sequence[bytes]) -> bool:
+    return cells[0] == b"200" and len(cells) >= 9 and cells[8] in (b"1", b"5", b"10", b"15", b"30", b"60")
+
+
+def _is_day(cells: Sequence[bytes]) -> bool:
+    """A 300 record: a date, and at least the 24 values of a day of hours."""
+    return len(cells) >= 26 and bool(re.fullmatch(rb"20\d{6}", cells[1]))
 
 
 def understand_nem(path: Path, site: Site, mapping: Mapping, layout: str) -> Understanding:
@@ -54,15 +75,23 @@ def understand_nem(path: Path, site: Site, mapping: Mapping, layout: str) -> Und
         If none of them can be matched.
     """
     streams: dict[str, Stream] = {}
-    has_end = False
+    has_head = has_end = False
     for _, cells in _records(path):
-        has_end = has_end or cells[0] == "900"
+        has_head, has_end = has_head or cells[0] == "100", has_end or cells[0] == "900"
         stream = _stream(cells)
         if stream is not None:
             streams.setdefault(stream.name, stream)
+    if not streams and layout == "nem12":
+        raise FileNotUnderstood(
+            "its 300 records have no 200 record before them that says which meter and interval they are of; "
+            "export the file again with it",
+            file=str(path),
+            line=1,
+        )
     zone = mapping.time.zone or standard_offset(site)
     given = mapping.model_copy(update={"time": mapping.time.model_copy(update={"zone": zone})})
     notes = [f"times are taken as {zone} all year"] if mapping.time.zone is None else []
+    notes += [] if has_head else [f"there is no 100 record: taken for {layout.upper()} by its other records"]
     notes += [] if has_end else ["there is no 900 record: the file may have been cut short"]
     return understand_streams(path, site, given, list(_with_short_names(streams)), layout, notes)
 
@@ -77,7 +106,9 @@ def standard_offset(site: Site) -> str:
 def _stream(cells: Sequence[str]) -> Stream | None:
     if cells[0] == "200" and len(cells) >= 9:
         unit = known_unit(cells[7])
-        return Stream(f"{cells[1]}.{cells[4]}", unit, (ReadingKind.INTERVAL_ENERGY,), 1.0, (cells[6],))
+        kinds: tuple[ReadingKind, ...] = (ReadingKind.INTERVAL_ENERGY,)
+        flow = _FLOWS.get(cells[4][:1].upper(), "")
+        return Stream(f"{cells[1]}.{cells[4]}", unit, kinds, 1.0, (cells[6],), flow)
     if cells[0] == "250" and len(cells) >= 20:
         kinds = (ReadingKind.REGISTER, ReadingKind.INTERVAL_ENERGY)
         return Stream(f"{cells[1]}.{cells[4]}", known_unit(cells[19]), kinds, 1.0, (cells[6],))
@@ -92,7 +123,7 @@ def _with_short_names(streams: dict[str, Stream]) -> Iterator[Stream]:
         number = stream.name.split(".")[0]
         short = [number] if stream.unit and energy.count(number) == 1 else []
         short += [a for a in stream.aliases if a and stream.unit and serials.count(a) == 1]
-        yield Stream(stream.name, stream.unit, stream.kinds, stream.scale, tuple(short))
+        yield replace(stream, aliases=tuple(short))
 
 
 def _records(path: Path) -> Iterator[Record]:

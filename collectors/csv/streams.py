@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.domain.quantity import UNITS, ReadingKind
-from app.domain.site import Site, Stamp
+from app.domain.quantity import UNITS, ReadingKind, Role
+from app.domain.site import Point, Site, Stamp
 from app.errors import FileNotUnderstood
 from collectors.csv.batch import Bulk
 from collectors.csv.mapping import ColumnMapping, Interval, Mapping, MappingNeeded
@@ -30,6 +30,32 @@ class Stream:
     """Kinds of point it can fill."""
     scale: float = 1.0
     aliases: tuple[str, ...] = ()
+    flow: str = ""
+    """Direction that the file states: delivered, received, net or total; empty where it states none."""
+
+    def suits(self, point: Point) -> bool:
+        """Whether it may be taken for the point's unasked: its unit is known, and what is exported is no
+        consumption.
+        """
+        if self.unit is None:
+            return False
+        return not self.flow or (self.flow == RECEIVED) == (point.role is Role.EXPORT)
+
+
+DELIVERED, RECEIVED = "delivered", "received"
+_FLOW_TEXTS = {
+    DELIVERED: "energy delivered to the customer",
+    RECEIVED: "energy received from the customer (export)",
+    "net": "energy delivered less energy received",
+    "total": "energy delivered and received together",
+}
+
+
+def _flow_notes(streams: Sequence[Stream]) -> list[str]:
+    """Which way each stream counts, where not all count what was delivered."""
+    if all(s.flow in ("", DELIVERED) for s in streams):
+        return []
+    return [f"{s.name}: {_FLOW_TEXTS[s.flow]}" for s in streams[:20] if s.flow]
 
 
 @dataclass
@@ -70,8 +96,15 @@ def understand_streams(
     if not streams:
         raise FileNotUnderstood(f"it is {layout}, but holds no readings", file=file, line=1)
     found = _matched(streams, site, mapping, file)
-    plans = []
+    plans, notes = [], [*warnings, *_flow_notes(streams)]
     for stream, named, column in found:
+        if stream.unit is None and column.unit is None:
+            raise FileNotUnderstood(
+                "its unit is not one of energy or power, or is not stated; say in the mapping which it is, "
+                f"e.g. columns: {{{named.name!r}: {{point: {column.point}, unit: kwh}}}}",
+                file=file,
+                column=named.name,
+            )
         plan, _ = column_plan(named, column, site, Mapping(), NumberStyle(), None, file=file)
         if plan.point.kind not in stream.kinds:
             raise FileNotUnderstood(
@@ -81,6 +114,11 @@ def understand_streams(
                 column=stream.name,
             )
         plans.append(_scaled(plan, stream))
+        if stream.flow and not stream.suits(plan.point):
+            notes.append(
+                f"{stream.name} is energy {stream.flow}, but point {plan.point.id} is {plan.point.role}: "
+                "check the mapping"
+            )
     names = {s.name for s, _, _ in found}
     full = mapping.model_copy(update={"layout": layout, "columns": {n.name: c for _, n, c in found}})
     return Understanding(
@@ -92,7 +130,7 @@ def understand_streams(
         columns=tuple(plans),
         header=tuple(s.name for s in streams),
         unused=tuple(s.name for s in streams if s.name not in names),
-        warnings=tuple(warnings),
+        warnings=tuple(notes),
     )
 
 
@@ -108,9 +146,22 @@ def _matched(streams: Sequence[Stream], site: Site, mapping: Mapping, file: str)
     if not found and not mapping.columns:
         found = _only_pair(streams, site)
     if not found:
-        named = [Named(0, s.name, s.unit) for s in streams]
+        named = [Named(0, s.name, s.unit if any(map(s.suits, site.points())) else None) for s in streams]
         raise MappingNeeded(nothing_matches(named, site), template(named, site, Mapping()), file=file, line=1)
+    _refuse_twice(found, file)
     return found
+
+
+def _refuse_twice(found: Sequence[_Match], file: str) -> None:
+    by_point: dict[str, str] = {}
+    for stream, _, column in found:
+        other = by_point.setdefault(column.point, stream.name)
+        if other != stream.name:
+            raise FileNotUnderstood(
+                f"{other!r} and {stream.name!r} both fit point {column.point!r}; map one of them",
+                file=file,
+                column=stream.name,
+            )
 
 
 def _match_one(stream: Stream, site: Site, mapping: Mapping, file: str) -> _Match | None:
@@ -122,9 +173,13 @@ def _match_one(stream: Stream, site: Site, mapping: Mapping, file: str) -> _Matc
             update={"columns": {k: v for k, v in mapping.columns.items() if k == alias}}
         )
         hit = match_columns([named], site, only, file=file)
-        if hit:
+        if hit and (mapping.columns or stream.suits(_point(site, hit[named]))):
             return stream, named, hit[named]
     return None
+
+
+def _point(site: Site, column: ColumnMapping) -> Point:
+    return next(p for p in site.points() if p.id == column.point)
 
 
 def _only_pair(streams: Sequence[Stream], site: Site) -> list[_Match]:
@@ -132,10 +187,12 @@ def _only_pair(streams: Sequence[Stream], site: Site) -> list[_Match]:
     points = list(site.points())
     if len(points) != 1:
         return []
-    fitting = [
-        s for s in streams if s.unit and UNITS[s.unit][0] is points[0].quantity and points[0].kind in s.kinds
-    ]
+    fitting = [s for s in streams if s.suits(points[0]) and _is_of(s, points[0])]
     if len(fitting) != 1:
         return []
     named = Named(0, fitting[0].name, fitting[0].unit)
     return [(fitting[0], named, ColumnMapping(point=points[0].id))]
+
+
+def _is_of(stream: Stream, point: Point) -> bool:
+    return bool(stream.unit) and UNITS[str(stream.unit)][0] is point.quantity and point.kind in stream.kinds

@@ -98,11 +98,17 @@ def serve(
 
 @app.command(name="import", rich_help_panel=_DATA)
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV exports; .gz and .zip too.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Exports: CSV, Excel; .gz and .zip too.")
+    ],
     site: Annotated[str, typer.Option(metavar="SITE", help="Site to which the readings belong.")],
     mapping: Annotated[
         Path | None,
         typer.Option("--map", metavar="MAP.yaml", help="Mapping that says how to read the files."),
+    ] = None,
+    sheet: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Sheet of a workbook; may be repeated, or a pattern such as '*'."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Preview only; store nothing.")] = False,
     rejects: Annotated[
@@ -111,11 +117,11 @@ def import_(
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
-    """Store the readings of CSV files; importing a file again changes nothing."""
+    """Store the readings of CSV and Excel files; importing a file again changes nothing."""
     from app.cli.imports import Asked, preview, run
 
     work = preview if dry_run else run
-    work(Asked(files, site, mapping, rejects, config, as_json))
+    work(Asked(files, site, mapping, tuple(sheet or ()), rejects, config, as_json))
 
 
 @app.command(rich_help_panel=_DATA)

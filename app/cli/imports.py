@@ -52,6 +52,7 @@ class Asked:
     files: Sequence[Path]
     site_id: str
     map_path: Path | None
+    sheets: tuple[str, ...]
     rejects_path: Path | None
     config_path: Path | None
     as_json: bool
@@ -69,7 +70,9 @@ class Asked:
         mapping = None if self.map_path is None else load_mapping(self.map_path)
         for path in self.files:
             if not path.is_file():
-                raise NotFound(f"{path}: is no file; name CSV files")
+                raise NotFound(f"{path}: is no file; name CSV or Excel files")
+        if self.sheets:
+            mapping = (mapping or Mapping()).model_copy(update={"sheet": self.sheets})
         return mapping
 
     def rejects(self) -> RejectsFile:

@@ -56,7 +56,7 @@ class RejectsFile:
         """
         for reject in rejects:
             self._open().writerow(
-                [file, reject.line, *map(harmless, (reject.column, reject.reason, reject.text))]
+                [file, reject.line, *map(harmless, (reject.column, reject.reason, reject.text, reject.cell))]
             )
             self.count += 1
 
@@ -70,7 +70,7 @@ class RejectsFile:
                     f"cannot be written: {error.strerror}; name another file", file=str(self.path)
                 ) from error
             self._writer = csv.writer(self._file)
-            self._writer.writerow(["file", "line", "column", "reason", "text"])
+            self._writer.writerow(["file", "line", "column", "reason", "text", "cell"])
         return self._writer
 
 

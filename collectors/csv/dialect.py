@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from itertools import islice
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from app.domain.quantity import canonical_unit
 from app.errors import FileNotUnderstood
 from collectors.csv.mapping import Mapping
-from collectors.csv.number import is_no_value, looks_like_number, looks_measured
+from collectors.csv.number import is_no_value, known_unit, looks_like_number, looks_measured
 from collectors.csv.rows import MAX_COLUMNS, Cells, records
 from collectors.csv.time import EPOCHS_US, parse_text, time_format
 from collectors.csv.time_formats import formats_of, is_clock
@@ -172,13 +172,14 @@ def _sheet(delimiter: str, rows: list[Row], shaped: list[Row], mapping: Mapping,
     first = shaped[0][0]
     before = [row for row in rows if row[0] < first]
     header = _header(before, full_width, mapping)
-    names = _join_names([cells for _, cells in header], full_width)
+    names, whole = _names([cells for _, cells in header], full_width)
     aliases = _aliases(before)
     width = _trimmed_width(names, [row for row in shaped if len(row[1]) == full_width])
     body = tuple(row for row in rows if row[0] >= first)
     skip = header[0][0] - 1 if header else first - 1 if mapping.header is None else (mapping.skip or 0)
-    named = tuple(aliases.get(n, n) or str(i) for i, n in enumerate(names[:width], 1))
-    return Sheet(delimiter, skip, len(header), _distinct(named), width, full_width, body, aliases)
+    distinct = _distinct([aliases.get(n, n) or str(i) for i, n in enumerate(names[:width], 1)])
+    longer = {w: n for w, n in zip(whole, distinct, strict=False) if w != n and whole.count(w) == 1}
+    return Sheet(delimiter, skip, len(header), distinct, width, full_width, body, {**longer, **aliases})
 
 
 def _header(before: list[Row], width: int, mapping: Mapping) -> list[Row]:
@@ -189,12 +190,36 @@ def _header(before: list[Row], width: int, mapping: Mapping) -> list[Row]:
     text = [row for row in before if any(c.strip() for c in row[1])]
     if mapping.skip is not None:
         text = [row for row in text if row[0] > mapping.skip]
-    above = _rows_of_names(text, width)
+    above = _without_titles(_rows_of_names(text, width))
     if not above:
         return []
-    lowest = [c.strip() for c in above[-1][1] if c.strip()]
-    is_enough = len(lowest) >= 2 and len(set(lowest)) == len(lowest) and not _is_unit_row(above[-1][1])
-    return above[-1:] if is_enough else above
+    heads = [cells for _, cells in above]
+    is_whole = all(low.strip() or not any(tops) for low, *tops in _stacked(heads, width))
+    return above[-1:] if _is_enough(heads[-1]) and is_whole else above
+
+
+def _is_enough(lowest: Sequence[str]) -> bool:
+    """Whether the lowest row of names tells the columns apart by itself."""
+    filled = [c.strip() for c in lowest if c.strip()]
+    return len(filled) >= 2 and len(set(filled)) == len(filled) and not _is_unit_row(lowest)
+
+
+def _stacked(heads: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """The texts above each column, the lowest first."""
+    return [[row[i].strip() if i < len(row) else "" for row in reversed(heads)] for i in range(width)]
+
+
+def _without_titles(rows: list[Row]) -> list[Row]:
+    """Rows of names without the report's title above them: one text, over the first column or all."""
+    while len(rows) > 1 and _is_title(rows[0][1], rows[-1][1]):
+        rows = rows[1:]
+    return rows
+
+
+def _is_title(cells: Sequence[str], lowest: Sequence[str]) -> bool:
+    filled = [i for i, c in enumerate(cells) if c.strip()]
+    left = next((i for i, c in enumerate(lowest) if c.strip()), 0)
+    return bool(filled) and len({cells[i].strip() for i in filled}) == 1 and filled[0] <= left
 
 
 def _rows_of_names(text: list[Row], width: int) -> list[Row]:
@@ -211,14 +236,41 @@ def _rows_of_names(text: list[Row], width: int) -> list[Row]:
 
 def _is_unit_row(cells: Sequence[str]) -> bool:
     filled = [c.strip() for c in cells if c.strip()]
-    return len(filled) > 1 and all(re.fullmatch(r"[(\[].*[)\]]", c) or unit_in(f"({c})") for c in filled[1:])
+    return len(filled) > 1 and all(re.fullmatch(r"[(\[].*[)\]]", c) or known_unit(c) for c in filled[1:])
 
 
-def _join_names(header: list[list[str]], width: int) -> list[str]:
-    """One name a column, from one or several rows of names."""
-    joined = [" ".join(row[i].split()) if i < len(row) else "" for row in header for i in range(width)]
-    parts = [joined[i::width] for i in range(width)] if header else [[str(i)] for i in range(1, width + 1)]
-    return [re.sub(r"^<>", "", " ".join(p for p in names if p)) for names in parts]
+def _names(heads: list[list[str]], width: int) -> tuple[list[str], list[str]]:
+    """The name of each column, and the whole of what stands above it.
+
+    The lowest row is the name where it tells the columns apart, else all rows together are. A text over
+    several columns (a merged cell) is that of each.
+    """
+    if not heads:
+        numbers = [str(i) for i in range(1, width + 1)]
+        return numbers, numbers
+    spread = [*(_spread(upper, heads[-1]) for upper in heads[:-1]), heads[-1]]
+    columns = [[" ".join(t.split()) for t in column] for column in _stacked(spread, width)]
+    whole = [_joined(reversed(column)) for column in columns]
+    lowest = [next((t for t in column if t), "") for column in columns]
+    is_enough = _is_enough(heads[-1]) and len({n for n in lowest if n}) == sum(map(bool, lowest))
+    return ([_plain_name(n) for n in lowest] if is_enough else whole), whole
+
+
+def _spread(upper: Sequence[str], lowest: Sequence[str]) -> list[str]:
+    """A row above the names, its texts spread over the columns to their right."""
+    out: list[str] = []
+    for i, text in enumerate(upper):
+        is_named = i < len(lowest) and bool(lowest[i].strip())
+        out.append(text if text.strip() or not out or not is_named else out[-1])
+    return out
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return _plain_name(" ".join(dict.fromkeys(t for t in texts if t)))
+
+
+def _plain_name(name: str) -> str:
+    return name.removeprefix("<>")
 
 
 def _trimmed_width(names: Sequence[str], shaped: Sequence[Row]) -> int:

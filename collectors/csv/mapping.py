@@ -252,6 +252,9 @@ class Mapping(_Model):
     """Grouping mark of numbers. Default: detected."""
     layout: Literal["wide", "long", "nem12", "nem13", "espi", "json"] | None = None
     """Shape of the file. Default: detected."""
+    sheet: tuple[str, ...] = ()
+    """Sheets of a workbook: a name, a pattern such as ``2024-*``, or a list of them. Default: the only one
+    that holds readings. E.g. ``Data``."""
     skip: Annotated[int, Field(ge=0)] | None = None
     """Lines before the column names. Default: detected. E.g. ``10``."""
     header: Annotated[int, Field(ge=0, le=10)] | None = None
@@ -272,6 +275,11 @@ class Mapping(_Model):
     """Further texts that mean nothing was measured. E.g. ``["-9999"]``."""
     footer: str | None = None
     """Regular expression; rows that begin with it are no readings. E.g. ``"^Total"``."""
+
+    @field_validator("sheet", mode="before", json_schema_input_type=str | tuple[str, ...])
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | int) else value
 
     @field_validator("encoding")
     @classmethod
@@ -394,9 +402,9 @@ def mapping_yaml(mapping: Mapping) -> str:
     for name, column in data.get("columns", {}).items():
         if set(column) == {"point"}:
             data["columns"][name] = column["point"]
-    formats = data.get("time", {}).get("format")
-    if formats and len(formats) == 1:
-        data["time"]["format"] = formats[0]
+    for place, key in ((data.get("time", {}), "format"), (data, "sheet")):
+        if len(place.get(key, ())) == 1:
+            place[key] = place[key][0]
     return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=100))
 
 

@@ -33,6 +33,8 @@ class Named:
     unit: str | None = None
     is_empty: bool = False
     """Whether no cell of the sample says anything."""
+    longer: tuple[str, ...] = ()
+    """The name with what stands above it, or with the name of the sheet."""
 
 
 _RATIOS = ("pue", "dcie", "ere", "wue", "cue")
@@ -90,14 +92,11 @@ def _only_point(named: Named, site: Site) -> Point | None:
     unit = named.unit or unit_in(named.name)
     if unit is None and foreign_unit_in(named.name):
         return None
-    for candidates in (
-        _by_name(named.name, site),
-        _by_name(bare_name(named.name), site),
-        _by_meter(named.name, site),
-    ):
-        fitting = [p for p in candidates if unit is None or UNITS[unit][0] is p.quantity]
-        if len(fitting) == 1:
-            return fitting[0]
+    for name in (named.name, *named.longer):
+        for candidates in (_by_name(name, site), _by_name(bare_name(name), site), _by_meter(name, site)):
+            fitting = [p for p in candidates if unit is None or UNITS[unit][0] is p.quantity]
+            if len(fitting) == 1:
+                return fitting[0]
     return None
 
 

@@ -35,6 +35,8 @@ _NOTHING = re.compile(
 
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _PLAIN_NUMBER = re.compile(_PLAIN)
+EXACT = r"^-?\d+\.\d+e0$"
+"""A number of a spreadsheet's own, not a text: its point is the decimal mark whatever the texts have."""
 GAPS = " \u00a0\u202f"
 """Blanks that group thousands, or stand between number and unit."""
 _WITH_UNIT = re.compile(r"([+\-−(]*[\d.,'’ \u00a0\u202f]*\d[).,]*)\s*([^\d\s{}).,]*[²³23]?)\s*(?:\{ok\})?")
@@ -81,7 +83,8 @@ def _cast_some(cells: Any, style: NumberStyle) -> Numbers:
     text = pc.utf8_trim_whitespace(cells)
     given = pc.is_in(text, pa.array(sorted(style.no_value), pa.string()))
     if style.decimal == ",":
-        text = pc.replace_substring(pc.replace_substring(text, ".", "x"), ",", ".")
+        swapped = pc.replace_substring(pc.replace_substring(text, ".", "x"), ",", ".")
+        text = pc.if_else(pc.match_substring_regex(text, EXACT), text, swapped)
     plain = pc.and_(pc.match_substring_regex(text, _PLAIN), pc.invert(given))
     values = pc.cast(pc.if_else(plain, text, "0"), pa.float64()).to_numpy(zero_copy_only=False).copy()
     is_plain = plain.to_numpy(zero_copy_only=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from collectors.csv.number import GAPS
+from collectors.csv.number import EXACT, GAPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ _BIG = r"^\D{0,2}\d{4}"
 def count_marks(cells: Any) -> MarkVotes:
     """What the cells (an Arrow string array) say about the marks of their file's numbers."""
     text = pc.replace_substring_regex(pc.utf8_trim_whitespace(cells), _SPACED, r"\1\2")
+    text = pc.if_else(pc.match_substring_regex(text, EXACT), "", text)
     comma, dot = pc.match_substring_regex(text, _BY_COMMA), pc.match_substring_regex(text, _BY_DOT)
     only_comma, only_dot = pc.and_not(comma, dot), pc.and_not(dot, comma)
     either = pc.and_(comma, dot)

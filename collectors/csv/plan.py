@@ -11,6 +11,7 @@ from app.domain.site import Point, Stamp
 from collectors.csv.mapping import Interval, Mapping, mapping_yaml
 from collectors.csv.number import NumberStyle
 from collectors.csv.time import TimeFormat
+from collectors.csv.workbook import SheetText
 
 INTERVAL_KINDS = (ReadingKind.INTERVAL_ENERGY, ReadingKind.INTERVAL_MEAN_POWER)
 
@@ -98,6 +99,10 @@ class Understanding:
     warnings: tuple[str, ...] = ()
     extra: dict[str, object] = field(default_factory=dict)
     """What one of the other formats found out on its first pass."""
+    sheet: SheetText | None = None
+    """The sheet of a workbook that this is about."""
+    others: tuple[Understanding, ...] = ()
+    """The workbook's other sheets that are read with this one."""
 
     @property
     def mapping_yaml(self) -> str:
@@ -108,6 +113,11 @@ class Understanding:
     def points(self) -> tuple[str, ...]:
         """Ids of the points that get readings; a batch's ``point_id`` counts in it."""
         return tuple(c.point.id for c in self.columns)
+
+    @property
+    def sheets(self) -> tuple[Understanding, ...]:
+        """Every sheet that is read; of a file that is no workbook, the file."""
+        return (self, *self.others)
 
     @property
     def time_format(self) -> str:

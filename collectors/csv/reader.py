@@ -42,6 +42,7 @@ from collectors.csv.rows import Cells, Reject, RowParser
 from collectors.csv.source import BLOCK_BYTES, Block
 from collectors.csv.time import DAY_US, NO_OFFSET, SECOND_US, Bools, Int64s, Times, parse_times
 from collectors.csv.understand import understand
+from collectors.csv.workbook import SheetText, open_workbook
 from collectors.csv.zone import ABSENT, DOUBLED, LocalClock, shift_local
 
 __all__ = ["ParsedBatch", "Reject", "Understanding", "read", "understand"]
@@ -80,17 +81,54 @@ def read(
     FileNotUnderstood
         If the file is damaged or has a line without end.
     """
-    batcher = Batcher(understanding, now or datetime.now(UTC))
+    now = now or datetime.now(UTC)
+    if understanding.sheet is not None:
+        yield from _read_sheets(path, understanding, now, block_bytes, careful_only)
+        return
+    batcher = Batcher(understanding, now)
     reader = _SPECIAL.get(understanding.layout)
     if reader is not None:
         yield from reader(path, understanding, batcher)
         return
+    yield from _read_table(path, understanding, batcher, block_bytes, careful_only)
+
+
+def _read_table(
+    path: Path, understanding: Understanding, batcher: Batcher, block_bytes: int, careful_only: bool
+) -> Iterator[ParsedBatch]:
     table = _TableReader(understanding, batcher, careful_only)
     packed_bytes = 0
     for block in table_blocks(path, understanding.encoding, understanding.layout, block_bytes):
         yield table.block(block)
         packed_bytes = block.packed_bytes
     yield table.finish(packed_bytes)
+
+
+def _read_sheets(
+    path: Path, understanding: Understanding, now: datetime, block_bytes: int, careful_only: bool
+) -> Iterator[ParsedBatch]:
+    """The sheets one after the other; rejects with the cell, progress as a share of the workbook."""
+    parts = understanding.sheets
+    if path != understanding.path:
+        names = [p.sheet.name for p in parts if p.sheet]
+        opened = {s.name: s for s in open_workbook(path, names).sheets}
+        parts = tuple(replace(p, sheet=opened[p.sheet.name]) for p in parts if p.sheet)
+    texts = [(p, p.sheet) for p in parts if p.sheet is not None]
+    share = path.stat().st_size / max(1, sum(s.text.stat().st_size for _, s in texts))
+    done_bytes = 0
+    for plan, sheet in texts:
+        for batch in _read_table(sheet.text, plan, Batcher(plan, now), block_bytes, careful_only):
+            rejects = [replace(r, cell=_cell(r, plan, sheet)) for r in batch.rejects]
+            packed_bytes = round((done_bytes + batch.packed_bytes) * share)
+            yield replace(batch, rejects=rejects, packed_bytes=packed_bytes)
+        done_bytes += sheet.text.stat().st_size
+
+
+def _cell(reject: Reject, plan: Understanding, sheet: SheetText) -> str:
+    names = plan.header
+    index = names.index(reject.column) if reject.column in names else None
+    named = {c.name: c.index for c in plan.columns}
+    return sheet.cell(reject.line, named.get(reject.column, index))
 
 
 _SPECIAL = {"nem12": read_nem, "nem13": read_nem, "espi": read_espi}

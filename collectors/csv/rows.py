@@ -30,12 +30,16 @@ csv.field_size_limit(2 << 20)
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """What was not taken over: where it stands, why, and its text."""
+    """What was not taken over: where it stands, why, and its text.
+
+    ``cell`` is its place in a workbook as Excel names it.
+    """
 
     line: int
     column: str
     reason: str
     text: str
+    cell: str = ""
 
 
 @dataclass(frozen=True, slots=True)

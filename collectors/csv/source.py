@@ -78,7 +78,7 @@ def open_source(path: Path) -> Iterator[Source]:
     Raises
     ------
     FileNotUnderstood
-        If it cannot be opened, or is a zip of several files, an encrypted one or an Excel workbook.
+        If it cannot be opened, or is a zip of several files or an encrypted one.
     """
     try:
         raw = path.open("rb")
@@ -108,10 +108,6 @@ def _only_member(path: Path, raw: IO[bytes]) -> IO[bytes]:
     except zipfile.BadZipFile as error:
         raise FileNotUnderstood(f"damaged zip: {error}", file=str(path)) from None
     names = [i for i in packed.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX/")]
-    if any(i.filename == "xl/workbook.xml" for i in names):
-        raise FileNotUnderstood(
-            "this is an Excel workbook; save the sheet as CSV (UTF-8) and import that", file=str(path)
-        )
     if len(names) != 1:
         shown = ", ".join(i.filename for i in names[:5])
         raise FileNotUnderstood(f"a zip of {len(names)} files ({shown}); expected one", file=str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,11 @@ from collectors.csv.order import find_order, regular_step, time_cells
 from collectors.csv.plan import ColumnPlan, SidePlan, TimePlan, Understanding
 from collectors.csv.rows import RowParser
 from collectors.csv.saved_mapping import Findings, full_mapping
+from collectors.csv.sheets import understand_workbook
 from collectors.csv.source import encoding_of, open_source
 from collectors.csv.time import SECOND_US, parse_times, time_format
 from collectors.csv.time_formats import FormatChoice, choose_formats, formats_of
+from collectors.csv.workbook import SheetText, is_workbook
 from collectors.csv.zone import zone_of
 
 _SAMPLE_BYTES = 1 << 18
@@ -81,6 +83,8 @@ def understand(path: Path, site: Site, mapping: Mapping | None = None) -> Unders
         carries a template, ``Ambiguous`` the choices). Nothing was read.
     """
     mapping = mapping or Mapping()
+    if is_workbook(path):
+        return understand_workbook(path, mapping, lambda sheet, told: _understand_sheet(sheet, site, told))
     head = _head(path)
     layout = mapping.layout or _layout_of(head)
     if layout in ("nem12", "nem13"):
@@ -90,6 +94,16 @@ def understand(path: Path, site: Site, mapping: Mapping | None = None) -> Unders
     if layout == "json":
         return _Table(path, site, mapping, "utf-8", "json").understand()
     return _Table(path, site, mapping, mapping.encoding or encoding_of(path)).understand()
+
+
+def _understand_sheet(sheet: SheetText, site: Site, mapping: Mapping) -> Understanding:
+    """How one sheet is read; its text is our own, so that encoding and delimiter are known."""
+    told = mapping.model_copy(update={"encoding": None, "delimiter": ","})
+    found = _Table(sheet.text, site, told, "utf-8", named=sheet.label, title=sheet.name).understand()
+    saved = found.mapping.model_copy(
+        update={"encoding": None, "delimiter": mapping.delimiter, "sheet": (sheet.name,)}
+    )
+    return replace(found, path=sheet.workbook, sheet=sheet, mapping=saved)
 
 
 def _head(path: Path) -> bytes:
@@ -111,6 +125,15 @@ class _Table:
     mapping: Mapping
     encoding: str
     layout: str = ""
+    named: str = ""
+    """What errors call the file, where that is not its path."""
+    title: str = ""
+    """Name of the sheet; it may be that of a meter."""
+
+    @property
+    def file(self) -> str:
+        """The file's name in errors."""
+        return self.named or str(self.path)
 
     def understand(self) -> Understanding:
         found, notes = self._find()
@@ -143,7 +166,7 @@ class _Table:
 
     def _find(self) -> tuple[Findings, list[str]]:
         """Everything but the points, and what was assumed."""
-        file = str(self.path)
+        file = self.file
         zone = zone_of(self.mapping.time.zone) if self.mapping.time.zone else self.site.zone
         sheet, more = self._sheet(zone)
         where = find_time(sheet, self.mapping, file=file, zone=zone)
@@ -156,7 +179,7 @@ class _Table:
 
     def _sheet(self, zone: tzinfo) -> tuple[Sheet, list[str]]:
         """The table in the file; its times may be a spreadsheet's day numbers, which only a name tells."""
-        text, file = self._sample(), str(self.path)
+        text, file = self._sample(), self.file
         try:
             return find_sheet(text, self.mapping, file=file, zone=zone), []
         except FileNotUnderstood:
@@ -193,7 +216,7 @@ class _Table:
             where.columns,
             tuple(time_format(f) for f in formats),
             zone,
-            offset_column=column_index(sheet, offset_column.column, "time: offset", str(self.path))
+            offset_column=column_index(sheet, offset_column.column, "time: offset", self.file)
             if offset_column
             else None,
             offset_unit_us={"minutes": 60, "hours": 3600, "seconds": 1}[offset_column.unit] * SECOND_US
@@ -221,7 +244,7 @@ class _Table:
         if choice is None:
             raise FileNotUnderstood(
                 "its times are not understood; say time: format in the mapping, e.g. '%d.%m.%Y %H:%M'",
-                file=str(self.path),
+                file=self.file,
                 line=sheet.first_line,
                 column=sheet.names[where.columns[0]],
             )
@@ -251,7 +274,7 @@ class _Table:
             "day and month cannot be distinguished in any of its times",
             "time: format",
             [(repr(f[0]), s) for f, s in zip((found, rivals), shown, strict=True)],
-            file=str(self.path),
+            file=self.file,
             line=sheet.first_line,
             column=sheet.names[where.columns[0]],
         )
@@ -289,14 +312,14 @@ class _Table:
             if len(found) != 1 or self.mapping.columns:
                 return None
             given = ValidMapping.model_validate({"column": found[0][0], "unit": found[0][1]})
-        index = column_index(sheet, given.column, "valid: column", str(self.path))
+        index = column_index(sheet, given.column, "valid: column", self.file)
         return SidePlan(index, sheet.names[index], unit_s=VALID_UNITS_S[given.unit])
 
     def _status(self, sheet: Sheet) -> SidePlan | None:
         given = self.mapping.status or usual_status(sheet)
         if given is None:
             return None
-        index = column_index(sheet, given.column, "status: column", str(self.path))
+        index = column_index(sheet, given.column, "status: column", self.file)
         return SidePlan(index, sheet.names[index], good=frozenset(g.strip() for g in given.good))
 
     # --- numbers ---
@@ -335,8 +358,8 @@ class _Table:
     def _value_columns(self, sheet: Sheet, where: TimeColumns) -> list[int]:
         """The columns that fill a point; where their names do not tell, all that hold numbers."""
         filled = [i for i in range(sheet.width) if i not in where.columns and may_have_values(sheet, i)]
-        named = [_as_mapped(Named(i, sheet.names[i]), sheet, self.mapping) for i in filled]
-        matched = match.match_columns(named, self.site, self.mapping, file=str(self.path))
+        named = [_as_mapped(Named(i, sheet.names[i]), sheet, self.mapping, self.title) for i in filled]
+        matched = match.match_columns(named, self.site, self.mapping, file=self.file)
         return [n.index for n in matched] or filled
 
     def _ask_marks(self, sheet: Sheet, choice: MarkChoice) -> Ambiguous:
@@ -348,7 +371,7 @@ class _Table:
             readings = {",": choice.examples[0], ".": choice.examples[1]}
             problem = "some numbers have a decimal comma, others a decimal point"
         choices = [(f"'{m}'", shown) for m, shown in readings.items()]
-        return Ambiguous(problem, "decimal", choices, file=str(self.path), line=sheet.first_line)
+        return Ambiguous(problem, "decimal", choices, file=self.file, line=sheet.first_line)
 
     # --- points ---
 
@@ -356,7 +379,7 @@ class _Table:
         given = self.mapping.long
         if given is not None:
             names = (given.point, given.value, given.unit)
-            found = [column_index(sheet, n, "long", str(self.path)) if n else None for n in names]
+            found = [column_index(sheet, n, "long", self.file) if n else None for n in names]
             return LongColumns(found[0] or 0, found[1] or 0, found[2])
         if self.mapping.layout == "wide" or (self.mapping.columns and self.mapping.layout != "long"):
             return None
@@ -369,7 +392,9 @@ class _Table:
             columns = [Named(i, n) for i, n in enumerate(sheet.names) if i not in found.beside]
             ids = {normal(p.id) for p in self.site.points()}
             filled = [n for n in columns if may_have_values(sheet, n.index) or normal(n.name) in ids]
-            return [_as_mapped(n, sheet, self.mapping) for n in filled]
+            named = [_as_mapped(n, sheet, self.mapping, self.title) for n in filled]
+            is_only = self.title and len(named) == 1
+            return [replace(n, longer=(*n.longer, self.title)) for n in named] if is_only else named
         units: dict[str, str] = {}
         if long.unit is not None:
             pairs = list(zip(sheet.column(long.point), sheet.column(long.unit), strict=False))
@@ -380,7 +405,7 @@ class _Table:
 
     def _columns(self, found: Findings, named: list[Named]) -> tuple[tuple[ColumnPlan, ...], list[str]]:
         """How each column fills its point, and what was assumed."""
-        file = str(self.path)
+        file = self.file
         warnings: list[str] = []
         self._check_mapped_columns(found.sheet, found.long)
         matched = match.match_columns(named, self.site, self.mapping, file=file)
@@ -400,7 +425,7 @@ class _Table:
     def _check_mapped_columns(self, sheet: Sheet, long: LongColumns | None) -> None:
         if long is None:
             for key in self.mapping.columns:
-                column_index(sheet, key, "columns", str(self.path))
+                column_index(sheet, key, "columns", self.file)
 
     def _only_pair(self, named: list[Named]) -> tuple[Named, ColumnMapping] | None:
         points = list(self.site.points())
@@ -419,7 +444,7 @@ class _Table:
         return MappingNeeded(
             match.nothing_matches(shown, self.site),
             match.template(shown, self.site, start, long=long is not None),
-            file=str(self.path),
+            file=self.file,
             line=sheet.skip + 1,
         )
 
@@ -430,7 +455,11 @@ def _telling(cells: Sequence[str]) -> list[str]:
     return [*cells[:_SAMPLE_CELLS], *reversed(days.values())]
 
 
-def _as_mapped(named: Named, sheet: Sheet, mapping: Mapping) -> Named:
+def _as_mapped(named: Named, sheet: Sheet, mapping: Mapping, title: str = "") -> Named:
     """The column under the name the mapping uses for it (number, header or preamble name)."""
+    name = sheet.names[named.index]
     key = next((k for k in mapping.columns if sheet.index(k) == named.index), named.name)
-    return Named(named.index, key, unit_in(sheet.names[named.index]), is_empty(sheet, named.index))
+    longer = [alias for alias, known in sheet.aliases.items() if known == name]
+    if title:
+        longer.append(f"{title} {name}")
+    return Named(named.index, key, unit_in(name), is_empty(sheet, named.index), tuple(longer))

@@ -130,8 +130,3 @@ def test_a_line_without_an_end_is_refused_in_flat_memory(tmp_path: Path) -> None
 def test_unpacking_nothing_that_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotUnderstood, match="cannot be opened"), open_source(tmp_path / "none"):
         pass
-    workbook = tmp_path / "w.xlsx"
-    with zipfile.ZipFile(workbook, "w") as packed:
-        packed.writestr("xl/workbook.xml", "<workbook/>")
-    with pytest.raises(FileNotUnderstood, match="save the sheet as CSV"), open_source(workbook):
-        pass

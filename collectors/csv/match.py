@@ -111,7 +111,7 @@ def _by_meter(name: str, site: Site) -> list[Point]:
     found = []
     for meter in site.meters:
         ids = {normal(meter.id), normal(meter.name)} - {""}
-        found += [p for p in meter.points if bare in ids or whole in _names(meter, p, ids)]
+        found += [p for p in meter.points if ids & {bare, whole} or whole in _names(meter, p, ids)]
     return found
 
 

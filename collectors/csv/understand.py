@@ -436,7 +436,7 @@ class _Table:
 
     def _mapping_needed(self, sheet: Sheet, named: list[Named], long: LongColumns | None) -> MappingNeeded:
         start = Mapping(
-            delimiter=sheet.delimiter,
+            delimiter=None if self.title else sheet.delimiter,
             long=LongMapping(point=sheet.names[long.point], value=sheet.names[long.value]) if long else None,
         )
         ids = {p.id for p in self.site.points()}

@@ -28,7 +28,7 @@ _alarms = typer.Typer(help="Alarms: list, acknowledge, comment, silence, replay.
 _notify = typer.Typer(help="Notifications of alarms.", no_args_is_help=True)
 _findings = typer.Typer(help="Data quality issues.", no_args_is_help=True)
 
-_RUN, _DATA, _FIGURES, _CARE, _SETUP = "Run", "Readings", "Figures", "Operations", "Configuration"
+_RUN, _DATA, _FIGURES, _OPERATIONS, _SETUP = "Run", "Readings", "Figures", "Operations", "Configuration"
 
 _SiteId = Annotated[str, typer.Argument(metavar="SITE", help="Id of the site.")]
 _Config = Annotated[
@@ -249,7 +249,7 @@ def reports(
 # -- care --------------------------------------------------------------------------------------------
 
 
-@app.command(rich_help_panel=_CARE)
+@app.command(rich_help_panel=_OPERATIONS)
 def verify(
     site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site.")] = None,
     as_json: _Json = False,
@@ -415,7 +415,7 @@ def attribution(
     work(site, Wanted(None, month, start, end), baseline, config_path=config, as_json=as_json)
 
 
-@app.command(rich_help_panel=_CARE)
+@app.command(rich_help_panel=_OPERATIONS)
 def balance(
     site: _SiteId,
     window: _Window = None,
@@ -430,6 +430,14 @@ def balance(
     from app.cli.periods import Wanted
 
     work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+
+
+@app.command("workers", rich_help_panel=_OPERATIONS)
+def list_workers(as_json: _Json = False) -> None:
+    """List the workers that share the database, with the sites that each measures."""
+    from app.cli.workers import listing
+
+    listing(as_json=as_json)
 
 
 # -- set up ------------------------------------------------------------------------------------------
@@ -682,11 +690,11 @@ def notify_log(
     log(limit=limit, as_json=as_json)
 
 
-app.add_typer(_alarms, name="alarms", rich_help_panel=_CARE)
-app.add_typer(_notify, name="notify", rich_help_panel=_CARE)
-app.add_typer(_findings, name="findings", rich_help_panel=_CARE)
-app.add_typer(_meter, name="meter", rich_help_panel=_CARE)
-app.add_typer(_audit, name="audit", rich_help_panel=_CARE)
+app.add_typer(_alarms, name="alarms", rich_help_panel=_OPERATIONS)
+app.add_typer(_notify, name="notify", rich_help_panel=_OPERATIONS)
+app.add_typer(_findings, name="findings", rich_help_panel=_OPERATIONS)
+app.add_typer(_meter, name="meter", rich_help_panel=_OPERATIONS)
+app.add_typer(_audit, name="audit", rich_help_panel=_OPERATIONS)
 app.add_typer(_db, name="db", rich_help_panel=_SETUP)
 app.add_typer(_keys, name="keys", rich_help_panel=_SETUP)
 

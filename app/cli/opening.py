@@ -13,7 +13,11 @@ from app.actions.view import View
 from app.cli.actor import actor, principal, record, user
 from app.cli.console import say
 from app.cli.environment import settings, site_file
+from app.cli.owner import forget_gone, owner_of
 from app.config import Settings, SiteFile
+from app.domain.alarms.alarm import Alarms
+from app.domain.alarms.notification import Notifications
+from app.domain.reference import Reference
 from app.domain.site import Site
 from app.errors import NotFound
 from app.store import alarms, deployment, migrate, rollup_queue, sites
@@ -25,6 +29,7 @@ from app.store.sites import Edit, Stored, SyncResult
 WORK_TIMEOUT_S = 3600.0
 """Longest statement of a command; imports and rollups take their time. [s]"""
 _COMMAND_WAIT_S = 30.0
+_HASHES = "site_file_hashes"
 _NAMED = 100
 """So many points a change is said to touch; there may be thousands."""
 
@@ -116,7 +121,7 @@ def opened(config_path: Path | None = None) -> Iterator[Opened]:
         url = stack.enter_context(located(environment))
         engine = stack.enter_context(engine_at(url))
         migrate.upgrade(engine)
-        stored = synchronised(engine, file)
+        stored = synchronised(engine, file, owner_of(environment, config_path))
         _recompute(engine)
         yield Opened(engine, stored)
 
@@ -134,19 +139,40 @@ def _recompute(engine: Engine) -> None:
         say("another process is at it; what is not computed yet is not shown")
 
 
-def synchronised(engine: Engine, file: SiteFile | None) -> Stored:
-    """Make the database say what the site file says, if there is one; what it says then."""
+def synchronised(engine: Engine, file: SiteFile | None, owner: str = "") -> Stored:
+    """Make the database say what the site file says, if there is one; what it says then.
+
+    Raises
+    ------
+    ConfigError
+        If the file declares what another file's site has.
+    """
     if file is not None:
         with begin(engine) as connection:
-            synced = sites.sync(connection, file.fleet)
+            forget_gone(connection, owner)
+            synced = sites.sync(connection, file.fleet, owner)
             if synced.retired_points:
                 _say_retired(synced.retired_points)
-            deployment.save_limit_profiles(connection, file.limit_profiles)
-            deployment.save_reference(connection, file.reference)
-            alarms.save_sections(connection, file.alarms, file.notifications)
-            _record_change(connection, file, synced)
+            if synced.kept_sites:
+                say(f"another site file describes these, so they stay: {', '.join(synced.kept_sites)}")
+            _save_sections(connection, file, owner)
+            _record_change(connection, file, synced, owner)
     with connect(engine) as connection:
         return sites.load(connection)
+
+
+def _save_sections(connection: Connection, file: SiteFile, owner: str) -> None:
+    """Keep what belongs to no single site; a file that says nothing of it leaves another's alone."""
+
+    def is_ours(section: str, says: object, nothing: object) -> bool:
+        return deployment.take_section(connection, section, owner, is_stated=says != nothing)
+
+    if is_ours("limit_profiles", file.limit_profiles, ()):
+        deployment.save_limit_profiles(connection, file.limit_profiles)
+    if is_ours("reference", file.reference, Reference()):
+        deployment.save_reference(connection, file.reference)
+    if is_ours("alarms", (file.alarms, file.notifications), (Alarms(), Notifications())):
+        alarms.save_sections(connection, file.alarms, file.notifications)
 
 
 def _say_retired(points: Sequence[str]) -> None:
@@ -155,12 +181,13 @@ def _say_retired(points: Sequence[str]) -> None:
     say(f"formerly: [{points[0]}]; a meter that was taken away stays in the file with valid_to")
 
 
-def _record_change(connection: Connection, file: SiteFile, synced: SyncResult) -> None:
+def _record_change(connection: Connection, file: SiteFile, synced: SyncResult, owner: str) -> None:
     """Where the file says something else than the last time: who brought it, its hash and what it changes."""
-    sha256, before = config.fingerprint(file), deployment.load(connection, "site_file_sha256")
+    sha256, known = config.fingerprint(file), deployment.load(connection, _HASHES) or {}
+    before = known.get(owner)
     if sha256 == before:
         return
-    deployment.save(connection, "site_file_sha256", sha256)
+    deployment.save(connection, _HASHES, {**known, owner: sha256})
     points = sum(len(meter.points) for _, meter in file.fleet.meter.values())
     detail = {
         "sha256": sha256,
@@ -173,7 +200,7 @@ def _record_change(connection: Connection, file: SiteFile, synced: SyncResult) -
         "retired": synced.retired_points[:_NAMED],
     }
     record(connection, "site_file.change", "", detail)
-    if before is not None and synced.edits:
+    if known and synced.edits:
         deployment.add_edits(connection, user(), [_edit(e) for e in synced.edits])
 
 

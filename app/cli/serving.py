@@ -28,6 +28,7 @@ from app.cli.actor import record
 from app.cli.console import say
 from app.cli.environment import settings, site_file
 from app.cli.opening import WORK_TIMEOUT_S, kept, located, synchronised
+from app.cli.owner import owner_of
 from app.config import Settings, SiteFile
 from app.errors import ConfigError, StoreUnavailable, WattlineError
 from app.jobs.ingest import Stowed
@@ -65,7 +66,10 @@ def serve(config_path: Path | None, *, host: str, port: int, role: str) -> None:
         listener = None if role == WORKER else stack.enter_context(listening(host, port))
         url = stack.enter_context(located(environment))
         authenticate = partial(authenticator, environment, host)
-        service = stack.enter_context(Service(environment, url, file, role, authenticate=authenticate))
+        owner = owner_of(environment, config_path)
+        service = stack.enter_context(
+            Service(environment, url, file, role, owner=owner, authenticate=authenticate)
+        )
         service.start()
         if listener is not None:
             _tell(f"http://{host}:{listener.getsockname()[1]}", asks_keys=service.asks_keys)
@@ -193,6 +197,8 @@ class Service:
         What is measured; absent: what the database says.
     role : str
         ``all``, ``api`` or ``worker``.
+    owner : str
+        Whose the site file is.
     authenticate : callable
         Makes what finds out who asks; default: everybody on this machine may.
     on_ready : callable
@@ -206,10 +212,11 @@ class Service:
         file: SiteFile | None,
         role: str = ALL,
         *,
+        owner: str = "",
         authenticate: Callable[[Engine], Authenticator] = lambda engine: OpenToLoopback(),
         on_ready: Callable[[Worker], None] = lambda worker: None,
     ) -> None:
-        self._engines, self._file, self._on_ready = _Engines.on(url), file, on_ready
+        self._engines, self._file, self._owner, self._on_ready = _Engines.on(url), file, owner, on_ready
         self._authenticator = authenticate(self._engines.api)
         self._proxies = Proxies(network.parse(environment.trusted_proxies), environment.public_url)
         self.telemetry = Telemetry()
@@ -241,6 +248,7 @@ class Service:
         worker = Worker(
             self._engines.work,
             environment.data_dir,
+            None if self._file is None else frozenset(self._file.fleet.site),
             on_stowed=self._count,
             on_evaluated=self._refresh_telemetry,
             on_progress=self.telemetry.look_at_progress,
@@ -298,7 +306,7 @@ class Service:
     def _shape_database(self) -> None:
         wait_until_up(self._engines.work, 0.0)
         migrate.upgrade(self._engines.work)
-        stored = synchronised(self._engines.work, self._file)
+        stored = synchronised(self._engines.work, self._file, self._owner)
         if self.asks_keys:
             _say_first_key(self._engines.work)
         self._prepared.set()

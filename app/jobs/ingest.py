@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
 from collectors.spool import Spool
 
-UNKNOWN_POINT, REFUSED = "unknown_point", "refused"
+UNKNOWN_POINT, REFUSED, OTHER_WORKER = "unknown_point", "refused", "other_worker"
 """Reasons for which a reading ends in the drop ledger."""
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +45,8 @@ class Ingest:
         Told after every commit, for metrics.
     clock : callable
         The present instant (UTC); readings far ahead of it are refused.
+    lost : callable
+        Sites that another worker measures, and since when; what was read after that is its to store.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class Ingest:
         *,
         on_stowed: Callable[[Stowed], None] = lambda stowed: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        lost: Callable[[], Mapping[str, datetime]] = dict,
     ) -> None:
-        self._engine, self._collector = engine, collector
+        self._engine, self._collector, self._lost = engine, collector, lost
         self._on_stowed, self._clock = on_stowed, clock
         self._lock = threading.Lock()
         self._stored: Stored | None = None
@@ -78,14 +81,17 @@ class Ingest:
         StoreUnavailable
             If the database is away; the batch may be sent again.
         """
-        stored = self._fleet(batch)
-        drops = [d for r in batch if (d := _refused(r, stored, self._clock())) is not None]
-        good = batch if not drops else [r for r in batch if _refused(r, stored, self._clock()) is None]
+        stored, lost, now = self._fleet(batch), self._lost(), self._clock()
+        drops = [d for r in batch if (d := _refused(r, stored, now, lost)) is not None]
+        good = batch if not drops else [r for r in batch if _refused(r, stored, now, lost) is None]
         result = ingest_safely(self._engine, stored, good, self._collector, drops)
         by_site = Counter(stored.fleet.point[r.point][0].id for r in good)
         by_site.subtract(stored.fleet.point[d.point][0].id for d in result.quarantined)
         stowed = Stowed(by_site, [*drops, *result.quarantined])
-        for drop in stowed.drops:
+        others = sum(drop.reason == OTHER_WORKER for drop in stowed.drops)
+        if others:
+            _log.warning("readings dropped of sites that another worker measures", readings=others)
+        for drop in (d for d in stowed.drops if d.reason != OTHER_WORKER):
             _log.warning("reading dropped", point=drop.point, reason=drop.reason, detail=drop.detail)
         self._on_stowed(stowed)
         return stowed
@@ -118,10 +124,13 @@ class Ingest:
             return self._stored
 
 
-def _refused(reading: Reading, stored: Stored, now: datetime) -> Drop | None:
+def _refused(reading: Reading, stored: Stored, now: datetime, lost: Mapping[str, datetime]) -> Drop | None:
     which = f"{reading.at.isoformat()} {reading.value!r}"
     if reading.point not in stored.point_id:
         return Drop(reading.point, UNKNOWN_POINT, 1, reading=which)
-    quantity = stored.fleet.point[reading.point][2].quantity
+    site, _, point = stored.fleet.point[reading.point]
+    if lost and (since := lost.get(site.id)) is not None and reading.at >= since:
+        return Drop(reading.point, OTHER_WORKER, 1, "another worker measures the site", which)
+    quantity = point.quantity
     why = refusal(reading.at, reading.value, quantity, now)
     return None if why is None else Drop(reading.point, REFUSED, 1, why, which)

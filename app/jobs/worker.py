@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from app.jobs import close_month, evaluate, findings, outlook, rollup, site_find
 from app.jobs.alarms import judge
 from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
+from app.jobs.membership import Membership
 from app.jobs.notifications import send
 from app.jobs.poll import Polling, readings_per_s, spool_path
 from app.jobs.scheduler import Job, Scheduler
@@ -35,6 +37,7 @@ FINDINGS_EVERY_S = 15.0
 EVALUATE_EVERY_S = 5.0
 ALARMS_EVERY_S = 10.0
 NOTIFY_EVERY_S = 3.0
+BEAT_EVERY_S = 5.0
 OUTLOOK_EVERY_S = 20.0
 FOLDERS_EVERY_S = 2.0
 FLEET_EVERY_S = 30.0
@@ -62,6 +65,8 @@ class Worker:
         On a database that may be away; it is waited for.
     data_dir : Path
         Where the spool lies.
+    sites : frozenset, optional
+        Sites that the site file of this worker names; None: every site of the database.
     on_stowed : callable
         Told after every commit of readings, for metrics.
     on_evaluated : callable
@@ -82,6 +87,7 @@ class Worker:
         self,
         engine: Engine,
         data_dir: Path,
+        sites: frozenset[str] | None = None,
         *,
         on_stowed: Callable[[Stowed], None] = lambda stowed: None,
         on_evaluated: Callable[[], None] = lambda: None,
@@ -95,7 +101,8 @@ class Worker:
         self._on_progress, self._on_stuck = on_progress, on_stuck
         self._audit_days, self._kept = audit_retention_days, kept or Retention()
         self.spool = Spool(spool_path(data_dir), spool_limits or Limits())
-        self._ingest = Ingest(engine, "poller", on_stowed=on_stowed)
+        self._member = Membership(engine, sites)
+        self._ingest = Ingest(engine, "poller", on_stowed=on_stowed, lost=self._member.lost)
         self._has_fleet = threading.Event()
         self._followed: Stored | None = None
         self.polling = Polling(self.spool, self._ingest, self._has_fleet)
@@ -106,24 +113,28 @@ class Worker:
         self._close_again_s = 0.0
         self._fleet = FleetCache()
         self._alarm_cache = judge.Cache(fleet=self._fleet)
+        self._had_jobs = True
         self._scheduler = Scheduler(self._jobs())
 
     def _jobs(self) -> list[Job]:
         """Each has its own time; those that walk over every site rest in proportion to what they took."""
         engine, is_ending = self._engine, lambda: self._scheduler.is_ending
-        return [
-            Job("rollup", self._roll_up, ROLLUP_EVERY_S),
+        own = [
+            Job("workers", self._take_part, BEAT_EVERY_S),
+            Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
+            Job("fleet", self._follow_fleet, FLEET_EVERY_S, busy_ratio=0.1),
+            Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
+            Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),
+        ]
+        of_all = [
+            Job("rollup", self._roll_up, ROLLUP_EVERY_S),
             Job("alarms", self._judge_alarms, ALARMS_EVERY_S, busy_ratio=0.5),
             Job("notify", lambda: send.run(engine, _now()), NOTIFY_EVERY_S),
             Job("outlook", lambda: outlook.run(engine, _now(), self._fleet), OUTLOOK_EVERY_S, busy_ratio=0.2),
             Job("findings", lambda: self._find(Part.LIVE), FINDINGS_EVERY_S, busy_ratio=0.2),
             Job("findings of history", lambda: self._find(Part.HISTORY), FINDINGS_EVERY_S),
-            Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
-            Job("fleet", self._follow_fleet, FLEET_EVERY_S, busy_ratio=0.1),
-            Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
             Job("receipts", self._settle_receipts, RECEIPTS_EVERY_S),
-            Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
             Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(engine, _now()), daily_at="02:47"),
             Job("site", lambda: site_findings.look_at_last_days(engine, _now()), SITE_EVERY_S),
@@ -132,6 +143,22 @@ class Worker:
             Job("upkeep", lambda: retention.maintain(engine, self._kept, _now()), daily_at="03:17"),
             Job("audit", self._forget_audit, daily_at="03:47"),
         ]
+        return own + [replace(job, work=self._if_ours(job.work)) for job in of_all]
+
+    def _if_ours(self, work: Callable[[], object]) -> Callable[[], object]:
+        """Jobs of all are done by one of the workers."""
+        return lambda: work() if self._member.has_jobs else None
+
+    def _take_part(self) -> None:
+        """Keep the leases and measure what is ours; jobs that become ours remember nothing of before."""
+        with connect(self._engine) as connection:
+            stored = self._fleet.current(connection)
+        if self._member.beat(sorted(stored.site_id)):
+            self._follow(stored.fleet)
+        if self._member.has_jobs and not self._had_jobs:
+            self._evaluator = evaluate.Evaluator(self._engine)
+            self._alarm_cache = judge.Cache(fleet=self._fleet)
+        self._had_jobs = self._member.has_jobs
 
     def _close_months(self) -> None:
         """Freeze what is due; a month with readings that wait for the rollup is not."""
@@ -159,6 +186,7 @@ class Worker:
 
     def work(self) -> None:
         """Start all else; the database has its shape and fleet now."""
+        self._take_part()
         self._has_fleet.set()
         self._follow_fleet()
         self._scheduler.start()
@@ -195,6 +223,7 @@ class Worker:
         if running:
             self._on_stuck()
             running = self.wait(STOP_S)
+        self._member.leave()
         if running:
             _log.warning("stopped before these jobs finished; their work stays queued", jobs=running)
         self.spool.close()
@@ -208,7 +237,8 @@ class Worker:
         self._follow(stored.fleet)
 
     def _follow(self, fleet: Fleet) -> None:
-        there = fleet.at(datetime.now(UTC))
+        now = fleet.at(datetime.now(UTC))
+        there = replace(now, sites=tuple(site for site in now.sites if self._member.measures(site.id)))
         self.polling.follow(there)
         self._folders.follow(there)
         self._check_spool(readings_per_s(there))
@@ -242,7 +272,7 @@ class Worker:
 
     def _evaluate(self) -> None:
         """Evaluate the sites that are due; whoever shows figures is told now and then all the same."""
-        is_news = self._evaluator.run(_now())
+        is_news = self._member.has_jobs and self._evaluator.run(_now())
         if is_news or time.monotonic() - self._told_s > TELL_EVERY_S:
             self._on_evaluated()
             self._told_s = time.monotonic()

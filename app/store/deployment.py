@@ -55,6 +55,24 @@ def load(connection: sa.Connection, key: str) -> Any:
         return connection.execute(query).scalar_one_or_none()
 
 
+_OWNERS = "section_owners"
+
+
+def take_section(connection: sa.Connection, section: str, owner: str, *, is_stated: bool) -> bool:
+    """Whether a section of the deployment is the owner's to write: its file states it, or did so last.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    owners = load(connection, _OWNERS) or {}
+    is_ours = is_stated or owners.get(section, owner) == owner
+    if is_ours and owners.get(section) != owner:
+        save(connection, _OWNERS, {**owners, section: owner})
+    return is_ours
+
+
 _EDITS, _MOST_EDITS = "definition_edits", 2000
 
 

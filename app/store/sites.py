@@ -28,9 +28,10 @@ from app.domain.pue import Boundary, boundary, counted_points
 from app.domain.quantity import ESTIMATE_KINDS
 from app.domain.site import ALWAYS, Fleet, Institution, InstitutionClass, Meter, Placement, Point, Site
 from app.domain.timeline import Stretch, of_point
-from app.store import tables
+from app.store import site_sources, tables
 from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
+from app.store.site_sources import Scope
 
 _LOCK = 0x57A7_0003
 _WRITTEN_AT_ONCE = 5000
@@ -127,30 +128,44 @@ class SyncResult:
     """The definitions that changed, with the time they touch."""
     retired_points: tuple[str, ...] = ()
     """Points that are no longer declared; their readings stay."""
+    kept_sites: tuple[str, ...] = ()
+    """Sites that this file no longer describes and another one does."""
 
 
-def sync(connection: sa.Connection, fleet: Fleet) -> SyncResult:
-    """Make the database say what `fleet` says, in the transaction of `connection`.
+def sync(connection: sa.Connection, fleet: Fleet, owner: str = "") -> SyncResult:
+    """Make the database say of the sites of `fleet` what `fleet` says, in the transaction of `connection`.
 
     What is no longer declared is retired, not deleted; declared again, it comes back with its history.
     Where a change moves energy (see :func:`point_mark`, :func:`site_mark`), the time it touches is queued
-    for rollup, for the points concerned.
+    for rollup, for the points concerned. Sites that only other owners' files describe are left alone.
+
+    Parameters
+    ----------
+    connection : Connection
+    fleet : Fleet
+        What one site file says.
+    owner : str
+        Whose file it is, see :mod:`app.store.site_sources`.
 
     Raises
     ------
+    ConfigError
+        If a meter or point of the file stands in a site that only another file describes.
     StoreUnavailable
         If the database is away.
     """
     with store_errors():
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        scope = site_sources.claim(connection, owner, fleet)
         names, sites_before = _rename(connection, fleet)
         before = _hashes(connection) | {("sites", key): mark for key, mark in sites_before.items()}
         _write(connection, fleet)
-        retired = _retire(connection, fleet)
+        site_sources.note(connection, owner, fleet)
+        retired = _retire(connection, fleet, scope)
         edits = (*names.merged, *_edits(before, _hashes(connection)))
         touched = [(key, edit) for edit in edits for key in _points_of(edit, fleet)]
         _queue_history(connection, touched, Formulas(fleet))
-    return SyncResult(tuple(sorted({key for key, _ in touched})), edits, retired)
+    return SyncResult(tuple(sorted({key for key, _ in touched})), edits, retired, scope.kept)
 
 
 class _Kept(NamedTuple):
@@ -455,11 +470,18 @@ def _under(site: Site, names: _Names) -> Site:
     return replace(site, meters=tuple(map(meter, site.meters)))
 
 
-def _retire(connection: sa.Connection, fleet: Fleet) -> tuple[str, ...]:
+def _retire(connection: sa.Connection, fleet: Fleet, scope: Scope) -> tuple[str, ...]:
+    """Retire what the sites in `scope` no longer have; the points among that."""
     retired: tuple[str, ...] = ()
-    declared = ((tables.sites, fleet.site), (tables.meters, fleet.meter), (tables.points, fleet.point))
-    for table, keys in declared:
-        current = connection.execute(sa.select(table.c.key).where(table.c.retired_at.is_(None))).scalars()
+    t = tables
+    declared = (
+        (t.sites, t.sites.c.id, fleet.site),
+        (t.meters, t.meters.c.site_id, fleet.meter),
+        (t.points, t.points.c.site_id, fleet.point),
+    )
+    for table, site_id, keys in declared:
+        query = sa.select(table.c.key).where(table.c.retired_at.is_(None), site_id.not_in(scope.foreign_ids))
+        current = connection.execute(query).scalars()
         gone = [key for key in current if key not in keys]
         retired = tuple(sorted(gone))
         if gone:

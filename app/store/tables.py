@@ -449,6 +449,32 @@ fleet_version = Table(
     Column("changes", BigInteger, nullable=False),
 )
 
+site_sources = Table(
+    "site_sources",
+    metadata,
+    Column("site_id", Integer, ForeignKey("sites.id"), primary_key=True, autoincrement=False),
+    _key("owner", Text),
+    _instant("last_at"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    _key("id", Text),
+    _text("name"),
+    Column("sites", JSONB),
+    *(_instant(name) for name in ("started_at", "seen_at")),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    _key("subject", Text),
+    _text("worker"),
+    Column("epoch", BigInteger, nullable=False),
+    *(_instant(name) for name in ("taken_at", "expires_at")),
+)
+
 site_months = Table(
     "site_months",
     metadata,

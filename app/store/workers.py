@@ -1,0 +1,188 @@
+"""Several workers on one database: who is there, who measures which site, who runs the jobs of all.
+
+A worker tells the database every few seconds that it is there, and keeps its leases by that. What is free
+is taken by the worker that :func:`app.domain.sharing.chosen` names, so no two workers measure one site; the
+jobs stay with one worker as long as it is there. A lease that another worker takes gets a larger epoch, and
+what its earlier holder read after that is not stored. Only the clock of the database counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.domain.sharing import chosen
+from app.store import tables
+from app.store.engine import store_errors
+
+LEASE_S = 20.0
+"""A worker that was not heard of for so long has lost its leases. [s]"""
+_JOBS, _SITE = "jobs", "site:"
+_FOR_S = sa.text("make_interval(secs => :lease_s)").bindparams(lease_s=LEASE_S)
+
+
+class Worker(NamedTuple):
+    """A worker that is there."""
+
+    id: str
+    """Made anew at each start."""
+    name: str
+    """Machine and process, for people."""
+    sites: frozenset[str] | None = None
+    """Sites that its site file names; None: it has no file and measures what the database declares."""
+
+
+class Share(NamedTuple):
+    """What one worker has to do."""
+
+    sites: frozenset[str]
+    """Sites that it measures."""
+    has_jobs: bool
+    """Whether it runs the jobs of all."""
+
+
+class Member(NamedTuple):
+    """A worker, and what it holds."""
+
+    name: str
+    started_at: datetime
+    seen_at: datetime
+    sites: tuple[str, ...]
+    has_jobs: bool
+
+
+def beat(connection: sa.Connection, worker: Worker, sites: Sequence[str]) -> Share:
+    """Tell that a worker is there, and find out what is its to do among the `sites` that are declared.
+
+    What it measures and another one is to measure is given up here, so it must end measuring what it no
+    longer holds; the other one takes it at its own next beat.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away; the leases last for :data:`LEASE_S`.
+    """
+    with store_errors():
+        there = _be_there(connection, worker)
+        wanted = {f"{_SITE}{key}" for key in sites if chosen(key, there) == worker.id}
+        _give_up(connection, worker, wanted | {_JOBS})
+        held = _take(connection, worker, sorted(wanted | {_JOBS}))
+    return Share(frozenset(k.removeprefix(_SITE) for k in held if k != _JOBS), _JOBS in held)
+
+
+def lost(connection: sa.Connection, worker: Worker) -> dict[str, datetime]:
+    """Sites that another worker measures, and since when.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t = tables.leases
+    query = sa.select(t.c.subject, t.c.taken_at).where(
+        t.c.worker != worker.id, t.c.subject != _JOBS, t.c.expires_at > sa.func.clock_timestamp()
+    )
+    with store_errors():
+        return {row.subject.removeprefix(_SITE): row.taken_at for row in connection.execute(query)}
+
+
+def leave(connection: sa.Connection, worker: Worker) -> None:
+    """Give everything up, so that others need not wait.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        _give_up(connection, worker, set())
+        connection.execute(sa.delete(tables.workers).where(tables.workers.c.id == worker.id))
+
+
+def members(connection: sa.Connection) -> list[Member]:
+    """Workers that are there, by name.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    w, t = tables.workers, tables.leases
+    with store_errors():
+        rows = connection.execute(sa.select(w).where(_is_there()).order_by(w.c.name, w.c.id)).all()
+        held = connection.execute(
+            sa.select(t.c.worker, t.c.subject)
+            .where(t.c.expires_at > sa.func.clock_timestamp())
+            .order_by(t.c.subject)
+        ).all()
+    subjects: dict[str, list[str]] = {row.id: [] for row in rows}
+    for holder, subject in held:
+        subjects.setdefault(holder, []).append(subject)
+    return [
+        Member(
+            row.name,
+            row.started_at,
+            row.seen_at,
+            tuple(s.removeprefix(_SITE) for s in subjects[row.id] if s != _JOBS),
+            _JOBS in subjects[row.id],
+        )
+        for row in rows
+    ]
+
+
+def _is_there() -> sa.ColumnElement[bool]:
+    return tables.workers.c.seen_at > sa.func.clock_timestamp() - _FOR_S
+
+
+_BE_THERE = sa.text(
+    """
+    INSERT INTO workers (id, name, sites, started_at, seen_at)
+    VALUES (:id, :name, :sites, clock_timestamp(), clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, sites = excluded.sites
+    """
+).bindparams(sa.bindparam("sites", type_=JSONB(none_as_null=True)))
+
+
+def _be_there(connection: sa.Connection, worker: Worker) -> Mapping[str, frozenset[str] | None]:
+    """Enter a worker and forget those that are gone; the sites that each one knows."""
+    known = None if worker.sites is None else sorted(worker.sites)
+    connection.execute(_BE_THERE, {"id": worker.id, "name": worker.name, "sites": known})
+    connection.execute(sa.delete(tables.workers).where(~_is_there()))
+    rows = connection.execute(sa.select(tables.workers.c.id, tables.workers.c.sites))
+    return {row.id: None if row.sites is None else frozenset(row.sites) for row in rows}
+
+
+def _give_up(connection: sa.Connection, worker: Worker, kept: set[str]) -> None:
+    t = tables.leases
+    others = t.c.subject.not_in(kept) if kept else sa.true()
+    update = sa.update(t).where(t.c.worker == worker.id, others, t.c.expires_at > sa.func.clock_timestamp())
+    connection.execute(update.values(expires_at=sa.func.clock_timestamp()))
+
+
+_TAKE = sa.text(
+    """
+    INSERT INTO leases AS held (subject, worker, epoch, taken_at, expires_at)
+    SELECT subject, :worker, 1, clock_timestamp(), clock_timestamp() + make_interval(secs => :lease_s)
+    FROM unnest(CAST(:subjects AS text[])) AS subject
+    ON CONFLICT (subject) DO UPDATE
+    SET worker = excluded.worker,
+        epoch = held.epoch + (held.worker <> excluded.worker)::int,
+        taken_at = CASE WHEN held.worker = excluded.worker THEN held.taken_at ELSE excluded.taken_at END,
+        expires_at = excluded.expires_at
+    WHERE held.worker = excluded.worker OR held.expires_at <= clock_timestamp()
+    RETURNING subject
+    """
+)
+
+
+def _take(connection: sa.Connection, worker: Worker, subjects: Sequence[str]) -> set[str]:
+    """Keep and take the leases that no other worker has; those that are held now.
+
+    A worker that comes back to a site within its own lease of it measured it all the time.
+    """
+    values = {"worker": worker.id, "subjects": list(subjects), "lease_s": LEASE_S}
+    return set(connection.execute(_TAKE, values).scalars())

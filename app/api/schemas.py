@@ -528,6 +528,14 @@ class EventIn(BaseModel):
     note: str = Field(min_length=1, max_length=2000, pattern=NO_NUL)
 
 
+class CorrectionOut(BaseModel):
+    """A reading that a corrected export states otherwise; both values in the point's house unit."""
+
+    at: datetime
+    old_value: float | None
+    new_value: float | None
+
+
 class EventOut(BaseModel):
     """An entry of the ledger."""
 
@@ -545,6 +553,8 @@ class EventOut(BaseModel):
     created_at: datetime
     withdrawn_at: datetime | None
     withdrawn_by: str | None
+    corrected_readings: int = Field(0, description="Readings that a corrected export states otherwise")
+    corrections: list[CorrectionOut] = Field(default=[], description="The first of these readings")
 
 
 class EventsOut(BaseModel):

@@ -114,14 +114,20 @@ def import_(
     rejects: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File for rejected rows, with line and reason.")
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="A corrected export: correct stored readings that differ."),
+    ] = False,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; stands in the ledger.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before correcting.")] = False,
     config: _Config = None,
     as_json: _Json = False,
 ) -> None:
     """Store the readings of CSV and Excel files; importing a file again changes nothing."""
-    from app.cli.imports import Asked, preview, run
+    from app.cli.imports import Asked, run
 
-    work = preview if dry_run else run
-    work(Asked(files, site, mapping, tuple(sheet or ()), rejects, config, as_json))
+    sheets = tuple(sheet or ())
+    run(Asked(files, site, mapping, sheets, rejects, config, as_json, replace, reason, yes, dry_run))
 
 
 @app.command(rich_help_panel=_DATA)

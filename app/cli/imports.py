@@ -12,15 +12,17 @@ import typer
 from rich.progress import Progress
 
 from app.cli.actor import actor
-from app.cli.console import progress, say, show, show_json, show_table
+from app.cli.console import kwh, progress, say, show, show_json, show_table
 from app.cli.environment import settings, site_file
 from app.cli.opening import Opened, kept, opened
 from app.domain.reading import LATEST
 from app.domain.site import Site
-from app.errors import DataError, NotFound
-from app.jobs import imports
+from app.errors import DataError, NotFound, SeriesError
+from app.jobs import close_month, imports, replace
 from app.jobs.imports import RejectsFile
+from app.jobs.replace import MonthChange, Trial
 from app.store import findings, retention
+from app.store.corrections import Correction
 from app.store.engine import connect
 from app.store.findings import StoredFinding
 from collectors.csv.mapping import Mapping, load_mapping
@@ -37,6 +39,10 @@ class _Outcome:
     failed: bool = False
     oldest: datetime = LATEST
     """Instant of the oldest reading."""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """Of corrected exports: points and months whose energy changed."""
+    revised: list[dict[str, Any]] = field(default_factory=list)
+    """Closed reports that got a revision."""
 
     def failure(self, path: Path, error: DataError) -> None:
         """A file that was not understood; the others go on."""
@@ -56,6 +62,11 @@ class Asked:
     rejects_path: Path | None
     config_path: Path | None
     as_json: bool
+    replace: bool = False
+    """Whether readings that differ from stored ones correct them."""
+    reason: str = ""
+    yes: bool = False
+    dry_run: bool = False
 
     def mapping(self) -> Mapping | None:
         """The mapping, if one was named; looks for the files as well.
@@ -75,13 +86,20 @@ class Asked:
             mapping = (mapping or Mapping()).model_copy(update={"sheet": self.sheets})
         return mapping
 
+    def correction(self, path: Path) -> Correction | None:
+        """On whose word a file corrects what is stored; None where it does not."""
+        if not self.replace:
+            return None
+        about = f"corrected export {path.name}"
+        return Correction(actor().actor, f"{self.reason} ({about})" if self.reason else about)
+
     def rejects(self) -> RejectsFile:
         """The file for refused rows."""
         return RejectsFile(self.rejects_path or settings().data_dir / "rejects" / "latest-import.csv")
 
 
 def run(asked: Asked) -> None:
-    """Store the files one after the other, then compute the energies.
+    """Store the files one after the other, then compute the energies; or show what would come of it.
 
     Raises
     ------
@@ -89,20 +107,105 @@ def run(asked: Asked) -> None:
         If there is no such site.
     ConfigError
         If the mapping or site file is not understood.
+    SeriesError
+        If the options contradict each other.
     """
+    if not asked.replace and (asked.reason or asked.yes):
+        raise SeriesError("--reason and --yes go with --replace")
+    if asked.dry_run and not asked.replace:
+        _preview_all(asked)
+    else:
+        _store_all(asked)
+
+
+def _store_all(asked: Asked) -> None:
     mapping = asked.mapping()
     with opened(asked.config_path) as here:
         site = here.site(asked.site_id)
         outcome = _Outcome()
+        corrected: list[MonthChange] = []
+        if asked.replace:
+            corrected = _agreed(here, site, asked, mapping)
+            if asked.dry_run:
+                return
         with asked.rejects() as rejects, progress() as bar:
             for path in asked.files:
-                _one_file(here, site, path, mapping, rejects, bar, outcome)
+                _one_file(here, site, path, mapping, rejects, bar, outcome, asked)
             bar.add_task("computing energies", total=None)
             imports.settle(here.engine)
+        outcome.changes = [_change(c) for c in corrected]
+        outcome.revised = _revised(here, site) if asked.replace else []
         found = _findings(here, site)
         _tell(outcome, rejects, found, _kept_until(here, outcome), as_json=asked.as_json)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+# -- corrected exports -------------------------------------------------------------------------------
+
+
+def _agreed(here: Opened, site: Site, asked: Asked, mapping: Mapping | None) -> list[MonthChange]:
+    """Show what corrected files would change, and ask; the changes that were agreed to.
+
+    Raises
+    ------
+    typer.Exit
+        If the answer is no.
+    """
+    plans = []
+    for path in asked.files:
+        try:
+            plans.append((path, understand(path, site, mapping)))
+        except DataError as error:
+            say(str(error))
+    found = replace.trial(here.engine, here.stored, site, plans)
+    if asked.as_json and asked.dry_run:
+        corrected = sum(f.corrected for f in found.files)
+        shown = [_change(c) for c in found.changes]
+        show_json({"dry_run": True, "corrected": corrected, "changes": shown, "revised": list(found.frozen)})
+    elif not asked.as_json:
+        _show_trial(found)
+    if len(plans) < len(asked.files) and asked.dry_run:
+        raise typer.Exit(1)
+    if not (asked.dry_run or asked.yes or not any(f.corrected for f in found.files)):
+        _ask()
+    return list(found.changes)
+
+
+def _ask() -> None:
+    try:
+        typer.confirm("Store this in the ledger?", abort=True, err=True)
+    except typer.Abort:
+        say("nothing was stored; --yes stores without asking")
+        raise typer.Exit(1) from None
+
+
+def _change(one: MonthChange) -> dict[str, Any]:
+    energies = {"before_kwh": one.before_kwh, "after_kwh": one.after_kwh}
+    return {"point": one.point, "month": one.month, **energies, "difference_kwh": one.difference_kwh}
+
+
+def _show_trial(found: Trial) -> None:
+    corrected, new = sum(f.corrected for f in found.files), sum(f.accepted for f in found.files)
+    show(f"{corrected:,} stored readings would be corrected, {new:,} new ones stored")
+    if found.changes:
+        rows = (
+            [c.point, c.month, kwh(c.before_kwh), kwh(c.after_kwh), f"{c.difference_kwh:+,.3f}"]
+            for c in found.changes
+        )
+        show_table(["point", "month", ">kWh now", ">kWh corrected", ">difference"], rows)
+        for point, total in found.total_kwh.items():
+            show(f"{point}: {total:+,.3f} kWh")
+    else:
+        show("no energy would change")
+    if found.frozen:
+        show(f"closed reports that get a revision: {', '.join(found.frozen)}")
+
+
+def _revised(here: Opened, site: Site) -> list[dict[str, Any]]:
+    """The reports that were closed and got a revision."""
+    closed = close_month.revise(here.engine, here.stored, site, datetime.now(UTC))
+    return [{"of": c.of, "period": c.period, "revision": c.revision} for c in closed]
 
 
 def _one_file(
@@ -113,6 +216,7 @@ def _one_file(
     rejects: RejectsFile,
     bar: Progress,
     outcome: _Outcome,
+    asked: Asked,
 ) -> None:
     task = bar.add_task(path.name, total=path.stat().st_size)
     try:
@@ -126,6 +230,7 @@ def _one_file(
             understanding=understood,
             rejects=rejects,
             on_progress=lambda packed_bytes: bar.update(task, completed=packed_bytes),
+            correction=asked.correction(path),
         )
     except DataError as error:
         outcome.failure(path, error)
@@ -167,6 +272,8 @@ def _tell(
                 "rejects_file": rejects_file,
                 "findings": shown,
                 "old_readings_kept_until": until,
+                "changes": outcome.changes,
+                "revised": outcome.revised,
             }
         )
         return
@@ -178,6 +285,11 @@ def _tell(
     for file in done:
         for warning in file["warnings"]:
             show(f"note: {Path(file['file']).name}: {warning}")
+    corrected = sum(f.get("corrected", 0) for f in done)
+    if corrected:
+        show(f"corrected readings, in the ledger with both values: {corrected:,}")
+    for one in outcome.revised:
+        show(f"report {one['period']} of {one['of']}: revision {one['revision']}")
     if rejects_file:
         show(f"rejected rows, with line and reason: {rejects_file}")
     if kept_until:
@@ -207,7 +319,7 @@ def _show_findings(found: Sequence[StoredFinding]) -> None:
 # -- dry run -----------------------------------------------------------------------------------------
 
 
-def preview(asked: Asked) -> None:
+def _preview_all(asked: Asked) -> None:
     """Show how the files are understood and what would become of them; nothing is stored.
 
     Raises

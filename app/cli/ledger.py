@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.actions import ledger
 from app.actions.ledger import Declaration
 from app.api import schemas
-from app.api.routes.events import event_out
+from app.api.routes.events import event_out, events_out
 from app.cli.console import show, show_json, show_table
 from app.cli.opening import opened
 from app.cli.periods import instant, local
@@ -16,6 +16,8 @@ from app.domain.site import Site
 from app.jobs import imports
 from app.store import events
 from app.store.engine import connect
+
+_MOST_CORRECTIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def listing(site_id: str, *, as_json: bool) -> None:
     with opened() as here, connect(here.engine) as connection:
         site = here.site(site_id)
         entries = events.listing(connection, here.stored.site_id[site.id])
-        found = [event_out(here.stored, entry) for entry in entries]
+        found = events_out(connection, here.stored, entries, _MOST_CORRECTIONS)
     if as_json:
         show_json(schemas.EventsOut(site=site_id, events=found).model_dump(mode="json"))
         return
@@ -93,6 +95,7 @@ def _cells(site: Site, one: schemas.EventOut) -> list[str]:
     values = ["" if v is None else f"{v:,.12g}" for v in (one.old_value, one.new_value, one.energy_kwh)]
     times = [local(one.start, site.zone), "" if one.end == one.start else local(one.end, site.zone)]
     note = one.note if one.withdrawn_at is None else f"withdrawn by {one.withdrawn_by}: {one.note}"
+    note = f"{one.corrected_readings:,} readings: {note}" if one.corrected_readings else note
     what = [one.point or one.meter or "", one.kind]
     declared = local(one.created_at, site.zone)[:10]
     return [str(one.id), *what, *times, *values, one.author, declared, note]

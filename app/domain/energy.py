@@ -180,8 +180,12 @@ def corrected(series: Series, events: Sequence[Event]) -> Series:
     if not corrections:
         return series
     value = series.value.copy()
-    for event in corrections:
-        value[series.at_us == event.start_us] = math.nan if event.new_value is None else event.new_value
+    at_us = np.array([e.start_us for e in corrections], np.int64)
+    new = np.array([math.nan if e.new_value is None else e.new_value for e in corrections])
+    rows = np.searchsorted(series.at_us, at_us)
+    known = rows < len(series)
+    known[known] = series.at_us[rows[known]] == at_us[known]
+    value[rows[known]] = new[known]  # of several for one reading the last one holds
     return replace(series, value=value)
 
 

@@ -103,6 +103,28 @@ def close_site(engine: Engine, stored: Stored, site: Site, now: datetime) -> lis
     return out
 
 
+def revise(engine: Engine, stored: Stored, site: Site, now: datetime) -> list[Closed]:
+    """Revise the frozen reports of one site and of its institution; freezes no period for the first time.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away; what was frozen stays.
+    """
+    with connect(engine) as connection:
+        frozen = set(_hashes(connection, stored, site))
+        if not frozen or not revisions.is_settled(connection, stored, site, now - _after(site)):
+            return []
+        marks = revisions.marks(connection, stored, site)
+    done = []
+    for period in (p for p in due(site, marks, now) if p in frozen):
+        with begin(engine) as connection:
+            closed = _close(connection, stored, site, period, _mark(marks, period), now)
+        done += [closed] if closed else []
+    banks = [b for b in stored.fleet.institutions if b.id == site.institution] if done else []
+    return done + [c for bank in banks for c in close_institution(engine, stored, bank, now)]
+
+
 def due(site: Site, marks: Mapping[str, str], now: datetime) -> Iterator[str]:
     """Months, then years, from the first with energy, that ended long enough ago, oldest first."""
     if not marks:

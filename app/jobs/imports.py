@@ -16,6 +16,7 @@ from app.errors import ConfigError
 from app.jobs import findings, rollup, site_findings
 from app.store import imports
 from app.store.audit import Actor
+from app.store.corrections import Correction
 from app.store.engine import Engine
 from app.store.imports import Imported, Source
 from app.store.sites import Stored
@@ -100,6 +101,7 @@ def import_file(
     rejects: RejectsFile | None = None,
     on_progress: Callable[[int], None] = lambda packed_bytes: None,
     understanding: Understanding | None = None,
+    correction: Correction | None = None,
 ) -> Imported:
     """Store all of a file, or nothing of it.
 
@@ -121,6 +123,8 @@ def import_file(
         Gets how far into the file the last batch reached. [B]
     understanding : Understanding, optional
         How the file is read, where that is known already.
+    correction : Correction, optional
+        Readings that differ from stored ones correct them, as entries of the ledger.
 
     Returns
     -------
@@ -142,7 +146,8 @@ def import_file(
             rejects.write(str(path), batch.rejects)
         on_progress(batch.packed_bytes)
 
-    return imports.store_source(engine, stored, source, read(path, understood), on_batch, by=by)
+    batches = read(path, understood)
+    return imports.store_source(engine, stored, source, batches, on_batch, by=by, correction=correction)
 
 
 def dry_run(

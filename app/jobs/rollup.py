@@ -120,16 +120,38 @@ def run(engine: Engine) -> RollupResult:
 def _step(engine: Engine, readings_at_once: int) -> RollupResult | None:
     """One transaction; None where nothing waits."""
     with begin(engine) as connection:
-        if not rollup_queue.lock(connection):
-            return RollupResult(busy=True)
-        waiting = rollup_queue.waiting(connection, LOOK_AT_ONCE)
-        if not len(waiting.id):
-            return None
-        stored = sites.load(connection)
-        taken, ids = take(waiting, stored, readings_at_once)
-        done = roll_up(connection, stored, taken)
-        rollup_queue.done(connection, ids)
-        return done
+        return _step_within(connection, readings_at_once)
+
+
+def _step_within(connection: Connection, readings_at_once: int) -> RollupResult | None:
+    if not rollup_queue.lock(connection):
+        return RollupResult(busy=True)
+    waiting = rollup_queue.waiting(connection, LOOK_AT_ONCE)
+    if not len(waiting.id):
+        return None
+    stored = sites.load(connection)
+    taken, ids = take(waiting, stored, readings_at_once)
+    done = roll_up(connection, stored, taken)
+    rollup_queue.done(connection, ids)
+    return done
+
+
+def run_within(connection: Connection) -> RollupResult:
+    """Work the queue off in the transaction of `connection`, to see what would come of it.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    WorkTooLarge
+        If it is too much for one transaction.
+    """
+    result = RollupResult()
+    while (step := _step_within(connection, TAKE_READINGS)) is not None:
+        result += step
+        if step.busy:
+            break
+    return result
 
 
 class Taken(NamedTuple):

@@ -302,6 +302,23 @@ def by_point(
     return out
 
 
+def by_month(connection: sa.Connection, point_ids: Sequence[int]) -> dict[tuple[int, str], float]:
+    """Energy of points by local month ``2026-10``, over all of their history. [kWh]
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = (
+        "SELECT point_id, to_char(day, 'YYYY-MM'), sum(energy_kwh)"
+        " FROM energy_day WHERE point_id = ANY(:points) GROUP BY 1, 2"
+    )
+    with store_errors():
+        rows = connection.execute(sa.text(query), {"points": list(point_ids)})
+        return {(number, month): kwh for number, month, kwh in rows}
+
+
 def _pieces(site: Site, span: Period) -> Iterable[tuple[str, Any, Any]]:
     first = span.start.astimezone(site.zone).date()
     if midnight(first, site.zone) < span.start:

@@ -37,6 +37,8 @@ class LedgerEntry:
     created_at: datetime
     withdrawn_at: datetime | None
     withdrawn_by: str | None
+    corrected_readings: int = 0
+    """Readings that the entry corrects one by one (a corrected export); 0: it is one event."""
 
     def as_event(self) -> Event:
         """The part that moves energy."""
@@ -143,8 +145,63 @@ def in_force(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, l
     )
     out: dict[int, list[Event]] = defaultdict(list)
     with store_errors():
-        for row in connection.execute(query):
-            out[row.point_id].append(_entry(row).as_event())
+        entries = [_entry(row) for row in connection.execute(query)]
+        many = _corrections(connection, [e.id for e in entries if e.corrected_readings])
+    for entry in entries:
+        if entry.point_id is not None:
+            out[entry.point_id] += many[entry.id] if entry.corrected_readings else [entry.as_event()]
+    return out
+
+
+_CORRECTIONS = """
+SELECT event_id, (extract(epoch FROM at) * 1000000)::bigint, old_value, new_value
+FROM reading_corrections WHERE event_id = ANY(:entries) ORDER BY event_id, at
+"""
+
+
+def _corrections(connection: sa.Connection, entries: Sequence[int]) -> dict[int, list[Event]]:
+    """The corrected readings of each entry."""
+    out: dict[int, list[Event]] = defaultdict(list)
+    if entries:
+        for number, at_us, old, new in connection.execute(sa.text(_CORRECTIONS), {"entries": list(entries)}):
+            out[number].append(Event(EventKind.CORRECTION, at_us, at_us, old, new))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedReading:
+    """A reading that a corrected export states otherwise; both values in house units."""
+
+    at: datetime
+    old_value: float | None
+    new_value: float | None
+
+
+_FIRST_CORRECTIONS = """
+SELECT c.event_id, c.at, c.old_value, c.new_value
+FROM unnest(CAST(:entries AS bigint[])) AS entry (id)
+CROSS JOIN LATERAL (
+    SELECT * FROM reading_corrections WHERE event_id = entry.id ORDER BY at LIMIT :most
+) c ORDER BY c.event_id, c.at
+"""
+
+
+def corrected_readings(
+    connection: sa.Connection, entries: Sequence[LedgerEntry], most: int
+) -> dict[int, list[CorrectedReading]]:
+    """The first readings that each entry corrects, by number of the entry.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    out: dict[int, list[CorrectedReading]] = defaultdict(list)
+    wanted = [e.id for e in entries if e.corrected_readings]
+    with store_errors():
+        rows = connection.execute(sa.text(_FIRST_CORRECTIONS), {"entries": wanted, "most": most})
+        for number, *values in rows if wanted else ():
+            out[number].append(CorrectedReading(*values))
     return out
 
 
@@ -165,4 +222,5 @@ def _entry(row: Any) -> LedgerEntry:
         row.created_at,
         row.withdrawn_at,
         row.withdrawn_by,
+        row.corrected_readings,
     )

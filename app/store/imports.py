@@ -16,6 +16,7 @@ from app.domain.reading import ReadingColumns
 from app.errors import NotFound, WattlineError
 from app.store import audit, partitions, readings, tables
 from app.store.audit import Actor
+from app.store.corrections import Correcting, Correction
 from app.store.engine import begin, store_errors
 from app.store.readings import IngestResult, from_us
 from app.store.sites import Stored
@@ -67,6 +68,8 @@ class Imported:
     duplicate: int = 0
     conflicting: int = 0
     rejected: int = 0
+    corrected: int = 0
+    """Of a corrected export: readings whose other value now stands in the ledger."""
     missing: dict[str, int] = field(default_factory=dict)
     """Cells, by column, that say nothing was measured."""
     first_at: datetime | None = None
@@ -82,6 +85,7 @@ class Imported:
             accepted=self.accepted + result.accepted,
             duplicate=self.duplicate + result.duplicate + batch.duplicates,
             conflicting=self.conflicting + result.conflicting,
+            corrected=self.corrected + result.corrected,
             rejected=self.rejected + len(batch.rejects),
             missing=dict(Counter(self.missing) + Counter(batch.missing)),
             first_at=min([*firsts, *([self.first_at] if self.first_at else [])], default=None),
@@ -102,6 +106,7 @@ def store_source(
     on_batch: Callable[[Batch], None] = lambda batch: None,
     *,
     by: Actor,
+    correction: Correction | None = None,
 ) -> Imported:
     """Store a whole file in one transaction; what was stored before counts as duplicate.
 
@@ -118,6 +123,8 @@ def store_source(
         Gets every batch once it is staged: for progress, and to write rejects down.
     by : Actor
         Stands in the audit log, by the same transaction.
+    correction : Correction, optional
+        Readings that differ from stored ones correct them, as entries of the ledger.
 
     Raises
     ------
@@ -129,34 +136,51 @@ def store_source(
     import_id = uuid.uuid4()
     _begin(engine, stored, source, import_id)
     try:
-        return _take_all(engine, stored, source, Imported(import_id), batches, on_batch, by)
+        with begin(engine) as connection:
+            total = Imported(import_id)
+            total = take(engine, connection, stored, source, total, batches, on_batch, correction)
+            _write(connection, DONE, total, total.as_dict())
+            audit.append(connection, by.did("import", source.site, _detail(source, total)))
+        return total
     except WattlineError as error:
         _finish(engine, FAILED, Imported(import_id), {"error": str(error)})
         raise
 
 
-def _take_all(
+def take(
     engine: sa.Engine,
+    connection: sa.Connection,
     stored: Stored,
     source: Source,
     total: Imported,
     batches: Iterable[Batch],
     on_batch: Callable[[Batch], None],
-    by: Actor,
+    correction: Correction | None,
 ) -> Imported:
-    with begin(engine) as connection:
-        for batch in batches:
-            columns = _numbered(batch, stored)
-            _make_room(engine, columns)
-            total = total.plus(batch, readings.ingest(connection, columns))
-            on_batch(batch)
-        _write(connection, DONE, total, total.as_dict())
-        audit.append(connection, by.did("import", source.site, _detail(source, total)))
+    """Take the batches into a transaction, which the caller commits, or only looks at.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    FileNotUnderstood
+        If the file turns out to be damaged.
+    """
+    correcting = correction and Correcting(connection, stored.site_id[source.site], correction)
+    for batch in batches:
+        columns = _numbered(batch, stored)
+        _make_room(engine, columns)
+        result = correcting.ingest(columns) if correcting else readings.ingest(connection, columns)
+        total = total.plus(batch, result)
+        on_batch(batch)
+    if correcting:
+        correcting.finish()
     return total
 
 
 def _detail(source: Source, total: Imported) -> dict[str, Any]:
     counts = {"accepted": total.accepted, "duplicate": total.duplicate, "rejected": total.rejected}
+    counts |= {"corrected": total.corrected} if total.corrected else {}
     return {"file": source.file_name, "sha256": source.sha256, "import": str(total.id), **counts}
 
 

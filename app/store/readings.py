@@ -27,17 +27,20 @@ _NEAR = timedelta(days=32)
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What became of a batch; the three add up to its length."""
+    """What became of a batch; the four add up to its length."""
 
     accepted: int = 0
     duplicate: int = 0
     conflicting: int = 0
+    corrected: int = 0
+    """Of a corrected export: readings whose other value now stands in the ledger."""
 
     def __add__(self, other: IngestResult) -> IngestResult:
         return IngestResult(
             self.accepted + other.accepted,
             self.duplicate + other.duplicate,
             self.conflicting + other.conflicting,
+            self.corrected + other.corrected,
         )
 
 
@@ -110,7 +113,7 @@ def ingest(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
     """
     if not len(columns):
         return IngestResult()
-    first, rest = _first_per_key(columns)
+    first, rest = first_per_key(columns)
     with store_errors():
         partitions.ensure(connection, first.at_us)
         result = _store(connection, first)
@@ -118,7 +121,7 @@ def ingest(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
             stage(connection, rest)
             result += _compare(connection, rest)
         if result.accepted or result.conflicting:  # a contradiction is looked at, too
-            _queue_rollups(connection, first)
+            queue_rollups(connection, first)
     return result
 
 
@@ -156,7 +159,7 @@ def from_us(at_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=int(at_us))
 
 
-def _first_per_key(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColumns]:
+def first_per_key(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColumns]:
     """The batch in key order: the first row of every key, and all later ones."""
     order = np.lexsort((columns.point_id, columns.at_us))  # stable: file order within a key
     ordered = columns.take(order)
@@ -235,7 +238,7 @@ def _keep_conflicts(connection: sa.Connection, columns: ReadingColumns) -> int:
     return int(connection.execute(_KEEP_CONFLICTS, span).scalar_one())
 
 
-def _queue_rollups(connection: sa.Connection, columns: ReadingColumns) -> None:
+def queue_rollups(connection: sa.Connection, columns: ReadingColumns) -> None:
     """One row per touched point, over the time its readings speak of."""
     points, index = np.unique(columns.point_id, return_inverse=True)
     starts = np.full(len(points), np.iinfo(np.int64).max)

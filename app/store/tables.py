@@ -256,6 +256,16 @@ events = Table(
     _instant("created_at", now=True),
     _instant("withdrawn_at", nullable=True),
     Column("withdrawn_by", Text),
+    Column("corrected_readings", Integer, nullable=False, server_default="0"),
+)
+
+reading_corrections = Table(
+    "reading_corrections",
+    metadata,
+    _key("event_id", BigInteger),
+    _key("at", _at),
+    _number("old_value", nullable=True),
+    _number("new_value", nullable=True),
 )
 
 findings = Table(

@@ -93,7 +93,7 @@ def test_both_ways_store_the_same_bits(engine: sa.Engine, monkeypatch: pytest.Mo
     with begin(engine) as connection:
         connection.execute(sa.text("TRUNCATE energy_15m, energy_day, site_15m"))
     with begin(engine) as connection:
-        readings._queue_rollups(connection, columns)
+        readings.queue_rollups(connection, columns)
     assert rollup.run(engine).careful == POINTS * 4 + 1
     assert figures(engine) == fast
 

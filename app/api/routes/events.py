@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -13,10 +14,14 @@ from app.api.context import Caller, MeterId, SiteId
 from app.api.periods import instant
 from app.domain.energy import EventKind
 from app.store import events
-from app.store.events import LedgerEntry
+from app.store.engine import Connection
+from app.store.events import CorrectedReading, LedgerEntry
 from app.store.sites import Stored
 
 router = APIRouter(tags=["data quality"])
+
+_MOST_CORRECTIONS = 100
+"""Corrected readings that are listed with an entry."""
 
 
 @router.get("/sites/{site}/events")
@@ -25,7 +30,7 @@ def list_events(site: SiteId, caller: Caller) -> schemas.EventsOut:
     with caller.read() as view:
         view.site(site)
         found = events.listing(view.connection, view.stored.site_id[site])
-        return schemas.EventsOut(site=site, events=[event_out(view.stored, entry) for entry in found])
+        return schemas.EventsOut(site=site, events=events_out(view.connection, view.stored, found))
 
 
 @router.post("/meters/{meter}/events", status_code=201)
@@ -58,7 +63,17 @@ def withdraw_event(
         return event_out(view.stored, ledger.withdraw(view, site, event))
 
 
-def event_out(stored: Stored, entry: LedgerEntry) -> schemas.EventOut:
+def events_out(
+    connection: Connection, stored: Stored, entries: Sequence[LedgerEntry], most: int = _MOST_CORRECTIONS
+) -> list[schemas.EventOut]:
+    """Entries of the ledger as documents, with the first readings that each corrects."""
+    corrected = events.corrected_readings(connection, entries, most)
+    return [event_out(stored, entry, corrected.get(entry.id, ())) for entry in entries]
+
+
+def event_out(
+    stored: Stored, entry: LedgerEntry, corrected: Sequence[CorrectedReading] = ()
+) -> schemas.EventOut:
     """An entry of the ledger as a document."""
     meters = {number: key for key, number in stored.meter_id.items()}
     return schemas.EventOut(
@@ -76,4 +91,8 @@ def event_out(stored: Stored, entry: LedgerEntry) -> schemas.EventOut:
         created_at=entry.created_at,
         withdrawn_at=entry.withdrawn_at,
         withdrawn_by=entry.withdrawn_by,
+        corrected_readings=entry.corrected_readings,
+        corrections=[
+            schemas.CorrectionOut(at=c.at, old_value=c.old_value, new_value=c.new_value) for c in corrected
+        ],
     )

@@ -31,6 +31,7 @@ from app.domain.alarms.notification import (
     what_of,
 )
 from app.domain.data.alarm_rules import ALARM_RULES
+from app.domain.report_route import ReportRoute
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 RULE = Rule(
@@ -327,3 +328,21 @@ def test_quiet_hours_hold_everything_but_what_is_critical() -> None:
     assert earliest(channel, Severity.WARNING, night) == morning
     assert earliest(channel, None, night) == morning
     assert earliest(channel, Severity.WARNING, morning) == morning
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"), [(ChannelKind.ALERTMANAGER, True), (ChannelKind.WEBHOOK, False)]
+)
+def test_reports_go_only_to_channels_that_do_not_keep_a_state(kind: ChannelKind, refused: bool) -> None:
+    channels = (Channel(id="x", kind=kind, url="https://example.org"),)
+    routes = (ReportRoute(channels=("x",)),)
+    if refused:
+        with pytest.raises(
+            ValueError, match="reports: channel 'x' takes only alarms; use one of another kind"
+        ):
+            Notifications(channels=channels, reports=routes)
+    else:
+        assert Notifications(channels=channels, reports=routes).channel("x") == channels[0]
+    with pytest.raises(ValueError, match="unknown channel 'y'; known are x"):
+        Notifications(channels=channels, reports=(ReportRoute(channels=("y",)),))
+    assert Notifications(channels=channels, routes=(Route(channels=("x",)),)).channel("y") is None

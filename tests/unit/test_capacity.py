@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,7 +20,7 @@ from app.domain.capacity import (
     usable_kw,
 )
 from app.domain.quantity import ReadingKind, Role
-from app.domain.site import Design, Meter, Point, Site, Stage
+from app.domain.site import Design, Meter, MeterChange, Point, Site, Stage
 
 INDEX = pd.date_range("2026-01-01", periods=4, freq="15min", tz="UTC")
 
@@ -172,3 +174,41 @@ def test_the_peak_of_an_hour_is_that_of_the_intervals_that_are_known() -> None:
     kw = pd.Series([60, 30, math.nan, 12, math.nan, math.nan, math.nan, math.nan], index)
     ratios = peak_ratios(site(), pd.DataFrame({"grid.e": kw / 4}))[("grid",)]
     assert ratios.tolist() == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.25, 0.1, 0.1, math.nan], nan_ok=True)
+
+
+def dated_site(**then: Any) -> Site:
+    """A UPS that was another one until half past midnight."""
+    ups = meter("ups", Stage.UPS, rated_kw=100)
+    was = replace(ups, **then, changes=(MeterChange(at=TURN, rated_power_kw=100),))
+    return Site(id="s", institution="b", time_zone="UTC", meters=(was,))
+
+
+TURN = INDEX[2].to_pydatetime()
+
+
+def peak_of(site: Site) -> float | None:
+    table = pd.DataFrame({"ups.e": [100.0, 100.0, 10.0, 15.0]}, index=INDEX)
+    (found,) = feed_loads(site, table)
+    return found.load.peak_kw
+
+
+def test_load_of_before_another_rating_is_not_held_against_this_one() -> None:
+    assert peak_of(dated_site(rated_power_kw=500.0)) == 60
+    assert peak_of(dated_site(rated_power_kw=100.0)) == 400, "what was always so counts from the beginning"
+
+
+def test_load_of_before_another_set_of_points_is_not_held_against_this_one() -> None:
+    more = Point(id="ups.b", role=Role.IT_UPS_OUTPUT, kind=ReadingKind.REGISTER, valid_to=TURN)
+    ups = meter("ups", Stage.UPS, rated_kw=100)
+    site = Site(id="s", institution="b", time_zone="UTC", meters=(replace(ups, points=(*ups.points, more)),))
+    table = pd.DataFrame({"ups.e": [100.0, 100.0, 10.0, 15.0], "ups.b": 1.0}, index=INDEX)
+    (found,) = feed_loads(site, table)
+    assert found.load.peak_kw == 60
+
+
+def test_load_of_before_a_feed_was_there_is_not_held_against_it() -> None:
+    later = replace(meter("ups", Stage.UPS, rated_kw=100), valid_from=TURN)
+    other = replace(meter("old", Stage.UPS, rated_kw=100), valid_to=TURN)
+    site = Site(id="s", institution="b", time_zone="UTC", meters=(later, other))
+    table = pd.DataFrame({"ups.e": [100.0, 100.0, 10.0, 15.0], "old.e": 1.0}, index=INDEX)
+    assert [f.load.peak_kw for f in feed_loads(site, table)] == [60]

@@ -293,3 +293,48 @@ def test_days_must_be_naive_midnights_in_order() -> None:
 def test_no_history_at_all() -> None:
     empty = course("2026-01-01", "2026-01-02")[:0]
     assert project_year(empty, 2026).reason == "0 days of history; 28 are needed"
+
+
+def test_the_first_reason_without_a_figure_is_less_than_four_weeks() -> None:
+    days = course("2026-11-25", "2026-12-22")
+    assert len(days) == 28
+    assert project_year(days[1:], 2026).reason == "27 days of history; 28 are needed"
+    assert project_year(days, 2026).reason == (
+        "28 days of history do not show the season; 330 are needed to project 337 days"
+    )
+
+
+def test_a_third_of_the_history_is_projected_and_no_day_more() -> None:
+    """92 days of the year are missing, before the history began."""
+    summer = course("2026-04-03", "2026-12-31")
+    assert len(summer) == 273
+    three, two = (course(first, "2025-12-31") for first in ("2025-12-29", "2025-12-30"))
+    assert project_year(pd.concat([three, summer]), 2026).pue is not None
+    assert project_year(pd.concat([two, summer]), 2026).pue is None
+    assert overhead_budget(pd.concat([two, summer]), 2026, 1.5).allowed_kwh is None
+
+
+def test_a_cycle_needs_every_second_day_and_eleven_months() -> None:
+    year = course("2025-01-01", "2025-12-31")
+    scattered = year.iloc[np.unique(np.linspace(0, 364, 165).astype(int))]
+    assert len(scattered) == 165
+    assert project_year(scattered, 2026).seasonal
+    middle = scattered.index[80]
+    assert project_year(scattered.drop(middle), 2026).pue is None, "164 days"
+    months = pd.DatetimeIndex(year.index).month
+    assert project_year(year[months != 6], 2026).seasonal
+    assert project_year(year[(months != 6) & (months != 7)], 2026).pue is None, "10 months"
+
+
+def test_a_capacity_may_be_reached_on_the_first_day_to_come() -> None:
+    growing = pd.Series(500.0 + np.arange(90), pd.date_range("2026-01-01", periods=90))
+    assert exhaustion(growing, 589.0).on == date(2026, 3, 31)
+    assert exhaustion(growing, 589.0).reason == "reached already"
+    ahead = exhaustion(growing, 589.5)
+    assert (ahead.on, ahead.earliest, ahead.reason) == (date(2026, 4, 1), date(2026, 4, 1), None)
+    assert exhaustion(growing, 590.5).on == date(2026, 4, 2)
+    growing.iloc[-2:] -= 20
+    below = exhaustion(growing, 588.9)
+    assert below.on is not None
+    assert below.earliest == date(2026, 4, 1), "the day that was measured did not reach it"
+    assert exhaustion(growing[:-1], 900.0).reason == "89 days of history; 90 are needed"

@@ -319,7 +319,9 @@ def test_a_register_that_catches_up_was_stuck() -> None:
 def test_a_register_that_catches_up_with_its_last_reading_was_stuck() -> None:
     resting = counted(np.where(np.arange(3000) % 96 < 60, busy(3000), 0.0))[:1201]
     resting[1000:1200] = resting[1000]
-    assert only(stuck(REGISTER, series(resting))).end == instant(1199 * 15)
+    found = only(stuck(REGISTER, series(resting)))
+    assert found.end == instant(1199 * 15)
+    assert found.evidence["caught_up_kwh"] == pytest.approx(resting[1200] - resting[1000])
 
 
 def test_a_long_rest_after_which_a_register_does_not_catch_up_is_no_finding() -> None:
@@ -621,3 +623,148 @@ def test_hardly_any_readings_are_no_finding(point: Point, n: int) -> None:
 
 def test_instants_survive_the_way_through_microseconds() -> None:
     assert at(START_US + 1) == START + timedelta(microseconds=1)
+
+
+# -- bounds ------------------------------------------------------------------------------------------
+
+
+def test_what_a_register_counted_needs_two_readings_inside_the_stretch() -> None:
+    power = busy(20)
+    power[5:9] = -26.0
+    for minutes, counted_kwh in (([0, 75, 120, 200], 5.0), ([0, 76, 121, 200], None), ([0, 100, 200], None)):
+        register = series([10.0 * n for n in range(len(minutes))], minutes=[float(m) for m in minutes])
+        register = replace(register, value=register.value / 2)
+        found = only(negative_power(POWER, series(power), (REGISTER, register)))
+        assert found.evidence.get("register_kwh") == counted_kwh
+        assert found.severity is (Severity.WARNING if counted_kwh is None else Severity.ERROR)
+
+
+def test_a_stretch_is_judged_by_all_of_its_readings_and_no_other() -> None:
+    power = busy(20)
+    power[5:8] = [-10.0, -20.0, -60.0]
+    found = only(negative_power(POWER, series(power)))
+    assert (found.evidence["mean_kw"], found.evidence["readings"]) == (pytest.approx(-30), 3)
+    assert (found.start, found.end) == (instant(75), instant(105))
+    assert found.effect_kwh == pytest.approx(-30 * 0.75)
+    for beyond in ([300.0, 400.0, 900.0], [900.0, 400.0, 300.0]):
+        power[5:8] = beyond
+        spike = only(power_spikes(POWER, series(power)))
+        assert (spike.evidence["highest_kw"], spike.evidence["readings"]) == (900, 3)
+
+
+HALF_MISSED_KWH = 61 * 900 / 512 / 2
+"""Half of what a mean rate of 1 kWh in 512 s gives over a rest of 61 quarter-hours."""
+
+
+def resting(caught_up_kwh: float) -> np.ndarray:
+    """A register that often rests, and once for 62 readings; over all it gains 1 kWh in 512 s."""
+    values = np.concatenate([[0.0, 7.0], 7.0 + np.cumsum(np.tile([2.0, 0.0], 200))])
+    pause = np.full(60, values[-1])
+    after = values[-1] + caught_up_kwh + np.concatenate([[0.0], np.cumsum(np.tile([2.0, 0.0], 64))])
+    whole = np.concatenate([values, pause, after])[:591]
+    whole[-1] = 590 * 900 / 512
+    return whole
+
+
+@pytest.mark.parametrize(("off_by", "found"), [(0.0, 1), (-0.01, 0)])
+def test_a_register_that_rests_has_caught_up_with_half_of_what_it_missed(off_by: float, found: int) -> None:
+    stretches = stuck(REGISTER, series(resting(HALF_MISSED_KWH + off_by)))
+    assert [f.evidence["caught_up_kwh"] for f in stretches] == [HALF_MISSED_KWH] * found
+
+
+def test_a_register_that_ends_where_it_began_has_no_rate_to_catch_up_with() -> None:
+    values = resting(HALF_MISSED_KWH)
+    values[-1] = values[0]
+    assert stuck(REGISTER, series(values)) == []
+
+
+@pytest.mark.parametrize(("below", "kind"), [(12, FindingKind.REVERSED), (11, FindingKind.EXPORTING)])
+def test_twelve_readings_below_zero_and_none_above_are_reversed(below: int, kind: FindingKind) -> None:
+    values = np.concatenate([np.zeros(20), -busy(below)])
+    found = only(negative_power(POWER, series(values)))
+    assert (found.kind, found.evidence["share"], found.evidence["readings"]) == (kind, 1.0, below)
+
+
+@pytest.mark.parametrize(("above", "kind"), [(2, FindingKind.REVERSED), (3, FindingKind.EXPORTING)])
+def test_nine_tenths_below_zero_are_reversed(above: int, kind: FindingKind) -> None:
+    """18 of 20 readings that are not zero are below it, or 18 of 21."""
+    values = np.concatenate([np.full(above, 1.0), np.zeros(5), -busy(18)])
+    found = only(negative_power(POWER, series(values)))
+    assert (found.kind, found.evidence["share"]) == (kind, round(18 / (18 + above), 4))
+
+
+@pytest.mark.parametrize(("runs", "share", "found"), [(2, 0.25, 1), (2, 0.24, 2), (3, 0.03, 1)])
+def test_energy_flows_out_from_three_times_or_a_quarter_of_the_time_on(
+    runs: int, share: float, found: int
+) -> None:
+    values = busy(100)
+    below = round(share * 100)
+    for n in range(runs):
+        values[10 + 30 * n : 10 + 30 * n + below // runs + (n < below % runs)] *= -1
+    kinds = {f.kind for f in negative_power(POWER, series(values))}
+    assert len(negative_power(POWER, series(values))) == found
+    assert kinds == {FindingKind.EXPORTING if found == 1 else FindingKind.NEGATIVE_POWER}
+
+
+@pytest.mark.parametrize(("late", "found"), [(0, 0), (1, 1)])
+def test_an_interval_is_long_from_less_than_95_percent_of_the_time_on(late: int, found: int) -> None:
+    """95 of 100 hours in quarter-hours, the rest in hours; one quarter-hour more in an hour is too much."""
+    outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
+    steps = [15.0] * (380 - 4 * late) + [60.0] * (5 + late)
+    at_min = [0.0, *np.cumsum(steps)]
+    assert len(interval_too_long(outlet, series(np.arange(float(len(at_min))), minutes=at_min))) == found
+
+
+@pytest.mark.parametrize(("days", "reached"), [(247, 2), (246, 1)])
+def test_a_category_is_reached_with_95_percent_of_the_time(days: int, reached: int) -> None:
+    """247 days and 12 steps of 26 h: exactly 95 % of the time in steps of at most 25 h."""
+    outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
+    at_min = [0.0, *np.cumsum([1440.0] * days + [1560.0] * 12)]
+    found = only(interval_too_long(outlet, series(np.arange(float(len(at_min))), minutes=at_min)))
+    assert found.evidence["category_reached"] == reached
+
+
+@pytest.mark.parametrize(("gap", "found"), [(150.0, 1), (150.1, 0)])
+def test_a_gap_is_more_than_ten_usual_intervals(gap: float, found: int) -> None:
+    """A step of ten usual intervals is still how the point is read."""
+    outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
+    at_min = [0.0, *np.cumsum([15.0] * 20 + [gap])]
+    assert len(interval_too_long(outlet, series(np.arange(22.0), minutes=at_min))) == found
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(960.0, 0), (961.0, 1)])
+def test_a_quarter_hour_may_be_a_minute_late(seconds: float, found: int) -> None:
+    outlet = Point(id="o", role=Role.IT_EQUIPMENT_INPUT, kind=ReadingKind.REGISTER)
+    assert len(interval_too_long(outlet, series(np.arange(20.0), step_s=seconds))) == found
+
+
+@pytest.mark.parametrize(("hours", "per_day", "found"), [(6, 2, 1), (6, 1, 0), (3, 4, 1), (3, 3, 0)])
+def test_a_day_tells_its_clock_by_half_of_its_usual_stamps(hours: int, per_day: int, found: int) -> None:
+    """Of a point read every six hours two stamps of a day are enough, of one every three hours four."""
+    day = np.repeat(np.arange(30), per_day)
+    place = np.tile(np.arange(per_day), 30)
+    late_min = np.where((day >= 10) & (day < 15), 2.0, 0.0)
+    minutes = day * 1440 + place * hours * 60 + late_min
+    slow = replace(POWER, interval_s=hours * 3600)
+    assert len(clock_drift(slow, series(busy(len(minutes)), minutes=list(minutes)))) == found
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_power_counts_from_its_first_quarter_hour_on_and_not_before(last: bool) -> None:
+    """A register that stands from its first reading on, beside power that flows from the start."""
+    values = np.concatenate([np.full(21 + last, 1000.0), 1000 + 25 * np.arange(1.0, 30)])
+    found = dead_register((REGISTER, series(values)), (POWER, series(np.full(len(values), 100.0))))
+    assert [f.effect_kwh for f in found] == [pytest.approx(525)] * last
+
+
+def test_a_rest_before_the_power_was_read_counts_nothing() -> None:
+    values = np.concatenate([np.full(30, 1000.0), 1000 + 25 * np.arange(1.0, 60)])
+    power = series(np.full(40, 100.0), minutes=[450.0 + 15 * n for n in range(40)])
+    assert dead_register((REGISTER, series(values)), (POWER, power)) == []
+
+
+def test_two_readings_of_power_measure_as_far_as_its_interval_reaches() -> None:
+    values = np.concatenate([np.full(9, 1000.0), 1000 + np.arange(1.0, 20)])
+    rare = replace(POWER, interval_s=7200)
+    power = series([100.0, 100.0], minutes=[0.0, 120.0])
+    assert only(dead_register((REGISTER, series(values)), (rare, power))).effect_kwh == pytest.approx(200)

@@ -14,6 +14,7 @@ from app.domain.tree import (
     BalanceState,
     FeedBalance,
     Metered,
+    StageLoss,
     balances,
     feeds,
     inflow_points,
@@ -188,3 +189,11 @@ def test_tolerance_follows_the_accuracy_classes() -> None:
 def test_an_empty_period_is_refused() -> None:
     with pytest.raises(SeriesError, match="choose a period"):
         balances(two_sided(), energies(**SOUND).iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("in_kwh", "out_kwh", "ratio"),
+    [(100, 50, 0.5), (100, 49.9, None), (0, 0, None), (0, 5, None), (1, 1, 1.0)],
+)
+def test_a_stage_has_an_efficiency_from_a_half_on(in_kwh: float, out_kwh: float, ratio: float | None) -> None:
+    assert StageLoss(Stage.UPS, in_kwh, out_kwh).efficiency_ratio == ratio

@@ -105,6 +105,8 @@ class AlarmRow:
     """Load class that it named; empty where it named none."""
     subject: str = ""
     """What of the site: a meter, a feed, a room; empty for the site itself."""
+    watched: str = ""
+    """Indicator that its rule watches."""
 
 
 @dataclass(frozen=True, slots=True)

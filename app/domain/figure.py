@@ -31,9 +31,28 @@ def decimals(uncertainty: float | None) -> int:
     return min(max(-exponent + starts_with_one, FEWEST), MOST)
 
 
+def percentage(ratio: float, digits: int = 1) -> tuple[float, int]:
+    """A share in per cent and the decimals with which it is written for people, everywhere.
+
+    A hundred per cent is whole, ``100 %``; what is less is never rounded up to it, so ``99.9 %`` is not all.
+
+    Parameters
+    ----------
+    ratio : float
+        Share. [0..1]
+    digits : int
+        Decimals of all but a hundred.
+    """
+    value = ratio * 100
+    if math.isclose(value, 100, rel_tol=1e-9):
+        return 100.0, 0
+    return (min(value, 100 - 10.0**-digits) if value < 100 else value), digits
+
+
 def percent(ratio: float) -> str:
     """A share as an English text writes it, such as ``98.0 %``."""
-    return f"{ratio * 100:.1f} %"
+    value, digits = percentage(ratio)
+    return f"{value:.{digits}f} %"
 
 
 def utc_offset(at: datetime) -> str:

@@ -14,6 +14,8 @@ D = TypeVar("D", Report, InstitutionReport)
 
 _NOT_FIGURES = ("schema", "sha256", "revision", "grades", "reporting_duties")
 """Parts of a document that say which version it is, or that follow from its figures and the site file."""
+_NOT_VALUES = ("].state", "].watched")
+"""Ends of paths to what no recomputation of the period changes."""
 _KEYS = ("name", "day", "of", "point", "id", "profile", "field", "against", "tag", "indicator", "first_day")
 """Fields that tell the rows of a list apart, so that a change names its row and not a position."""
 
@@ -71,10 +73,10 @@ def _with_names(value: Any, renamed: Mapping[str, str]) -> Any:
 
 
 def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value of a document with its path, but those about its version and who has seen a finding."""
+    """Every value of a document with its path, but what is about its version or no figure."""
     for key, value in document.items():
         if key not in _NOT_FIGURES:
-            yield from ((path, v) for path, v in _walk(key, value) if not path.endswith("].state"))
+            yield from ((path, v) for path, v in _walk(key, value) if not path.endswith(_NOT_VALUES))
 
 
 def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -328,6 +328,8 @@ class Alarm:
     cause: str
     subject: str = ""
     """What of the site; empty for the site itself."""
+    watched: str = ""
+    """Indicator that its rule watches; empty in reports that were made before they named it."""
 
 
 @dataclass(frozen=True, kw_only=True)

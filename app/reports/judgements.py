@@ -171,6 +171,7 @@ def alarms(e: Evidence) -> list[Alarm]:
             limit=rounded(a.limit, RATIO),
             cause=a.cause,
             subject=a.subject,
+            watched=a.watched,
         )
         for a in e.alarms
     ]

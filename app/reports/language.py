@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from app.domain import terms
-from app.domain.figure import utc_offset
+from app.domain.figure import percentage, utc_offset
 from app.errors import NotFound
 
 FOLDER = Path(__file__).parent / "locale"
@@ -65,10 +65,11 @@ class Language:
         marks = {",": str(self.words["group"]), ".": str(self.words["decimal"])}
         return "".join(marks.get(c, c) for c in plain).replace("-", "\u2212")
 
-    def percent(self, ratio: float | None, decimals: int = 2) -> str:
+    def percent(self, ratio: float | None, decimals: int = 1) -> str:
         """A share as a percentage."""
-        sign = str(self.words["percent"])
-        return self.none if ratio is None else f"{self.number(ratio * 100, decimals)}{sign}"
+        if ratio is None:
+            return self.none
+        return f"{self.number(*percentage(ratio, decimals))}{self.words['percent']}"
 
     def day(self, iso: str | None) -> str:
         """A day such as ``2026-10-05``, a month such as ``2026-10``, or a year."""

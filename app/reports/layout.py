@@ -169,7 +169,7 @@ def shown(language: Language, column: Column, value: Value) -> str:
             return language.short_day(value)
         return language.instant(value) if column.kind is Kind.INSTANT else line(value)
     if column.kind is Kind.PERCENT:
-        return language.percent(value, column.decimals)
+        return language.percent(value)
     decimals = needed(value, column.decimals) if column.kind is Kind.PLAIN else column.decimals
     text = language.number(value, decimals)
     return f"+{text}" if column.kind is Kind.SIGNED and value > 0 else text

@@ -45,9 +45,9 @@ class Words:
         """A column of PUE."""
         return self.number(key, self.pue_places)
 
-    def share(self, key: str, decimals: int = 2) -> Column:
+    def share(self, key: str) -> Column:
         """A column of percentages."""
-        return Column(self.c(key), Kind.PERCENT, decimals)
+        return Column(self.c(key), Kind.PERCENT)
 
     def day(self, key: str) -> Column:
         """A column of days or months."""

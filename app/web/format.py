@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from app.domain.alarms import text
 from app.domain.alarms.notification import Language
-from app.domain.figure import utc_offset
+from app.domain.figure import percentage, utc_offset
 
 UNKNOWN = "–"
 _SCALES = ((1e6, "G"), (1e3, "M"))
@@ -49,10 +49,7 @@ def share(ratio: float | None, digits: int = 1, *, sign: str = " %") -> str:
     """A ratio as percent, with the percent `sign` of the language; not rounded up to a hundred."""
     if ratio is None or not math.isfinite(ratio):
         return UNKNOWN
-    percent = ratio * 100
-    if percent < 100:
-        percent = min(percent, 100 - 10**-digits)
-    return f"{number(percent, 0 if percent == 100 else digits)}{sign}"
+    return f"{number(*percentage(ratio, digits))}{sign}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:

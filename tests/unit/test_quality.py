@@ -683,6 +683,21 @@ def test_twelve_readings_below_zero_and_none_above_are_reversed(below: int, kind
     values = np.concatenate([np.zeros(20), -busy(below)])
     found = only(negative_power(POWER, series(values)))
     assert (found.kind, found.evidence["share"], found.evidence["readings"]) == (kind, 1.0, below)
+    assert (found.start, found.end) == (instant(20 * 15), instant((19 + below) * 15))
+
+
+def test_a_single_reading_below_zero_among_zeros_is_all_of_them() -> None:
+    assert only(negative_power(POWER, series([0.0, 0.0, -5.0, 0.0]))).evidence["share"] == 1
+
+
+def test_a_register_that_was_not_read_meanwhile_may_have_stood_still() -> None:
+    values, register = busy(60), series([1000.0, 1500.0], minutes=[0.0, 885.0])
+    for first in (10, 20, 30):
+        values[first : first + 2] *= -1
+    assert [f.kind for f in negative_power(POWER, series(values), (REGISTER, register))] == [
+        FindingKind.NEGATIVE_POWER
+    ] * 3
+    assert only(negative_power(POWER, series(values))).kind is FindingKind.EXPORTING
 
 
 @pytest.mark.parametrize(("above", "kind"), [(2, FindingKind.REVERSED), (3, FindingKind.EXPORTING)])

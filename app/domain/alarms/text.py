@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from app.domain import report_route, terms
 from app.domain.alarms.notification import Language, What
-from app.domain.figure import utc_offset
+from app.domain.figure import percentage, utc_offset
 
 Payload = Mapping[str, Any]
 """An alarm as it stands in ``alarms.document`` and in the outbox."""
@@ -55,15 +55,16 @@ def number(indicator: str, value: float | None, lang: Language) -> str:
     if value is None:
         return "-"
     if indicator.endswith("_ratio"):
-        return _percent(value * 100, lang)
-    if indicator.endswith("_percent"):
         return _percent(value, lang)
+    if indicator.endswith("_percent"):
+        return _percent(value / 100, lang)
     digits = 3 if "pue" in indicator or indicator == "power_ratio_jump" else 1
     return f"{value:.{digits}f}{_UNIT.get(indicator, '')}"
 
 
-def _percent(value: float, lang: Language) -> str:
-    return f"{value:.1f}{_pick(('%', ' %'), lang)}"
+def _percent(ratio: float, lang: Language) -> str:
+    value, digits = percentage(ratio)
+    return f"{value:.{digits}f}{_pick(('%', ' %'), lang)}"
 
 
 def _term(family: str, code: str, lang: Language) -> str:
@@ -125,7 +126,7 @@ def _facts(alarm: Payload, lang: Language) -> list[tuple[str, str]]:
         ("until", _local(alarm, "until")),
         ("moved", _moved(alarm, lang)),
         ("meters", _pick(("、", ", "), lang).join(alarm.get("meters") or ())),
-        ("coverage", "" if coverage is None else _percent(coverage * 100, lang)),
+        ("coverage", "" if coverage is None else _percent(coverage, lang)),
         ("note", str(alarm.get("reason") or "")),
         ("board", str(links.get("board", ""))),
         ("runbook", str(links.get("runbook", ""))),

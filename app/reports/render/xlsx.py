@@ -130,7 +130,7 @@ def _number_format(column: Column) -> str:
         return "#,##0." + "#" * places
     digits = "#,##0" + ("." + "0" * places if places else "")
     if column.kind is Kind.PERCENT:
-        return "0" + ("." + "0" * places if places else "") + "%"
+        return "[=1]0%;0.0%"
     return f"+{digits};-{digits};{digits}" if column.kind is Kind.SIGNED else digits
 
 

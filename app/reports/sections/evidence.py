@@ -18,13 +18,13 @@ def quality(w: SiteWords) -> Iterable[Block]:
     yield Prose(
         w.t(
             "quality_about",
-            covered=w.language.percent(q.coverage_ratio, 4),
+            covered=w.language.percent(q.coverage_ratio),
             missing=w.language.number(q.missing_h, 2),
             conflicts=q.conflicting_readings,
         )
     )
     if q.tags:
-        columns = [w.text("tag"), w.energy(), w.share("part", 4)]
+        columns = [w.text("tag"), w.energy(), w.share("part")]
         rows: list[list[Value]] = [[w.term("tag", x.tag), x.energy_kwh, x.share] for x in q.tags]
         yield Table("tags", w.language.title("tags"), columns, rows)
     yield from _findings(w)

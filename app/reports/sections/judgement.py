@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from app.domain.alarms import text
+from app.domain.alarms.notification import Language
+from app.reports.document import Alarm
 from app.reports.layout import Block, Prose, Table, Value
 from app.reports.words import SiteWords, compliance_table
 
@@ -45,7 +48,7 @@ def _alarms(w: SiteWords) -> Table:
             w.term("severity", a.severity),
             a.started_at,
             a.resolved_at,
-            a.value,
+            _alarm_value(w, a),
             a.limit,
             w.term("class", a.cause),
         ]
@@ -56,6 +59,14 @@ def _alarms(w: SiteWords) -> Table:
     more = w.t("rows_more", count="{count}")
     title = w.language.title("alarms")
     return Table("alarms", title, columns, rows, most_rows=MOST_ALARMS, more=more)
+
+
+def _alarm_value(w: SiteWords, alarm: Alarm) -> Value:
+    """In the unit of its indicator; a plain number in reports that do not name it."""
+    if alarm.value is None or not alarm.watched:
+        return alarm.value
+    language = Language.ZH if w.language.code == "zh" else Language.EN
+    return text.number(alarm.watched, alarm.value, language).replace("-", "\u2212")
 
 
 def year_end(w: SiteWords) -> Iterable[Block]:

@@ -344,7 +344,8 @@ def _ledger(connection: sa.Connection, stored: Stored, number: int, span: Period
 
 _ALARMS = """
 SELECT rule, severity, started_at, resolved_at, value, limit_value,
-       coalesce(document->>'moved', document->>'load_class', ''), subject
+       coalesce(document->>'moved', document->>'load_class', ''), subject,
+       coalesce(document->>'indicator', '')
 FROM alarms
 WHERE site_id = :site AND fired_at IS NOT NULL AND started_at < :end
   AND (resolved_at IS NULL OR resolved_at >= :start)

@@ -700,6 +700,18 @@ def test_a_register_that_was_not_read_meanwhile_may_have_stood_still() -> None:
     assert only(negative_power(POWER, series(values))).kind is FindingKind.EXPORTING
 
 
+def test_one_stretch_in_which_the_register_counts_makes_all_of_them_an_export() -> None:
+    values, register = busy(60), np.arange(60.0)
+    for first in (10, 20, 30):
+        values[first : first + 2] *= -1
+    register[10:32] = register[10]
+    still = (REGISTER, series(register))
+    assert {f.kind for f in negative_power(POWER, series(values), still)} == {FindingKind.NEGATIVE_POWER}
+    register[31:] += 1
+    counting = (REGISTER, series(register))
+    assert only(negative_power(POWER, series(values), counting)).kind is FindingKind.EXPORTING
+
+
 @pytest.mark.parametrize(("above", "kind"), [(2, FindingKind.REVERSED), (3, FindingKind.EXPORTING)])
 def test_nine_tenths_below_zero_are_reversed(above: int, kind: FindingKind) -> None:
     """18 of 20 readings that are not zero are below it, or 18 of 21."""

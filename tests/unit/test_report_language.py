@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,12 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import InstitutionClass, Stage
 from app.domain.targets import Standing
 from app.errors import NotFound
+from app.reports.canonical import changes
+from app.reports.document import Alarm, Report, as_data, read
 from app.reports.language import codes, language
+from app.reports.layout import Table, shown
+from app.reports.pages import layout_of
+from app.web.format import share
 
 SOURCES = "\n".join(p.read_text(encoding="utf-8") for p in Path(app.reports.__file__).parent.rglob("*.py"))
 CODES: dict[str, type[StrEnum]] = {
@@ -93,7 +100,7 @@ def test_no_family_of_terms_is_unused() -> None:
 
 def test_numbers_and_days_are_written_as_the_language_does() -> None:
     zh, en = language("zh"), language("en")
-    assert (en.number(-1234567.891, 1), en.percent(0.99873)) == ("\u22121,234,567.9", "99.87 %")
+    assert (en.number(-1234567.891, 1), en.percent(0.99873)) == ("\u22121,234,567.9", "99.9 %")
     assert (zh.day("2026-10-05"), en.day("2026-10-05")) == ("2026年10月5日", "5 Oct 2026")
     assert (zh.day("2026-10"), en.day("2026")) == ("2026年10月", "2026")
     assert en.instant("2026-10-05T07:30:00+08:00") == "5 Oct 2026 07:30"
@@ -122,3 +129,75 @@ def test_a_text_put_into_a_sentence_does_not_end_it_twice(code: str) -> None:
 def test_an_unknown_language_says_which_there_are() -> None:
     with pytest.raises(NotFound, match="there are en, zh"):
         language("xx")
+
+
+def _with_alarms() -> Report:
+    golden = Path(__file__).parent.parent / "golden/reports/more_cooling.json"
+    report = read(json.loads(golden.read_text()))
+    assert isinstance(report, Report)
+    seen = (
+        ("feed_load", 0.902, "feed_load_ratio"),
+        ("pue_1h", 1.5034, "pue"),
+        ("room_temperature", 27.26, "temperature_c"),
+        ("room_humidity", 81.0, "humidity_percent"),
+        ("earlier", 0.902, ""),
+    )
+    since = "2026-10-05T08:00:00+08:00"
+    alarms = [
+        Alarm(
+            rule=rule,
+            severity="warning",
+            started_at=since,
+            resolved_at=None,
+            value=value,
+            limit=None,
+            cause="",
+            watched=watched,
+        )
+        for rule, value, watched in seen
+    ]
+    return replace(report, alarms=alarms)
+
+
+@pytest.mark.parametrize(
+    ("code", "written"),
+    [
+        ("en", ["90.2 %", "1.503", "27.3 °C", "81.0 %", "0.90"]),
+        ("zh", ["90.2%", "1.503", "27.3 °C", "81.0%", "0.90"]),
+    ],
+)
+def test_the_figure_of_an_alarm_is_written_in_the_unit_of_its_indicator(
+    code: str, written: list[str]
+) -> None:
+    tables = [
+        block
+        for section in layout_of(_with_alarms(), language(code)).sections
+        for block in section.blocks
+        if isinstance(block, Table) and block.id == "alarms"
+    ]
+    (table,) = tables
+    assert [shown(language(code), table.columns[5], row[5]) for row in table.rows] == written
+
+
+@pytest.mark.parametrize(
+    ("ratio", "en", "zh"),
+    [
+        (1.0, "100 %", "100%"),
+        (1 - 1e-12, "100 %", "100%"),
+        (0.99999, "99.9 %", "99.9%"),
+        (0.9, "90.0 %", "90.0%"),
+        (1.234, "123.4 %", "123.4%"),
+        (0.0, "0.0 %", "0.0%"),
+        (-0.00001, "0.0 %", "0.0%"),
+    ],
+)
+def test_a_share_has_one_decimal_a_hundred_none_and_less_is_never_all(ratio: float, en: str, zh: str) -> None:
+    assert (language("en").percent(ratio), language("zh").percent(ratio)) == (en, zh)
+    assert share(max(ratio, 0.0)) == en
+
+
+def test_the_indicator_that_older_reports_do_not_name_is_no_change_of_a_figure() -> None:
+    report = _with_alarms()
+    older = as_data(replace(report, alarms=[replace(a, watched="") for a in report.alarms]))
+    assert changes(older, as_data(report)) == []
+    assert len(changes(older, as_data(replace(report, alarms=report.alarms[:-1])))) > 0

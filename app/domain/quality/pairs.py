@@ -73,8 +73,8 @@ def _dead(finding: Finding, flowed_kwh: float) -> Finding:
 def unit_suspected(register: tuple[Point, Series], power: tuple[Point, Series]) -> list[Finding]:
     """A register whose counts are not what the integrated power of the same meter says.
 
-    The factor is the median over days of integrated power by register, over the quarter-hours that
-    both measured; it must agree from day to day.
+    The factor is the median over stretches of 24 h of integrated power by register, over the
+    quarter-hours that both measured; it must agree from one to the next.
 
     Parameters
     ----------
@@ -101,7 +101,10 @@ def unit_suspected(register: tuple[Point, Series], power: tuple[Point, Series]) 
 
 
 def _daily_factors(register: tuple[Point, Series], power: tuple[Point, Series]) -> tuple[Floats, int, int]:
-    """Integrated power by register per day (UTC), and the stretch they cover."""
+    """Integrated power by register over stretches of 24 h from the first quarter-hour both measured.
+
+    Of any zone, so that every stretch but the last is a whole day. With the stretch they cover. [us]
+    """
     counted, integrated = (_measured_quarters(*side) for side in (register, power))
     common, left, right = np.intersect1d(counted[0], integrated[0], return_indices=True)
     if not len(common):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,3 +101,37 @@ def test_a_jump_or_hidden_wrap_that_later_readings_tell_is_not_plain() -> None:
         id="p", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER, interval_s=60, modulus_kwh=1000.0
     )
     assert not _looked(wrapping, Series(seconds, values, zero, zero), int(seconds[7]))
+
+
+def _minutes(values: list[float], length_s: list[int], kind: ReadingKind, modulus: float = math.inf) -> bool:
+    """Whether the last of some readings of a point without a rating is plain."""
+    point = Point(id="p", role=Role.IT_PDU_OUTPUT, kind=kind, interval_s=60, modulus_kwh=modulus)
+    at_us = np.cumsum(np.array(length_s, np.int64)) * US + 1_700_000_000 * US
+    zero = np.zeros(len(values), np.int32)
+    return _looked(point, Series(at_us, np.array(values), zero, zero), int(at_us[-1]))
+
+
+@pytest.mark.parametrize(("last", "is_plain"), [(200.0, True), (200.1, False)])
+def test_power_without_a_rating_is_plain_up_to_twenty_times_the_value_before(
+    last: float, is_plain: bool
+) -> None:
+    assert _minutes([10.0] * 30 + [last], [60] * 31, ReadingKind.POWER) is is_plain
+
+
+@pytest.mark.parametrize(("last", "is_plain"), [(4.0, True), (4.1, False)])
+def test_a_register_without_a_rating_is_plain_up_to_four_times_its_usual_rise(
+    last: float, is_plain: bool
+) -> None:
+    values = [1000.0 + n for n in range(30)]
+    assert _minutes([*values, values[-1] + last], [60] * 31, ReadingKind.REGISTER) is is_plain
+
+
+@pytest.mark.parametrize(("last_s", "is_plain"), [(119, True), (120, False)])
+def test_a_wrap_may_hide_in_a_step_twice_as_long_as_the_one_before(last_s: int, is_plain: bool) -> None:
+    values, length_s = [500.0 + n / 2 for n in range(30)], [60] * 30
+    assert _minutes([*values, values[-1] + 1], [*length_s, last_s], ReadingKind.REGISTER, 1000) is is_plain
+
+
+@pytest.mark.parametrize(("before", "is_plain"), [(1, False), (2, True)])
+def test_two_readings_before_the_new_one_are_needed(before: int, is_plain: bool) -> None:
+    assert _minutes([10.0] * (before + 1), [60] * (before + 1), ReadingKind.POWER) is is_plain

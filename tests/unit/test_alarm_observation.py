@@ -145,6 +145,12 @@ def test_in_a_short_window_any_overlap_explains(start_h: float, end_h: float, ex
     assert bool(facts.explanation(Period(hours_ago(24), END))) is explains
 
 
+def test_the_first_finding_is_named() -> None:
+    listed = [finding(30, 25), finding(2, 1, "stuck"), finding(3, 2)]
+    facts = RuleInput(SITE, END, {}, LIMIT, None, listed)
+    assert facts.explanation(Period(hours_ago(24), END)) == "stuck of main.x"
+
+
 @pytest.mark.parametrize(("hours", "explains"), [(2.5, True), (2.49, False)])
 def test_a_window_longer_than_a_day_is_explained_by_a_tenth_of_it(hours: float, explains: bool) -> None:
     facts = RuleInput(SITE, END, {}, LIMIT, None, [finding(10, 10 - hours / 2), finding(5, 5 - hours / 2)])
@@ -242,6 +248,14 @@ def test_silence_counts_in_the_meters_own_interval() -> None:
     last = {"main.x": hours_ago(1), "pdu.x": END + timedelta(seconds=5)}
     found = {s.name: o for _, s, o in of_silence(silent, SITE, END, last, None)}
     assert {name: o.value for name, o in found.items()} == {"main": 12.0, "pdu": 0.0}
+    both = Meter(
+        id="two",
+        points=(SITE.meters[0].points[0], SITE.meters[1].points[0]),
+        collector={"kind": "modbus", "interval_s": 60},
+    )
+    heard = {"main.x": hours_ago(1), "pdu.x": hours_ago(0.5)}
+    ((_, _, newest),) = of_silence(silent, replace(SITE, meters=(both,)), END, heard, None)
+    assert newest.value == 30, "the newest reading of any of its points counts"
     declared = {s.name: o for _, s, o in of_silence(silent, SITE, END, {}, hours_ago(1))}
     every_s = SITE.meters[1].points[0].interval_s
     assert declared["pdu"].value == 3600 / every_s

@@ -7,7 +7,8 @@ spans is what the register counted.
 
 - A missing reading is never zero. Between two readings of a register the energy is known, however
   long it took; over a gap it is spread evenly and flagged estimated. Between two power samples that
-  stand too far apart it is not known.
+  stand too far apart it is not known; of a log that is written on change, each value holds until the
+  next, but no longer than its longest hold.
 - A register that falls wrapped, was reset or replaced, or gave a transient
   wrong value: see ``register.walk``.
 - Raw readings are not changed. Replacements, corrections and manual estimates are :class:`Event`s;
@@ -31,7 +32,7 @@ from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
 from app.domain.register import NO_RESTARTS, US, StepKind, Walk, walk
 from app.domain.restarts import restarts
-from app.domain.site import Direction, Point
+from app.domain.site import Direction, Point, Sampling
 from app.errors import SeriesError
 
 GAP_FACTOR = 1.5
@@ -339,7 +340,21 @@ def steps_of_power(
 
 def _power_spans(series: Series, point: Point) -> Spans:
     at_us, kw = series.at_us, series.value
+    if point.sampling is Sampling.ON_CHANGE:
+        return _held(at_us[:-1], at_us[1:], kw[:-1], point.longest_hold_s)
     return steps_of_power(at_us[:-1], at_us[1:], kw[:-1], kw[1:], point.interval_s)[1]
+
+
+def _held(start_us: Ints, next_us: Ints, kw: Floats, longest_hold_s: float) -> Spans:
+    """Each value until the next one, or for the longest hold; behind it the power is not known.
+
+    The course is measured, not guessed: a change would have been written.
+    """
+    end_us = np.minimum(next_us, start_us + int(longest_hold_s * US))
+    length_s = (end_us - start_us) / US
+    tag = np.full(len(kw), Tag.MEASURED, np.int8)
+    known_every_s = np.minimum(length_s, QUARTER_HOUR_S)
+    return Spans(start_us, end_us, kw * length_s / 3600, np.ones(len(kw)), tag, known_every_s)
 
 
 def _interval_spans(series: Series, point: Point) -> Spans:

@@ -24,7 +24,7 @@ from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind
 from app.domain.reading import ReadingColumns
 from app.domain.register import LOOK_AHEAD, LOOK_BACK_US, QUIET, REACH, STANDSTILL
-from app.domain.site import Direction, Falls, Point
+from app.domain.site import Direction, Falls, Point, Sampling
 
 KINDS = (
     ReadingKind.REGISTER,
@@ -40,7 +40,8 @@ _NEVER, _EVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 def is_plain(point: Point, events: Sequence[Event]) -> bool:
     """Whether a point can go the fast way at all: the one place that says so.
 
-    Not without a rating, where its neighbours judge every reading, nor where it restarts or is turned.
+    Not without a rating, where its neighbours judge every reading, nor where it restarts, is turned or is
+    written on change.
     """
     return (
         not events
@@ -48,6 +49,7 @@ def is_plain(point: Point, events: Sequence[Event]) -> bool:
         and math.isfinite(point.max_power_kw)
         and point.falls is Falls.SUSPECT
         and point.direction is Direction.FORWARD
+        and point.sampling is Sampling.PERIODIC
     )
 
 

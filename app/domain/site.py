@@ -107,6 +107,15 @@ class RestartsEvery(StrEnum):
     """At midnight of the first day of every month."""
 
 
+class Sampling(StrEnum):
+    """When a source writes a reading of power."""
+
+    PERIODIC = "periodic"
+    """At regular intervals; between two readings power goes straight from the one to the other."""
+    ON_CHANGE = "on_change"
+    """When the value changes; until the next reading it stays what it is."""
+
+
 class Direction(StrEnum):
     """Which way energy flows where a point shows it positive."""
 
@@ -231,6 +240,12 @@ class Point:
     point: the collector's `interval_s`. E.g. ``900``."""
     stamp: Stamp = Stamp.END
     """Which end of its interval a time names that the source writes (interval kinds only)."""
+    sampling: Sampling = Sampling.PERIODIC
+    """Whether readings of power come at regular intervals, or when the value changes (a change-of-value
+    log): each then holds until the next one. E.g. ``on_change``."""
+    longest_hold_s: int = 86_400
+    """Longest time for which a value holds that no other follows (`sampling: on_change`); beyond it the
+    power is not known. [s] E.g. ``57600``."""
     accuracy_class_percent: float | None = None
     """Accuracy class of this point, where it differs from the meter's. [%] E.g. ``0.5``."""
     formula: str = ""
@@ -277,9 +292,11 @@ class Point:
             raise ValueError(f"role {self.role} takes readings of kind gauge, not {self.kind}")
         if self.kind is ReadingKind.GAUGE and self.role in ENERGY_ROLES and self.role is not Role.NONE:
             raise ValueError(f"role {self.role} needs energy or power, not a gauge")
-        for name in ("modulus_kwh", "max_power_kw", "interval_s"):
+        for name in ("modulus_kwh", "max_power_kw", "interval_s", "longest_hold_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
+        if self.sampling is Sampling.ON_CHANGE:
+            self._check_sampling()
         if not math.isfinite(self.multiplier) or self.multiplier <= 0:
             raise ValueError("multiplier must be a number above 0")
         if not math.isfinite(self.weight):
@@ -299,6 +316,14 @@ class Point:
                 "direction both; a register counts one way: give one point for each of its registers"
             )
         self._check_unit()
+
+    def _check_sampling(self) -> None:
+        """The longest hold is the longest time between readings, and so their interval."""
+        if self.kind is not ReadingKind.POWER and self.kind not in ESTIMATE_KINDS:
+            raise ValueError(
+                f"sampling on_change is for readings of power; readings of kind {self.kind} have none"
+            )
+        object.__setattr__(self, "interval_s", self.longest_hold_s)
 
     def _check_estimate(self) -> None:
         if self.accuracy_class_percent is None:

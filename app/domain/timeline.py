@@ -109,7 +109,15 @@ def _reads_alike(one: Point, other: Point) -> bool:
 
 def _view(point: Point) -> tuple[object, ...]:
     restart = point.falls, point.restarts, point.clock
-    return point.kind, point.modulus_kwh, *restart, point.direction, point.interval_s, point.quantity
+    return (
+        point.kind,
+        point.modulus_kwh,
+        *restart,
+        point.direction,
+        point.sampling,
+        point.interval_s,
+        point.quantity,
+    )
 
 
 class _Part(NamedTuple):

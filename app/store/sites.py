@@ -26,7 +26,17 @@ from pydantic import TypeAdapter
 from app.domain.formulas import Formulas
 from app.domain.pue import Boundary, boundary, counted_points
 from app.domain.quantity import ESTIMATE_KINDS
-from app.domain.site import ALWAYS, Fleet, Institution, InstitutionClass, Meter, Placement, Point, Site
+from app.domain.site import (
+    ALWAYS,
+    Fleet,
+    Institution,
+    InstitutionClass,
+    Meter,
+    Placement,
+    Point,
+    Sampling,
+    Site,
+)
 from app.domain.timeline import Stretch, of_point
 from app.store import site_sources, tables
 from app.store.engine import driver, store_errors
@@ -228,7 +238,8 @@ def point_hash(meter: Meter, point: Point) -> str:
     estimate = [point.voltage_v, point.power_factor, point.phases] if point.kind in ESTIMATE_KINDS else []
     rule = [point.role, point.kind, point.multiplier, point.falls, point.interval_s]
     computed = [point.formula] if point.formula else []
-    return _hash([*rule, *bounds, *estimate, *computed])
+    held = [point.sampling, point.longest_hold_s] if point.sampling is Sampling.ON_CHANGE else []
+    return _hash([*rule, *bounds, *estimate, *computed, *held])
 
 
 def site_hash(site: Site) -> str:

@@ -349,8 +349,8 @@ class TimeColumns:
     columns: tuple[int, ...]
 
 
-_START = re.compile(r"start|begin|from|von|开始|起始|開始|起", re.IGNORECASE)
-_END = re.compile(r"end|until|stop|bis$|结束|截止|結束|終", re.IGNORECASE)
+_START = re.compile(r"start|begin|from|von|desde|début|开始|起始|開始|起|自", re.IGNORECASE)
+_END = re.compile(r"end|until|stop|bis$|\bto\b|hasta|\bfin\b|结束|截止|結束|終|至|止", re.IGNORECASE)
 
 
 def find_time(sheet: Sheet, mapping: Mapping, *, file: str, zone: tzinfo = UTC) -> TimeColumns:

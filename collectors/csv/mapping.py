@@ -133,6 +133,9 @@ class TimeMapping(_Model):
     """Column that gives each row's difference from UTC."""
     stamp: Stamp | None = None
     """Which end of its interval a time names. Default: as the point says."""
+    last_day: Literal["included", "excluded"] | None = None
+    """Whether a date that ends an interval is its last day, as on bills, or the day after. Default: as the
+    next interval's start tells; a date in a single column is the first day. E.g. ``included``."""
     interval: str | None = None
     """Length of each row's interval: 15min, 1h, 1d, 1mo, or ``previous`` (from the row before). E.g.
     ``15min``."""

@@ -155,7 +155,7 @@ def column_plan(
         factor * column.scale,
         offset,
         style,
-        mapping.time.stamp or (point.stamp if point.kind in INTERVAL_KINDS else Stamp.END),
+        Stamp.END,
         interval,
         column.allow_negative,
     )

@@ -29,6 +29,8 @@ class TimePlan:
     order: str = ASCENDING
     offset_column: int | None = None
     offset_unit_us: int = 0
+    inclusive: bool = False
+    """Whether the last day that a date names belongs to its interval: the interval ends a day later."""
 
     @property
     def is_date_only(self) -> bool:

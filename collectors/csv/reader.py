@@ -250,6 +250,8 @@ class _TableReader:
         time = self._plan.time
         texts = time_texts(cells, time.place, time.columns)
         parsed = [parse_times(t, time.formats, time.zone) for t in texts]
+        if time.inclusive and len(parsed) == 2:
+            parsed[1] = replace(parsed[1], us=parsed[1].us + DAY_US)
         problem = np.where(np.logical_and.reduce([p.ok for p in parsed]), 0, _NOT_A_TIME).astype(np.int8)
         offset = self._offsets(cells, problem)
         pairs = zip(parsed, self._clocks, strict=False)
@@ -401,12 +403,18 @@ class _TableReader:
         if times.end_us is not None:
             end = times.end_us[rows]
             return (utc if column.is_interval else end), end
-        if not column.is_interval or column.interval.from_previous:
+        if not column.is_interval:
+            return utc, utc
+        local_us = times.local_us[rows]
+        if self._plan.time.inclusive:
+            local_us = local_us + DAY_US
+            utc, _ = self._ends.to_utc(local_us, lenient=True)
+        if column.interval.from_previous:
             return utc, utc
         sign = 1 if column.stamp is Stamp.START else -1
         other = utc + sign * column.interval.seconds * SECOND_US
         if column.interval.days or column.interval.months:
-            local = shift_local(times.local_us[rows], column.interval, sign)
+            local = shift_local(local_us, column.interval, sign)
             moved, _ = self._ends.to_utc(local, lenient=True)
             fixed = shift_local(utc, column.interval, sign)
             other = np.where(times.is_local[rows], moved, fixed)

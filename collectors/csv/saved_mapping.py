@@ -115,6 +115,7 @@ def _time(found: Findings, columns: Sequence[ColumnPlan], given: TimeMapping, si
             "offset": found.offset,
             "stamp": stamps.pop() if len(stamps) == 1 else given.stamp,
             "interval": intervals.pop() if len(intervals) == 1 else given.interval,
+            "last_day": "included" if found.time.inclusive else given.last_day,
             "order": None if order == MIXED else order,
         }
     )

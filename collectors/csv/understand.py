@@ -58,6 +58,7 @@ from collectors.csv.rows import RowParser
 from collectors.csv.saved_mapping import Findings, full_mapping
 from collectors.csv.sheets import understand_workbook
 from collectors.csv.source import encoding_of, open_source
+from collectors.csv.stamps import is_inclusive, stamp_of
 from collectors.csv.time import SECOND_US, parse_times, time_format
 from collectors.csv.time_formats import FormatChoice, choose_formats, formats_of
 from collectors.csv.workbook import SheetText, is_workbook
@@ -224,7 +225,8 @@ class _Table:
             else 0,
         )
         order = given.order or find_order(sheet, plan)
-        return TimePlan(**{**vars(plan), "order": order}), notes
+        inclusive, more = is_inclusive(sheet, where, plan, self.mapping)
+        return replace(plan, order=order, inclusive=inclusive), [*notes, *more]
 
     def _offset_column(self, sheet: Sheet) -> OffsetColumn | None:
         if self.mapping.time.offset or self.mapping.time.zone:
@@ -420,7 +422,14 @@ class _Table:
             match.column_plan(n, c, self.site, self.mapping, found.marks, step, file=file)
             for n, c in matched.items()
         ]
-        return tuple(p for p, _ in plans), warnings + [note for _, notes in plans for note in notes]
+        warnings += [note for _, notes in plans for note in notes]
+        stamped = [self._stamped(found, plan) for plan, _ in plans]
+        return tuple(p for p, _ in stamped), warnings + [note for _, note in stamped if note]
+
+    def _stamped(self, found: Findings, plan: ColumnPlan) -> tuple[ColumnPlan, str]:
+        """The column with the end of its intervals that times name, and what was assumed."""
+        told = stamp_of(found.sheet, found.time, plan.interval, plan.point, self.mapping, file=self.file)
+        return replace(plan, stamp=told.stamp), told.note
 
     def _check_mapped_columns(self, sheet: Sheet, long: LongColumns | None) -> None:
         if long is None:

@@ -13,7 +13,7 @@ from app.domain.energy import Event, EventKind, Series, Tag
 from app.domain.period import QUARTER_HOUR_US
 from app.domain.quantity import ReadingKind, Role
 from app.domain.register import StepKind, walk
-from app.domain.site import Falls, Point
+from app.domain.site import Falls, Point, Sampling
 from app.errors import SeriesError
 
 T0_US = 1_760_000_400_000_000 // QUARTER_HOUR_US * QUARTER_HOUR_US
@@ -130,6 +130,19 @@ def test_power_is_integrated_between_neighbours_only() -> None:
     readings = series([10.0, 20.0, math.nan, 30.0, 30.0])
     known = energy.spans(readings, power)
     assert list(known.energy_kwh) == [3.75, 7.5]
+
+
+def test_a_value_that_is_written_on_change_holds_until_the_next_but_not_for_ever() -> None:
+    log = replace(REGISTER, kind=ReadingKind.POWER, sampling=Sampling.ON_CHANGE, longest_hold_s=7200)
+    readings = series([10.0, 20.0, 0.0, 5.0], minutes=60)
+    readings = replace(readings, at_us=readings.at_us + np.array([0, 0, 3, 3]) * 3600 * 1_000_000)
+    found = energy.spans(readings, log)
+    assert ((found.start_us - T0_US) // 3_600_000_000).tolist() == [0, 1, 5]
+    assert ((found.end_us - T0_US) // 3_600_000_000).tolist() == [1, 3, 6]
+    assert found.energy_kwh.tolist() == [10.0, 40.0, 0.0]
+    assert set(found.tag.tolist()) == {Tag.MEASURED}
+    with pytest.raises(ValueError, match="sampling on_change is for readings of power"):
+        replace(REGISTER, sampling=Sampling.ON_CHANGE)
 
 
 def test_negative_power_during_an_outage_is_not_energy() -> None:

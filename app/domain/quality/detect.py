@@ -18,7 +18,7 @@ from app.domain.quality.pairs import dead_register, unit_suspected
 from app.domain.quality.registers import cross_talk, known_gaps, register_findings
 from app.domain.quality.values import gaps, negative_power, power_spikes, stuck
 from app.domain.quantity import ENERGY_KINDS, ReadingKind, Role
-from app.domain.site import Meter, Point, Site
+from app.domain.site import Meter, Point, Sampling, Site
 from app.domain.tree import BalanceState, FeedBalance
 
 
@@ -29,7 +29,11 @@ def point_findings(
 
     `is_whole` says that the series is the point's whole history: some causes are known only from that.
     """
-    found = [*stuck(point, series, events), *clock_drift(point, series)]
+    found: list[Finding] = []
+    if (
+        point.sampling is Sampling.PERIODIC
+    ):  # a log that is written on change has no beat, and repeats nothing
+        found += [*stuck(point, series, events), *clock_drift(point, series)]
     missing = gaps(point, series)
     if point.kind is ReadingKind.REGISTER:
         missing = known_gaps(point, series, events, missing)

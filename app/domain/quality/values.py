@@ -26,7 +26,7 @@ from app.domain.quality.finding import (
 )
 from app.domain.quantity import ReadingKind
 from app.domain.register import DROPPED, US, StepKind, Walk
-from app.domain.site import Direction, Point
+from app.domain.site import Direction, Point, Sampling
 
 SHORTEST_GAP_S = 900
 """A gap that loses less time than this is not listed, of a register twice as much. [s]"""
@@ -47,6 +47,7 @@ EXPORT_HINT = (
     "energy flows out here: set direction: both, or give the energy that leaves a point of role export"
 )
 REVERSE_HINT = "the transformer seems to be the wrong way round: turn it, or set direction: reversed"
+ON_CHANGE_HINT = "if the source only writes changes, set sampling: on_change and longest_hold_s"
 NOISE_RATIO = 1e-3
 """Negative power smaller than this part of the usual power is noise around zero."""
 
@@ -68,6 +69,8 @@ def gaps(point: Point, series: Series) -> list[Finding]:
     if len(series) < 2:
         return []
     spacing_s = np.diff(series.at_us) / US
+    if point.sampling is Sampling.ON_CHANGE:
+        return [_gap(point, series, int(row)) for row in np.flatnonzero(spacing_s > point.longest_hold_s)]
     usual_s = max(float(point.interval_s), float(np.quantile(spacing_s, 0.25, method="lower")))
     shortest_s = SHORTEST_GAP_S * (2 if point.kind is ReadingKind.REGISTER else 1)
     missing = (spacing_s > GAP_FACTOR * usual_s) & (spacing_s - usual_s >= shortest_s)
@@ -110,6 +113,8 @@ def _gap(point: Point, series: Series, row: int) -> Finding:
     start_us, end_us = int(series.at_us[row]), int(series.at_us[row + 1])
     if point.kind in (ReadingKind.INTERVAL_ENERGY, ReadingKind.INTERVAL_MEAN_POWER):
         end_us = max(end_us - int(series.interval_s[row + 1]) * US, start_us)
+    if point.sampling is Sampling.ON_CHANGE:
+        start_us += point.longest_hold_s * US
     hours = (end_us - start_us) / US / 3600
     evidence: Evidence = {"hours": round(hours, 4)}
     effect_kwh = None
@@ -117,6 +122,8 @@ def _gap(point: Point, series: Series, row: int) -> Finding:
         effect_kwh = (after - before) * point.multiplier if after >= before else None
     elif point.kind in (ReadingKind.POWER, ReadingKind.INTERVAL_MEAN_POWER):
         evidence["suggested_kwh"] = (before + after) / 2 * hours * point.multiplier
+    if point.kind is ReadingKind.POWER and point.sampling is Sampling.PERIODIC and before != after:
+        evidence["hint"] = ON_CHANGE_HINT
     severity = Severity.INFO if effect_kwh is not None else Severity.WARNING
     return Finding(FindingKind.GAP, point.id, at(start_us), at(end_us), severity, effect_kwh, evidence)
 

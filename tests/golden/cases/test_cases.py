@@ -14,6 +14,7 @@ import pytest
 
 from app import config
 from app.domain.period import Period
+from app.domain.quality.detect import point_findings
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Direction, Meter, Point, Site
 from app.errors import ConfigError, FileNotUnderstood
@@ -126,6 +127,32 @@ def test_e01_two_stages_decided(cases: Path, tmp_path: Path) -> None:
         assert found.it_kwh == pytest.approx(3840, rel=0.02)
         assert found.pue == pytest.approx(2.5)
         assert found.verdicts[0].verdict == "fail"
+
+
+def test_03_a_log_that_is_written_on_change_holds_its_values(cases: Path) -> None:
+    folder = cases / "plant" / "03-change-of-value-log"
+    text = (folder / "site.yaml").read_text("utf-8")
+    told = text.replace("kind: power", "kind: power, sampling: on_change, longest_hold_s: 57600")
+    plant = _chiller(folder, told)
+    assert plant.kwh("chiller.kw") == pytest.approx(120 * 6 + 180 * 16 + 120 * 2)
+    assert plant.known_s("chiller.kw") == 24 * 3600
+    assert kinds(plant) == []
+    short = _chiller(folder, told.replace("57600", "36000"))
+    assert short.kwh("chiller.kw") == pytest.approx(120 * 6 + 180 * 10 + 120 * 2)
+    assert short.known_s("chiller.kw") == 18 * 3600
+    assert kinds(short) == ["gap"]
+    untold = _chiller(folder, text)
+    assert untold.known_s("chiller.kw") == 0
+    point = next(p for p in untold.site.points() if p.id == "chiller.kw")
+    assert {f.evidence.get("hint") for f in point_findings(point, untold.readings["chiller.kw"])} == {
+        "if the source only writes changes, set sampling: on_change and longest_hold_s"
+    }
+
+
+def _chiller(folder: Path, text: str) -> Plant:
+    """The chiller's log alone."""
+    site = config.parse(text).fleet.site["s03"]
+    return Plant(site, read_csv(folder / "chiller.csv", site))
 
 
 def test_04b_a_counter_of_the_day_restarts_in_a_gap(cases: Path) -> None:

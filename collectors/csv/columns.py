@@ -16,6 +16,26 @@ class LongColumns:
     point: int
     value: int
     unit: int | None
+    more: tuple[int, ...] = ()
+    """Further columns that name the point, together with `point`."""
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """All columns that name the point."""
+        return (self.point, *self.more)
+
+    def texts(self, sheet: Sheet) -> list[str]:
+        """The point of each row of the sample."""
+        return [joined(cells) for cells in zip(*(sheet.column(i) for i in self.points), strict=True)]
+
+
+JOIN = " / "
+"""Stands between the texts of columns that name a point together."""
+
+
+def joined(cells: Iterable[str]) -> str:
+    """The name that the texts of several columns make together."""
+    return JOIN.join(c.strip() for c in cells).strip()
 
 
 def is_empty(sheet: Sheet, index: int) -> bool:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import FileNotUnderstood
+from collectors.csv.layouts import shape_of
+from collectors.csv.reshape import reshaped_blocks
 from collectors.csv.source import BLOCK_BYTES, Block, Source, blocks, open_source
 
 _MAX_RECORD = 256 << 10
@@ -38,7 +40,11 @@ def table_blocks(path: Path, encoding: str, layout: str, block_bytes: int = BLOC
     FileNotUnderstood
         If the file is damaged.
     """
+    shape = shape_of(layout)
     with open_source(path) as source:
+        if shape is not None:
+            yield from reshaped_blocks(source, encoding, shape, file=str(path), block_bytes=block_bytes)
+            return
         make = _json_blocks if layout == "json" else blocks
         yield from make(source, encoding, file=str(path), block_bytes=block_bytes)
 

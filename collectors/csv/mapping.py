@@ -31,6 +31,23 @@ ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "big5", "cp
 MOST_VALUES = 50_000
 """Values in one mapping; it may come over HTTP."""
 
+SHAPE_NAMES = ("wide", "long", "nem12", "nem13", "espi", "json")
+LAYOUT_NAMES = (
+    *(
+        "schneider_gateway",
+        "schneider_pme_long",
+        "niagara",
+        "pi_web_api",
+        "pi_datalink",
+        "desigo_cc",
+        "gridvis",
+    ),
+    *("abb_ability", "carlo_gavazzi", "neteco", "infrasuite", "environet", "geist", "acrel", "acrel_log"),
+    *("calendar_report", "home_assistant", "home_assistant_statistics", "home_assistant_energy", "influxdb"),
+    "prometheus",
+)
+"""Layouts of ``collectors.csv.layouts``, which a mapping may name."""
+
 _SAME_ENCODING = {
     "utf8": "utf-8",
     "utf-8-sig": "utf-8",
@@ -215,12 +232,18 @@ class ColumnMapping(_Model):
 class LongMapping(_Model):
     """Columns of a long file: one reading a row."""
 
-    point: str
-    """Column that says which point a row is of. E.g. ``Meter``."""
+    point: str | tuple[str, ...]
+    """Column that says which point a row is of, or columns that say it together (their texts are joined by
+    ``/``). E.g. ``[Device, Signal]``."""
     value: str
     """Column with the value. E.g. ``Value``."""
     unit: str | None = None
     """Column with the unit. E.g. ``Unit``."""
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The columns that name the point."""
+        return (self.point,) if isinstance(self.point, str) else self.point
 
 
 class ValidMapping(_Model):
@@ -253,8 +276,9 @@ class Mapping(_Model):
     """Decimal mark of numbers. Default: detected."""
     thousands: Literal[".", ",", " ", "'", ""] | None = None
     """Grouping mark of numbers. Default: detected."""
-    layout: Literal["wide", "long", "nem12", "nem13", "espi", "json"] | None = None
-    """Shape of the file. Default: detected."""
+    layout: str | None = None
+    """Shape of the file: wide, long, nem12, nem13, espi or json, or a [named layout](layouts.md). Default:
+    detected. E.g. ``niagara``."""
     sheet: tuple[str, ...] = ()
     """Sheets of a workbook: a name, a pattern such as ``2024-*``, or a list of them. Default: the only one
     that holds readings. E.g. ``Data``."""
@@ -283,6 +307,13 @@ class Mapping(_Model):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("layout")
+    @classmethod
+    def _known_layout(cls, value: str | None) -> str | None:
+        if value is None or value in SHAPE_NAMES or value in LAYOUT_NAMES:
+            return value
+        raise ValueError(f"{value!r} is not known; allowed are {', '.join((*SHAPE_NAMES, *LAYOUT_NAMES))}")
 
     @field_validator("encoding")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -56,11 +57,10 @@ def _runs_on(steps: npt.NDArray[np.int64]) -> bool:
     return bool(on >= 4 * far_back and back <= max(2, on / 4)) if far_back or back else True
 
 
-def regular_step(sheet: Sheet, time: TimePlan, point_column: int | None) -> Interval | None:
-    """The distance that most rows have to the next, if there is one."""
+def regular_step(sheet: Sheet, time: TimePlan, texts: Sequence[str] | None) -> Interval | None:
+    """The distance that most rows have to the next, if there is one; `texts` says which point each is of."""
     us, rows = _sample_us(sheet, time)
-    if point_column is not None:
-        texts = sheet.column(point_column)
+    if texts is not None:
         first = next((texts[r] for r in rows), "")
         us = us[[i for i, r in enumerate(rows) if texts[r] == first]]
     steps = np.abs(np.diff(us))

@@ -91,6 +91,8 @@ class Understanding:
     full_width: int = 0
     long_point: int | None = None
     long_unit: int | None = None
+    long_more: tuple[int, ...] = ()
+    """Further columns that name the point of a row, together with `long_point`."""
     leaves_out: bool = False
     """Whether texts of the point column that fill no point are left out, not refused: a mapping chose."""
     valid: SidePlan | None = None

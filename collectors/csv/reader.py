@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ import pyarrow.compute as pc
 
 from app.domain.site import Stamp
 from collectors.csv.batch import Batcher, Bulk, ParsedBatch
+from collectors.csv.columns import JOIN
 from collectors.csv.dialect import time_texts
 from collectors.csv.green_button import read_espi
 from collectors.csv.json_export import table_blocks
@@ -155,6 +157,7 @@ class _TableReader:
         side = [s.index for s in (plan.valid, plan.status) if s]
         wanted = {*plan.time.columns, *(c.index for c in plan.columns), *side}
         wanted |= {i for i in (plan.time.offset_column, plan.long_point, plan.long_unit) if i is not None}
+        wanted |= set(plan.long_more)
         self._rows = RowParser(plan.delimiter, plan.width, plan.full_width, sorted(wanted), careful_only)
         descending = plan.time.order == DESCENDING
         self._clocks = (LocalClock(plan.time.zone, descending), LocalClock(plan.time.zone, descending))
@@ -215,7 +218,7 @@ class _TableReader:
         """Index of each row's point, -1 where it is none of those taken over."""
         if self._plan.long_point is None:
             return None
-        coded = cells.columns[self._plan.long_point].dictionary_encode()
+        coded = self._point_texts(cells).dictionary_encode()
         texts = [t.strip() for t in coded.dictionary.to_pylist()]
         known = np.array([self._texts.get(t, -1) for t in texts], np.int32)
         codes = coded.indices.to_numpy(zero_copy_only=False)
@@ -227,6 +230,13 @@ class _TableReader:
                 rejects.append(Reject(int(cells.line[row]), name, "unknown point", texts[codes[row]]))
         self._refuse_units(cells, series, rejects)
         return series
+
+    def _point_texts(self, cells: Cells) -> Any:
+        """What names the point of each row, as an Arrow array."""
+        columns = [cells.columns[i] for i in (self._plan.long_point, *self._plan.long_more) if i is not None]
+        if len(columns) == 1:
+            return columns[0]
+        return pc.binary_join_element_wise(*map(pc.utf8_trim_whitespace, columns), JOIN)
 
     def _refuse_units(self, cells: Cells, series: npt.NDArray[np.int32], rejects: list[Reject]) -> None:
         """Rows whose unit is not the one their point was understood with are left out."""

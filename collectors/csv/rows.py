@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,17 @@ class RowParser:
 
     def parse(self, block: Block) -> tuple[Cells, list[tuple[int, list[str]]], list[Reject]]:
         """(right rows, (line, cells) of rows with another width, refused lines) of one block."""
+        cells, odd, rejects = self._parse(block)
+        if block.lines is None:
+            return cells, odd, rejects
+        of_file = block.lines.tolist()
+        return (
+            replace(cells, line=block.lines[cells.line - block.first_line]),
+            [(of_file[line - block.first_line], row) for line, row in odd],
+            [replace(r, line=of_file[r.line - block.first_line]) for r in rejects],
+        )
+
+    def _parse(self, block: Block) -> tuple[Cells, list[tuple[int, list[str]]], list[Reject]]:
         if not self.careful_only and not self._left_over and is_regular(block.data, self.delimiter):
             cells = self._fast(block)
             if cells is not None:

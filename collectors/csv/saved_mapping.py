@@ -46,7 +46,7 @@ class Findings:
 
     def unused(self, columns: Sequence[ColumnPlan]) -> tuple[str, ...]:
         """Names of the columns that nothing is taken from."""
-        long = (self.long.point, self.long.value, self.long.unit) if self.long else ()
+        long = (*self.long.points, self.long.value, self.long.unit) if self.long else ()
         used = self.beside | {c.index for c in columns} | set(long)
         return tuple(n for i, n in enumerate(self.sheet.names) if i not in used)
 
@@ -94,7 +94,12 @@ def _long(found: Findings) -> LongMapping | None:
     if long is None:
         return None
     unit = names[long.unit] if long.unit is not None else None
-    return LongMapping(point=names[long.point], value=names[long.value], unit=unit)
+    return LongMapping(point=long_names(long, names), value=names[long.value], unit=unit)
+
+
+def long_names(long: LongColumns, names: Sequence[str]) -> str | tuple[str, ...]:
+    """The column that names the point, or the columns that do so together."""
+    return tuple(names[i] for i in long.points) if long.more else names[long.point]
 
 
 def _time(found: Findings, columns: Sequence[ColumnPlan], given: TimeMapping, site: Site) -> TimeMapping:

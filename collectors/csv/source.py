@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+import numpy.typing as npt
+
 from app.errors import FileNotUnderstood
 from collectors.csv.mapping import ENCODINGS, Ambiguous
 
@@ -123,6 +126,8 @@ class Block:
     first_line: int
     data: bytes
     packed_bytes: int
+    lines: npt.NDArray[np.int64] | None = None
+    """Line of the file that each line of a reshaped table is from; None: they are the file's own."""
 
 
 def blocks(source: Source, encoding: str, *, file: str, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:

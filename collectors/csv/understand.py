@@ -24,6 +24,7 @@ from collectors.csv.columns import (
     valid_unit,
 )
 from collectors.csv.dialect import (
+    DELIMITERS,
     Sheet,
     TimeColumns,
     column_index,
@@ -38,7 +39,9 @@ from collectors.csv.dialect import (
 )
 from collectors.csv.green_button import is_espi, understand_espi
 from collectors.csv.json_export import is_json, table_blocks
+from collectors.csv.layouts import BY_NAME, filled, of_head, of_rows, recognise, reshaped, shape_of
 from collectors.csv.mapping import (
+    SHAPE_NAMES,
     VALID_UNITS_S,
     Ambiguous,
     ColumnMapping,
@@ -54,8 +57,8 @@ from collectors.csv.number import NumberStyle, known_unit
 from collectors.csv.number_marks import MarkChoice, MarkVotes, choose_marks, count_marks, may_have_marks
 from collectors.csv.order import find_order, regular_step, time_cells
 from collectors.csv.plan import ColumnPlan, SidePlan, TimePlan, Understanding
-from collectors.csv.rows import RowParser
-from collectors.csv.saved_mapping import Findings, full_mapping
+from collectors.csv.rows import RowParser, records
+from collectors.csv.saved_mapping import Findings, full_mapping, long_names
 from collectors.csv.sheets import understand_workbook
 from collectors.csv.source import encoding_of, open_source
 from collectors.csv.stamps import is_inclusive, stamp_of
@@ -66,6 +69,7 @@ from collectors.csv.zone import zone_of
 
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_CELLS = 300
+_HEADING_ROWS = 60
 _SAMPLE_MARKS = 2000
 _MOST_DAYS = 5000
 _DAY_CHARACTERS = 8
@@ -94,7 +98,9 @@ def understand(path: Path, site: Site, mapping: Mapping | None = None) -> Unders
         return understand_espi(path, site, mapping)
     if layout == "json":
         return _Table(path, site, mapping, "utf-8", "json").understand()
-    return _Table(path, site, mapping, mapping.encoding or encoding_of(path)).understand()
+    told = mapping.model_copy(update={"layout": layout})
+    encoding = "utf-8" if layout == "prometheus" else mapping.encoding or encoding_of(path)
+    return _Table(path, site, told, encoding).understand()
 
 
 def _understand_sheet(sheet: SheetText, site: Site, mapping: Mapping) -> Understanding:
@@ -114,7 +120,7 @@ def _head(path: Path) -> bytes:
 
 def _layout_of(head: bytes) -> str | None:
     """The format, if the file begins like one that is no plain table."""
-    return is_nem(head) or ("espi" if is_espi(head) else "json" if is_json(head) else None)
+    return is_nem(head) or of_head(head) or ("espi" if is_espi(head) else "json" if is_json(head) else None)
 
 
 @dataclass
@@ -137,6 +143,7 @@ class _Table:
         return self.named or str(self.path)
 
     def understand(self) -> Understanding:
+        noted = self._by_layout()
         found, notes = self._find()
         named = self._named(found)
         columns, more = self._columns(found, named)
@@ -151,19 +158,59 @@ class _Table:
             delimiter=sheet.delimiter,
             decimal=found.marks.decimal,
             header=sheet.names,
-            first_line=sheet.first_line,
+            first_line=2 if shape_of(found.layout) else sheet.first_line,
             width=sheet.width,
             full_width=sheet.full_width,
             long_point=long.point if long else None,
             long_unit=long.unit if long else None,
+            long_more=long.more if long else (),
             leaves_out=bool(self.mapping.columns),
             valid=found.valid,
             status=found.status,
             footer=self.mapping.footer or "",
             unused=found.unused(columns),
             sample=tuple(tuple(cells) for _, cells in sheet.rows[:5]),
-            warnings=tuple(dict.fromkeys([*notes, *more])),
+            warnings=tuple(dict.fromkeys([*noted, *notes, *more])),
         )
+
+    def _by_layout(self) -> list[str]:
+        """Fills the mapping with what a named layout knows, if the file is of one; says which.
+
+        Raises
+        ------
+        FileNotUnderstood
+            If the mapping names a layout that the file is not of.
+        """
+        if self.layout or self.mapping.layout in SHAPE_NAMES:
+            return []
+        name = self.mapping.layout or ""
+        rows = [] if shape_of(name) else self._first_rows()
+        found = recognise(rows, name)
+        layout = BY_NAME.get(name) or (found.layout if found else BY_NAME.get(of_rows(rows) or ""))
+        if layout is None or (not name and found and not found.is_whole(self.mapping)):
+            return []
+        if layout.shape is not None:
+            self.layout, self.mapping = layout.name, reshaped(self.mapping, layout)
+        elif found is not None:
+            self.layout, self.mapping = layout.name, filled(self.mapping, found)
+        else:
+            raise FileNotUnderstood(
+                f"no row is the heading of layout {name}, for example {layout.heading}",
+                file=self.file,
+                line=1,
+            )
+        return (
+            []
+            if name == layout.name and self.mapping.columns
+            else [f"read as {layout.title} ({layout.name})"]
+        )
+
+    def _first_rows(self) -> list[tuple[int, list[str]]]:
+        """The first rows, cut at the delimiter that gives the longest of them."""
+        data = self._sample().encode()
+        tried = [self.mapping.delimiter] if self.mapping.delimiter else DELIMITERS
+        cut = [records(data, d)[:_HEADING_ROWS] for d in tried]
+        return max(cut, key=lambda rows: sum(len(cells) for _, cells in rows))
 
     def _find(self) -> tuple[Findings, list[str]]:
         """Everything but the points, and what was assumed."""
@@ -380,9 +427,10 @@ class _Table:
     def _long(self, sheet: Sheet, where: TimeColumns) -> LongColumns | None:
         given = self.mapping.long
         if given is not None:
-            names = (given.point, given.value, given.unit)
-            found = [column_index(sheet, n, "long", self.file) if n else None for n in names]
-            return LongColumns(found[0] or 0, found[1] or 0, found[2])
+            points = [column_index(sheet, n, "long", self.file) for n in given.points]
+            value = column_index(sheet, given.value, "long", self.file)
+            unit = column_index(sheet, given.unit, "long", self.file) if given.unit else None
+            return LongColumns(points[0], value, unit, tuple(points[1:]))
         if self.mapping.layout == "wide" or (self.mapping.columns and self.mapping.layout != "long"):
             return None
         return find_long(sheet, where, self.site)
@@ -399,9 +447,9 @@ class _Table:
             return [replace(n, longer=(*n.longer, self.title)) for n in named] if is_only else named
         units: dict[str, str] = {}
         if long.unit is not None:
-            pairs = list(zip(sheet.column(long.point), sheet.column(long.unit), strict=False))
+            pairs = list(zip(long.texts(sheet), sheet.column(long.unit), strict=False))
             units = {point.strip(): unit for point, unit in reversed(pairs)}
-        texts = dict.fromkeys([*self.mapping.columns, *(c.strip() for c in sheet.column(long.point))])
+        texts = dict.fromkeys([*self.mapping.columns, *(c.strip() for c in long.texts(sheet))])
         texts.update(dict.fromkeys(p.id for p in self.site.points() if not self.mapping.columns))
         return [Named(long.value, t, known_unit(units.get(t))) for t in texts if t]
 
@@ -416,7 +464,7 @@ class _Table:
             warnings.append(f"the file's only column of values is taken for {only[1].point}")
         if not matched:
             raise self._mapping_needed(found.sheet, named, found.long)
-        step = regular_step(found.sheet, found.time, found.long.point if found.long else None)
+        step = regular_step(found.sheet, found.time, found.long.texts(found.sheet) if found.long else None)
         step = step if found.where.place in ("single", "joined") else None
         plans = [
             match.column_plan(n, c, self.site, self.mapping, found.marks, step, file=file)
@@ -446,7 +494,9 @@ class _Table:
     def _mapping_needed(self, sheet: Sheet, named: list[Named], long: LongColumns | None) -> MappingNeeded:
         start = Mapping(
             delimiter=None if self.title else sheet.delimiter,
-            long=LongMapping(point=sheet.names[long.point], value=sheet.names[long.value]) if long else None,
+            long=LongMapping(point=long_names(long, sheet.names), value=sheet.names[long.value])
+            if long
+            else None,
         )
         ids = {p.id for p in self.site.points()}
         shown = [n for n in named if n.name not in ids and not n.is_empty] or named

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigError
+from app.web.words import Words
+from collectors.csv import layouts
 from collectors.csv.mapping import (
     Interval,
     Mapping,
@@ -121,3 +123,28 @@ def test_a_time_format_that_is_none_is_refused_with_its_line(text: str, problem:
         parse_mapping(f"time:\n  format: '{text}'\n", file="bms.yaml")
     assert str(caught.value).startswith("bms.yaml:2: time.format")
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", layouts.LAYOUTS, ids=lambda one: one.name)
+def test_every_layout_has_a_sample_and_a_source(layout: layouts.Layout) -> None:
+    sample = Path(__file__).parents[1] / "golden" / "csv" / f"layout_{layout.name}"
+    assert next(sample.glob("input.*")).stat().st_size > 100
+    assert layout.source
+    assert layout.columns or layout.shape
+    assert Words("zh").message(layout.title) != layout.title
+
+
+def test_a_layout_that_is_none_names_those_that_there_are() -> None:
+    with pytest.raises(
+        ConfigError, match=r"mapping:1: layout: 'niagra' is not known; allowed are wide, .*niagara"
+    ):
+        parse_mapping("layout: niagra")
+
+
+def test_a_heading_is_not_recognised_where_the_mapping_places_the_time() -> None:
+    rows = [(1, ["Timestamp", "Trend Flags", "Status", "Value"])]
+    found = layouts.recognise(rows)
+    assert found is not None
+    assert found.layout.name == "niagara"
+    assert found.is_whole(parse_mapping(""))
+    assert not found.is_whole(parse_mapping("time: {column: Timestamp}"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.reference import architecture, commands, http, models
+from tools.reference import architecture, commands, http, layouts, models
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "docs/reference"
@@ -17,6 +17,7 @@ FOLDER = "docs/reference"
 PAGES: dict[str, Callable[[], str]] = {
     f"{FOLDER}/site-file.md": models.site_file,
     f"{FOLDER}/csv-mapping.md": models.csv_mapping,
+    f"{FOLDER}/layouts.md": layouts.page,
     f"{FOLDER}/device-profile.md": models.device_profile,
     f"{FOLDER}/settings.md": models.settings,
     f"{FOLDER}/commands.md": commands.page,

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.soak import service
+from bench.serving import service
 from bench.table import Row
 
 TITLE = "Capacity: N sites of 500 points a minute, everything on"
@@ -66,11 +66,12 @@ class Costs:
 
 def run() -> list[Row]:
     """All rows of this bench."""
-    slowness = _slowness()
-    return [row for n in SITES for row in _rows(n, slowness)]
+    slow = slowness()
+    return [row for n in SITES for row in _rows(n, slow)]
 
 
-def _slowness() -> float:
+def slowness() -> float:
+    """How many times as long as on the reference machine something takes here."""
     began = time.process_time()
     sum(range(30_000_000))
     return (time.process_time() - began) / REFERENCE_LOOP_S
@@ -113,7 +114,7 @@ def _measured(
             yield from _backlog(http, process.pid, sites, start, slowness)
         p95_ms = statistics.quantiles(answers_s, n=20)[-1] * 1e3
         yield Row(f"{of}: API p95", f"{p95_ms:.0f} ms", "", None, "<= 300 ms", f"{len(answers_s)} answers")
-        yield Row(f"{of}: memory", f"{_memory_mib(process.pid):,.0f} MiB", "", None, "<= 3 GB")
+        yield Row(f"{of}: memory", f"{memory_mib(process.pid):,.0f} MiB", "", None, "<= 3 GB")
 
 
 def _minute(http: httpx.Client, sites: int, start: datetime, minute: int) -> float:
@@ -199,15 +200,15 @@ def _costs(http: httpx.Client, pid: int) -> Costs:
     for what, job, value in found:
         jobs[what][job] = float(value)
     waited = {name: jobs["duration"][name] - own for name, own in jobs["processor"].items()}
-    database = [_processor_s(child) for child in _below(pid)]
-    return Costs(_processor_s(pid, gone=False), sum(database), jobs["processor"], waited)
+    database = [processor_s(child) for child in below(pid)]
+    return Costs(processor_s(pid, gone=False), sum(database), jobs["processor"], waited)
 
 
 def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
-def _processor_s(pid: int, *, gone: bool = True) -> float:
+def processor_s(pid: int, *, gone: bool = True) -> float:
     """Processor time of a process; with `gone` also of its children that have ended. [s]"""
     try:
         fields = _stat(pid)
@@ -216,7 +217,7 @@ def _processor_s(pid: int, *, gone: bool = True) -> float:
     return sum(map(int, fields[11 : 15 if gone else 13])) / _TICKS
 
 
-def _below(pid: int) -> list[int]:
+def below(pid: int) -> list[int]:
     """All processes below one: the database's."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -230,10 +231,10 @@ def _below(pid: int) -> list[int]:
     return found[1:]
 
 
-def _memory_mib(pid: int) -> float:
+def memory_mib(pid: int) -> float:
     """Proportional share of memory of the process and its database. [MiB]"""
     total = 0
-    for one in (pid, *_below(pid)):
+    for one in (pid, *below(pid)):
         try:
             text = Path(f"/proc/{one}/smaps_rollup").read_text()
         except OSError:

@@ -7,22 +7,24 @@ Each second /metrics is read. After a first fifth in which everything warms up, 
 with the last, and the slope is that of a straight line through all after the first.
 
 ``WATTLINE_SOAK_MINUTES`` (default 20) says how long: a part of the day, or several.
+
+With ``WATTLINE_SOAK_SITES`` so many sites of 500 registers (those of ``bench capacity``) are sent live
+readings over HTTP instead, each once a minute, and the lag of their figures is watched too.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import numpy as np
@@ -32,14 +34,16 @@ import collectors.simulated
 from app import config
 from app.domain.site import Site
 from app.jobs import demo
+from bench import capacity
+from bench.serving import service
 from bench.table import Row
 from collectors.simulated.devices import SimulatedDevices
 from collectors.simulated.history import Simulation
 
-_T = TypeVar("_T")
 TITLE = "Soak: a day of polls in 20 minutes"
 FACTOR = 72
 MINUTES = float(os.environ.get("WATTLINE_SOAK_MINUTES", "20"))
+SITES = int(os.environ.get("WATTLINE_SOAK_SITES", "0"))
 SITE_FILE = Path(collectors.simulated.__file__).parent / "demo_site.yaml"
 POLLED, PUSHED = "sh1", "nb1"
 USUAL_INTERVAL_S = 30.0
@@ -47,7 +51,6 @@ LOOK_S = 1.0
 DAY_S = 86_400.0
 QUARTER_HOUR = timedelta(minutes=15)
 FLAT = "flat: <= 1.05"
-_PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,16 @@ class Look:
     scrape_s: float
     bare_s: float
     """Time of an answer that does no work, a moment later: how busy the machine is."""
+    lag_s: float
+    """How far the figures of the worst site are behind what is stored."""
+    all_mib: float
+    """Memory with the database's processes."""
 
 
 def run() -> list[Row]:
     """All rows of this bench."""
+    if SITES:
+        return _of_many_sites()
     with tempfile.TemporaryDirectory(prefix="wattline-soak-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)
@@ -75,8 +84,35 @@ def run() -> list[Row]:
         site_file = folder / "site.yaml"
         site_file.write_text(yaml.safe_dump(_document(devices), allow_unicode=True), encoding="utf-8")
         process, base = stack.enter_context(service(folder, site_file))
-        looks = _soaked(process.pid, base, _day(simulation, fleet.site[PUSHED], anchor))
-        return _rows(looks, _counters(base))
+        day = _day(simulation, fleet.site[PUSHED], anchor)
+        looks = _soaked(process.pid, base, day, QUARTER_HOUR.total_seconds() / FACTOR)
+        return _rows(looks, _counters(base), FACTOR)
+
+
+def _of_many_sites() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="wattline-soak-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        (folder / "site.yaml").write_text(capacity.site_file(SITES), encoding="utf-8")
+        with service(folder, folder / "site.yaml", SITES) as (process, base):
+            looks = _soaked(process.pid, base, _live(SITES), 60 / SITES)
+            stored, _ = _counters(base)
+    note = f"{SITES} sites of {capacity.POINTS} points a minute, {stored:,.0f} readings"
+    whole = _row("memory with the database", "MiB", [look.all_mib for look in looks], looks, 1, note)
+    lags_s = [look.lag_s for look in looks]
+    worst = f"worst {max(lags_s):.0f} s, median {statistics.median(lags_s):.0f} s"
+    return [whole, *_rows(looks, (stored, 0), 1), Row("figures behind", worst, "", None, "<= 60 s")]
+
+
+def _live(sites: int) -> Iterator[list[dict[str, Any]]]:
+    """A reading of each point of one site after the other, now."""
+    began = time.monotonic()
+    while True:
+        for site in range(sites):
+            minutes, at = (time.monotonic() - began) / 60, datetime.now(UTC).isoformat()
+            outlets = [(f"s{site}-p{n}.kwh", 5e4 + minutes * 0.016) for n in range(capacity.POINTS - 1)]
+            values = [(f"s{site}-m.kwh", 1e6 + minutes * 12.0), *outlets]
+            yield [{"point": point, "at": at, "value": value} for point, value in values]
 
 
 def _document(devices: SimulatedDevices) -> dict[str, Any]:
@@ -92,54 +128,6 @@ def _document(devices: SimulatedDevices) -> dict[str, Any]:
     return document
 
 
-@contextmanager
-def service(folder: Path, site_file: Path, sites: int = 2) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The service and its address, once it knows its sites."""
-    environment = {
-        **os.environ,
-        "WATTLINE_CONFIG": str(site_file),
-        "WATTLINE_DATA_DIR": str(folder / "data"),
-    }
-    environment.pop("WATTLINE_DATABASE_URL", None)
-    log = folder / "log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("wattline"), "serve", "--port", "0"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            text=True,
-        )
-    try:
-        base = _until(lambda: _address(log), process)
-        _until(lambda: _is_ready(base, sites), process)
-        yield process, base
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _address(log: Path) -> str:
-    return next((word for word in log.read_text().split() if word.startswith("http://")), "")
-
-
-def _is_ready(base: str, sites: int) -> bool:
-    try:
-        return len(httpx.get(f"{base}/api/v1/sites").json().get("sites", ())) == sites
-    except httpx.TransportError:
-        return False
-
-
-def _until(what: Callable[[], _T], process: subprocess.Popen[str]) -> _T:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not (value := what()):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the service did not start")
-        time.sleep(0.2)
-    return value
-
-
 def _day(simulation: Simulation, site: Site, end: datetime) -> Iterator[list[dict[str, Any]]]:
     """The readings of the day before `end`, or of what the soak lasts, a quarter-hour after the other."""
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
@@ -151,13 +139,13 @@ def _day(simulation: Simulation, site: Site, end: datetime) -> Iterator[list[dic
             yield [{"point": ids[point], "at": at, "value": value} for point, value in values]
 
 
-def _soaked(pid: int, base: str, day: Iterator[list[dict[str, Any]]]) -> list[Look]:
-    """Look each second, and send what of the day is due."""
+def _soaked(pid: int, base: str, day: Iterator[list[dict[str, Any]]], every_s: float) -> list[Look]:
+    """Look each second, and send the part of the day that is due, one every so often."""
     looks: list[Look] = []
     began, sent = time.monotonic(), 0
     with httpx.Client(base_url=base, timeout=60) as http:
         while (passed_s := time.monotonic() - began) < MINUTES * 60:
-            while sent * QUARTER_HOUR.total_seconds() <= passed_s * FACTOR:
+            while sent * every_s <= passed_s:
                 http.post("/api/v1/readings", json={"readings": next(day, [])}).raise_for_status()
                 sent += 1
             looks.append(_look(pid, http, passed_s))
@@ -169,7 +157,15 @@ def _look(pid: int, http: httpx.Client, at_s: float) -> Look:
     scrape_s, bare_s = _time_s(http, "/metrics"), _time_s(http, "/healthz")
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     files = len(os.listdir(f"/proc/{pid}/fd"))
-    return Look(at_s, int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]), scrape_s, bare_s)
+    resident_mib, threads = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
+    lag_s = _worst_lag_s(http.get("/metrics").text) if SITES else 0.0
+    all_mib = capacity.memory_mib(pid) if SITES else resident_mib
+    return Look(at_s, resident_mib, files, threads, scrape_s, bare_s, lag_s, all_mib)
+
+
+def _worst_lag_s(metrics: str) -> float:
+    found = re.findall(r"^wattline_figures_lag_seconds\S* (\S+)$", metrics, re.MULTILINE)
+    return max(map(float, found), default=0.0)
 
 
 def _time_s(http: httpx.Client, path: str) -> float:
@@ -185,23 +181,25 @@ def _counters(base: str) -> tuple[float, int]:
     return stored, sum(x.startswith("wattline_meter_up{") and float(x.split()[-1]) == 1 for x in lines)
 
 
-def _rows(looks: Sequence[Look], counters: tuple[float, int]) -> list[Row]:
+def _rows(looks: Sequence[Look], counters: tuple[float, int], factor: float) -> list[Row]:
     stored, up = counters
     note = f"{MINUTES:g} min: {stored:,.0f} readings stored, {up} meters answer at the end"
     return [
-        _row("resident memory", "MiB", [look.memory_mib for look in looks], looks, note),
-        _row("open files", "", [float(look.files) for look in looks], looks),
-        _row("threads", "", [float(look.threads) for look in looks], looks),
-        _row("scrape of /metrics", "ms", [look.scrape_s * 1e3 for look in looks], looks),
-        _row("the same over /healthz", "", [look.scrape_s / look.bare_s for look in looks], looks),
+        _row("resident memory", "MiB", [look.memory_mib for look in looks], looks, factor, note),
+        _row("open files", "", [float(look.files) for look in looks], looks, factor),
+        _row("threads", "", [float(look.threads) for look in looks], looks, factor),
+        _row("scrape of /metrics", "ms", [look.scrape_s * 1e3 for look in looks], looks, factor),
+        _row("the same over /healthz", "", [look.scrape_s / look.bare_s for look in looks], looks, factor),
     ]
 
 
-def _row(what: str, unit: str, values: Sequence[float], looks: Sequence[Look], note: str = "") -> Row:
-    """The last fifth against the second; the slope over a simulated day."""
+def _row(
+    what: str, unit: str, values: Sequence[float], looks: Sequence[Look], factor: float, note: str = ""
+) -> Row:
+    """The last fifth against the second; the slope over a simulated day, `factor` times as fast."""
     fifth = len(values) // 5
     early, late = statistics.median(values[fifth : 2 * fifth]), statistics.median(values[-fifth:])
-    days = [look.at_s * FACTOR / DAY_S for look in looks]
+    days = [look.at_s * factor / DAY_S for look in looks]
     slope = float(np.polyfit(days[fifth:], values[fifth:], 1)[0])
     steep = f"slope {slope:+.1f} {unit} a day".replace("  ", " ")
     return Row(

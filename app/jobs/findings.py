@@ -8,7 +8,7 @@ as much around it as it takes to find what a look at the whole history would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -26,7 +26,7 @@ from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, OLDEST, ReadingColumns
 from app.domain.site import Fleet, Meter, Site
 from app.errors import SeriesError, StoreUnavailable
-from app.store import events, outlook, readings, sites
+from app.store import events, outlook, reading_windows, readings, sites
 from app.store import findings as store
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.findings import Look, Scope
@@ -45,6 +45,10 @@ CONTEXT_READINGS = 16
 """At least so many on each side, however far away."""
 AT_ONCE = 250
 """Meters of which it is seen together whether what is new is plain."""
+TOGETHER = 100
+"""Meters whose histories may be read together ..."""
+TOGETHER_READINGS = 2_000_000
+"""... as long as they have no more readings than this, which bounds the memory."""
 SLICE_READINGS = 1_000_000
 """A history of more readings than this is looked at in parts, which bounds the memory."""
 LOCAL_KINDS = (
@@ -81,6 +85,13 @@ class Part(Enum):
     HISTORY = (False,)
     """Those of which an import or an edit changed much: each takes a look at its whole history."""
     ALL = (True, False)
+
+
+_NOTHING_READ: Mapping[int, Series] = {}
+_NO_READINGS = Series(
+    np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.int32), np.empty(0, np.int32)
+)
+_EVER = Period(OLDEST - timedelta(days=1), LATEST)
 
 
 def _never() -> bool:
@@ -152,36 +163,61 @@ class _Pass:
             after = self._some(after, is_short=is_short)
 
     def look_at_everything(self) -> None:
-        for number in self._names:
-            if not self._should_stop():
-                self._with_care(Look(number, OLDEST, LATEST))
+        everything = [Look(number, OLDEST, LATEST) for number in self._names]
+        for begin_place in range(0, len(everything), TOGETHER):
+            for looks, histories in self._together(everything[begin_place : begin_place + TOGETHER]):
+                for look in looks:
+                    if not self._should_stop():
+                        self._with_care(look, histories)
 
     def _some(self, after: int, *, is_short: bool) -> int | None:
         """Look at the next meters; the number to go on after."""
-        most = AT_ONCE if is_short else 1
+        most = AT_ONCE if is_short else TOGETHER
         with begin(self._engine) as connection:
             taken = store.take(connection, after=after, most=most, longest=LIVE, is_short=is_short)
             known = [look for look in taken.looks if look.meter_id in self._names]
             odd = self._odd(connection, known) if is_short else known
             store.done(connection, [look for look in taken.looks if look not in odd])
         self.looked += len(taken.looks) - len(odd)
-        for look in odd:
-            if not self._should_stop():
-                self._with_care(look)
+        is_long = self._whole or not is_short
+        for looks, histories in self._together(odd) if is_long else ((odd, {}),):
+            for look in looks:
+                if not self._should_stop():
+                    self._with_care(look, histories)
         return taken.last
+
+    def _together(self, looks: Sequence[Look]) -> Iterator[tuple[Sequence[Look], dict[int, Series]]]:
+        """Looks with the histories of their points, as many at once as fit into memory.
+
+        The histories are read after the looks were taken: what comes later takes another look.
+        """
+        if not looks:
+            return
+        with connect(self._engine) as connection:
+            points = {look.meter_id: _points(self._stored, self._names[look.meter_id]) for look in looks}
+            spans = readings.known_spans(connection, sorted({n for own in points.values() for n in own}))
+        sizes = [sum(_size(self._stored, spans, n) for n in points[look.meter_id]) for look in looks]
+        for some in _groups(sizes, TOGETHER_READINGS):
+            if self._should_stop():
+                return
+            chosen = [looks[place] for place in some]
+            fitting = [looks[place].meter_id for place in some if sizes[place] <= SLICE_READINGS]
+            numbers = [n for meter_id in fitting for n in points[meter_id] if n in spans]
+            with connect(self._engine) as connection:
+                histories = _histories(connection, numbers, spans)
+            yield chosen, histories
 
     def _odd(self, connection: Connection, looks: Sequence[Look]) -> list[Look]:
         plain_meters = plain_of(connection, self._stored, [(self._names[k.meter_id], k) for k in looks])
         return [look for look, is_plain in zip(looks, plain_meters, strict=True) if not is_plain]
 
-    def _with_care(self, look: Look) -> None:
+    def _with_care(self, look: Look, histories: Mapping[int, Series] = _NOTHING_READ) -> None:
         """Look at one meter in a transaction of its own."""
         try:
             with begin(self._engine) as connection:
                 if store.lock(connection, look.meter_id):
-                    look_at(
-                        connection, self._stored, self._names[look.meter_id], None if self._whole else look
-                    )
+                    change = None if self._whole else look
+                    look_at(connection, self._stored, self._names[look.meter_id], change, histories)
                     store.done(connection, [look])
                     self.looked += 1
         except StoreUnavailable:
@@ -189,6 +225,48 @@ class _Pass:
         except Exception as error:  # noqa: BLE001 - raised by `run`, with whatever else failed
             error.add_note(f"at meter number {look.meter_id}")
             self.failed.append(error)
+
+
+def _points(stored: Stored, meter_id: str) -> list[int]:
+    """Numbers of all the points that a meter has or had."""
+    places = _places(stored.fleet, meter_id)
+    return sorted({stored.point_id[point.id] for _, meter in places for point in meter.points})
+
+
+def _size(stored: Stored, spans: Mapping[int, Period], number: int) -> int:
+    """How many readings a point has, about."""
+    known, span = stored.measured(number), spans.get(number)
+    interval_s = 60 if known is None else known[1].interval_s
+    return 0 if span is None else int(span.duration_s) // interval_s + 1
+
+
+def _groups(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Places in order, in groups that together are not larger than `most`; at least one in each."""
+    group: list[int] = []
+    for place, size in enumerate(sizes):
+        if group and sum(sizes[other] for other in group) + size > most:
+            yield group
+            group = []
+        group.append(place)
+    yield group
+
+
+def _histories(connection: Connection, numbers: list[int], spans: Mapping[int, Period]) -> dict[int, Series]:
+    """All readings of some points."""
+    if not numbers:
+        return {}
+    start_us = np.array([to_us(spans[n].start) for n in numbers], np.int64)
+    end_us = np.array([to_us(spans[n].end) for n in numbers], np.int64)
+    columns = reading_windows.within(connection, numbers, start_us, end_us)
+    columns = columns if _is_ordered(columns) else columns.take(np.lexsort((columns.at_us, columns.point_id)))
+    first = np.searchsorted(columns.point_id, np.arange(len(numbers) + 1)).tolist()
+    rows = (np.arange(begin, end) for begin, end in zip(first, first[1:], strict=False))
+    return {n: _series(columns.take(some)) for n, some in zip(numbers, rows, strict=True)}
+
+
+def _is_ordered(columns: ReadingColumns) -> bool:
+    later = columns.at_us[1:] > columns.at_us[:-1]
+    return bool((later | (columns.point_id[1:] > columns.point_id[:-1])).all())
 
 
 # -- what is plain -----------------------------------------------------------------------------------
@@ -257,13 +335,22 @@ class _Loaded:
         return (at_start and not self.is_start) or (at_end and not self.is_end)
 
 
-def look_at(connection: Connection, stored: Stored, meter_id: str, look: Look | None = None) -> None:
-    """Look at one meter: around a change, or, without one, at all of its history."""
+def look_at(
+    connection: Connection,
+    stored: Stored,
+    meter_id: str,
+    look: Look | None = None,
+    histories: Mapping[int, Series] = _NOTHING_READ,
+) -> None:
+    """Look at one meter: around a change, or, without one, at all of its history.
+
+    `histories` may hold all readings of points, by number; the others are read here.
+    """
     for site, meter in _places(stored.fleet, meter_id):
         if look is not None and look.end - look.start <= LIVE:
             _look_around(connection, stored, site, meter, look)
         else:
-            _look_at_history(connection, stored, site, meter)
+            _look_at_history(connection, stored, site, meter, histories)
 
 
 def _places(fleet: Fleet, meter_id: str) -> Iterator[tuple[Site, Meter]]:
@@ -275,12 +362,20 @@ def _places(fleet: Fleet, meter_id: str) -> Iterator[tuple[Site, Meter]]:
             yield site, replace(declared[-1], points=tuple(points.values()))
 
 
-def _look_at_history(connection: Connection, stored: Stored, site: Site, meter: Meter) -> None:
+def _look_at_history(
+    connection: Connection, stored: Stored, site: Site, meter: Meter, histories: Mapping[int, Series]
+) -> None:
     """Look at everything; where it is too much for the memory, in parts, and again where those meet."""
     numbers = {p.id: stored.point_id[p.id] for p in meter.points}
-    slices = list(_slices(connection, stored, meter))
+    is_read = any(n in histories for n in numbers.values())
+    slices = [_EVER] if is_read else list(_slices(connection, stored, meter))
     for span in slices:
-        loaded = {key: _load(connection, n, span, 0) for key, n in numbers.items()}
+        loaded = {
+            key: _Loaded(histories.get(n, _NO_READINGS), span, is_start=True, is_end=True)
+            if is_read
+            else _load(connection, n, span, 0)
+            for key, n in numbers.items()
+        }
         found = _of_meter(connection, stored, site, meter, loaded, span)
         _keep(connection, stored, site, meter, METER_KINDS, span, found)
     for span in slices[1:]:
@@ -292,7 +387,7 @@ def _slices(connection: Connection, stored: Stored, meter: Meter) -> Iterator[Pe
     numbers = [stored.point_id[p.id] for p in meter.points]
     known = readings.known_span(connection, numbers)
     step = timedelta(seconds=SLICE_READINGS * min(p.interval_s for p in meter.points))
-    cuts = [OLDEST - timedelta(days=1)]
+    cuts = [_EVER.start]
     while known is not None and known.end - max(cuts[-1], known.start) > step:
         cuts.append(max(cuts[-1], known.start) + step)
     for start, end in zip(cuts, [*cuts[1:], LATEST], strict=True):

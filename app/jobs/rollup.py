@@ -55,8 +55,11 @@ TAKE_READINGS = 400_000
 """So many readings, about, are computed in one transaction."""
 NEAR_US = 4 * 3600 * US
 """Stretches of one point closer than this are computed together ..."""
+BUCKET_READINGS = 3072
+"""... unless they begin in different stretches of so many reading intervals: a big file is computed for all
+points together, a part of its time after the other."""
 BUCKET_US = 32 * 86_400 * US
-"""... unless they begin in different stretches of so long: batches of a big file stay apart."""
+"""A change so near to what retention has dropped may reach there."""
 LONG_US = 3600 * US
 """Live readings come in shorter stretches than this."""
 SITE_CHUNK_US = 32 * 24 * 4 * QUARTER_HOUR_US
@@ -175,7 +178,7 @@ def take(waiting: Waiting, stored: Stored, readings_at_once: int = TAKE_READINGS
     """
     order = np.lexsort((waiting.start_us, waiting.point_id))
     point, start_us, end_us = (c[order] for c in (waiting.point_id, waiting.start_us, waiting.end_us))
-    begins = np.flatnonzero(~_joins(point, start_us, end_us))
+    begins = np.flatnonzero(~_joins(point, start_us, end_us, _interval_us(stored, point)))
     joined = Taken(
         point[begins],
         start_us[begins],
@@ -183,7 +186,7 @@ def take(waiting: Waiting, stored: Stored, readings_at_once: int = TAKE_READINGS
         np.maximum.reduceat(end_us, begins) >= waiting.recent_us,
     )
     known = [stored.measured(number) for number in joined.point_id.tolist()]
-    interval_us = np.array([US * (900 if one is None else one[1].interval_s) for one in known])
+    interval_us = _interval_us(stored, joined.point_id)
     cost = np.where([one is None for one in known], 0, (joined.end_us - joined.start_us) // interval_us + 40)
     ranked = np.lexsort((joined.start_us, ~joined.is_recent))
     spent = np.cumsum(cost[ranked])
@@ -193,14 +196,22 @@ def take(waiting: Waiting, stored: Stored, readings_at_once: int = TAKE_READINGS
     return joined.some(chosen[np.array([known[n] is not None for n in chosen.tolist()], np.bool_)]), ids
 
 
-def _joins(point: Ints, start_us: Ints, end_us: Ints) -> npt.NDArray[np.bool_]:
+def _interval_us(stored: Stored, point: Ints) -> Ints:
+    """How often points are read; some interval for those that are not declared. [us]"""
+    numbers, index = np.unique(point, return_inverse=True)
+    known = (stored.measured(number) for number in numbers.tolist())
+    interval_us = np.array([US * (900 if one is None else one[1].interval_s) for one in known], np.int64)
+    return interval_us[index]
+
+
+def _joins(point: Ints, start_us: Ints, end_us: Ints, interval_us: Ints) -> npt.NDArray[np.bool_]:
     """Which stretches, in order of point and start, go together with the ones before them."""
     base_us = int(min(start_us.min(), end_us.min()))
     start, end = (start_us - base_us) // 1000, -(-(end_us - base_us) // 1000)  # [ms]
     rank = np.cumsum(np.concatenate([[0], point[1:] != point[:-1]]))
     step = int(end.max()) + 1
     until = np.maximum.accumulate(end + rank * step) - rank * step
-    same, bucket = point[1:] == point[:-1], start_us // BUCKET_US
+    same, bucket = point[1:] == point[:-1], start_us // (BUCKET_READINGS * interval_us)
     overlaps = start[1:] <= until[:-1]
     near = (start[1:] <= until[:-1] + NEAR_US // 1000) & (bucket[1:] == bucket[:-1])
     return np.concatenate([[False], same & (overlaps | near)])
@@ -373,8 +384,12 @@ class _Job:
         low_us = _floor(taken.start_us - reach_us - near_us) - near_us
         margin_us = np.where(taken.is_recent, _FOREVER_US - taken.end_us, MARGIN_US + 2 * near_us)
         numbers = taken.point_id.tolist()
-        columns = reading_windows.within(self._connection, numbers, low_us, taken.end_us + margin_us)
-        return columns, np.zeros(len(points), np.bool_), taken.is_recent
+        high_us = taken.end_us + margin_us
+        columns = reading_windows.within(self._connection, numbers, low_us, high_us)
+        if taken.is_recent.all():
+            return columns, np.zeros(len(points), np.bool_), taken.is_recent
+        is_start, is_end = reading_windows.reach_ends(self._connection, numbers, low_us, high_us)
+        return columns, is_start, is_end
 
     def _wide(self, taken: Taken, points: Sequence[Point]) -> _Loaded:
         """Hours around, and beside them so many readings, however far away."""

@@ -37,7 +37,7 @@ def _row(kinds: Sequence[str]) -> np.dtype[Any]:
 
 
 _ROW = _row([kind for _, kind in _FIELDS])
-_BARE_ROW = np.dtype(list(_FIELDS))
+_BARE_ROW, _INSTANT = np.dtype(list(_FIELDS)), np.dtype(list(_FIELDS[:3]))
 
 
 def pack_rows(*columns: tuple[str, npt.NDArray[Any]]) -> bytes:
@@ -96,6 +96,21 @@ def unpack_fields(data: bytes) -> ReadingColumns:
         raise SeriesError("the data are not made of whole readings")
     rows = np.frombuffer(data, _BARE_ROW)
     return _readings(*(rows[name] for name, _ in _FIELDS))
+
+
+def unpack_instants(data: bytes) -> ReadingColumns:
+    """As :func:`unpack_fields`, of rows of the first three fields: of readings that speak of an instant.
+
+    Raises
+    ------
+    SeriesError
+        If the data are not made of such rows.
+    """
+    if len(data) % _INSTANT.itemsize:
+        raise SeriesError("the data are not made of whole readings")
+    rows = np.frombuffer(data, _INSTANT)
+    zero = np.zeros(len(rows), np.int32)
+    return _readings(rows["at"], rows["point_id"], rows["value"], zero, zero)
 
 
 def _readings(

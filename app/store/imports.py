@@ -18,6 +18,7 @@ from app.store import audit, partitions, readings, tables
 from app.store.audit import Actor
 from app.store.corrections import Correcting, Correction
 from app.store.engine import begin, store_errors
+from app.store.fresh_weeks import FreshWeeks
 from app.store.readings import IngestResult, from_us
 from app.store.sites import Stored
 
@@ -90,6 +91,15 @@ class Imported:
             missing=dict(Counter(self.missing) + Counter(batch.missing)),
             first_at=min([*firsts, *([self.first_at] if self.first_at else [])], default=None),
             last_at=max([*lasts, *([self.last_at] if self.last_at else [])], default=None),
+        )
+
+    def corrected_by(self, by: IngestResult) -> Imported:
+        """With what became of readings that were counted otherwise before."""
+        return replace(
+            self,
+            accepted=self.accepted + by.accepted,
+            duplicate=self.duplicate + by.duplicate,
+            conflicting=self.conflicting + by.conflicting,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -167,14 +177,21 @@ def take(
         If the file turns out to be damaged.
     """
     correcting = correction and Correcting(connection, stored.site_id[source.site], correction)
+    fresh = FreshWeeks(connection)
     for batch in batches:
         columns = _numbered(batch, stored)
-        _make_room(engine, columns)
-        result = correcting.ingest(columns) if correcting else readings.ingest(connection, columns)
+        if correcting:
+            _make_room(engine, columns)
+            result = correcting.ingest(columns)
+        else:
+            result, others = fresh.ingest(columns)
+            _make_room(engine, others)
+            result += readings.ingest(connection, others)
         total = total.plus(batch, result)
         on_batch(batch)
     if correcting:
         correcting.finish()
+    total = total.corrected_by(fresh.attach())
     return total
 
 

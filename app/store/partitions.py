@@ -7,7 +7,7 @@ hypertable makes its own chunks: nothing here applies to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 WEEK_US = 7 * 86_400 * 1_000_000
 _MONDAY_US = 4 * 86_400 * 1_000_000  # 1970-01-05 was a Monday
+_FIRST_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 _LOCK = 0x57A8
 
 QUARTERLY = ("energy_15m", "volume_15m", "gauge_15m", "site_15m")
@@ -48,6 +49,37 @@ def ensure(connection: sa.Connection, at_us: npt.NDArray[np.int64]) -> list[str]
     return _ensure(connection, "readings", weeks)
 
 
+def by_week(at_us: npt.NDArray[np.int64]) -> Iterator[tuple[datetime, npt.NDArray[np.intp]]]:
+    """Starts of the weeks that hold these instants, ascending, and the rows in each."""
+    weeks, index = np.unique((at_us - _MONDAY_US) // WEEK_US, return_inverse=True)
+    for number, week in enumerate(weeks.tolist()):
+        yield _FIRST_MONDAY + timedelta(weeks=week), np.flatnonzero(index == number)
+
+
+def is_missing(connection: sa.Connection, start: datetime) -> bool:
+    """Whether the week of readings from `start` on has no partition; False where there are none at all."""
+    return bool(_missing(connection, "readings", [partition_name(start)]))
+
+
+def indexes(table: str) -> tuple[str, str]:
+    """Statements that give a table the indexes of ``readings``."""
+    return (
+        f"ALTER TABLE {table} ADD PRIMARY KEY (at, point_id)",
+        f"CREATE INDEX ON {table} (point_id, at)",
+    )
+
+
+def attach(connection: sa.Connection, table: str, start: datetime) -> bool:
+    """Make a table with the indexes of ``readings`` its partition of a week; False where there is one."""
+    lock(connection, "readings")
+    if not is_missing(connection, start):
+        return False
+    name = partition_name(start)
+    connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+    _attach(connection, "readings", name, (start, start + timedelta(weeks=1)))
+    return True
+
+
 def ensure_figures(connection: sa.Connection, table: str, at_us: npt.NDArray[np.int64]) -> list[str]:
     """Make the partitions that 15-minute figures at these instants need; the names of the new ones.
 
@@ -77,8 +109,7 @@ def ensure_ahead(connection: sa.Connection, now: datetime, weeks: int = 3) -> li
 def week_starts(at_us: npt.NDArray[np.int64]) -> list[datetime]:
     """Starts of the weeks that hold these instants, ascending."""
     weeks = np.unique((at_us - _MONDAY_US) // WEEK_US)
-    epoch = datetime(1970, 1, 5, tzinfo=UTC)
-    return [epoch + timedelta(weeks=int(week)) for week in weeks]
+    return [_FIRST_MONDAY + timedelta(weeks=int(week)) for week in weeks]
 
 
 def quarter_starts(at_us: npt.NDArray[np.int64]) -> list[datetime]:
@@ -126,6 +157,10 @@ def _missing(connection: sa.Connection, table: str, names: list[str]) -> list[st
 def _make(connection: sa.Connection, table: str, name: str, bounds: Bounds) -> None:
     """Attach a new empty table: unlike CREATE ... PARTITION OF, readers and writers go on meanwhile."""
     connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES)")
+    _attach(connection, table, name, bounds)
+
+
+def _attach(connection: sa.Connection, table: str, name: str, bounds: Bounds) -> None:
     span = "FROM ('{}') TO ('{}')".format(*(at.isoformat() for at in bounds))
     connection.exec_driver_sql(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {span}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
@@ -23,6 +24,7 @@ from app.store.engine import driver, store_errors, unhurried
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BLOCK_ROWS = 50_000
 _NEAR = timedelta(days=32)
+_LEAST = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class IngestResult:
         )
 
 
+SLOT_US = 2 * 86_400_000_000
+"""Readings of one batch that are further apart are computed again by themselves."""
+READINGS, _STAGED = "readings", "incoming_readings"
+
+
 # -- in ----------------------------------------------------------------------------------------------
 
 _STAGING = """
@@ -55,20 +62,17 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_readings (
 TRUNCATE incoming_readings -- a long transaction stages many batches
 """
 
-_MERGE = sa.text(
-    """
-    INSERT INTO readings (at, point_id, value, interval_s, valid_s)
-    SELECT at, point_id, value, interval_s, valid_s FROM incoming_readings
-    ON CONFLICT (at, point_id) DO NOTHING
-    """
-)
+_MERGE = """
+INSERT INTO {table} (at, point_id, value, interval_s, valid_s)
+SELECT at, point_id, value, interval_s, valid_s FROM {source}
+ON CONFLICT (at, point_id) DO NOTHING
+"""
 
-_KEEP_CONFLICTS = sa.text(
-    """
+_KEEP_CONFLICTS = """
     WITH differing AS (
         SELECT i.*, r.value AS stored_value
-        FROM incoming_readings i
-        JOIN readings r ON r.at = i.at AND r.point_id = i.point_id
+        FROM {source} i
+        JOIN {table} r ON r.at = i.at AND r.point_id = i.point_id
         WHERE r.at BETWEEN :first AND :last
           AND (i.value, i.interval_s, i.valid_s) IS DISTINCT FROM (r.value, r.interval_s, r.valid_s)
     ), kept AS (
@@ -77,8 +81,7 @@ _KEEP_CONFLICTS = sa.text(
         ON CONFLICT DO NOTHING
     )
     SELECT count(*) FROM differing
-    """
-)
+"""
 
 _QUEUE = sa.text(
     """
@@ -116,12 +119,20 @@ def ingest(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
     first, rest = first_per_key(columns)
     with store_errors():
         partitions.ensure(connection, first.at_us)
-        result = _store(connection, first)
-        if len(rest):
-            stage(connection, rest)
-            result += _compare(connection, rest)
+        result = store(connection, first, rest)
         if result.accepted or result.conflicting:  # a contradiction is looked at, too
             queue_rollups(connection, first)
+    return result
+
+
+def store(
+    connection: sa.Connection, first: ReadingColumns, rest: ReadingColumns, table: str = READINGS
+) -> IngestResult:
+    """Store a batch split by :func:`first_per_key` in a table with the keys of ``readings``."""
+    result = _store(connection, first, table)
+    if len(rest):
+        stage(connection, rest)
+        result += _compare(connection, rest, table)
     return result
 
 
@@ -171,34 +182,34 @@ def first_per_key(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColum
 _STRAIGHT_ROWS = 1000
 """From so many rows on it pays to ask whether they all are new."""
 
-_FREE = sa.text("SELECT NOT EXISTS (SELECT 1 FROM readings WHERE at > :first AND at <= :last)")
+_FREE = "SELECT NOT EXISTS (SELECT 1 FROM {table} WHERE at > :first AND at <= :last)"
 
 
-def _store(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+def _store(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
     """Store rows in key order, one per key: straight where nothing is stored yet, else through staging.
 
     Rows at the first instant are always staged: a long file cuts its batches within an instant.
     """
     rest = columns.at_us > columns.at_us[0]
     count = int(rest.sum())
-    if count >= _STRAIGHT_ROWS and _copy_straight(connection, columns.take(rest)):
-        return _stage_and_merge(connection, columns.take(~rest)) + IngestResult(count)
-    return _stage_and_merge(connection, columns)
+    if count >= _STRAIGHT_ROWS and _copy_straight(connection, columns.take(rest), table):
+        return _stage_and_merge(connection, columns.take(~rest), table) + IngestResult(count)
+    return _stage_and_merge(connection, columns, table)
 
 
-def _stage_and_merge(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+def _stage_and_merge(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
     stage(connection, columns)
-    return _merge(connection, columns)
+    return _merge(connection, columns, table)
 
 
-def _copy_straight(connection: sa.Connection, columns: ReadingColumns) -> bool:
-    """COPY into ``readings`` if its time is free of readings; False, and nothing done, if it is not."""
+def _copy_straight(connection: sa.Connection, columns: ReadingColumns, table: str) -> bool:
+    """COPY into `table` if its time is free of readings; False, and nothing done, if it is not."""
     span = {"first": from_us(columns.at_us[0] - 1), "last": from_us(columns.at_us[-1])}
-    if not connection.execute(_FREE, span).scalar_one():
+    if not connection.execute(sa.text(_FREE.format(table=table)), span).scalar_one():
         return False
     try:
         with connection.begin_nested():
-            _copy_in(connection, columns, "readings")
+            copy_in(connection, columns, table)
     except psycopg.errors.UniqueViolation:  # another session stored some of them in this moment
         return False
     return True
@@ -207,10 +218,11 @@ def _copy_straight(connection: sa.Connection, columns: ReadingColumns) -> bool:
 def stage(connection: sa.Connection, columns: ReadingColumns) -> None:
     """COPY a batch into the session's staging table, in place of what it held."""
     connection.exec_driver_sql(_STAGING)
-    _copy_in(connection, columns, "incoming_readings")
+    copy_in(connection, columns, _STAGED)
 
 
-def _copy_in(connection: sa.Connection, columns: ReadingColumns, table: str) -> None:
+def copy_in(connection: sa.Connection, columns: ReadingColumns, table: str) -> None:
+    """COPY readings into a table as they are."""
     copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), sql.SQL(binary_copy.COLUMNS)
     )
@@ -218,34 +230,44 @@ def _copy_in(connection: sa.Connection, columns: ReadingColumns, table: str) -> 
         stream.write(binary_copy.pack(columns))
 
 
-def _merge(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
-    """Move staged rows, one per key, into ``readings``."""
-    accepted = connection.execute(_MERGE).rowcount
-    if accepted == len(columns):
+def _merge(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
+    """Move staged rows, one per key, into `table`."""
+    return merge_from(connection, _STAGED, columns.at_us, table)
+
+
+def merge_from(
+    connection: sa.Connection, source: str, at_us: npt.NDArray[np.int64], table: str = READINGS
+) -> IngestResult:
+    """Take over the rows of another table, one per key; `at_us` are their instants, in order."""
+    accepted = connection.exec_driver_sql(_MERGE.format(table=table, source=source)).rowcount
+    if accepted == len(at_us):
         return IngestResult(accepted)
-    conflicting = _keep_conflicts(connection, columns)
-    return IngestResult(accepted, len(columns) - accepted - conflicting, conflicting)
+    conflicting = _keep_conflicts(connection, source, at_us, table)
+    return IngestResult(accepted, len(at_us) - accepted - conflicting, conflicting)
 
 
-def _compare(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
+def _compare(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
     """Judge staged rows whose keys are all stored."""
-    conflicting = _keep_conflicts(connection, columns)
+    conflicting = _keep_conflicts(connection, _STAGED, columns.at_us, table)
     return IngestResult(0, len(columns) - conflicting, conflicting)
 
 
-def _keep_conflicts(connection: sa.Connection, columns: ReadingColumns) -> int:
-    span = {"first": from_us(columns.at_us[0]), "last": from_us(columns.at_us[-1])}
-    return int(connection.execute(_KEEP_CONFLICTS, span).scalar_one())
+def _keep_conflicts(connection: sa.Connection, source: str, at_us: npt.NDArray[np.int64], table: str) -> int:
+    span = {"first": from_us(at_us[0]), "last": from_us(at_us[-1])}
+    query = sa.text(_KEEP_CONFLICTS.format(table=table, source=source))
+    return int(connection.execute(query, span).scalar_one())
 
 
 def queue_rollups(connection: sa.Connection, columns: ReadingColumns) -> None:
-    """One row per touched point, over the time its readings speak of."""
-    points, index = np.unique(columns.point_id, return_inverse=True)
-    starts = np.full(len(points), np.iinfo(np.int64).max)
-    ends = np.full(len(points), np.iinfo(np.int64).min)
+    """One row per touched point and :data:`SLOT_US`, over the time its readings speak of."""
+    slots, index = np.unique(
+        (columns.point_id.astype(np.int64) << 32) + columns.at_us // SLOT_US, return_inverse=True
+    )
+    starts = np.full(len(slots), np.iinfo(np.int64).max)
+    ends = np.full(len(slots), np.iinfo(np.int64).min)
     np.minimum.at(starts, index, columns.at_us - columns.interval_s.astype(np.int64) * 1_000_000)
     np.maximum.at(ends, index, columns.at_us)
-    spans = {"points": points.tolist(), "starts": starts.tolist(), "ends": ends.tolist()}
+    spans = {"points": (slots >> 32).tolist(), "starts": starts.tolist(), "ends": ends.tolist()}
     connection.execute(_QUEUE, spans)
 
 
@@ -390,6 +412,24 @@ def known_span(connection: sa.Connection, point_ids: Sequence[int]) -> Period | 
     with store_errors():
         first, last = connection.execute(query, {"points": list(point_ids)}).one()
     return None if first is None else Period(first, last)
+
+
+def known_spans(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, Period]:
+    """From the first reading of each point to just after its last, by number; without those that have none.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT * FROM (SELECT id, (SELECT min(at) FROM readings WHERE point_id = p.id) AS first,"
+        " (SELECT max(at) FROM readings WHERE point_id = p.id) AS last"
+        " FROM unnest(CAST(:points AS int[])) AS p(id)) ends WHERE first IS NOT NULL"
+    )
+    with store_errors():
+        rows = connection.execute(query, {"points": list(point_ids)})
+        return {number: Period(first, last + _LEAST) for number, first, last in rows}
 
 
 def copy_out(

@@ -5,8 +5,8 @@ The detectors see 15-minute energies of one stretch of time and look no further 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -172,8 +172,9 @@ def same_energy(site: Site, parts: Boundary, table: pd.DataFrame) -> list[Findin
     found: list[Finding] = []
     for group in (list(parts.it), facility):
         hours = _hours(table, group)
+        of_point = {p.id: column for p, column in zip(group, hours.to_numpy().T.copy(), strict=True)}
         for left, right, limits in _comparisons(site, group):
-            if _follow(_added(hours, left), _added(hours, right), limits):
+            if _follow(_added(of_point, left), _added(of_point, right), limits):
                 found.append(_same(table, left, right))
                 break
     return found
@@ -189,12 +190,16 @@ Comparison = tuple[list[Point], list[Point], tuple[float, float]]
 
 
 def _comparisons(site: Site, group: Sequence[Point]) -> list[Comparison]:
-    """What to compare: pairs first, then one against the others, then stage against stage."""
+    """What to compare: pairs first, then one against the others, then stage against stage.
+
+    Meters that are the two sides of one feed (2N), or points of one meter, are no pair.
+    """
+    sides = {frozenset(pair) for m in site.meters for pair in combinations(set(m.fed_by), 2)}
+    meter_of = {p.id: site.meter_of[p.id].id for p in group}
     pairs: list[Comparison] = [
         ([p], [q], SAME_RATIO)
-        for n, p in enumerate(group)
-        for q in group[n + 1 :]
-        if not _share_children(site, p, q)
+        for p, q in combinations(group, 2)
+        if meter_of[p.id] != meter_of[q.id] and frozenset((meter_of[p.id], meter_of[q.id])) not in sides
     ]
     parts: list[Comparison] = [
         ([p], [q for q in group if q is not p], PART_RATIO) for p in group if len(group) > 2
@@ -205,14 +210,10 @@ def _comparisons(site: Site, group: Sequence[Point]) -> list[Comparison]:
     return pairs + parts + between
 
 
-def _share_children(site: Site, left: Point, right: Point) -> bool:
-    """Whether two meters are the sides of one feed (2N), or of one meter."""
-    one, other = site.meter_of[left.id].id, site.meter_of[right.id].id
-    return one == other or any({one, other} <= set(m.fed_by) for m in site.meters)
-
-
-def _added(hours: pd.DataFrame, points: Sequence[Point]) -> Floats:
-    total: Floats = hours[[p.id for p in points]].to_numpy().sum(axis=1)
+def _added(of_point: Mapping[str, Floats], points: Sequence[Point]) -> Floats:
+    if len(points) == 1:
+        return of_point[points[0].id]
+    total: Floats = np.sum([of_point[p.id] for p in points], axis=0)
     return total
 
 

@@ -1,0 +1,65 @@
+"""``wattline serve`` as users run it, on a database of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+_T = TypeVar("_T")
+_PATIENCE_S = 300.0
+
+
+@contextmanager
+def service(folder: Path, site_file: Path, sites: int = 2) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The service and its address, once it knows its sites."""
+    environment = {
+        **os.environ,
+        "WATTLINE_CONFIG": str(site_file),
+        "WATTLINE_DATA_DIR": str(folder / "data"),
+    }
+    environment.pop("WATTLINE_DATABASE_URL", None)
+    log = folder / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("wattline"), "serve", "--port", "0"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+        )
+    try:
+        base = _until(lambda: _address(log), process)
+        _until(lambda: _is_ready(base, sites), process)
+        yield process, base
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _address(log: Path) -> str:
+    return next((word for word in log.read_text().split() if word.startswith("http://")), "")
+
+
+def _is_ready(base: str, sites: int) -> bool:
+    try:
+        return len(httpx.get(f"{base}/api/v1/sites").json().get("sites", ())) == sites
+    except httpx.TransportError:
+        return False
+
+
+def _until(what: Callable[[], _T], process: subprocess.Popen[str]) -> _T:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not (value := what()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("the service did not start")
+        time.sleep(0.2)
+    return value

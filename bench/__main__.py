@@ -17,6 +17,7 @@ MODULES = (
     "figure",
     "ingest",
     "csv_import",
+    "load",
     "metrics",
     "modbus",
     "snmp",

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -92,7 +93,7 @@ def _loaded(engine: sa.Engine, file: Path) -> list[_Cost]:
     marks.append(_Cost.now(engine))
     imports.settle(engine)
     marks.append(_Cost.now(engine))
-    return [after.since(before) for before, after in zip(marks, marks[1:], strict=False)]
+    return [after.since(before) for before, after in pairwise(marks)]
 
 
 def _rows(count: int, late: int, slow: float, whole: list[_Cost], tail: list[_Cost]) -> list[Row]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 
@@ -260,7 +261,7 @@ def _histories(connection: Connection, numbers: list[int], spans: Mapping[int, P
     columns = reading_windows.within(connection, numbers, start_us, end_us)
     columns = columns if _is_ordered(columns) else columns.take(np.lexsort((columns.at_us, columns.point_id)))
     first = np.searchsorted(columns.point_id, np.arange(len(numbers) + 1)).tolist()
-    rows = (np.arange(begin, end) for begin, end in zip(first, first[1:], strict=False))
+    rows = (np.arange(begin, end) for begin, end in pairwise(first))
     return {n: _series(columns.take(some)) for n, some in zip(numbers, rows, strict=True)}
 
 

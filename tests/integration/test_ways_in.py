@@ -97,7 +97,7 @@ def emptied(engine: sa.Engine) -> None:
 
 def standing(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
     queries = {table: f"TABLE {table} ORDER BY {key}" for table, key in TABLES.items()}
-    queries["findings"] = f"SELECT {FOUND} FROM findings WHERE state <> 'cleared' ORDER BY {FOUND}"  # noqa: S608
+    queries["findings"] = f"SELECT {FOUND} FROM findings WHERE state <> 'cleared' ORDER BY {FOUND}"
     with connect(engine) as connection:
         return {
             name: [tuple(map(str, row)) for row in connection.execute(sa.text(query))]

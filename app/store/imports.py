@@ -191,8 +191,7 @@ def take(
         on_batch(batch)
     if correcting:
         correcting.finish()
-    total = total.corrected_by(fresh.attach())
-    return total
+    return total.corrected_by(fresh.attach())
 
 
 def _detail(source: Source, total: Imported) -> dict[str, Any]:

@@ -997,6 +997,16 @@ class Fleet:
         return {m.id: latest[m.id] for s in self.sites for m in s.meters}
 
     @cached_property
+    def declared(self) -> dict[str, dict[str, tuple[Meter, ...]]]:
+        """Every declaration of a meter, by the meter's id and that of the site it stands or stood in."""
+        found: dict[str, dict[str, tuple[Meter, ...]]] = {}
+        for site in self.sites:
+            for meter in site.meters:
+                of_site = found.setdefault(meter.id, {})
+                of_site[site.id] = (*of_site.get(site.id, ()), meter)
+        return found
+
+    @cached_property
     def point(self) -> dict[str, tuple[Site, Meter, Point]]:
         """Point, with its site and meter, by the point's id; of one that moved, where it went last."""
         return {key: placed[-1][2:] for key, placed in self.placements.items()}

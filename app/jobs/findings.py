@@ -19,7 +19,7 @@ import numpy as np
 from app.domain.energy import Series
 from app.domain.period import Period
 from app.domain.quality.detect import meter_findings, negative_remainders
-from app.domain.quality.finding import Finding, FindingKind
+from app.domain.quality.finding import Bools, Finding, FindingKind, Ints
 from app.domain.quality.plain import margin_s, plain
 from app.domain.quality.registers import cross_talk
 from app.domain.quality.values import conflicting_duplicates
@@ -291,10 +291,25 @@ def plain_of(connection: Connection, stored: Stored, looks: Sequence[tuple[str, 
     ends = [look.end + margin for (*_, look), margin in zip(rows, margins, strict=True)]
     columns = readings.load_many(connection, numbers, starts, ends)
     new_from_us = np.array([to_us(look.start) for *_, look in rows], np.int64)
-    is_plain = plain([point for _, _, point, _ in rows], columns, new_from_us)
+    is_start = _is_start(connection, numbers, columns, new_from_us)
+    is_plain = plain([point for _, _, point, _ in rows], columns, new_from_us, is_start)
     busy = _busy(connection, numbers, min(starts), max(ends))
     odd = {rows[n][0] for n in range(len(rows)) if not is_plain[n] or numbers[n] in busy}
     return [place not in odd | changing for place in range(len(looks))]
+
+
+def _is_start(
+    connection: Connection, numbers: list[int], columns: ReadingColumns, new_from_us: Ints
+) -> Bools:
+    """Points of which nothing is stored before what was loaded; only those with hardly anything are asked."""
+    known = columns.at_us < new_from_us[columns.point_id]
+    few = np.flatnonzero(np.bincount(columns.point_id[known], minlength=len(numbers)) < 2)
+    first_us = np.full(len(numbers), to_us(LATEST))
+    np.minimum.at(first_us, columns.point_id, columns.at_us)
+    asked = few[first_us[few] < to_us(LATEST)]
+    is_start = np.zeros(len(numbers), np.bool_)
+    is_start[asked] = readings.are_first(connection, [numbers[n] for n in asked.tolist()], first_us[asked])
+    return is_start
 
 
 def _constant(fleet: Fleet, meter_id: str, look: Look) -> Meter | None:
@@ -356,11 +371,9 @@ def look_at(
 
 def _places(fleet: Fleet, meter_id: str) -> Iterator[tuple[Site, Meter]]:
     """Sites in which a meter stands or stood, with all the points that it has or had there."""
-    for site in fleet.sites:
-        declared = [m for m in site.meters if m.id == meter_id]
-        if declared:
-            points = {p.id: p for m in declared for p in m.points}
-            yield site, replace(declared[-1], points=tuple(points.values()))
+    for site_id, declared in fleet.declared[meter_id].items():
+        points = {p.id: p for m in declared for p in m.points}
+        yield fleet.site[site_id], replace(declared[-1], points=tuple(points.values()))
 
 
 def _look_at_history(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy as sa
 
-from app.domain.reading import Reading, ReadingColumns
+from app.domain.reading import ReadingColumns
 from app.store import readings
 from app.store.engine import store_errors
 from app.store.readings import from_us
-from app.store.sites import Stored
 
 _STORED = sa.text(
     """
@@ -36,17 +34,14 @@ class IngestOutcome:
     conflicts: dict[int, float]
 
 
-def store_rows(connection: sa.Connection, stored: Stored, rows: Sequence[Reading]) -> IngestOutcome:
+def store_rows(connection: sa.Connection, columns: ReadingColumns) -> IngestOutcome:
     """Store rows in the transaction of `connection`, and say which contradict what is stored.
 
     Raises
     ------
-    KeyError
-        If a row names a point that is not in `stored`.
     StoreUnavailable
         If the database is away; the rows may be sent again.
     """
-    columns = readings.to_columns(rows, dict(stored.point_id))
     result = readings.ingest(connection, columns)
     conflicts = _conflicts(connection, columns) if result.conflicting else {}
     return IngestOutcome(result.accepted, result.duplicate, conflicts)

@@ -6,7 +6,7 @@ harmless; a *different* value for a stored key is kept aside in ``reading_confli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -143,7 +143,7 @@ def ingest_readings(
     return ingest(connection, to_columns(readings, point_ids))
 
 
-def to_columns(readings: Sequence[Reading], point_ids: dict[str, int]) -> ReadingColumns:
+def to_columns(readings: Sequence[Reading], point_ids: Mapping[str, int]) -> ReadingColumns:
     """Columns of `readings`, with the points' numbers from `point_ids`.
 
     Raises
@@ -336,6 +336,32 @@ def load_many(
     with store_errors(), driver(connection).cursor(binary=True) as cursor:
         cursor.execute(_LOAD_MANY, (list(point_ids), list(starts), list(ends)), binary=True)
         return binary_copy.unpack_fields(b"".join(packed for (packed,) in cursor if packed))
+
+
+_ARE_FIRST = """
+SELECT NOT EXISTS (
+    SELECT FROM readings
+    WHERE point_id = w.point AND at < timestamptz 'epoch' + w.first_us * interval '1 microsecond'
+)
+FROM unnest(%s::int[], %s::bigint[]) WITH ORDINALITY AS w (point, first_us, ordinal) ORDER BY ordinal
+"""
+
+
+def are_first(
+    connection: sa.Connection, point_ids: Sequence[int], at_us: npt.NDArray[np.int64]
+) -> list[bool]:
+    """Whether nothing is stored of each point before an instant of its own.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    if not len(point_ids):
+        return []
+    values = (binary_copy.array_text(point_ids), binary_copy.array_text(at_us))
+    with store_errors():
+        return [is_first for (is_first,) in driver(connection).execute(_ARE_FIRST, values, prepare=False)]
 
 
 def around(

@@ -24,6 +24,7 @@ from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
 from app.domain.formulas import Formulas
+from app.domain.incoming import Intake, intake
 from app.domain.pue import Boundary, boundary, counted_points
 from app.domain.quantity import ESTIMATE_KINDS
 from app.domain.site import (
@@ -85,6 +86,19 @@ class Stored:
             site, meter, point = self.fleet.point[key]
             self._measured[point_id] = site, site.effective(meter, point)
         return self._measured[point_id]
+
+    @cached_property
+    def intake(self) -> Intake:
+        """How the readings of all points are taken in."""
+        return intake(point for _, _, point in self.fleet.point.values())
+
+    @cached_property
+    def intake_rows(self) -> dict[str, tuple[int, int, int]]:
+        """Row of each point in :attr:`intake`, with its number and that of its site."""
+        return {
+            key: (row, self.point_id[key], self.site_id[site.id])
+            for row, (key, (site, _, _)) in enumerate(self.fleet.point.items())
+        }
 
     @cached_property
     def formulas(self) -> Formulas:

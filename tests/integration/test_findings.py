@@ -139,7 +139,7 @@ def test_a_meter_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
         sites.sync(connection, config.parse(SITE + second).fleet)
         stored = sites.load(connection)
     rows = [
-        Reading(p, START + timedelta(minutes=15 * i), 10.0 * i)
+        Reading(p, START + timedelta(minutes=15 * i), 100.0 - 10.0 * i)
         for p in ("main.kwh", "second.kwh")
         for i in (1, 2)
     ]

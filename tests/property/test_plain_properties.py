@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,13 +51,14 @@ def _points(draw: st.DrawFn) -> tuple[Point, Series]:
     return point, Series(at_us, values, length, length)
 
 
-def _looked(point: Point, series: Series, new_from_us: int) -> bool:
+def _looked(point: Point, series: Series, new_from_us: int, *, is_start_known: bool = False) -> bool:
     near = series.at_us >= new_from_us - margin_s(point) * US
     kept = series.take(near)
     columns = ReadingColumns(
         np.zeros(len(kept), np.int32), kept.at_us, kept.value, kept.interval_s, kept.valid_s
     )
-    return bool(plain([point], columns, np.array([new_from_us]))[0])
+    is_start = np.array([is_start_known and bool(near.all())])
+    return bool(plain([point], columns, np.array([new_from_us]), is_start)[0])
 
 
 def _found(point: Point, series: Series, from_us: int) -> list[Finding]:
@@ -65,13 +67,13 @@ def _found(point: Point, series: Series, from_us: int) -> list[Finding]:
 
 
 @settings(max_examples=400)
-@given(_points(), st.integers(0, 69), st.data())
+@given(_points(), st.one_of(st.integers(0, 69), st.integers(0, 1)), st.booleans())
 def test_nothing_is_found_in_what_is_plain(
-    case: tuple[Point, Series], place: int, data: st.DataObject
+    case: tuple[Point, Series], place: int, is_start_known: bool
 ) -> None:
     point, series = case
     new = int(series.at_us[min(place, len(series) - 1)])
-    if _looked(point, series, new):
+    if _looked(point, series, new, is_start_known=is_start_known):
         assert _found(point, series, new) == []
 
 
@@ -86,6 +88,23 @@ def test_what_a_steady_meter_sends_is_plain_and_a_jump_is_not() -> None:
         odd = values.copy()
         odd[-2:] += change
         assert not _looked(point, Series(at_us, odd, zero, zero), int(at_us[-5]))
+
+
+def test_the_beginning_of_a_steady_series_is_plain_where_it_is_known_to_be_one_and_the_circuit_is_rated() -> (
+    None
+):
+    at_us = np.arange(5, dtype=np.int64) * 60 * US
+    zero, values = np.zeros(5, np.int32), np.arange(5) * 1.0
+    rated = Point(
+        id="p", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER, interval_s=60, max_power_kw=600.0
+    )
+    unrated = replace(rated, max_power_kw=np.inf)
+    series = Series(at_us, values, zero, zero)
+    assert _looked(rated, series, 0, is_start_known=True)
+    assert _looked(rated, series, int(at_us[1]), is_start_known=True)
+    assert not _looked(rated, series, 0)
+    assert not _looked(unrated, series, 0, is_start_known=True)
+    assert not _looked(rated, Series(at_us, values[::-1], zero, zero), 0, is_start_known=True)
 
 
 def test_a_jump_or_hidden_wrap_that_later_readings_tell_is_not_plain() -> None:

@@ -121,37 +121,31 @@ def _parsed(body: bytes) -> Any:
 
 
 async def _take_lines(request: Request, caller: CallerOf, outcome: Outcome) -> None:
-    batch: list[tuple[int, Any]] = []
+    lines: list[bytes] = []
     number = 0
-    async for line in _lines(request):
-        if not line.strip():
-            continue
-        batch.append((number, _parsed_line(line)))
-        number += 1
-        if len(batch) >= BATCH_ROWS:
-            await run_in_threadpool(_take_batch, caller, batch, outcome)
-            batch = []
-    if batch:
-        await run_in_threadpool(_take_batch, caller, batch, outcome)
+    async for more in _lines(request):
+        lines += more
+        while len(lines) >= BATCH_ROWS:
+            batch, lines = lines[:BATCH_ROWS], lines[BATCH_ROWS:]
+            await run_in_threadpool(_take_some_lines, caller, number, batch, outcome)
+            number += BATCH_ROWS
+    if lines:
+        await run_in_threadpool(_take_some_lines, caller, number, lines, outcome)
 
 
-def _parsed_line(line: bytes) -> Any:
-    """What the line says; None, which no row is, where it says nothing."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+def _take_some_lines(caller: CallerOf, number: int, lines: list[bytes], outcome: Outcome) -> None:
+    _take_batch(caller, list(enumerate(rows.parsed_lines(lines), number)), outcome)
 
 
-async def _lines(request: Request) -> AsyncIterator[bytes]:
+async def _lines(request: Request) -> AsyncIterator[list[bytes]]:
+    """Lines with anything in them, as many at a time as come."""
     rest = b""
     async for chunk in request.stream():
         *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
+        yield [line for line in whole if line.strip()]
         if len(rest) > _LONGEST_LINE_BYTES:
             raise RequestTooLarge(f"a line has at most {_LONGEST_LINE_BYTES} bytes; one reading a line")
-    yield rest
+    yield [rest] if rest.strip() else []
 
 
 @router.get(

@@ -29,11 +29,14 @@ USUAL_RISE = 4.0
 """A register without a rating is plain while it rises at most so many times what the steps before say."""
 
 
-def plain(points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints) -> Bools:
+def plain(
+    points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints, is_start: Bools | None = None
+) -> Bools:
     """Whether the new readings of each point, and those just before them, leave nothing to be found.
 
     True only where no detector of single stretches (gaps, spikes, steps of registers, negative power) could
-    report anything, whatever follows. A stretch that begins a series is never plain.
+    report anything, whatever follows. A stretch that begins a series is plain only where that is known and
+    the point has a rating, or is a gauge: without one, what came before judges every reading.
 
     Parameters
     ----------
@@ -43,6 +46,8 @@ def plain(points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints) -
         New readings with those around them, by point and time; `point_id` is the place in `points`.
     new_from_us : int64, shape (n,)
         Instant of the first new reading of each point. [us]
+    is_start : bool array, shape (n,), optional
+        Points of which nothing is known before these readings.
 
     Returns
     -------
@@ -55,8 +60,16 @@ def plain(points: Sequence[Point], columns: ReadingColumns, new_from_us: Ints) -
     before = np.bincount(index[at_us < new_from_us[index]], minlength=count)
     odd = np.bincount(index[~_sound(points, columns)], minlength=count)
     odd += np.bincount(index[1:][~_sound_steps(points, columns, new_from_us)], minlength=count)
-    found: Bools = (odd == 0) & ((before > 1) | (total == 0))
+    begins = np.zeros(count, np.bool_) if is_start is None else is_start & ~_unrated(points)
+    found: Bools = (odd == 0) & ((before > 1) | (total == 0) | begins)
     return found
+
+
+def _unrated(points: Sequence[Point]) -> Bools:
+    """Points of energy whose meter states no rating."""
+    return np.array(
+        [math.isinf(p.max_power_kw) and p.kind is not ReadingKind.GAUGE for p in points], np.bool_
+    )
 
 
 def _sound(points: Sequence[Point], columns: ReadingColumns) -> Bools:
@@ -87,9 +100,8 @@ def _sound_steps(points: Sequence[Point], columns: ReadingColumns, new_from_us: 
 
 def _steady(points: Sequence[Point], columns: ReadingColumns) -> Bools:
     """Steps of values that need no rating to be believed: at most so many times the value before."""
-    unrated = np.array([math.isinf(p.max_power_kw) and p.kind is not ReadingKind.GAUGE for p in points])
     size = np.abs(columns.value)
-    steady: Bools = ~unrated[columns.point_id[1:]] | (size[1:] <= STEADY_RATIO * size[:-1])
+    steady: Bools = ~_unrated(points)[columns.point_id[1:]] | (size[1:] <= STEADY_RATIO * size[:-1])
     return steady
 
 

@@ -12,10 +12,13 @@ from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from app.domain.site import Meter, Site, Stage
 from app.domain.tree import Feed, by_state, feeds, inflow_points, meter_flows, sums
+
+Floats = npt.NDArray[np.float64]
 
 INTERVALS_PER_HOUR = 4
 
@@ -107,13 +110,16 @@ def load(power_kw: pd.Series[float], capacity_kw: float | None) -> Load:
     capacity_kw : float or None
         [kW] None or infinite: not stated.
     """
+    return _load(power_kw.to_numpy(np.float64), pd.DatetimeIndex(power_kw.index), capacity_kw)
+
+
+def _load(values: Floats, index: pd.DatetimeIndex, capacity_kw: float | None) -> Load:
     stated = capacity_kw if capacity_kw is not None and math.isfinite(capacity_kw) else None
-    values = power_kw.to_numpy()
     known = values[~np.isnan(values)]
     if not len(known):
         return Load(stated, None, None, None, 0.0)
     peak = int(np.nanargmax(values))
-    peak_at = pd.DatetimeIndex(power_kw.index)[peak].to_pydatetime()
+    peak_at = index[peak].to_pydatetime()
     return Load(stated, float(known.mean()), float(values[peak]), peak_at, len(known) / len(values))
 
 
@@ -169,7 +175,11 @@ def feed_loads(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedLoad, ...]:
     parts = list(by_state(site, energy_kwh))
     members = _metered_feeds(parts[-1][0] if parts else site.states[-1])
     power_kw = _power_as_it_is(members, parts, energy_kwh.index)
-    loads = {feed: load(power_kw[feed.meters], _usable_kw(own)) for feed, own in members.items()}
+    index = pd.DatetimeIndex(power_kw.index)
+    loads = {
+        feed: _load(column, index, _usable_kw(own))
+        for column, (feed, own) in zip(power_kw.to_numpy().T, members.items(), strict=True)
+    }
     of_meter = {meter: loads[feed] for feed in members for meter in feed.meters}
     return tuple(
         FeedLoad(feed, redundancy(own), _rated_kw(own), loads[feed], stranded_kw(feed, of_meter))
@@ -186,24 +196,27 @@ def _metered_feeds(site: Site) -> dict[Feed, list[Meter]]:
 
 def _power_as_it_is(
     members: Mapping[Feed, list[Meter]], parts: Sequence[tuple[Site, pd.DataFrame]], index: pd.Index
-) -> dict[tuple[str, ...], pd.Series[float]]:
-    """Power of feeds over the time up to the end in which they are what they are at the end. [kW]"""
+) -> pd.DataFrame:
+    """Power of feeds over the time up to the end in which they are what they are at the end. [kW]
+
+    Columns are the feeds' first meters, in the order of `members`.
+    """
     found: list[pd.DataFrame] = []
-    alike = dict(members)
+    alike, names = dict(members), [feed.meters[0] for feed in members]
     for state, table in reversed(parts):
-        then = _metered_feeds(state)
+        then = members if state is parts[-1][0] else _metered_feeds(state)
         alike = {feed: own for feed, own in alike.items() if _same_capacity(own, then.get(feed))}
-        power_kw = _feed_power_kw(state, alike, table)
-        columns = {feed.meters[0]: power_kw[feed.meters] for feed in alike}
-        found.insert(0, pd.DataFrame(columns, table.index, columns=[f.meters[0] for f in members]))
-    whole = _joined(found, index).astype(float)
-    return {feed.meters: whole[feed.meters[0]] for feed in members}
+        found.insert(0, _feed_power_kw(state, alike, table).reindex(columns=names))
+    return _joined(found, index).reindex(columns=names).astype(float)
 
 
 def _same_capacity(now: Sequence[Meter], then: Sequence[Meter] | None) -> bool:
-    return then is not None and [(m.rated_power_kw, m.redundancy, inflow_points(m)) for m in now] == [
-        (m.rated_power_kw, m.redundancy, inflow_points(m)) for m in then
-    ]
+    if then is None or then is now:
+        return then is now
+    before, after = (
+        [(m.rated_power_kw, m.redundancy, inflow_points(m)) for m in members] for members in (then, now)
+    )
+    return before == after
 
 
 def stranded_kw(feed: Feed, of_meter: Mapping[str, Load]) -> float | None:
@@ -249,20 +262,17 @@ def peak_ratios(site: Site, energy_kwh: pd.DataFrame) -> dict[tuple[str, ...], p
         rated = {feed: usable for feed, usable in usable_kw.items() if math.isfinite(usable)}
         power_kw = _feed_power_kw(state, rated, table)
         for feed, usable in rated.items():
-            found.setdefault(feed.meters, []).append(power_kw[feed.meters] / usable)
+            found.setdefault(feed.meters, []).append(power_kw[feed.meters[0]] / usable)
     return {
         meters: pd.concat(ratios).reindex(energy_kwh.index).rolling(INTERVALS_PER_HOUR, min_periods=1).max()
         for meters, ratios in found.items()
     }
 
 
-def _feed_power_kw(
-    site: Site, every: Iterable[Feed], energy_kwh: pd.DataFrame
-) -> dict[tuple[str, ...], pd.Series[float]]:
-    """Power of feeds, by their meters; NaN where one of these is not known. [kW]"""
+def _feed_power_kw(site: Site, every: Iterable[Feed], energy_kwh: pd.DataFrame) -> pd.DataFrame:
+    """Power of feeds, by the first of their meters; NaN where one of these is not known. [kW]"""
     groups = {feed.meters[0]: feed.meters for feed in every}
-    power_kw = sums(meter_flows(site, energy_kwh), groups) * INTERVALS_PER_HOUR
-    return {meters: power_kw[first] for first, meters in groups.items()}
+    return sums(meter_flows(site, energy_kwh), groups) * INTERVALS_PER_HOUR
 
 
 def usable_kw(ratings_kw: Sequence[float], redundancy: str) -> float:

@@ -309,7 +309,8 @@ def _check_days(index: pd.Index) -> None:
     days = pd.DatetimeIndex(index)
     if days.tz is not None or not days.is_monotonic_increasing or not days.is_unique:
         raise SeriesError("days must be naive local dates in order, each once")
-    if len(days) and not (days == days.normalize()).all():
+    instants = days.to_numpy()
+    if (instants != instants.astype("datetime64[D]")).any():
         raise SeriesError("days must stand at midnight; sum the intervals of each local day first")
 
 

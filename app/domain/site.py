@@ -984,8 +984,19 @@ class Fleet:
         return {s.id: s for s in self.sites}
 
     def at(self, instant: datetime) -> Fleet:
-        """What is measured at an instant: constant."""
-        return replace(self, sites=tuple(s.at(instant) for s in self.sites))
+        """What is measured at an instant: constant; the same object as long as nothing changes."""
+        there = tuple(s.at(instant) for s in self.sites)
+        if all(now is declared for now, declared in zip(there, self.sites, strict=True)):
+            return self
+        key = tuple(map(id, there))  # of objects that the sites keep
+        if key not in self._there:
+            self._there.clear()
+            self._there[key] = replace(self, sites=there)
+        return self._there[key]
+
+    @cached_property
+    def _there(self) -> dict[tuple[int, ...], Fleet]:
+        return {}
 
     @cached_property
     def meter(self) -> dict[str, tuple[Site, Meter]]:

@@ -226,13 +226,13 @@ def balances(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedBalance, ...]:
     """
     if energy_kwh.empty:
         raise SeriesError("no energy to balance; choose a period with readings")
-    known: dict[Feed, list[tuple[Site, pd.DataFrame]]] = {}
+    known: dict[Feed, list[tuple[Mapping[str, float], pd.DataFrame]]] = {}
     for state, table in by_state(site, energy_kwh):
-        flows = meter_flows(state, table)
+        flows, classes = meter_flows(state, table), _flow_classes(state)
         for feed in feeds(state):
             if feed.children:
                 whole = flows.reindex(columns=[*feed.meters, *feed.children]).dropna()
-                known.setdefault(feed, []).append((state, whole))
+                known.setdefault(feed, []).append((classes, whole))
     return tuple(_balance(feed, parts, len(energy_kwh)) for feed, parts in known.items())
 
 
@@ -247,8 +247,10 @@ def stage_losses(found: Sequence[FeedBalance]) -> tuple[StageLoss, ...]:
     return tuple(StageLoss(stage, *sums[stage]) for stage in Stage if stage in sums)
 
 
-def _balance(feed: Feed, parts: Sequence[tuple[Site, pd.DataFrame]], count: int) -> FeedBalance:
-    """Balance of a feed over the times in which it was the same."""
+def _balance(
+    feed: Feed, parts: Sequence[tuple[Mapping[str, float], pd.DataFrame]], count: int
+) -> FeedBalance:
+    """Balance of a feed over the times in which it was the same, each with the classes of the meters then."""
     rows = sum(len(known) for _, known in parts)
     if not rows:
         return FeedBalance(feed, Remainder(math.nan, math.nan, math.nan), 0.0)
@@ -256,7 +258,7 @@ def _balance(feed: Feed, parts: Sequence[tuple[Site, pd.DataFrame]], count: int)
     for _, known in parts:
         for name, kwh in {str(name): float(kwh) for name, kwh in known.sum().items()}.items():
             energies[name] += kwh
-    classes = {m: max(_flow_classes(state)[m] for state, _ in parts) for m in energies}
+    classes = {m: max(of_meter[m] for of_meter, _ in parts) for m in energies}
     left = remainder(
         (Metered(energies[m], classes[m]) for m in feed.meters),
         (Metered(energies[m], classes[m]) for m in feed.children),

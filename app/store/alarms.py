@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -180,6 +180,8 @@ class AlarmMemories:
     def __init__(self) -> None:
         self._kept: dict[str, Remembered] = {}
         self._version: tuple[object, ...] | None = None
+        self.readings = 0
+        """How often everything was read from the database."""
 
     @contextmanager
     def kept_if_committed(self) -> Iterator[None]:
@@ -202,6 +204,7 @@ class AlarmMemories:
             version = tuple(connection.execute(_MEMORY_VERSION).one())
         if version != self._version:
             self._kept, self._version = memories(connection), version
+            self.readings += 1
         return self._kept
 
     def replace(
@@ -418,11 +421,23 @@ def known_from(connection: sa.Connection, site_id: int) -> datetime | None:
     StoreUnavailable
         If the database is away.
     """
-    t = tables.site_15m
-    query = sa.select(sa.func.min(t.c.at)).where(t.c.site_id == site_id, t.c.room == "")
+    return known_from_of(connection, [site_id])[site_id]
+
+
+def known_from_of(connection: sa.Connection, site_ids: Sequence[int]) -> dict[int, datetime | None]:
+    """As :func:`known_from`, of many sites at once, by number.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT s.id, (SELECT min(at) FROM site_15m WHERE site_id = s.id AND room = '')"
+        " FROM unnest(CAST(:sites AS int[])) AS s (id)"
+    )
     with store_errors():
-        found: datetime | None = connection.execute(query).scalar_one()
-    return found
+        return dict(connection.execute(query, {"sites": list(site_ids)}).tuples().all())
 
 
 # -- what people see and do --------------------------------------------------------------------------

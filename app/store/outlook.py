@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -139,10 +140,11 @@ def feed_exhaustions(
         If the database is away.
     """
     site = site.at(now)
-    points = {feed.meters: _inflow(stored, site, feed) for feed, _ in rated_feeds(site)}
+    rated = rated_feeds(site)
+    points = _inflows(stored, site, [feed for feed, _ in rated])
     alone_kw = _daily_peaks_alone(connection, site, [p[0] for p in points.values() if len(p) == 1], now)
     found = []
-    for feed, usable_kw in rated_feeds(site):
+    for feed, usable_kw in rated:
         own = points[feed.meters]
         peaks_kw = alone_kw[own[0]] if len(own) == 1 else _daily_peaks(connection, site, own, now)
         found.append(FeedExhaustion(feed.meters, feed.stage, forecast.exhaustion(peaks_kw, usable_kw)))
@@ -161,9 +163,10 @@ def rated_feeds(site: Site) -> list[tuple[Feed, float]]:
     return found
 
 
-def _inflow(stored: Stored, site: Site, feed: Feed) -> list[int]:
-    members = [m for m in site.meters if m.id in feed.meters]
-    return [stored.point_id[p.id] for m in members for p in tree.inflow_points(m)]
+def _inflows(stored: Stored, site: Site, feeds: Sequence[Feed]) -> dict[tuple[str, ...], list[int]]:
+    """Points that flow into feeds, by the meters of these."""
+    own = {m.id: [stored.point_id[p.id] for p in tree.inflow_points(m)] for m in site.meters}
+    return {feed.meters: [number for m in feed.meters for number in own[m]] for feed in feeds}
 
 
 _PEAKS_ALONE = sa.text(
@@ -196,8 +199,8 @@ def _span(site: Site, now: datetime) -> dict[str, datetime]:
 
 
 def _by_day(rows: Sequence[tuple[date, float]]) -> pd.Series[float]:
-    index = pd.DatetimeIndex(pd.to_datetime([day for day, _ in rows]))
-    return pd.Series([float(peak) for _, peak in rows], index, dtype=float)
+    days = np.array([day for day, _ in rows], "datetime64[D]").astype("datetime64[s]")
+    return pd.Series([float(peak) for _, peak in rows], pd.DatetimeIndex(days), dtype=float)
 
 
 _PEAKS = sa.text(
@@ -238,7 +241,6 @@ def balance(connection: sa.Connection, stored: Stored, site: Site, span: Period)
     StoreUnavailable
         If the database is away.
     """
-    flows = [p for state in site.states for m in state.meters for p in tree.inflow_points(m)]
-    table = usage.frame(connection, stored, flows, span).dropna(how="all")
+    table = usage.frame(connection, stored, usage.flow_points(site), span).dropna(how="all")
     feeds = tree.balances(site, table)
     return Balance(feeds, tree.stage_losses(feeds))

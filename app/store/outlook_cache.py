@@ -73,13 +73,14 @@ def compute(
     span = Period(floor(now) - SPAN, floor(now))
     it = outlook.it_exhaustion(connection, stored, site, now)
     feeds = outlook.feed_exhaustions(connection, stored, site, now)
+    table = usage.frame(connection, stored, usage.capacity_points(site), span)
     document = {
         "projection": asdict(year.projection),
         "budgets": [{"profile": limit.profile, **asdict(budget)} for limit, budget in year.budgets],
-        "capacities": list(_capacities(connection, stored, site, span, it, feeds)),
+        "capacities": list(_capacities(site, table, it, feeds)),
         "exhaustion": {"it": it and asdict(it), "feeds": [asdict(f.exhaustion) for f in feeds]},
-        "balances": list(_balances(connection, stored, site, span)),
-        "flows": list(_flows(connection, stored, site, span)),
+        "balances": list(_balances(site, table)),
+        "flows": list(_flows(site, table, span)),
     }
     return {name: _plain(part) for name, part in document.items()}
 
@@ -194,14 +195,8 @@ def _kept_exhaustions(
 
 
 def _capacities(
-    connection: sa.Connection,
-    stored: Stored,
-    site: Site,
-    span: Period,
-    it: Exhaustion | None,
-    feeds: tuple[FeedExhaustion, ...],
+    site: Site, table: pd.DataFrame, it: Exhaustion | None, feeds: tuple[FeedExhaustion, ...]
 ) -> Iterator[dict[str, Any]]:
-    table = usage.frame(connection, stored, usage.capacity_points(site), span)
     whole = capacity.it_load(usage.it_energy(site, table), site)
     yield {"name": site.id, "kind": "it", **_load(whole), "state": whole.state, **_reached(it)}
     for room, load in capacity.room_it_loads(site, table).items():
@@ -230,10 +225,9 @@ def _reached(exhaustion: Exhaustion | None) -> dict[str, Any]:
     return {"reached_on": exhaustion.on, "earliest": exhaustion.earliest, "latest": exhaustion.latest}
 
 
-def _balances(
-    connection: sa.Connection, stored: Stored, site: Site, span: Period
-) -> Iterator[dict[str, Any]]:
-    for found in outlook.balance(connection, stored, site, span).feeds:
+def _balances(site: Site, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    flows = dict.fromkeys(p.id for p in usage.flow_points(site))
+    for found in tree.balances(site, table[list(flows)].dropna(how="all")):
         left = found.remainder
         yield {
             "name": " + ".join(found.feed.meters),
@@ -246,9 +240,7 @@ def _balances(
         }
 
 
-def _flows(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Iterator[dict[str, Any]]:
-    points = [p for state in site.states for m in state.meters for p in tree.inflow_points(m)]
-    table = usage.frame(connection, stored, points, span)
+def _flows(site: Site, table: pd.DataFrame, span: Period) -> Iterator[dict[str, Any]]:
     flows = [tree.meter_flows(state, rows) for state, rows in tree.by_state(site, table)]
     sums = pd.concat(flows).sum(min_count=1).to_dict() if flows else {}
     site = site.during(span)

@@ -21,8 +21,8 @@ from app.store.sites import Stored
 
 LEAST_COVERAGE = 0.5
 """An interval of which less is covered says nothing about its load."""
-_POINTS_AT_ONCE = 50
-"""Points fetched by one query: what comes over the wire takes more room than the table."""
+_CELLS_AT_ONCE = 150_000
+"""Energies fetched by one query: what comes over the wire takes more room than the table."""
 
 
 def frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], period: Period) -> pd.DataFrame:
@@ -43,8 +43,9 @@ def frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], pe
     column = {stored.point_id[key]: n for n, key in enumerate(keys)}
     numbers, start_us = list(column), to_us(period.start)
     table = np.full((len(index), len(column)), np.nan, order="F")
-    for first in range(0, len(numbers), _POINTS_AT_ONCE):
-        part = numbers[first : first + _POINTS_AT_ONCE]
+    at_once = max(_CELLS_AT_ONCE // max(len(index), 1), 1)
+    for first in range(0, len(numbers), at_once):
+        part = numbers[first : first + at_once]
         for number, at_us, whole_kwh in energy.load_whole_quarter_hours(
             connection, part, period, LEAST_COVERAGE
         ):
@@ -54,8 +55,12 @@ def frame(connection: sa.Connection, stored: Stored, points: Sequence[Point], pe
 
 def capacity_points(site: Site) -> list[Point]:
     """Points from which the load of every feed and of IT follows."""
-    flows = [p for state in site.states for m in state.meters for p in inflow_points(m)]
-    return list({p.id: p for p in (*it_points(site), *flows)}.values())
+    return list({p.id: p for p in (*it_points(site), *flow_points(site))}.values())
+
+
+def flow_points(site: Site) -> list[Point]:
+    """Points from which the flow into every meter follows at some time."""
+    return [p for state in site.states for m in state.meters for p in inflow_points(m)]
 
 
 def it_points(site: Site) -> list[Point]:

@@ -120,12 +120,11 @@ def overlap_s(finding: ExplainingFinding, period: Period) -> float:
 def explaining_findings(site: Site, findings: Iterable[Any]) -> tuple[ExplainingFinding, ...]:
     """Those of some findings that explain figures: about points that enter the site's ratio."""
     kinds = {kind.value for kind in EXPLAINING}
+    candidates = [f for f in findings if f.kind in kinds]
+    if not candidates:
+        return ()
     gating = {point for limits in every_boundary(site) for point in limits.gating}
-    return tuple(
-        ExplainingFinding(f.kind, f.point, f.start, f.end)
-        for f in findings
-        if f.kind in kinds and f.point in gating
-    )
+    return tuple(ExplainingFinding(f.kind, f.point, f.start, f.end) for f in candidates if f.point in gating)
 
 
 def of_windows(rules: Iterable[Rule], facts: RuleInput) -> Iterator[RuleObservation]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -45,6 +45,7 @@ from app.store import (
 )
 from app.store.alarms import AlarmMemories, Remembered
 from app.store.engine import Connection, Engine, begin
+from app.store.findings import StoredFinding
 from app.store.fleet_cache import FleetCache
 from app.store.outlook import YearOutlook
 from app.store.sites import Stored
@@ -74,6 +75,16 @@ class YearFigures:
         return cls(at, year.projection.pue, year.projection.reason or "", used_ratio(budget))
 
 
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """The feeds of a site when none of them called for anything under a rule."""
+
+    rule: Rule
+    loads: tuple[capacity.FeedLoad, ...]
+    keys: frozenset[str]
+    """Fingerprints of what is remembered of them."""
+
+
 @dataclass
 class Cache:
     """Figures that cost much and change slowly, by site."""
@@ -82,6 +93,12 @@ class Cache:
     feeds: dict[str, tuple[datetime, tuple[capacity.FeedLoad, ...]]] = field(default_factory=dict)
     fleet: FleetCache = field(default_factory=FleetCache)
     memories: AlarmMemories = field(default_factory=AlarmMemories)
+    windows: dict[tuple[int, str], tuple[tuple[datetime, str], WindowFigures]] = field(default_factory=dict)
+    """What was evaluated, by number of the site and window, with its version."""
+    calm: dict[tuple[str, str], Calm] = field(default_factory=dict)
+    """By rule and site; what is said again of the same loads changes nothing, and is left out."""
+    memories_read: int = 0
+    """Counts with :attr:`AlarmMemories.readings`: what another process remembers may not be calm."""
 
 
 @dataclass(frozen=True)
@@ -155,24 +172,67 @@ def run(
 
 
 def _evaluate(context: EvaluationContext, *, announcing: bool) -> EvaluationResult:
-    kept = context.cache.memories.current(context.connection)
+    kept = _kept(context)
     seen = list(_everything(context, kept))
-    after, changes = step_rules(seen, {key: one.memory for key, one in kept.items()}, context.now)
+    keys = [fingerprint(rule.id, subject) for rule, subject, _ in seen]
+    before = {key: kept[key].memory for key in keys if key in kept}
+    after, changes = step_rules(seen, before, context.now)
     fresh = {
-        fingerprint(rule.id, subject): Remembered(
-            rule.id, alarms.site_number(context.stored, subject.site), subject.name, memory
-        )
-        for (rule, subject, _), memory in zip(seen, after, strict=True)
+        key: Remembered(rule.id, alarms.site_number(context.stored, subject.site), subject.name, memory)
+        for key, (rule, subject, _), memory in zip(keys, seen, after, strict=True)
     }
+    calm = [one.keys for one in context.cache.calm.values()]
+    gone = set(kept).difference(fresh, *calm)
+    _note_calm(context, seen, keys, fresh)
     announcer = Announcer(context.connection, context.stored, context.profiles, context.now)
     rows = [_record(context, announcer, *change) for change in changes]
-    for key in set(kept) - set(fresh):
+    for key in gone:
         rows += _withdraw(context, announcer, kept[key])
     alarms.write_transitions(context.connection, rows)
     written = {k: m for k, m in fresh.items() if _must_be_written(kept.get(k), m)}
-    context.cache.memories.replace(context.connection, written, set(kept) - set(fresh))
+    context.cache.memories.replace(context.connection, written, gone)
     messages = announcer.announce(context.rules) if announcing else 0
-    return EvaluationResult(len(seen), len(changes), messages)
+    return EvaluationResult(len(seen) + sum(map(len, calm)), len(changes), messages)
+
+
+def _kept(context: EvaluationContext) -> dict[str, Remembered]:
+    """Everything remembered; nothing counts as calm any more where another process wrote to it."""
+    cache = context.cache
+    kept = cache.memories.current(context.connection)
+    if cache.memories.readings != cache.memories_read:
+        cache.calm, cache.memories_read = {}, cache.memories.readings
+    rules = {rule.id: rule for rule in context.rules}
+    for name, site in list(cache.calm):
+        rule = rules.get(name)
+        is_there = site in context.stored.fleet.site and rule == cache.calm[name, site].rule
+        if not is_there or (rule and rule.sites and site not in rule.sites):
+            del cache.calm[name, site]
+    return kept
+
+
+def _note_calm(
+    context: EvaluationContext,
+    seen: Sequence[RuleObservation],
+    keys: Sequence[str],
+    fresh: Mapping[str, Remembered],
+) -> None:
+    """Remember the feeds of each site none of which calls for anything, or waits for something.
+
+    Their next evaluation leaves them as they are, as long as their loads are the same. Not under a rule that
+    is quiet while others fire: it may have something to say as soon as those do not.
+    """
+    groups: dict[tuple[str, str], dict[str, Remembered]] = defaultdict(dict)
+    for (rule, subject, _), key in zip(seen, keys, strict=True):
+        if rule.indicator is Indicator.FEED_LOAD_RATIO and not rule.quiet_while:
+            groups[rule.id, subject.site][key] = fresh[key]
+    rules = {rule.id: rule for rule in context.rules}
+    for (name, site), own in groups.items():
+        loads = context.cache.feeds.get(site)
+        if loads is not None and all(one.memory.state in _CALM for one in own.values()):
+            context.cache.calm[name, site] = Calm(rules[name], loads[1], frozenset(own))
+
+
+_CALM = (State.INACTIVE, State.NO_DATA, State.ERROR)
 
 
 Change = tuple[Rule, Subject, Observation, Transition]
@@ -255,33 +315,62 @@ def _withdraw(context: EvaluationContext, announcer: Announcer, old: Remembered)
 # -- what is seen ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of all sites, by number."""
+
+    windows: Mapping[int, Mapping[str, tuple[datetime, WindowFigures]]]
+    """When each window was evaluated last, and what of it the rules look at."""
+    findings: Mapping[int, list[StoredFinding]]
+    begins: Mapping[int, datetime | None]
+
+    @classmethod
+    def load(cls, context: EvaluationContext) -> Known:
+        """As it is in the database now."""
+        connection, numbers = context.connection, list(context.stored.site_key)
+        since = context.now - FINDINGS_REACH
+        return cls(
+            _windows(context, numbers),
+            findings.listings(connection, numbers, start=since, end=context.now),
+            alarms.known_from_of(connection, numbers),
+        )
+
+
+def _windows(
+    context: EvaluationContext, numbers: Sequence[int]
+) -> dict[int, dict[str, tuple[datetime, WindowFigures]]]:
+    """The windows of each site; only those that were evaluated since are read."""
+    versions, known = evaluations.versions(context.connection, numbers), context.cache.windows
+    stale = [key for key, version in versions.items() if key not in known or known[key][0] != version]
+    read = evaluations.documents(context.connection, stale) if stale else {}
+    known |= {key: (versions[key], WindowFigures.of(document)) for key, document in read.items()}
+    found: dict[int, dict[str, tuple[datetime, WindowFigures]]] = defaultdict(dict)
+    for (number, window), (at, _) in versions.items():
+        if (number, window) in known:
+            found[number][window] = (at, known[number, window][1])
+    return found
+
+
 def _everything(context: EvaluationContext, kept: Mapping[str, Remembered]) -> Iterator[RuleObservation]:
-    by_site: dict[int, dict[str, tuple[datetime, WindowFigures]]] = defaultdict(dict)
-    for number, window, at, document in evaluations.load(context.connection, list(context.stored.site_key)):
-        by_site[number][window] = (at, WindowFigures.of(document))
+    known = Known.load(context)
     for site in context.stored.fleet.at(context.now).sites:
-        found = by_site[context.stored.site_id[site.id]]
-        yield from _of_site(context, site, found, kept)
+        yield from _of_site(context, site, known, kept)
     for rule in context.rules:
         if rule.indicator is Indicator.SPOOL_FILL_RATIO and context.spool_fill_ratio is not None:
             yield rule, Subject(""), Observation(context.now, context.spool_fill_ratio)
 
 
 def _of_site(
-    context: EvaluationContext,
-    site: Site,
-    found: Mapping[str, tuple[datetime, WindowFigures]],
-    kept: Mapping[str, Remembered],
+    context: EvaluationContext, site: Site, known: Known, kept: Mapping[str, Remembered]
 ) -> Iterator[RuleObservation]:
     number = context.stored.site_id[site.id]
-    since = context.now - FINDINGS_REACH
-    listed = findings.listing(context.connection, number, start=since, end=context.now)
+    found, listed = known.windows.get(number, {}), known.findings.get(number, [])
     facts = RuleInput(
         site,
         context.now,
         {name: figures for name, (_, figures) in found.items()},
         limit_of(context.stored, context.profiles, site, context.now),
-        alarms.known_from(context.connection, number),
+        known.begins[number],
         observing.explaining_findings(site, listed),
     )
     rest: dict[Indicator, Callable[[Rule], Iterator[RuleObservation]]] = {
@@ -297,9 +386,7 @@ def _of_site(
         Indicator.EVALUATION_AGE_S: lambda rule: iter([(rule, Subject(site.id), _age(context, found))]),
         Indicator.YEAR_END_PUE: lambda rule: _year_end(context, facts, rule),
         Indicator.OVERHEAD_BUDGET_USED_RATIO: lambda rule: _year_end(context, facts, rule),
-        Indicator.FEED_LOAD_RATIO: lambda rule: observing.of_feeds(
-            rule, site, context.now, _feeds(context, site)
-        ),
+        Indicator.FEED_LOAD_RATIO: lambda rule: _feed_loads(context, site, rule),
         Indicator.TEMPERATURE_C: lambda rule: _gauges(context, site, rule),
         Indicator.HUMIDITY_PERCENT: lambda rule: _gauges(context, site, rule),
         Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(context, site, rule),
@@ -362,6 +449,16 @@ def used_ratio(budget: Budget | None) -> float | None:
     if budget is None or not budget.allowed_kwh:
         return None
     return budget.used_kwh / budget.allowed_kwh
+
+
+def _feed_loads(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
+    """The load of every feed; nothing where all were calm under the same loads: see :func:`_note_calm`."""
+    calm = context.cache.calm.pop((rule.id, site.id), None)
+    loads = _feeds(context, site)
+    if calm is not None and calm.loads is loads:
+        context.cache.calm[rule.id, site.id] = calm
+        return iter(())
+    return observing.of_feeds(rule, site, context.now, loads)
 
 
 def _feeds(context: EvaluationContext, site: Site) -> tuple[capacity.FeedLoad, ...]:

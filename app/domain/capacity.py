@@ -110,7 +110,7 @@ def load(power_kw: pd.Series[float], capacity_kw: float | None) -> Load:
     capacity_kw : float or None
         [kW] None or infinite: not stated.
     """
-    return _load(power_kw.to_numpy(np.float64), pd.DatetimeIndex(power_kw.index), capacity_kw)
+    return _load(np.asarray(power_kw, np.float64), pd.DatetimeIndex(power_kw.index), capacity_kw)
 
 
 def _load(values: Floats, index: pd.DatetimeIndex, capacity_kw: float | None) -> Load:

@@ -8,6 +8,7 @@ back, every job is timed anew; else none would run until the clock has caught up
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -48,10 +49,13 @@ class Job:
     """UTC, for daily jobs."""
     busy_ratio: float = 1.0
     """Share of the time that the job may be at work: after a long run it rests."""
+    longest_rest_s: float = math.inf
+    """But never longer than this. [s]"""
 
     def pause_s(self, took_s: float) -> float:
         """Time from the end of a run to the next one. [s]"""
-        return max(self.every_s - took_s, took_s * (1 / self.busy_ratio - 1))
+        rest_s = min(took_s * (1 / self.busy_ratio - 1), self.longest_rest_s)
+        return max(self.every_s - took_s, rest_s)
 
 
 @dataclass(frozen=True, slots=True)

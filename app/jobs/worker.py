@@ -32,6 +32,8 @@ from app.store.sites import Stored
 from collectors.spool import Limits, Spool
 
 ROLLUP_EVERY_S = 3.0
+ROLLUP_REST_S = 15.0
+"""Longest rest after a rollup that took long: what comes in meanwhile is computed once, not each time. [s]"""
 SITE_EVERY_S = 900.0
 FINDINGS_EVERY_S = 15.0
 EVALUATE_EVERY_S = 5.0
@@ -108,6 +110,7 @@ class Worker:
         self.polling = Polling(self.spool, self._ingest, self._has_fleet)
         self._folders = Folders()
         self._evaluator = evaluate.Evaluator(engine)
+        self._without_outlook: dict[int, datetime] = {}
         self._told_s = -math.inf
         self._is_held = self._is_short = False
         self._close_again_s = 0.0
@@ -128,11 +131,11 @@ class Worker:
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),
         ]
         of_all = [
-            Job("rollup", self._roll_up, ROLLUP_EVERY_S),
+            Job("rollup", self._roll_up, ROLLUP_EVERY_S, busy_ratio=0.02, longest_rest_s=ROLLUP_REST_S),
             Job("alarms", self._judge_alarms, ALARMS_EVERY_S, busy_ratio=0.5),
             Job("notify", lambda: send.run(engine, _now()), NOTIFY_EVERY_S),
-            Job("outlook", lambda: outlook.run(engine, _now(), self._fleet), OUTLOOK_EVERY_S, busy_ratio=0.2),
-            Job("findings", lambda: self._find(Part.LIVE), FINDINGS_EVERY_S, busy_ratio=0.2),
+            Job("outlook", self._look_ahead, OUTLOOK_EVERY_S, busy_ratio=0.03),
+            Job("findings", lambda: self._find(Part.LIVE), FINDINGS_EVERY_S, busy_ratio=0.1),
             Job("findings of history", lambda: self._find(Part.HISTORY), FINDINGS_EVERY_S),
             Job("receipts", self._settle_receipts, RECEIPTS_EVERY_S),
             Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
@@ -265,6 +268,15 @@ class Worker:
         changed = site_findings.waiting(self._engine) if part is Part.HISTORY else {}
         findings.run(self._engine, part, lambda: self._scheduler.is_ending, self._fleet)
         site_findings.look_at_months(self._engine, changed, _now())
+
+    def _look_ahead(self) -> None:
+        outlook.run(
+            self._engine,
+            _now(),
+            self._fleet,
+            at_once_s=outlook.AT_ONCE_S,
+            left_out=self._without_outlook,
+        )
 
     def _judge_alarms(self) -> None:
         if not self._is_held:

@@ -34,12 +34,13 @@ _STATE = sa.text(
     SELECT s.id, o.evaluated_at, o.known_from,
         (SELECT min(at) FROM site_15m x WHERE x.site_id = s.id AND x.room = '')
     FROM sites s LEFT JOIN outlooks o ON o.site_id = s.id WHERE s.retired_at IS NULL
+    ORDER BY o.evaluated_at NULLS FIRST, s.id
     """
 )
 
 
 def due(connection: sa.Connection, now: datetime) -> dict[int, datetime]:
-    """Sites whose outlook is to be worked out, with the beginning of their history.
+    """Sites whose outlook is to be worked out, the oldest first, with the beginning of their history.
 
     Raises
     ------

@@ -437,7 +437,7 @@ def known_from_of(connection: sa.Connection, site_ids: Sequence[int]) -> dict[in
         " FROM unnest(CAST(:sites AS int[])) AS s (id)"
     )
     with store_errors():
-        return dict(connection.execute(query, {"sites": list(site_ids)}).tuples().all())
+        return {row[0]: row[1] for row in connection.execute(query, {"sites": list(site_ids)})}
 
 
 # -- what people see and do --------------------------------------------------------------------------

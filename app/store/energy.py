@@ -283,6 +283,34 @@ FROM energy_day WHERE point_id = ANY(:points) AND day >= :start AND day < :end G
 """
 
 
+class Sums:
+    """Energies per point over periods of which some share parts: no part is summed twice.
+
+    For one transaction. Windows that end at the same time share what they have of the last day.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._known: dict[tuple[Any, ...], dict[int, PointEnergy]] = {}
+
+    def by_point(self, site: Site, point_ids: Sequence[int], span: Period) -> dict[int, PointEnergy]:
+        """As :func:`by_point`."""
+        out: dict[int, PointEnergy] = {}
+        for piece in _pieces(site, span):
+            for point, energy in self._piece(*piece, tuple(point_ids)).items():
+                out[point] = out[point] + energy if point in out else energy
+        return out
+
+    def _piece(self, query: str, start: Any, end: Any, points: tuple[int, ...]) -> dict[int, PointEnergy]:
+        key = (query, start, end, points)
+        if key not in self._known:
+            values = {"points": list(points), "start": start, "end": end}
+            with store_errors():
+                rows = self._connection.execute(sa.text(query), values)
+                self._known[key] = {point: PointEnergy(*figures) for point, *figures in rows}
+        return self._known[key]
+
+
 def by_point(
     connection: sa.Connection, site: Site, point_ids: Sequence[int], span: Period
 ) -> dict[int, PointEnergy]:
@@ -293,13 +321,7 @@ def by_point(
     StoreUnavailable
         If the database is away.
     """
-    out: dict[int, PointEnergy] = {}
-    for query, start, end in _pieces(site, span):
-        values = {"points": list(point_ids), "start": start, "end": end}
-        with store_errors():
-            for point, *figures in connection.execute(sa.text(query), values):
-                out[point] = out.get(point, PointEnergy()) + PointEnergy(*figures)
-    return out
+    return Sums(connection).by_point(site, point_ids, span)
 
 
 def by_month(connection: sa.Connection, point_ids: Sequence[int]) -> dict[tuple[int, str], float]:

@@ -26,8 +26,11 @@ def document(
     period: Period,
     profiles: Mapping[str, LimitProfile],
     room: str = "",
+    sums: energy.Sums | None = None,
 ) -> PueDocument:
     """The PUE of a site (`room` empty) or room over a period.
+
+    `sums` is shared by the documents of one transaction, so that nothing is summed twice.
 
     Raises
     ------
@@ -38,7 +41,8 @@ def document(
     """
     site = site_named(stored, site_id, room)
     totals = energy.site_totals(connection, stored.site_id[site.id], room, period)
-    return _document(connection, stored, site, period, totals, profiles, room)
+    sums = sums or energy.Sums(connection)
+    return _document(connection, stored, site, period, totals, profiles, room, sums)
 
 
 def _document(
@@ -49,13 +53,14 @@ def _document(
     totals: Totals,
     profiles: Mapping[str, LimitProfile],
     room: str,
+    sums: energy.Sums,
 ) -> PueDocument:
     covered = totals.covered_s > 0
     parts = domain.boundaries(site, period, room)
-    energies = [_energies(connection, stored, *part) if covered else {} for part in parts]
+    energies = [_energies(sums, stored, *part) if covered else {} for part in parts]
     numbers = {stored.point_id[p.id]: p.id for _, limits in parts for p in limits.points()}
     waits = findings.doubts(connection, stored.site_id[site.id], list(numbers), period) if covered else []
-    known = energy.by_point(connection, site, list(numbers), period)
+    known = sums.by_point(site, list(numbers), period)
     return domain.document(
         site,
         period,
@@ -100,11 +105,9 @@ def redefined(
     return rollup_queue.redefined(connection, numbers, period)
 
 
-def _energies(
-    connection: sa.Connection, stored: Stored, segment: Segment, limits: Boundary
-) -> dict[str, float]:
+def _energies(sums: energy.Sums, stored: Stored, segment: Segment, limits: Boundary) -> dict[str, float]:
     points = {stored.point_id[p.id]: p.id for p in limits.points()}
-    found = energy.by_point(connection, segment.site, list(points), segment.period)
+    found = sums.by_point(segment.site, list(points), segment.period)
     return {points[n]: e.energy_kwh for n, e in found.items()}
 
 

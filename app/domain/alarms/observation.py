@@ -15,6 +15,7 @@ from app.domain.pue import every_boundary
 from app.domain.quality.finding import FindingKind
 from app.domain.quantity import Role
 from app.domain.site import Meter, Point, Site
+from app.domain.tree import Feed
 
 EXPLAINING = (
     FindingKind.RESET,
@@ -202,7 +203,12 @@ def of_feeds(rule: Rule, site: Site, at: datetime, loads: Iterable[FeedLoad]) ->
             continue
         ratio = one.load.peak_ratio
         seen = Observation(at, ratio, reason="" if ratio is not None else "load is not known")
-        yield rule, Subject(site.id, "+".join(one.feed.meters)), seen
+        yield rule, Subject(site.id, name_of(one.feed)), seen
+
+
+def name_of(feed: Feed) -> str:
+    """The feed as a subject of rules."""
+    return "+".join(feed.meters)
 
 
 GAUGE_ROLES = {

@@ -77,12 +77,15 @@ class YearFigures:
 
 @dataclass(frozen=True, slots=True)
 class Calm:
-    """The feeds of a site when none of them called for anything under a rule."""
+    """The feeds of a site that call for nothing under a rule, and wait for nothing, and the others."""
 
     rule: Rule
     loads: tuple[capacity.FeedLoad, ...]
+    """Of all feeds, when that was so."""
     keys: frozenset[str]
-    """Fingerprints of what is remembered of them."""
+    """Fingerprints of what is remembered of the calm ones."""
+    rest: tuple[capacity.FeedLoad, ...]
+    """Of the others."""
 
 
 @dataclass
@@ -216,20 +219,24 @@ def _note_calm(
     keys: Sequence[str],
     fresh: Mapping[str, Remembered],
 ) -> None:
-    """Remember the feeds of each site none of which calls for anything, or waits for something.
+    """Remember the feeds that call for nothing and wait for nothing.
 
     Their next evaluation leaves them as they are, as long as their loads are the same. Not under a rule that
     is quiet while others fire: it may have something to say as soon as those do not.
     """
-    groups: dict[tuple[str, str], dict[str, Remembered]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for (rule, subject, _), key in zip(seen, keys, strict=True):
         if rule.indicator is Indicator.FEED_LOAD_RATIO and not rule.quiet_while:
-            groups[rule.id, subject.site][key] = fresh[key]
+            own = groups[rule.id, subject.site]
+            if fresh[key].memory.state in _CALM:
+                own[subject.name] = key
     rules = {rule.id: rule for rule in context.rules}
     for (name, site), own in groups.items():
-        loads = context.cache.feeds.get(site)
-        if loads is not None and all(one.memory.state in _CALM for one in own.values()):
-            context.cache.calm[name, site] = Calm(rules[name], loads[1], frozenset(own))
+        loads, before = context.cache.feeds.get(site), context.cache.calm.get((name, site))
+        if loads is not None and own:
+            others, known = (before.rest, before.keys) if before else (loads[1], frozenset[str]())
+            rest = tuple(one for one in others if observing.name_of(one.feed) not in own)
+            context.cache.calm[name, site] = Calm(rules[name], loads[1], known | set(own.values()), rest)
 
 
 _CALM = (State.INACTIVE, State.NO_DATA, State.ERROR)
@@ -452,12 +459,12 @@ def used_ratio(budget: Budget | None) -> float | None:
 
 
 def _feed_loads(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
-    """The load of every feed; nothing where all were calm under the same loads: see :func:`_note_calm`."""
+    """The load of every feed but those that were calm under the same loads: see :func:`_note_calm`."""
     calm = context.cache.calm.pop((rule.id, site.id), None)
     loads = _feeds(context, site)
     if calm is not None and calm.loads is loads:
         context.cache.calm[rule.id, site.id] = calm
-        return iter(())
+        loads = calm.rest
     return observing.of_feeds(rule, site, context.now, loads)
 
 

@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     ``postgresql://wattline@db.example:5432/wattline``."""
     database_url_file: Path | None = None
     """File that holds the URL, for secrets mounted as files. E.g. ``/run/secrets/database_url``."""
+    database_owner_url: SecretStr | None = None
+    """The same database as its owner, for `wattline db upgrade` alone: the role of `database_url` is then
+    made, and does not own the audit log. E.g. ``postgresql://owner@db.example:5432/wattline``."""
+    database_owner_url_file: Path | None = None
+    """File that holds that URL. E.g. ``/run/secrets/database_owner_url``."""
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "wattline")
     """Folder for the spool, rejected rows and the embedded database; absent: ``~/.local/share/wattline``.
     E.g. ``/var/lib/wattline``."""
@@ -86,6 +91,17 @@ class Settings(BaseSettings):
     commas between; empty: none. E.g. ``10.0.0.5/32``."""
     audit_retention_days: int = Field(default=365, ge=180)
     """How long the audit log is kept; at least 180. [d] E.g. ``730``."""
+    audit_key_file: Path | None = None
+    """File with the key that signs the audit log, at least 32 bytes, the same for all processes of a
+    deployment; absent: `audit.key` in the data folder, made at the first entry. E.g.
+    ``/run/secrets/audit_key``."""
+    audit_syslog: str = ""
+    """Syslog server (RFC 5424 over TLS) that gets the hash of the newest audit entry every 10 minutes;
+    empty: none. E.g. ``siem.bank.example:6514``."""
+    audit_syslog_ca_file: Path | None = None
+    """Certificates of its authority; absent: those of the system. E.g. ``/etc/ssl/bank.pem``."""
+    audit_webhook: str = ""
+    """Address that gets the same as JSON; empty: none. E.g. ``https://siem.bank.example/wattline``."""
     retention_readings_days: int | None = Field(default=None, ge=1)
     """How long raw readings are kept, from their import if that was later; absent: 395 with TimescaleDB,
     else 90. [d] E.g. ``800``."""
@@ -97,6 +113,20 @@ class Settings(BaseSettings):
     """Most that they may take on disk; absent: half of what is free there. [B] E.g. ``20000000000``."""
     late_days: int = Field(default=30, ge=1)
     """Readings may come this late without cost. [d] E.g. ``60``."""
+
+    @field_validator("audit_syslog")
+    @classmethod
+    def _host_and_port(cls, text: str) -> str:
+        if text and not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", text):
+            raise ValueError("write host:port")
+        return text
+
+    @field_validator("audit_webhook")
+    @classmethod
+    def _secured(cls, text: str) -> str:
+        if text and not text.startswith("https://"):
+            raise ValueError("write https://...")
+        return text
 
     @field_validator("collector_networks", "trusted_proxies")
     @classmethod
@@ -125,6 +155,12 @@ class Settings(BaseSettings):
         if self.database_url_file is not None:
             return self.database_url_file.read_text(encoding="utf-8").strip()
         return self.database_url.get_secret_value() if self.database_url else None
+
+    def owner_url(self) -> str | None:
+        """The database URL of its owner; None where the service's own role is that."""
+        if self.database_owner_url_file is not None:
+            return self.database_owner_url_file.read_text(encoding="utf-8").strip()
+        return self.database_owner_url.get_secret_value() if self.database_owner_url else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,18 @@ class JobRecord(Protocol):
         """When it last ended well, since 1970; None: not yet. [s]"""
 
 
+class AuditHead(Protocol):
+    """The newest entry of the audit log."""
+
+    @property
+    def seq(self) -> int | None:
+        """Its number."""
+
+    @property
+    def hash(self) -> str:
+        """Its hash."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A metric: its name, its kind, what it says, and its samples for one site."""
@@ -111,6 +123,8 @@ class Telemetry:
         """What the jobs of this process did, by name; set by whoever runs them."""
         self.busy_ratio: Callable[[], float | None] = lambda: None
         """Share of the last minutes in which the busiest job was at work; set by whoever runs them."""
+        self.audit_head: Callable[[], AuditHead | None] = lambda: None
+        """The newest anchor of the audit log; set by whoever takes them."""
         self._progress, self._looked_s = Progress(), monotonic()
         self._figures: dict[str, SiteFigures] = {}
         self._taken_at: datetime | None = None
@@ -186,7 +200,8 @@ class Telemetry:
         parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
         parts.append(self._lag(visible))
         if visible is None:
-            parts += [*self._spools(), *self._notifications(), *self._work(), self.service.exposition()]
+            parts += [*self._spools(), *self._notifications(), *self._work(), self._audit()]
+            parts.append(self.service.exposition())
         return b"".join(parts)
 
     def _samples(self, family: Family, figures: Iterable[SiteFigures]) -> Iterator[Sample]:
@@ -242,6 +257,12 @@ class Telemetry:
                 [] if busy is None else [("", busy)],
             ),
         ]
+
+    def _audit(self) -> bytes:
+        head = self.audit_head()
+        text = "Newest entry of the audit log: its number and hash, every ten minutes."
+        samples = [] if head is None else [(labels(seq=str(head.seq), hash=head.hash), 1.0)]
+        return write_family("wattline_audit_head_info", "gauge", text, samples)
 
     def _notifications(self) -> list[bytes]:
         """What became of messages about alarms, by channel."""

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck
 from psycopg import conninfo, sql
 
+from app.store import audit_key
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import make_engine
 from app.store.migrate import upgrade
@@ -46,6 +47,13 @@ def _no_sockets(request: pytest.FixtureRequest) -> Iterator[None]:
     pytest_socket.enable_socket()
 
 
+@pytest.fixture(autouse=True)
+def _no_signing_key() -> Iterator[None]:
+    """What one test's command signs the audit log with is not for the next test."""
+    yield
+    audit_key.use(lambda: None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real recordings beside the repository."""
@@ -64,17 +72,31 @@ def data_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
-    """A PostgreSQL server for this test process: ``WATTLINE_TEST_DATABASE_URL``, or an embedded one."""
+def _urls() -> Iterator[tuple[str, str | None]]:
+    """URL of a server for this test process, and that of its superuser."""
     given = os.environ.get("WATTLINE_TEST_DATABASE_URL")
     if given:
-        yield given
+        yield given, os.environ.get("WATTLINE_TEST_SUPERUSER_URL")
         return
     folder = Path(tempfile.mkdtemp(prefix="wattline-test-"))
     folder.chmod(0o711)
     with EmbeddedServer(folder / "data", settings=_FAST) as server:
-        yield server.url
+        yield server.url, server.owner_url
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_url(_urls: tuple[str, str | None]) -> str:
+    """A PostgreSQL server for this test process: ``WATTLINE_TEST_DATABASE_URL``, or an embedded one."""
+    return _urls[0]
+
+
+@pytest.fixture
+def superuser_url(_urls: tuple[str, str | None], database_url: str) -> str:
+    """The database of :func:`database_url` as a superuser: ``WATTLINE_TEST_SUPERUSER_URL``, or embedded."""
+    if _urls[1] is None:
+        pytest.skip("no superuser: WATTLINE_TEST_SUPERUSER_URL is not set")
+    return _with_database(_urls[1], str(conninfo.conninfo_to_dict(database_url)["dbname"]))
 
 
 @pytest.fixture(scope="session")

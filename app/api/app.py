@@ -24,6 +24,7 @@ from app.api.auth import Authenticator, OpenToLoopback
 from app.api.context import ApiLimits, Context, caller_of
 from app.api.guard import Guard
 from app.api.proxies import Proxies
+from app.api.recorder import Recorder
 from app.api.report_maker import Maker
 from app.api.routes import (
     alarms,
@@ -155,6 +156,7 @@ def create_app(
         metrics=telemetry.service,
         authenticator=app.state.context.authenticator,
         proxies=proxies,
+        recorder=Recorder(engine, clock),
     )
     return app
 

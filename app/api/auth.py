@@ -7,21 +7,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
 from fastapi import Request
 
 from app.api import proxies
 from app.api.oidc import OidcSettings, OidcVerifier
 from app.api.rate import RateLimiter
+from app.api.recorder import Recorder, network_of
 from app.api.single_sign_on import Client, SingleSignOn
 from app.domain.access import KEY_COOKIE, Grant, Principal, Role, cookie_name
-from app.errors import ConfigError, NotAuthenticated, StoreUnavailable
-from app.store import audit, identity
+from app.errors import ConfigError, NotAuthenticated
+from app.store import identity
 from app.store.audit import Entry
-from app.store.engine import Engine, begin, connect
+from app.store.engine import Engine, connect
 
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
-_log = structlog.get_logger(__name__)
 
 
 class Authenticator(Protocol):
@@ -100,7 +99,7 @@ class KeyAuthenticator:
         self._engine, self._oidc, self._clock = engine, oidc, clock
         self._requests = RateLimiter(requests_per_minute, max(requests_per_minute // 10, 1))
         self._failures = RateLimiter(failures_per_minute, failures_per_minute)
-        self._audited = RateLimiter(10, 20)
+        self._recorder = Recorder(engine, clock)
 
     def principal(self, request: Request, source: str) -> Principal:
         """The caller; every failure is audited, as long as there are not too many."""
@@ -120,8 +119,8 @@ class KeyAuthenticator:
         TooBusy
             If there are too many from there.
         """
-        self._failures.check(source)
-        self._audit(source, path, reason)
+        self._failures.check(network_of(source))
+        self._recorder.record(Entry("nobody", "login.failed", path[:200], source, {"reason": reason}))
 
     def _believed(self, token: str) -> Principal:
         if not token:
@@ -133,17 +132,6 @@ class KeyAuthenticator:
         if found is None:
             raise NotAuthenticated("the key is unknown, has expired or was revoked")
         return found
-
-    def _audit(self, source: str, path: str, reason: str) -> None:
-        if self._audited.wait_s(source) > 0 or self._audited.wait_s("everybody") > 0:
-            _log.warning("login failed, not audited: too many", source=source)
-            return
-        entry = Entry("nobody", "login.failed", path[:200], source, {"reason": reason})
-        try:
-            with begin(self._engine) as connection:
-                audit.append(connection, entry, self._clock())
-        except StoreUnavailable:
-            _log.warning("login failed, not audited: the database is unavailable", source=source)
 
 
 def authenticator_for(

@@ -34,7 +34,9 @@ from app.api.admission import BodyLimits, Places
 from app.api.auth import Authenticator, OpenToLoopback, token_of
 from app.api.context import ApiLimits, Identified, source_of
 from app.api.proxies import Proxies
+from app.api.recorder import Recorder
 from app.errors import Forbidden, NotAuthenticated, RequestTooLarge, TooBusy, WattlineError
+from app.store.audit import Actor
 from app.telemetry import ServiceMetrics
 
 _log = structlog.get_logger(__name__)
@@ -69,9 +71,10 @@ class Guard:
         metrics: ServiceMetrics,
         authenticator: Authenticator,
         proxies: Proxies,
+        recorder: Recorder,
     ) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
-        self._authenticator, self._proxies = authenticator, proxies
+        self._authenticator, self._proxies, self._recorder = authenticator, proxies, recorder
         is_shared = not isinstance(authenticator, OpenToLoopback)
         each = limits.requests_at_once * 3 // 4 if is_shared else limits.requests_at_once
         self._callers = Places(limits.requests_at_once, max(each, 1))
@@ -90,6 +93,15 @@ class Guard:
             await self._answer(exchange)
         finally:
             self._count(exchange, time.perf_counter() - started)
+        if exchange.status == HTTPStatus.FORBIDDEN:
+            await anyio.to_thread.run_sync(self._record_refusal, scope)
+
+    def _record_refusal(self, scope: Scope) -> None:
+        """What a caller may not do stands in the audit log; so does a page that tries it for them."""
+        identified: Identified | None = scope.get("identified")
+        caller = identified.principal if identified else None
+        actor = Actor(caller.name if caller else "nobody", source_of(scope), caller.key_id if caller else "")
+        self._recorder.record(actor.did("access.denied", f"{scope['method']} {_sent_path(scope)}"[:300]))
 
     async def _answer(self, exchange: _Exchange) -> None:
         try:

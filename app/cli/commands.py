@@ -571,11 +571,23 @@ def keys_revoke(key: _Public, as_json: _Json = False) -> None:
 
 
 @_audit.command("verify")
-def audit_verify(as_json: _Json = False) -> None:
-    """Verify the chain of the audit log; exit 1 if an entry was changed or removed."""
+def audit_verify(
+    expect: Annotated[
+        list[str] | None, typer.Option(metavar="HASH", help="Hash that an entry must have; several allowed.")
+    ] = None,
+    anchors: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="File with anchors: log, syslog, metrics; several allowed."),
+    ] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="An earlier signing key; several allowed.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Verify the chain of the audit log and its anchors; exit 1 if an entry was changed or removed."""
     from app.cli.keys import verify_audit
 
-    verify_audit(as_json=as_json)
+    verify_audit(expect or (), anchors or (), key or (), as_json=as_json)
 
 
 # -- alarms ------------------------------------------------------------------------------------------

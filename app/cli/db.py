@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 from app.cli.actor import record
@@ -11,8 +12,9 @@ from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.environment import settings
 from app.cli.opening import database, engine_at, kept, located
 from app.errors import ConfigError
+from app.jobs import audit_anchor
+from app.store import audit, migrate, reader
 from app.store import backup as backups
-from app.store import migrate, reader
 from app.store import move as moves
 from app.store import status as states
 from app.store.engine import Engine, Url, begin
@@ -30,8 +32,8 @@ def upgrade(*, as_json: bool) -> None:
     StoreUnavailable
         If it is away.
     """
-    with database() as engine:
-        _say_shape(migrate.upgrade(engine), as_json=as_json)
+    with located(settings()) as place:
+        _say_shape(place.shape(), as_json=as_json)
 
 
 def status(*, as_json: bool) -> None:
@@ -68,12 +70,20 @@ def make_reader(password_file: Path) -> None:
     password = password_file.read_text(encoding="utf-8").strip()
     if not password:
         raise ConfigError("is empty; write a password into it", file=str(password_file))
-    with database() as engine:
+    with located(settings()) as place, ExitStack() as stack:
+        if place.owner_url is not None:
+            place.shape()
+        engine = stack.enter_context(engine_at(place.url))
         migrate.upgrade(engine)
-        reader.ensure_reader(engine, password)
+        beyond = reader.ensure_reader(engine, password)
         with begin(engine) as connection:
             record(connection, "reader.allow", reader.ROLE)
     say(f"the role {reader.ROLE} may read the views")
+    if beyond:
+        say(
+            f"only a superuser of the server can keep it from {', '.join(beyond[:3])} and {len(beyond)} such "
+            "rights in all; run `wattline db upgrade` once with WATTLINE_DATABASE_OWNER_URL of one"
+        )
 
 
 def _disk_free_bytes() -> int | None:
@@ -144,15 +154,15 @@ def backup(file: Path, *, as_json: bool) -> None:
         If the programs of PostgreSQL are missing or refuse.
     """
     environment = settings()
-    with located(environment) as url, progress() as bar:
+    with located(environment) as place, progress() as bar:
         task = bar.add_task("backup", total=None)
         size_bytes = backups.backup(
-            _text_of(url),
+            _text_of(place.url),
             file,
             bin_dir=environment.postgres_bin,
             progress=lambda line: bar.update(task, description=line[:60]),
         )
-        _record_backup(url, file)
+        _record_backup(place.url, file)
     if as_json:
         show_json({"file": str(file), "size_bytes": size_bytes})
     else:
@@ -176,19 +186,28 @@ def restore(file: Path, *, as_json: bool) -> None:
         If the file is missing or the database is not empty.
     """
     environment = settings()
-    with located(environment) as url, progress() as bar:
+    with located(environment) as place, progress() as bar:
         task = bar.add_task("restore", total=None)
         backups.restore(
-            _text_of(url),
+            _text_of(place.widest),
             file,
             bin_dir=environment.postgres_bin,
             progress=lambda line: bar.update(task, description=line[:60]),
         )
-        with engine_at(url) as engine:
-            shape = migrate.upgrade(engine)
-            with begin(engine) as connection:
-                record(connection, "database.restore", "", {"file": str(file.absolute())})
+        shape = place.shape()
+        with engine_at(place.url) as engine, begin(engine) as connection:
+            _set_anchors_aside(environment.data_dir, audit.known_log_id(connection) or "")
+            record(connection, "database.restore", "", {"file": str(file.absolute())})
     _say_shape(shape, as_json=as_json)
+
+
+def _set_anchors_aside(data_dir: Path, log_id: str) -> None:
+    """The log is again what it was at the backup: anchors of later entries would call that a theft."""
+    file = audit_anchor.file_of(data_dir, log_id)
+    if file.exists():
+        aside = file.with_suffix(f".before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        file.rename(aside)
+        say(f"anchors of the audit log from before the restore are in {aside}")
 
 
 def _text_of(url: Url) -> str:
@@ -206,8 +225,8 @@ def move(target_url: str, *, as_json: bool) -> None:
         If either database is away.
     """
     with ExitStack() as stack:
-        source_url = stack.enter_context(located(settings()))
-        source = stack.enter_context(engine_at(source_url, name=moves.APPLICATION_NAME))
+        place = stack.enter_context(located(settings()))
+        source = stack.enter_context(engine_at(place.widest, name=moves.APPLICATION_NAME))
         try:
             target = stack.enter_context(engine_at(target_url))
         except ConfigError as error:

@@ -18,14 +18,14 @@ from app import config
 from app.cli import logs
 from app.cli.console import progress, say, show
 from app.cli.environment import settings
-from app.cli.opening import WORK_TIMEOUT_S
+from app.cli.opening import WORK_TIMEOUT_S, Located
 from app.cli.serving import Service, listening, stop_signal
 from app.config import Settings, SiteFile
 from app.domain.site import Fleet
 from app.jobs import demo
 from app.jobs.demo import DemoHistory, Progress
 from app.jobs.worker import Worker
-from app.store import migrate, reader
+from app.store import reader
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Engine, make_engine
 from collectors import network
@@ -57,13 +57,15 @@ def run(*, port: int, browser: bool) -> None:
     with stop_signal() as stop, ExitStack() as stack:
         listener = stack.enter_context(_listening(port))
         server = stack.enter_context(EmbeddedServer(folder, bin_dir=environment.postgres_bin))
-        engine = make_engine(lambda: server.url, statement_timeout_s=WORK_TIMEOUT_S)
+        place = Located(lambda: server.url, lambda: server.owner_url)
+        engine = make_engine(place.url, statement_timeout_s=WORK_TIMEOUT_S)
         stack.callback(engine.dispose)
+        place.shape_if_needed(engine)
         world = _World(engine, folder, environment)
         devices = stack.enter_context(demo.running(world.devices()))
         file = SiteFile(institutions=world.file.institutions, sites=devices.patched(world.fleet).sites)
         service = stack.enter_context(
-            Service(environment, lambda: server.url, file, on_ready=lambda worker: world.load(worker, stop))
+            Service(environment, place, file, on_ready=lambda worker: world.load(worker, stop))
         )
         service.start()
         base = f"http://{HOST}:{listener.getsockname()[1]}"
@@ -92,7 +94,6 @@ class _World:
         self._engine, self._days = engine, environment.demo_days
         self._exports = folder / "exports"
         self.file = config.load(SITE_FILE)
-        migrate.upgrade(engine)
         now = demo.now_utc()
         self._past = DemoHistory.load_or_begin(engine, now)
         self._simulation = Simulation(self._past.anchor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,6 +10,8 @@ from pydantic import ValidationError
 from app import config
 from app.config import Settings, SiteFile
 from app.errors import ConfigError
+from app.store import audit_key
+from app.store.audit_key import AuditKey
 from collectors import network
 
 
@@ -27,7 +30,14 @@ def settings() -> Settings:
         name = "WATTLINE_" + "_".join(map(str, first["loc"])).upper()
         raise ConfigError(f"{first['msg']}, not {first['input']!r}", key=name) from None
     network.allow(found.collector_networks)
+    audit_key.use(partial(_audit_key, found))
     return found
+
+
+def _audit_key(environment: Settings) -> AuditKey:
+    """The key of the environment, else that of the data folder."""
+    file = environment.audit_key_file
+    return audit_key.read(file) if file else audit_key.read_or_make(environment.data_dir / "audit.key")
 
 
 def site_file(path: Path | None, environment: Settings) -> SiteFile | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from app.actions import keys as actions
 from app.cli.console import say, show, show_json, show_table
+from app.cli.environment import settings
 from app.cli.opening import opened
-from app.store import audit, identity
+from app.errors import ConfigError
+from app.jobs import audit_anchor
+from app.store import audit, audit_key, identity
+from app.store.audit import Anchor
 from app.store.engine import connect
 from app.store.identity import ApiKey
 
@@ -75,16 +81,62 @@ def revoke(public_id: str, *, as_json: bool) -> None:
         show(f"{key.public_id} {key.name}: revoked")
 
 
-def verify_audit(*, as_json: bool) -> None:
-    """Walk along the audit log's chain; exits 1 where it is broken."""
+def verify_audit(
+    expected: Sequence[str], anchor_files: Sequence[Path], key_files: Sequence[Path], *, as_json: bool
+) -> None:
+    """Walk along the audit log's chain and compare it with anchors; exits 1 where it is broken.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, has no anchors, or a hash is none.
+    """
+    given = [*map(_expected, expected), *(a for file in anchor_files for a in _anchors(file))]
+    keys = [audit_key.read(file) for file in key_files]
+    data_dir = settings().data_dir
     with opened() as here, connect(here.engine) as connection:
-        found = audit.verify(connection)
+        own = audit_anchor.file_of(data_dir, audit.known_log_id(connection) or "")
+        kept = _anchors(own) if own.exists() else []
+        reports = audit.anchors_of_reports(connection)
+        found = audit.verify(connection, keys, [*given, *kept, *reports])
+    _say_others(own)
     if as_json:
         show_json({**asdict(found), "ok": not found.problems})
     else:
         show(f"{found.entries:,} entries, last hash {found.last_hash}")
+        show(_signed(found))
+        show(f"compared with {found.anchors:,} anchors")
         for problem in found.problems:
             show(problem)
         show("the chain is broken" if found.problems else "the chain is whole")
     if found.problems:
         raise typer.Exit(1)
+
+
+def _signed(found: audit.Verification) -> str:
+    return "no entry is signed" if found.signed_from is None else f"signed from entry {found.signed_from} on"
+
+
+def _expected(text: str) -> Anchor:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ConfigError(f"{text!r} is no hash; it has 64 hexadecimal digits", key="--expect")
+    return Anchor(text, where="--expect")
+
+
+def _anchors(file: Path) -> list[Anchor]:
+    try:
+        found = audit.read_anchors(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", key="--anchors") from None
+    if not found:
+        raise ConfigError(
+            f"{file} has no anchors; a line needs `seq` with a number and a hash", key="--anchors"
+        )
+    return found
+
+
+def _say_others(own: Path) -> None:
+    """A log that lost its name has other anchors: of another database, or of this one before."""
+    others = [str(f) for f in sorted(own.parent.glob("audit-*.anchors")) if f != own]
+    if others and not own.exists():
+        say(f"not compared: {', '.join(others)}; if they are of this log, give them with --anchors")

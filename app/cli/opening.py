@@ -20,9 +20,10 @@ from app.domain.alarms.notification import Notifications
 from app.domain.reference import Reference
 from app.domain.site import Site
 from app.errors import NotFound
-from app.store import alarms, deployment, migrate, rollup_queue, sites
+from app.store import alarms, deployment, migrate, roles, rollup_queue, sites
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
+from app.store.migrate import Status
 from app.store.retention import Retention
 from app.store.sites import Edit, Stored, SyncResult
 
@@ -41,18 +42,62 @@ def kept(environment: Settings) -> Retention:
     )
 
 
+@dataclass(frozen=True)
+class Located:
+    """Where the database is, and how its owner gets there."""
+
+    url: Url
+    owner_url: Url | None = None
+    """None: the service's own role is the owner."""
+
+    @property
+    def widest(self) -> Url:
+        """As the owner, where there is one: for what touches every table."""
+        return self.owner_url or self.url
+
+    def shape(self) -> Status:
+        """Bring the database into the current shape as its owner, and hand it over to the service's role.
+
+        Raises
+        ------
+        ConfigError
+            If the database was made by a newer version.
+        StoreUnavailable
+            If it is away.
+        """
+        with engine_at(self.widest) as engine:
+            status = migrate.upgrade(engine)
+            if self.owner_url is not None:
+                roles.hand_over(engine, self.url if isinstance(self.url, str) else self.url())
+            return status
+
+    def shape_if_needed(self, engine: Engine) -> None:
+        """The same where anything is to be done; `engine` is that of the service's role.
+
+        Raises
+        ------
+        ConfigError
+            If the database was made by a newer version, or only its owner can bring it into shape.
+        StoreUnavailable
+            If it is away.
+        """
+        if self.owner_url is not None and not migrate.status(engine).up_to_date:
+            self.shape()
+        migrate.upgrade(engine)
+
+
 @contextmanager
-def located(environment: Settings) -> Iterator[Url]:
+def located(environment: Settings) -> Iterator[Located]:
     """Where the database is; an embedded one runs as long as the block, or as another process needs it."""
     url = environment.url()
     if url is not None:
-        yield url
+        yield Located(url, environment.owner_url())
         return
     server = EmbeddedServer(environment.data_dir, bin_dir=environment.postgres_bin)
     if not (environment.data_dir / "postgres.json").exists():
         say(f"making a database in {environment.data_dir}")
     with server:
-        yield lambda: server.url
+        yield Located(lambda: server.url, lambda: server.owner_url)
 
 
 @contextmanager
@@ -71,7 +116,7 @@ def engine_at(
 @contextmanager
 def database() -> Iterator[Engine]:
     """The database of the environment, as it is: not migrated."""
-    with located(settings()) as url, engine_at(url) as engine:
+    with located(settings()) as place, engine_at(place.url) as engine:
         yield engine
 
 
@@ -118,9 +163,9 @@ def opened(config_path: Path | None = None) -> Iterator[Opened]:
     environment = settings()
     file = site_file(config_path, environment)
     with ExitStack() as stack:
-        url = stack.enter_context(located(environment))
-        engine = stack.enter_context(engine_at(url))
-        migrate.upgrade(engine)
+        place = stack.enter_context(located(environment))
+        engine = stack.enter_context(engine_at(place.url))
+        place.shape_if_needed(engine)
         stored = synchronised(engine, file, owner_of(environment, config_path))
         _recompute(engine)
         yield Opened(engine, stored)

@@ -27,13 +27,14 @@ from app.cli import logs
 from app.cli.actor import record
 from app.cli.console import say
 from app.cli.environment import settings, site_file
-from app.cli.opening import WORK_TIMEOUT_S, kept, located, synchronised
+from app.cli.opening import WORK_TIMEOUT_S, Located, kept, located, synchronised
 from app.cli.owner import owner_of
 from app.config import Settings, SiteFile
 from app.errors import ConfigError, StoreUnavailable, WattlineError
+from app.jobs.audit_anchor import Sink, Syslog, Webhook
 from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
-from app.store import identity, migrate
+from app.store import identity, roles
 from app.store.engine import Engine, Url, begin, make_engine, wait_until_up
 from app.telemetry import MeterState, Telemetry
 from app.web import render
@@ -64,11 +65,11 @@ def serve(config_path: Path | None, *, host: str, port: int, role: str) -> None:
     file = site_file(config_path, environment)
     with stop_signal() as stop, ExitStack() as stack:
         listener = None if role == WORKER else stack.enter_context(listening(host, port))
-        url = stack.enter_context(located(environment))
+        place = stack.enter_context(located(environment))
         authenticate = partial(authenticator, environment, host)
         owner = owner_of(environment, config_path)
         service = stack.enter_context(
-            Service(environment, url, file, role, owner=owner, authenticate=authenticate)
+            Service(environment, place, file, role, owner=owner, authenticate=authenticate)
         )
         service.start()
         if listener is not None:
@@ -184,6 +185,17 @@ def _say_first_key(engine: Engine) -> None:
         say(f"first start: the administrator's key is {key}; it is not shown again")
 
 
+def _anchor_sinks(environment: Settings) -> list[Sink]:
+    """Where anchors of the audit log go, by the environment."""
+    sinks: list[Sink] = []
+    if environment.audit_syslog:
+        host, _, port = environment.audit_syslog.partition(":")
+        sinks.append(Syslog(host, int(port or 6514), environment.audit_syslog_ca_file))
+    if environment.audit_webhook:
+        sinks.append(Webhook(environment.audit_webhook))
+    return sinks
+
+
 class Service:
     """The parts of one process, started and stopped together.
 
@@ -191,7 +203,7 @@ class Service:
     ----------
     environment : Settings
         The spool lies in its data directory.
-    url : Url
+    place : Located
         Where the database is, or will be.
     file : SiteFile, optional
         What is measured; absent: what the database says.
@@ -208,7 +220,7 @@ class Service:
     def __init__(
         self,
         environment: Settings,
-        url: Url,
+        place: Located,
         file: SiteFile | None,
         role: str = ALL,
         *,
@@ -216,7 +228,8 @@ class Service:
         authenticate: Callable[[Engine], Authenticator] = lambda engine: OpenToLoopback(),
         on_ready: Callable[[Worker], None] = lambda worker: None,
     ) -> None:
-        self._engines, self._file, self._owner, self._on_ready = _Engines.on(url), file, owner, on_ready
+        self._engines, self._file, self._owner, self._on_ready = _Engines.on(place.url), file, owner, on_ready
+        self._place = place
         self._authenticator = authenticate(self._engines.api)
         self._proxies = Proxies(network.parse(environment.trusted_proxies), environment.public_url)
         self.telemetry = Telemetry()
@@ -256,12 +269,14 @@ class Service:
             audit_retention_days=environment.audit_retention_days,
             kept=kept(environment),
             spool_limits=Limits(environment.spool_days * 86_400, environment.spool_max_bytes),
+            anchor_sinks=_anchor_sinks(environment),
         )
         self.telemetry.meter_states = lambda: {
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()
         }
         self.telemetry.spools = lambda: {"poller": (len(worker.spool), worker.spool.fill_ratio)}
         self.telemetry.jobs = worker.jobs.tallies
+        self.telemetry.audit_head = lambda: worker.anchoring.newest
         self.telemetry.busy_ratio = worker.jobs.busy_ratio
         return worker
 
@@ -305,7 +320,12 @@ class Service:
 
     def _shape_database(self) -> None:
         wait_until_up(self._engines.work, 0.0)
-        migrate.upgrade(self._engines.work)
+        self._place.shape_if_needed(self._engines.work)
+        if roles.owns_the_audit_log(self._engines.work):
+            _log.warning(
+                "the service's role owns the audit log, so it could be disarmed; set "
+                "WATTLINE_DATABASE_OWNER_URL and run: wattline db upgrade"
+            )
         stored = synchronised(self._engines.work, self._file, self._owner)
         if self.asks_keys:
             _say_first_key(self._engines.work)

@@ -22,7 +22,7 @@ from app.domain.site import Institution, Site
 from app.jobs.notifications import report_mail
 from app.reports import build, canonical, institution
 from app.reports.document import Cause, Document, InstitutionReport, Report, as_data, read
-from app.store import alarms, deployment
+from app.store import alarms, audit, deployment
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.fleet_cache import FleetCache
 from app.store.reports import revisions
@@ -211,7 +211,9 @@ def _freeze(
     if before is not None and not changes:
         return None
     revision = 1 if before is None else before.revision + 1
-    final = canonical.revised(fresh, revision, changes, causes if changes else ())
+    head = audit.head(connection)
+    entry = f"seq {head.seq}, hash {head.hash}" if head else ""
+    final = canonical.revised(fresh, revision, changes, causes if changes else (), entry)
     shelf.freeze(connection, Frozen(period, revision, as_data(final), final.sha256, now))
     report_mail.announce(connection, alarms.notifications(connection), final, now)
     return Closed(of, period, revision, len(changes))

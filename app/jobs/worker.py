@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,8 +14,9 @@ from pathlib import Path
 import structlog
 
 from app.domain.site import Fleet
-from app.jobs import close_month, evaluate, findings, outlook, rollup, site_findings
+from app.jobs import audit_anchor, close_month, evaluate, findings, outlook, rollup, site_findings
 from app.jobs.alarms import judge
+from app.jobs.audit_anchor import Anchoring, Sink
 from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
 from app.jobs.membership import Membership
@@ -23,7 +24,7 @@ from app.jobs.notifications import send
 from app.jobs.poll import Polling, readings_per_s, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
-from app.store import audit, receipts, retention
+from app.store import audit, reader, receipts, retention
 from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
 from app.store.fleet_cache import FleetCache
@@ -46,6 +47,8 @@ FLEET_EVERY_S = 30.0
 LEDGER_EVERY_S = 60.0
 PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
+READER_EVERY_S = 10.0
+READER_PASSWORD_EVERY_S = 60.0
 STOP_S = 3.0
 """Time for jobs and polls to come to an end by themselves when stopping. [s]"""
 TELL_EVERY_S = 30.0
@@ -83,6 +86,8 @@ class Worker:
         How long readings and figures are kept.
     spool_limits : Limits, optional
         How much may wait in the spool.
+    anchor_sinks : sequence of Sink
+        Where anchors of the audit log go, besides the data folder and the log.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Worker:
         audit_retention_days: int = 365,
         kept: Retention | None = None,
         spool_limits: Limits | None = None,
+        anchor_sinks: Sequence[Sink] = (),
     ) -> None:
         self._engine, self._on_evaluated = engine, on_evaluated
         self._on_progress, self._on_stuck = on_progress, on_stuck
@@ -117,6 +123,7 @@ class Worker:
         self._fleet = FleetCache()
         self._alarm_cache = judge.Cache(fleet=self._fleet)
         self._had_jobs = True
+        self.anchoring = Anchoring(engine, data_dir, anchor_sinks)
         self._scheduler = Scheduler(self._jobs())
 
     def _jobs(self) -> list[Job]:
@@ -127,6 +134,7 @@ class Worker:
             Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
             Job("fleet", self._follow_fleet, FLEET_EVERY_S, busy_ratio=0.1),
             Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
+            Job("audit anchor", self.anchoring.run, audit_anchor.LOOK_EVERY_S),
             Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),
         ]
@@ -144,6 +152,8 @@ class Worker:
             Job("month", lambda: site_findings.look_at_this_month(engine, _now()), daily_at="02:57"),
             Job("reports", self._close_months, close_month.LOOK_EVERY_S),
             Job("upkeep", lambda: retention.maintain(engine, self._kept, _now()), daily_at="03:17"),
+            Job("reader", self._guard_reader, READER_EVERY_S),
+            Job("reader password", lambda: reader.set_back_password(engine), READER_PASSWORD_EVERY_S),
             Job("audit", self._forget_audit, daily_at="03:47"),
         ]
         return own + [replace(job, work=self._if_ours(job.work)) for job in of_all]
@@ -176,11 +186,21 @@ class Worker:
     def _settle_receipts(self) -> None:
         receipts.settle(self._engine, _now().replace(minute=0, second=0, microsecond=0))
 
+    def _guard_reader(self) -> None:
+        found = reader.guard(self._engine)
+        if found.ended or found.was_changed:
+            _log.warning(
+                "the reading role went beyond its limits",
+                sessions_ended=found.ended,
+                settings_restored=found.was_changed,
+            )
+            detail = {"sessions_ended": found.ended, "settings_restored": found.was_changed}
+            with begin(self._engine) as connection:
+                audit.append(connection, Actor("wattline").did("reader.limit", reader.ROLE, detail))
+
     def _forget_audit(self) -> None:
         with begin(self._engine) as connection:
-            gone = audit.forget(connection, _now(), self._audit_days)
-            if gone:
-                audit.append(connection, Actor("wattline").did("audit.forget", "", {"entries": gone}))
+            audit.forget(connection, _now(), self._audit_days)
 
     def poll(self, fleet: Fleet) -> None:
         """Start polling; the database may still be away, readings wait in the spool."""

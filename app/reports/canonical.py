@@ -100,11 +100,20 @@ def _row_names(rows: list[Any]) -> list[str]:
 
 
 def revised(
-    document: Document, revision: int, changed: Sequence[Change], causes: Sequence[Cause] = ()
+    document: Document,
+    revision: int,
+    changed: Sequence[Change],
+    causes: Sequence[Cause] = (),
+    audit_head: str = "",
 ) -> Document:
     """The document as that revision, sealed."""
     version = replace(
-        document.revision, number=revision, closed=True, changes=list(changed), causes=list(causes)
+        document.revision,
+        number=revision,
+        closed=True,
+        changes=list(changed),
+        causes=list(causes),
+        audit_head=audit_head,
     )
     if isinstance(document, Report):
         return sealed(replace(document, revision=version))

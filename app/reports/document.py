@@ -29,6 +29,8 @@ class Revision:
     """Figures that differ from the revision before."""
     causes: list[Cause] = field(default_factory=list)
     """Definitions that were changed since, and touch the period; none: late or corrected data."""
+    audit_head: str = ""
+    """Number and hash of the newest entry of the audit log when it was frozen; older ones have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -624,6 +626,8 @@ def as_data(document: Document) -> dict[str, Any]:
     """The document as JSON-ready data."""
     adapter = _adapter(isinstance(document, InstitutionReport))
     data: dict[str, Any] = adapter.dump_python(document, warnings=False)  # an int for a float is welcome
+    if not data["revision"]["audit_head"]:
+        del data["revision"]["audit_head"]  # documents from before keep their hash
     return data
 
 

@@ -115,6 +115,8 @@ def _goal(language: Language, row: ComplianceRow) -> str:
 def revision_blocks(words: Words, revision: Revision) -> Iterable[Block]:
     """Figures that the revision changed, or that there is none before it."""
     changes = revision.changes
+    if revision.audit_head:
+        yield Prose(words.t("audit_head", entry=revision.audit_head))
     if not changes:
         yield Prose(words.t("changes_none") if revision.closed else words.t("changes_open"))
         return

@@ -17,14 +17,12 @@ from app.domain.alarms.alarm import Alarms, Memory, Rule, Subject, Transition, f
 from app.domain.alarms.notification import Notifications, Silence
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.errors import NotFound
-from app.store import deployment, tables
+from app.store import deployment, locks, tables
 from app.store.engine import store_errors
 from app.store.sites import Stored
 
 DEPLOYMENT = 0
 """In place of a site's number, for what belongs to no site."""
-
-_LOCK = 0x57A7_0006
 
 
 @cache  # built where they are needed, which is not in most commands
@@ -92,8 +90,7 @@ def lock(connection: sa.Connection) -> bool:
     StoreUnavailable
         If the database is away.
     """
-    with store_errors():
-        return bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar_one())
+    return locks.try_hold(connection, locks.ALARMS)
 
 
 def site_number(stored: Stored, site: str) -> int:

@@ -45,12 +45,45 @@ def backup(
     """
     unfinished = file.with_name(f".{file.name}.unfinished")
     command = ["--format=custom", "--no-owner", "--no-privileges", "--verbose", f"--file={unfinished}"]
+    command += [_NO_LARGE_OBJECTS, *_left_out(url, progress)]
     try:
         _run("pg_dump", command, url, bin_dir, progress)
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
     return file.stat().st_size
+
+
+_NO_LARGE_OBJECTS = "-B"
+"""Wattline has none; those of other roles cannot be read and would end the backup. The long name is new."""
+
+_UNREADABLE = sa.text(
+    """
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_get_userbyid(c.relowner)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+      AND n.nspname !~ '^(pg_|_timescaledb|timescaledb)' AND n.nspname <> 'information_schema'
+      AND NOT (
+          has_schema_privilege(n.oid, 'USAGE')
+          AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT')
+                   ELSE has_table_privilege(c.oid, 'SELECT') END
+      )
+    ORDER BY 1
+    """
+)
+
+
+def _left_out(url: str, progress: Progress) -> list[str]:
+    """Options that leave out what others have put into the database and we may not read."""
+    engine = make_engine(url)
+    try:
+        with connect(engine) as connection:
+            foreign = connection.execute(_UNREADABLE).all()
+    finally:
+        engine.dispose()
+    for name, owner in foreign:
+        progress(f"left out: {name}, which belongs to {owner} and cannot be read")
+    return [f"--exclude-table={name}" for name, _ in foreign]
 
 
 def restore(

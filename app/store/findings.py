@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app.domain.period import Period
 from app.domain.quality.finding import WITHHOLDING, Finding, FindingKind
 from app.errors import NotFound
-from app.store import tables
+from app.store import locks, tables
 from app.store.binary_copy import array_text
 from app.store.engine import store_errors
 
@@ -258,11 +258,9 @@ _TAKE = sa.text(
         SELECT meter_id, start_at, end_at, xmin::text AS version FROM check_queue
         WHERE meter_id > :after AND (end_at - start_at <= :longest) = :short ORDER BY meter_id LIMIT :most
     )
-    SELECT meter_id, start_at, end_at, version, pg_try_advisory_xact_lock(:lock, meter_id) FROM waiting
-    ORDER BY meter_id
+    SELECT meter_id, start_at, end_at, version FROM waiting ORDER BY meter_id
     """
 )
-_LOCK = 0x57A7
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +292,12 @@ def take(connection: sa.Connection, *, after: int, most: int, longest: timedelta
     StoreUnavailable
         If the database is away.
     """
-    values = {"after": after, "most": most, "longest": longest, "short": is_short, "lock": _LOCK}
+    values = {"after": after, "most": most, "longest": longest, "short": is_short}
     with store_errors():
         rows = connection.execute(_TAKE, values).all()
     last = rows[-1].meter_id if len(rows) == most else None
-    return Taken([Look(*row[:4]) for row in rows if row[4]], last)
+    free = locks.try_meters(connection, [row.meter_id for row in rows])
+    return Taken([Look(*row) for row in rows if row.meter_id in free], last)
 
 
 def lock(connection: sa.Connection, meter_id: int) -> bool:
@@ -309,9 +308,7 @@ def lock(connection: sa.Connection, meter_id: int) -> bool:
     StoreUnavailable
         If the database is away.
     """
-    query = sa.text("SELECT pg_try_advisory_xact_lock(:lock, :meter)")
-    with store_errors():
-        return bool(connection.execute(query, {"lock": _LOCK, "meter": meter_id}).scalar())
+    return meter_id in locks.try_meters(connection, [meter_id])
 
 
 _DONE = sa.text(

@@ -14,11 +14,10 @@ import sqlalchemy as sa
 
 from app.domain.access import Grant, Principal, Role
 from app.errors import NotFound, SeriesError
-from app.store import tables
+from app.store import locks, tables
 from app.store.engine import store_errors
 
 _KEY = re.compile(r"wl_([0-9a-f]{12})_([0-9a-f]{32})")
-_LOCK = 0x57A7_0011
 SESSION = "single sign-on"
 """Maker of the keys that stand for sign-ins in a browser."""
 
@@ -143,8 +142,7 @@ def revoke(connection: sa.Connection, public_id: str, by: str) -> ApiKey:
 
 
 def _refuse_last_administrator(connection: sa.Connection, public_id: str) -> None:
-    with store_errors():
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    locks.hold(connection, locks.KEYS)
     now = datetime.now(UTC)
     administrators = {
         key.public_id
@@ -202,7 +200,7 @@ def first_admin_key(connection: sa.Connection) -> str | None:
         If the database is away.
     """
     with store_errors():
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        locks.hold(connection, locks.KEYS)
         if connection.execute(sa.select(tables.api_keys.c.id).limit(1)).first() is not None:
             return None
     return create(connection, "first administrator", [Grant(Role.ADMIN)], created_by="first start")

@@ -12,10 +12,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from app.errors import ConfigError
-from app.store import partitions
+from app.store import locks, partitions
 from app.store.engine import store_errors, unhurried
 
-_LOCK = 0x57A7_0001
 _SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 
@@ -58,21 +57,13 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> Status:
     StoreUnavailable
         If the database is away, or another session holds a table for too long; run it again.
     """
-    with store_errors(), engine.connect() as connection:
-        _lock(connection)
-        try:
+    with store_errors(), engine.connect() as gate, engine.connect() as connection:
+        locks.ensure(gate)
+        with unhurried(gate):
+            gate.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            gate.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            locks.hold(gate, locks.MIGRATION)
             return _upgrade_locked(connection, revision)
-        finally:
-            connection.rollback()
-            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
-            connection.commit()
-
-
-def _lock(connection: sa.Connection) -> None:
-    with unhurried(connection):
-        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
-        connection.commit()
 
 
 def _upgrade_locked(connection: sa.Connection, revision: str) -> Status:

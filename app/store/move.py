@@ -141,7 +141,7 @@ def _freeze(here: sa.Connection) -> None:
 _TABLES = """
 SELECT c.relname FROM pg_class c
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND c.relname <> 'alembic_version'
+  AND c.relname NOT IN ('alembic_version', 'locks')
 ORDER BY c.relname
 """
 

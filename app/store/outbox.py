@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.alarms.notification import Message, What
-from app.store import tables
+from app.store import locks, tables
 from app.store.engine import store_errors
 
 STARTED, SENT, FAILED = "started", "sent", "failed"
@@ -91,9 +91,7 @@ def lock_channel(connection: sa.Connection, channel: str) -> bool:
     StoreUnavailable
         If the database is away.
     """
-    query = sa.select(sa.func.pg_try_advisory_xact_lock(0x57A7, sa.func.hashtext(channel)))
-    with store_errors():
-        return bool(connection.execute(query).scalar_one())
+    return locks.try_channel(connection, channel)
 
 
 _READY = sa.text(

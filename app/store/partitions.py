@@ -17,7 +17,6 @@ import sqlalchemy as sa
 WEEK_US = 7 * 86_400 * 1_000_000
 _MONDAY_US = 4 * 86_400 * 1_000_000  # 1970-01-05 was a Monday
 _FIRST_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
-_LOCK = 0x57A8
 
 QUARTERLY = ("energy_15m", "volume_15m", "gauge_15m", "site_15m")
 """Tables that are partitioned by quarter-years, as far as they are no hypertables."""
@@ -146,8 +145,7 @@ def lock(connection: sa.Connection, table: str) -> None:
 
     Each table has a lock of its own: a long rollup that makes one of figures must not hold up readings.
     """
-    query = sa.text("SELECT pg_advisory_xact_lock(:key, hashtext(:table))")
-    connection.execute(query, {"key": _LOCK, "table": table})
+    connection.exec_driver_sql(f"LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE")
 
 
 def _missing(connection: sa.Connection, table: str, names: list[str]) -> list[str]:

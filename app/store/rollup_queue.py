@@ -12,6 +12,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from app.domain.period import Period
+from app.store import locks
 from app.store.binary_copy import EPOCH_SHIFT_US
 from app.store.engine import driver, store_errors
 
@@ -136,10 +137,4 @@ def lock(connection: sa.Connection) -> bool:
     StoreUnavailable
         If the database is away.
     """
-    with store_errors():
-        return bool(
-            connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar()
-        )
-
-
-_LOCK = 0x57A7_0004
+    return locks.try_hold(connection, locks.ROLLUP)

@@ -39,12 +39,11 @@ from app.domain.site import (
     Site,
 )
 from app.domain.timeline import Stretch, of_point
-from app.store import site_sources, tables
+from app.store import locks, site_sources, tables
 from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
 from app.store.site_sources import Scope
 
-_LOCK = 0x57A7_0003
 _WRITTEN_AT_ONCE = 5000
 _AT = sa.DateTime(timezone=True)
 _SITE, _METER, _POINT = TypeAdapter(Site), TypeAdapter(Meter), TypeAdapter(Point)
@@ -179,7 +178,7 @@ def sync(connection: sa.Connection, fleet: Fleet, owner: str = "") -> SyncResult
         If the database is away.
     """
     with store_errors():
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        locks.hold(connection, locks.SITES)
         scope = site_sources.claim(connection, owner, fleet)
         names, sites_before = _rename(connection, fleet)
         before = _hashes(connection) | {("sites", key): mark for key, mark in sites_before.items()}

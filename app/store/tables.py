@@ -435,6 +435,9 @@ reading_receipts = Table(
 
 horizons = Table("horizons", metadata, _key("kind", Text), _instant("dropped_before"))
 
+locks = Table("locks", metadata, Column("name", Text, primary_key=True))
+"""Made before any migration, by ``app.store.locks``."""
+
 deployment = Table(
     "deployment",
     metadata,
@@ -514,4 +517,5 @@ audit = Table(
     _key("seq", BigInteger),
     _instant("at"),
     *(_text(name) for name in ("actor", "source", "action", "target", "detail", "previous_hash", "hash")),
+    _text("key_id", ""),
 )

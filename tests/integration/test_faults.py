@@ -230,7 +230,7 @@ def pair(data_dir: Path) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
     first, second = data_dir / "a", data_dir / "b"
     with EmbeddedServer(first) as primary:
         _copy_cluster(primary, first, second)
-        admin = primary.url.replace("//wattline:", "//postgres:")
+        admin = primary.owner_url
         with EmbeddedServer(second, settings={"primary_conninfo": admin}) as standby:
             with psycopg.connect(admin, autocommit=True) as connection:
                 connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
@@ -241,13 +241,14 @@ def pair(data_dir: Path) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
 def _copy_cluster(primary: EmbeddedServer, first: Path, second: Path) -> None:
     place = find_paths(first)
     target = find_paths(second).cluster
-    admin = primary.url.replace("//wattline:", "//postgres:")
+    admin = primary.owner_url
     command = [str(place.bin_dir / "pg_basebackup"), "-D", str(target), "-d", admin, "--checkpoint=fast"]
     subprocess.run(command, check=True, capture_output=True)
     (target / "standby.signal").touch()
     for path in (target, *target.rglob("*")):
         os.chown(path, place.user.uid, place.user.gid)
-    shutil.copy(first / "postgres.password", second / "postgres.password")
+    for name in ("postgres.password", "postgres.superuser"):
+        shutil.copy(first / name, second / name)
 
 
 def both(primary: EmbeddedServer, standby: EmbeddedServer) -> str:
@@ -269,7 +270,7 @@ def test_a_failover_in_the_middle_of_a_batch_loses_nothing(
             connection.commit()
     with pytest.raises(StoreUnavailable, match=r"read-only|standby|writable"):
         stores.wait_until_up(engine, 0.1, pause_s=0.05)
-    with psycopg.connect(standby.url.replace("//wattline:", "//postgres:"), autocommit=True) as admin:
+    with psycopg.connect(standby.owner_url, autocommit=True) as admin:
         admin.execute("SELECT pg_promote()")
         admin.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
         admin.execute("SELECT pg_reload_conf()")

@@ -12,6 +12,7 @@ listens on 127.0.0.1 with a generated password; port and cluster folder are reme
         postgres.lock        held by the owner
         postgres.log         what the server says
         postgres.password    mode 600
+        postgres.superuser   password of the server's superuser, who owns the audit log; mode 600
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ import psycopg
 from psycopg import sql
 
 from app.errors import StoreUnavailable
+from app.store import public_rights
 from app.store.embedded.paths import ServerPaths, find_paths
 
 SUPERUSER = "postgres"
 USER = "wattline"
 """The service's own role: owns the database, makes databases and roles, but cannot touch files."""
 DATABASE = "wattline"
+DATABASE_OF_ADMINISTRATORS = "postgres"
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
@@ -172,6 +175,17 @@ class EmbeddedServer:
         """
         return self._url(DATABASE)
 
+    @property
+    def owner_url(self) -> str:
+        """The same as the superuser, for migrations: the service's own role does not own the audit log.
+
+        Raises
+        ------
+        StoreUnavailable
+            If no server was ever started on this directory.
+        """
+        return self._url(DATABASE, SUPERUSER, "superuser")
+
     def disk_free_bytes(self) -> int | None:
         """Free space of the disk that holds the cluster; None before the first start. [B]"""
         try:
@@ -180,17 +194,17 @@ class EmbeddedServer:
         except (OSError, ValueError, KeyError):
             return None
 
-    def _url(self, database: str) -> str:
+    def _url(self, database: str, user: str = USER, secret: str = "password") -> str:
         try:
             port = int(json.loads(self._path("json").read_text())["port"])
-            password = self._path("password").read_text()
+            password = self._path(secret).read_text()
         except (FileNotFoundError, ValueError) as error:
             raise StoreUnavailable(f"no database server was started in {self.data_dir} yet") from error
         except PermissionError as error:
             raise StoreUnavailable(
                 f"cannot read {error.filename}; run as the user who owns {self.data_dir}"
             ) from error
-        return f"postgresql://{USER}:{password}@127.0.0.1:{port}/{database}"
+        return f"postgresql://{user}:{password}@127.0.0.1:{port}/{database}"
 
     def _path(self, suffix: str) -> Path:
         return self.data_dir / f"postgres.{suffix}"
@@ -249,7 +263,7 @@ class EmbeddedServer:
 
     def _own(self) -> None:
         paths = find_paths(self.data_dir, self._bin_dir, self._run_as)
-        password = self._password()
+        password = self._password("superuser")
         _make_cluster(paths, password)
         while not self._stopping.is_set():
             self._end_orphan(paths)
@@ -286,16 +300,18 @@ class EmbeddedServer:
 
     def _make_database(self, port: int) -> bool:
         """Wait for the server and make the database in it; False if the server ended before."""
-        password = self._password()
+        password, own = self._password(), self._password("superuser")
         while self._process is not None and self._process.poll() is None:
             try:
-                with psycopg.connect(
-                    f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/postgres",
-                    autocommit=True,
-                    connect_timeout=5,
-                    sslmode="disable",
-                ) as connection:
+                _give_superuser_its_password(port, own, password)
+                with _as_superuser(port, own, DATABASE_OF_ADMINISTRATORS) as connection:
+                    if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
+                        return True  # a standby has what its primary has
+                with _as_superuser(port, own, "template1") as connection:
+                    connection.execute(public_rights.REVOKE)  # new databases are copies of this one
                     _create_database(connection, password)
+                with _as_superuser(port, own, DATABASE) as connection:
+                    connection.execute(public_rights.REVOKE)
                     return True
             except psycopg.OperationalError:
                 self._stopping.wait(_POLL_S / 2)
@@ -332,8 +348,8 @@ class EmbeddedServer:
             path.replace(path.with_suffix(".log.1"))
         return path.open("ab")
 
-    def _password(self) -> str:
-        path = self._path("password")
+    def _password(self, whose: str = "password") -> str:
+        path = self._path(whose)
         if not path.exists():
             _write_whole(path, secrets.token_urlsafe(24))
         return path.read_text()
@@ -343,6 +359,27 @@ class EmbeddedServer:
             return int(json.loads(self._path("json").read_text())["port"])
         except (FileNotFoundError, ValueError, KeyError):
             return 0
+
+
+def _as_superuser(port: int, password: str, database: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}",
+        autocommit=True,
+        connect_timeout=5,
+        sslmode="disable",
+    )
+
+
+def _give_superuser_its_password(port: int, own: str, former: str) -> None:
+    """Clusters of earlier versions have one password for both roles."""
+    try:
+        _as_superuser(port, own, DATABASE_OF_ADMINISTRATORS).close()
+    except psycopg.OperationalError as error:
+        if "authentication failed" not in str(error):
+            raise
+        with _as_superuser(port, former, DATABASE_OF_ADMINISTRATORS) as connection:
+            change = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            connection.execute(change.format(sql.Identifier(SUPERUSER), sql.Literal(own)))
 
 
 def _make_cluster(paths: ServerPaths, password: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import NotFound, TooBusy
-from app.store import tables
+from app.store import locks, tables
 from app.store.engine import store_errors
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -22,7 +22,6 @@ before the clock was set back."""
 MOST_ATTEMPTS = 3
 KEPT = timedelta(days=1)
 """How long a file is kept."""
-_LOCK = 0x57A7_0009
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def put(connection: sa.Connection, wanted: Wanted, asked_by: str, now: datetime)
     is_open = _TABLE.c.state.in_((WAITING, RUNNING))
     same = [_TABLE.c[name].is_not_distinct_from(getattr(wanted, name)) for name in _WANTED]
     with store_errors():
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        locks.hold(connection, locks.ORDERS)
         known = connection.execute(sa.select(*_SHOWN).where(is_open, *same)).first()
         if known is not None:
             return _order(known)

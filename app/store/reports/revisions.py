@@ -49,7 +49,7 @@ from app.domain.pue import CLASSES, boundaries
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
-from app.store import deployment, energy, events, findings, pue, site_days, tables, usage
+from app.store import deployment, energy, events, findings, locks, pue, site_days, tables, usage
 from app.store.energy import PointEnergy
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
@@ -461,10 +461,7 @@ def lock_closing(connection: sa.Connection) -> None:
     StoreUnavailable
         If the database is away.
     """
-    _rows(connection, "SELECT pg_advisory_xact_lock(:key)", key=_LOCK)
-
-
-_LOCK = 0x57A7_0012
+    locks.hold(connection, locks.CLOSING)
 
 
 def seen_marks(connection: sa.Connection, of: str) -> dict[str, str]:

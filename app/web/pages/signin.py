@@ -43,7 +43,8 @@ def sign_in(
     if not value.isascii() or not value.isprintable() or set(value) & set(' ;,"\\'):
         return _page(request, next, "this is not an access key; keys start with wl_")
     try:
-        caller_of(_carrying(request, value))
+        with caller_of(_carrying(request, value)).write() as view:
+            view.audit("login", "key")
     except NotAuthenticated as error:
         return _page(request, next, str(error))
     return _signed_in(request, value, next)

@@ -1,0 +1,84 @@
+"""Fuzz decoders for as long as wanted: ``python -m tests.fuzz modbus snmp --seconds 600``.
+
+The tests that run in seconds with every change run here again and again with new cases; memory is compared
+between the first tenth and the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import hypothesis
+
+from tests.property import test_hostile_files as files
+from tests.protocol import test_hostile_devices as devices
+
+_EXAMPLES = 500
+_MOST_GROWTH_BYTES = 100_000_000
+"""Growth of memory that is no leak: caches fill, the allocator keeps what it once had. [B]"""
+
+TARGETS: Mapping[str, tuple[Callable[..., Any], ...]] = {
+    "modbus": (devices.test_whatever_a_modbus_device_answers,),
+    "snmp": (devices.test_whatever_an_snmp_agent_answers,),
+    "site-file": tuple(
+        partial(test, kind="site file")
+        for test in (
+            files.test_any_text_is_understood_or_refused,
+            files.test_a_good_file_with_something_else_in_it_is_understood_or_refused,
+            files.test_a_good_file_with_another_value_in_it_is_understood_or_refused,
+        )
+    ),
+}
+"""What is fuzzed, by name: tests of Hypothesis."""
+
+
+def fuzz(name: str, seconds: float) -> None:
+    """Run the tests of a target with new cases until the time is over; raises what they raise."""
+    began_s, runs, early_bytes = time.monotonic(), 0, 0
+    while (spent_s := time.monotonic() - began_s) < seconds:
+        for test in TARGETS[name]:
+            _with_more_cases(test)()
+            runs += 1
+        if spent_s < seconds / 10 or not early_bytes:
+            early_bytes = _peak_bytes()
+    grown_bytes = _peak_bytes() - early_bytes
+    cases, grown_mb = runs * _EXAMPLES, grown_bytes / 1e6
+    sys.stdout.write(f"{name}: {cases} cases in {spent_s:.0f} s, grew by {grown_mb:.1f} MB\n")
+    sys.stdout.flush()
+    if grown_bytes > _MOST_GROWTH_BYTES:
+        raise SystemExit(f"{name}: memory grows without end")
+
+
+def _with_more_cases(test: Callable[..., Any]) -> Callable[..., Any]:
+    """The test with many new cases and none from earlier runs."""
+    inner = test.func if isinstance(test, partial) else test
+    wanted = hypothesis.settings(
+        inner._hypothesis_internal_use_settings, max_examples=_EXAMPLES, database=None, deadline=None
+    )
+    inner._hypothesis_internal_use_settings = wanted
+    return test
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process ever had. [B]"""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    """Fuzz what is named, or everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*TARGETS, []], metavar="NAME")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    given = parser.parse_args()
+    for name in given.names or TARGETS:
+        fuzz(name, given.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -108,11 +108,16 @@ def line(
     limit: float | None = None,
     floor: float | None = None,
     marks: Sequence[Mark] = (),
+    ghost: Sequence[Bar] = (),
 ) -> Markup:
-    """Steps of one or more series; the line is broken where nothing is known."""
-    values = [v for b in bars for n in names if (v := b.values.get(n)) is not None]
+    """Steps of one or more series; the line is broken where nothing is known.
+
+    `ghost` has the same series over the time that they are compared with, moved onto this axis.
+    """
+    values = [v for b in (*bars, *ghost) for n in names if (v := b.values.get(n)) is not None]
     axis = Axis.around([*values, *([limit] if limit is not None else [])], floor=floor)
-    paths = [f'<path class="line s-{escape(name)}" d="{_steps(span, axis, bars, name)}"/>' for name in names]
+    paths = [f'<path class="line ghost" d="{_steps(span, axis, ghost, name)}"/>' for name in names if ghost]
+    paths += [f'<path class="line s-{escape(name)}" d="{_steps(span, axis, bars, name)}"/>' for name in names]
     if limit is not None:
         y = _n(axis.y(limit))
         paths.append(f'<path class="limit" d="M0 {y}H{WIDTH:g}"/>')

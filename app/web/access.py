@@ -7,7 +7,7 @@ its shape is known here.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from http import HTTPStatus
@@ -17,13 +17,14 @@ from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 
 from app.actions.view import View
 from app.domain.access import Principal
-from app.errors import Forbidden, NotAuthenticated, WattlineError
+from app.errors import Forbidden, NotAuthenticated, SeriesError, WattlineError
 from app.store.engine import Engine
 from app.telemetry import Telemetry
 from app.web import render
@@ -154,25 +155,75 @@ FromOwnPage = Depends(checked_form)
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
+class SeeOther(Exception):
+    """The page is at another address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
 class PageRoute(APIRoute):
-    """A route whose errors are pages, and that sends strangers to the sign-in."""
+    """A route whose errors are pages, and that sends strangers to the sign-in.
+
+    What an address asks is shown or refused: parameters that the page does not know, or that are given
+    twice, are an error.
+    """
 
     def get_route_handler(self) -> _Handler:
         """The endpoint, with its errors turned into pages."""
         endpoint = super().get_route_handler()
+        known = set(_query_names(self.dependant)) | {"lang"}
+        is_open = self.path.startswith(_ANSWERED_BY_OTHERS)
 
         async def handle(request: Request) -> Response:
             try:
+                if request.method == "GET" and not is_open:
+                    _check_parameters(request, known)
                 return await endpoint(request)
+            except SeeOther as other:
+                return RedirectResponse(other.address, HTTPStatus.SEE_OTHER)
             except NotAuthenticated as error:
                 return _to_sign_in(request, error)
             except WattlineError as error:
                 status: HTTPStatus = request.app.state.status_of(error)
                 return error_page(request, status, str(error))
-            except RequestValidationError:
-                return missing_page(request)
+            except RequestValidationError as error:
+                return _misread(request, error)
 
         return handle
+
+
+_ANSWERED_BY_OTHERS = ("/sign-in", "/static", "/favicon.ico")
+"""Pages whose parameters a sign-in provider chooses, or that have none of ours."""
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """Parameters of the address that an endpoint or one of its dependencies takes."""
+    yield from (field.alias for field in dependant.query_params)
+    for one in dependant.dependencies:
+        yield from _query_names(one)
+
+
+def _check_parameters(request: Request, known: set[str]) -> None:
+    """Refuse what the page would pass over in silence."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known:
+            allowed = ", ".join(sorted(known))
+            raise SeriesError(f"{name}: this page has no such parameter; allowed are {allowed}")
+        if names.count(name) > 1:
+            raise SeriesError(f"{name}: is given {names.count(name)} times; give it once")
+
+
+def _misread(request: Request, error: RequestValidationError) -> Response:
+    """A path that names nothing is a missing page; a parameter that cannot be read is refused."""
+    places = [problem["loc"] for problem in error.errors()]
+    wrong = [str(place[-1]) for place in places if place[0] == "query"]
+    if not wrong:
+        return missing_page(request)
+    problem = f"{wrong[0]}: {request.query_params.get(wrong[0], '')!r} cannot be read"
+    return error_page(request, HTTPStatus.UNPROCESSABLE_ENTITY, problem)
 
 
 def _to_sign_in(request: Request, error: NotAuthenticated) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ from app import __version__
 from app.charts import live as charts
 from app.domain import figure
 from app.domain.access import KEY_COOKIE, cookie_name
+from app.domain.asked import COMPARISONS
+from app.domain.period import Period
 from app.web import format, words
 
 LANGUAGE_COOKIE, THEME_COOKIE, FORM_COOKIE = "wattline_lang", "wattline_theme", "wattline_form"
+OFFERED = ("24h", "7d", "30d", "mtd", "ytd", "12mo")
+"""Windows of the period bar; the shorter ones can be asked for, too."""
 FORM_FIELD = "form_id"
 """Hidden field of every form; its value is that of the cookie, which other origins cannot read."""
 
@@ -52,6 +56,8 @@ def _environment() -> Environment:
         moment=format.moment,
         decimals=figure.decimals,
         charts=charts,
+        combined=_combined,
+        offered_windows=OFFERED,
         version=__version__,
         style=f"/static/style.css?v={_digest('style.css')}",
         script=f"/static/page.js?v={_digest('page.js')}",
@@ -103,6 +109,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             local=partial(format.local, brackets=translate.text("mark:brackets")),
             zoned=partial(format.moment, brackets=translate.text("mark:brackets")),
             period=partial(_period, translate),
+            span_of=partial(_span_of, translate),
             **context,
         )
     )
@@ -155,6 +162,23 @@ def _period(translate: words.Words, start: str, end: str, zone: tzinfo) -> str:
         start=f"{first.astimezone(zone):%Y-%m-%d %H:%M}",
         end=format.local(last, zone, translate.text("mark:brackets")),
     )
+
+
+def _span_of(translate: words.Words, span: Period, zone: tzinfo) -> str:
+    """A period in the site's zone: by its days where it has whole ones."""
+    first, last = (at.astimezone(zone) for at in (span.start, span.end))
+    if not (first.hour or first.minute or last.hour or last.minute):
+        until = (span.end - timedelta(microseconds=1)).astimezone(zone)
+        texts = [f"{first:%Y-%m-%d}", f"{until:%Y-%m-%d}"]
+        return (
+            texts[0] if texts[0] == texts[1] else translate("{start} to {end}", start=texts[0], end=texts[1])
+        )
+    return _period(translate, span.start.isoformat(), span.end.isoformat(), zone)
+
+
+def _combined(compare: str | None) -> dict[str, str]:
+    """The comparison as a parameter of another period's address, where it fits any period."""
+    return {"compare": compare} if compare in COMPARISONS else {}
 
 
 def _url(language: str, path: str, **query: object) -> str:

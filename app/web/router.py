@@ -6,18 +6,33 @@ from fastapi import APIRouter
 
 from app.web.pages import (
     alarms,
+    computed,
     connect,
     findings,
     imports,
     meters,
     overview,
+    period,
     reports,
     signin,
     site,
     static,
 )
 
-PAGES = (static, signin, overview, site, meters, findings, alarms, reports, imports, connect)
+PAGES = (
+    static,
+    signin,
+    overview,
+    period,
+    site,
+    computed,
+    meters,
+    findings,
+    alarms,
+    reports,
+    imports,
+    connect,
+)
 
 router = APIRouter(include_in_schema=False)
 for pages in PAGES:

@@ -7,7 +7,9 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from html import unescape
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -25,10 +27,15 @@ from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, START, a_day, client, own_database
 
+SHANGHAI = ZoneInfo("Asia/Shanghai")
 PATHS = (
     "/",
     "/sites/sh1",
     "/sites/sh1?window=7d",
+    "/sites/sh1?month=2026-03&compare=previous",
+    "/sites/sh1?start=2026-03-01&end=2026-03-02&compare=year",
+    "/sites/sh1/computed?window=24h",
+    "/?month=2026-03",
     "/sites/sh1/outlook",
     "/sites/sh1/meters",
     "/sites/sh1/findings",
@@ -37,6 +44,7 @@ PATHS = (
     "/sites/sh1/imports",
     "/meters/main",
     "/meters/chiller?window=7d",
+    "/meters/chiller?year=2026&compare=2026-02-01..2026-03-01",
     "/alarms",
     "/alarms?state=all",
     "/reports",
@@ -117,6 +125,88 @@ def test_every_page_is_whole_small_and_strict(open_pages: httpx.Client, path: st
     assert not re.search(r">[a-z_]+:[a-z]\w*<", page.text)
 
 
+PERIODS = (
+    "window=24h",
+    "window=12mo",
+    "month=2026-03",
+    "year=2026",
+    "start=2026-03-01&end=2026-03-02",
+    "start=2026-03-01T08:00:00%2B08:00&end=2026-03-01T20:00:00%2B08:00",
+)
+
+
+@pytest.mark.parametrize("query", PERIODS)
+def test_a_page_and_the_api_show_the_same_period(open_pages: httpx.Client, query: str) -> None:
+    said = open_pages.get(f"/api/v1/sites/sh1/pue?{query}").json()
+    for path in ("/sites/sh1", "/sites/sh1/computed"):
+        page = open_pages.get(f"{path}?{query}&lang=en")
+        assert page.status_code == 200, page.text
+        ends = [datetime.fromisoformat(said[name]).astimezone(SHANGHAI) for name in ("start", "end")]
+        assert "{:%Y-%m-%d %H:%M} to {:%Y-%m-%d %H:%M} (UTC+8)".format(*ends) in page.text
+        shown = f"{said['pue']:.3f}" if said["pue"] else "PUE unavailable"
+        assert shown in page.text
+
+
+REFUSED = {
+    "months=2026-03": "months: this page has no such parameter",
+    "month=2026-3": "is no month",
+    "month=2026-03&month=2026-02": "month: is given 2 times",
+    "window=25h": "is no window",
+    "window=24h&month=2026-03": "not window and month",
+    "start=2026-03-01": "give both",
+    "start=2026-03-02&end=2026-03-01": "must be after the start",
+    "month=2026-03&compare=best": "is no comparison",
+    "start=1990-01-01&end=2190-01-01": "at most 20 years",
+}
+
+
+@pytest.mark.parametrize("path", ["/sites/sh1", "/meters/main", "/sites/sh1/computed", "/"])
+@pytest.mark.parametrize(("query", "said"), REFUSED.items(), ids=REFUSED)
+def test_what_cannot_be_shown_is_refused(open_pages: httpx.Client, path: str, query: str, said: str) -> None:
+    page = open_pages.get(f"{path}?{query}&lang=en")
+    assert page.status_code == 422, page.text
+    assert said in unescape(page.text)
+
+
+def test_forms_of_the_period_lead_to_an_address_that_says_the_same(open_pages: httpx.Client) -> None:
+    with httpx.Client(base_url=open_pages.base_url) as visitor:
+        bar = {"to": "/sites/sh1", "lang": "en", "first": "2026-03-01", "last": "2026-03-07"}
+        answer = visitor.get("/period", params=bar)
+        assert answer.status_code == 303
+        assert answer.headers["location"] == "/sites/sh1?lang=en&start=2026-03-01&end=2026-03-08"
+        page = visitor.get(answer.headers["location"]).text
+        assert 'href="/sites/sh1?start=2026-02-22&amp;end=2026-03-01&amp;lang=en"' in page
+        days = {"to": "/sites/sh1", "month": "2026-03", "compare": "days"}
+        days |= {"compare_first": "2026-01-01", "compare_last": "2026-01-31"}
+        found = visitor.get("/period", params=days).headers["location"]
+        assert found == "/sites/sh1?month=2026-03&compare=2026-01-01..2026-02-01"
+        assert visitor.get("/period", params={**bar, "last": "2026-02-28"}).status_code == 422
+        assert visitor.get("/period", params={**bar, "to": "//evil.example"}).status_code == 422
+
+
+def test_the_period_chosen_last_is_remembered_and_stands_in_the_address(open_pages: httpx.Client) -> None:
+    with httpx.Client(base_url=open_pages.base_url) as visitor:
+        assert visitor.get("/sites/sh1").status_code == 200
+        visitor.get("/sites/sh1?month=2026-03")
+        answer = visitor.get("/meters/main?lang=zh")
+        assert answer.status_code == 303
+        assert answer.headers["location"] == "/meters/main?month=2026-03&lang=zh"
+        assert visitor.get("/sites/sh1?window=7d").status_code == 200
+
+
+def test_how_a_figure_was_computed_names_every_point_with_its_energy(open_pages: httpx.Client) -> None:
+    page = open_pages.get("/sites/sh1/computed?start=2026-03-01T00:00:00Z&end=2026-03-02T00:00:00Z&lang=en")
+    rows = re.findall(
+        r'id="point-([\w.]+)".*?<td class="n">([\d.,−]+)</td><td class="n">([\d.,−–]+)</td>', page.text
+    )
+    assert [row for row in rows if row[0] != "chiller.mean"] == [
+        ("main.kwh", "1.000", "16,800.0"),
+        ("ups.kwh", "1.000", "12,000.0"),
+        ("chiller.kwh", "1.000", "3,600.0"),
+    ]
+    assert "16,800.0 kWh / 12,000.0 kWh = <b>1.4000</b>" in page.text
+
+
 def test_the_overview_says_verdict_reason_and_belief(open_pages: httpx.Client) -> None:
     page = open_pages.get("/?lang=en").text
     assert "Within limit" in page
@@ -159,7 +249,7 @@ async def test_the_first_meter_comes_with_a_whole_site_file(engine: sa.Engine) -
 
 def test_what_is_not_there_is_a_page_too(open_pages: httpx.Client) -> None:
     for path in ("/sites/none", "/meters/none", "/alarms/999", "/alarms/x", "/static/none.css"):
-        page = open_pages.get(path)
+        page = open_pages.get(path, follow_redirects=True)
         assert page.status_code == 404
         assert "text/html" in page.headers["content-type"]
 

@@ -29,10 +29,12 @@ pytestmark = [
 
 PATHS = (
     "/",
-    "/sites/sh1",
+    "/sites/sh1?window=24h",
+    "/sites/sh1?window=24h&compare=previous",
+    "/sites/sh1/computed?window=24h",
     "/sites/sh1/outlook",
     "/sites/sh1/meters",
-    "/meters/sh1-utility-a",
+    "/meters/sh1-utility-a?window=24h",
     "/sites/sh1/findings?state=all",
     "/sites/sh1/reports",
     "/sites/sh1/imports",
@@ -140,7 +142,7 @@ def test_theme_language_and_period_are_kept(demo: Running, chromium: Any) -> Non
         assert page.get_attribute("html", "data-theme") == "dark"
         assert page.get_attribute("html", "lang") == "zh-CN"
         assert "window=7d" in page.url
-        assert page.locator(".tile[aria-current]").inner_text().startswith("7 天")
+        assert page.locator(".tiles .tile[aria-current]").inner_text().startswith("7 天")
         assert not complaints
 
 

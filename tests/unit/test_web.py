@@ -68,11 +68,12 @@ def test_every_value_of_an_enumeration_has_a_name(language: str) -> None:
 
 SPEAKING = (
     "app/web/*.py app/web/pages/*.py app/api/context.py app/api/auth.py app/api/oidc.py app/api/rate.py "
-    "app/api/single_sign_on.py app/domain/alarms/observation.py app/domain/attribution.py app/store/usage.py "
-    "app/store/alarms.py app/store/findings.py app/store/pue.py app/domain/pue.py collectors/modbus/link.py"
+    "app/api/single_sign_on.py app/domain/asked.py app/domain/period.py app/domain/alarms/observation.py "
+    "app/domain/attribution.py app/store/usage.py app/store/alarms.py app/store/findings.py "
+    "app/store/pue.py app/domain/pue.py collectors/modbus/link.py"
 )
 """Files whose errors and reasons reach a page."""
-ERRORS = {"NotFound", "Forbidden", "NotAuthenticated", "TooBusy", "CoverageTooLow"}
+ERRORS = {"NotFound", "SeriesError", "Forbidden", "NotAuthenticated", "TooBusy", "CoverageTooLow"}
 DEVICE_ERRORS = {"DeviceUnreachable", "DeviceRefused", "ModbusRefused", "DecodeError"}
 
 

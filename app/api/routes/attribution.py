@@ -6,7 +6,8 @@ from fastapi import APIRouter
 
 from app.api import schemas
 from app.api.context import Caller, SiteId
-from app.api.periods import End, Start, instant, whole
+from app.api.periods import End, Start
+from app.domain.asked import instant, whole
 from app.domain.attribution import Attribution, attribute
 from app.domain.period import Period
 from app.store import usage

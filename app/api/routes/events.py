@@ -11,7 +11,7 @@ from app.actions import ledger
 from app.actions.ledger import Declaration
 from app.api import schemas
 from app.api.context import Caller, MeterId, SiteId
-from app.api.periods import instant
+from app.domain.asked import instant
 from app.domain.energy import EventKind
 from app.store import events
 from app.store.engine import Connection

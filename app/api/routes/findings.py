@@ -10,7 +10,8 @@ from fastapi import APIRouter, Path, Query
 from app.actions import findings as actions
 from app.api import schemas
 from app.api.context import Caller, SiteId
-from app.api.periods import End, Start, instant
+from app.api.periods import End, Start
+from app.domain.asked import instant
 from app.store import findings
 
 router = APIRouter(tags=["data quality"])

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.actions import keys
 from app.api.context import Caller
-from app.api.periods import instant
 from app.api.schemas import NO_NUL
 from app.domain.access import Role
+from app.domain.asked import instant
 from app.store import audit, identity, receipts
 from app.store.identity import ApiKey
 

@@ -14,8 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from app.actions.view import View
 from app.api import exports, problems, rows, schemas
 from app.api.context import Caller, CallerOf, bounded
-from app.api.periods import End, Start, instant
+from app.api.periods import End, Start
 from app.api.rows import Outcome
+from app.domain.asked import instant
 from app.domain.period import Period
 from app.domain.site import Point
 from app.errors import NotFound, RequestTooLarge, SeriesError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,8 +10,9 @@ from typing import Any
 
 from app.actions.view import View
 from app.charts.live import Bar, Span
+from app.domain.asked import step_of
 from app.domain.limits import Outcome
-from app.domain.period import Period, Step, floor, midnight, shift_months
+from app.domain.period import Period, Step, midnight, shift_months
 from app.domain.pue import PueBar
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Site
@@ -25,7 +27,8 @@ SERIES = ("it", *CLASSES)
 _HEADLINES = ("12mo", "ytd", "mtd", "30d", "7d", "24h")
 """Windows for the verdict at the top: the longest of which a PUE can be said."""
 _NOW = TimedCache(life_s=10)
-_SERIES = TimedCache()
+_SERIES = TimedCache(life_s=60)
+_DOCUMENTS = TimedCache(life_s=60)
 
 Document = Mapping[str, Any]
 """A PUE document as it is stored after each evaluation."""
@@ -117,23 +120,31 @@ def quality(document: Document) -> str:
 # -- series ---------------------------------------------------------------------------------------------
 
 
-def series(view: View, site: Site, name: str, now: datetime) -> tuple[Span, list[PueBar]]:
-    """PUE bars of the last ``24h`` (by 15 min), ``7d`` (by hour) or ``13mo`` (by month)."""
-    period, step = span_of(site, name, now)
-    key = (id(view.connection.engine), view.stored.site_id[site.id], name, period.end)
+def document(view: View, site: Site, period: Period, evaluated: Document | None = None) -> Document:
+    """The PUE document of a period; the `evaluated` one where that is of the same period."""
+    if evaluated is not None and evaluated["end"] == period.as_dict()["end"]:
+        return evaluated
+    names = (id(view.connection.engine), view.stored.site_id[site.id])
+
+    def compute() -> Document:
+        profiles = deployment.limit_profiles(view.connection)
+        return pue.document(view.connection, view.stored, site.id, period, profiles).as_dict()
+
+    return _DOCUMENTS.get((*names, period), compute)
+
+
+def series(view: View, site: Site, period: Period) -> tuple[Span, list[PueBar], Step]:
+    """PUE bars of a period, with the width of the bars."""
+    step = step_of(period)
+    key = (id(view.connection.engine), view.stored.site_id[site.id], period)
     bars = _SERIES.get(key, lambda: pue.bars(view.connection, view.stored, site.id, period, step))
-    return Span(period.start, period.end), bars
+    return Span(period.start, period.end), bars, step
 
 
-def span_of(site: Site, name: str, now: datetime) -> tuple[Period, Step]:
-    """What a chart of that name covers, and in which steps."""
-    end = floor(now)
-    if name == "24h":
-        return Period(end - timedelta(hours=24), end), Step.QUARTER_HOUR
-    if name == "7d":
-        return Period(end - timedelta(days=7), end), Step.HOUR
-    first = shift_months(end, -12, site.zone).astimezone(site.zone).date().replace(day=1)
-    return Period(midnight(first, site.zone), end), Step.MONTH
+def moved(bars: Sequence[Bar], own: Period, onto: Period) -> list[Bar]:
+    """Bars of one period on the time axis of another, as far as that reaches."""
+    by = onto.start - own.start
+    return [Bar(b.start + by, min(b.end + by, onto.end), b.values) for b in bars if b.start + by < onto.end]
 
 
 def pue_bars(bars: Sequence[PueBar], site: Site, unknown: str) -> list[Bar]:
@@ -142,7 +153,7 @@ def pue_bars(bars: Sequence[PueBar], site: Site, unknown: str) -> list[Bar]:
 
 
 def _title(bar: PueBar, site: Site, unknown: str) -> str:
-    at = f"{bar.start.astimezone(site.zone):%m-%d %H:%M}"
+    at = f"{bar.start.astimezone(site.zone):%Y-%m-%d %H:%M}"
     hours = _covered_h(bar)
     known = f"PUE {bar.pue:.3f}" if bar.pue is not None else unknown
     powers = f", {bar.facility_kwh / hours:,.0f} kW, IT {bar.it_kwh / hours:,.0f} kW" if hours else ""
@@ -167,22 +178,25 @@ def _powers_kw(bar: PueBar) -> dict[str, float | None]:
     return {name: energy_kwh / hours for name, energy_kwh in energies_kwh.items()}
 
 
-def labels(name: str, span: Span, site: Site) -> tuple[list[datetime], str]:
+def labels(span: Span, site: Site) -> tuple[list[datetime], str]:
     """Instants with a label below a chart, and their format."""
-    if name == "24h":
-        first = span.start.astimezone(site.zone).replace(minute=0) + timedelta(hours=1)
-        hours = [first + timedelta(hours=i) for i in range(25)]
-        return [at for at in hours if at.hour % 6 == 0], "%H:%M"
-    start = span.start.astimezone(site.zone).date()
-    if name == "13mo":
-        months = [midnight(start, site.zone)]
-        while months[-1] < span.end:
-            months.append(shift_months(months[0], len(months), site.zone))
-        return [at.astimezone(site.zone) for at in months[:-1:3]], "%Y-%m"
-    days = max((span.end - span.start).days, 1)
-    every = max(days // 6, 1)
-    found = [midnight(start + timedelta(days=i), site.zone) for i in range(1, days + 1, every)]
-    return [at.astimezone(site.zone) for at in found], "%m-%d"
+    days = (span.end - span.start) / timedelta(days=1)
+    first = span.start.astimezone(site.zone)
+    if days <= 2.2:
+        hours = 1 if days <= 0.3 else 6 if days <= 1.1 else 12
+        begin = first.replace(minute=0, second=0) + timedelta(hours=1)
+        found = [begin + timedelta(hours=i) for i in range(math.ceil(24 * days) + 1)]
+        return [at for at in found if at.hour % hours == 0], "%H:%M"
+    if days <= 100:
+        every = max(round(days / 7), 1)
+        midnights = (
+            midnight(first.date() + timedelta(days=i), site.zone) for i in range(1, int(days) + 1, every)
+        )
+        return [at.astimezone(site.zone) for at in midnights], "%m-%d" if days <= 60 else "%Y-%m-%d"
+    start = midnight(first.date().replace(day=1), site.zone)
+    every = max(round(days / 30.4 / 7), 1)
+    months = (shift_months(start, i, site.zone) for i in range(0, math.ceil(days / 28) + 1, every))
+    return [at.astimezone(site.zone) for at in months], "%Y-%m"
 
 
 def worst(outcomes: Sequence[str]) -> str:

@@ -15,16 +15,19 @@ from fastapi.responses import Response
 from app.actions.view import View
 from app.charts import live as charts
 from app.charts.live import Bar, ChartFrame, Mark, Span
-from app.domain.period import Period, Step, starts, window
+from app.domain.asked import step_of
+from app.domain.period import Period, Step, starts
 from app.domain.quantity import ENERGY_KINDS, ReadingKind
 from app.domain.site import Meter, Point, Site
 from app.store import energy, events, findings, readings
+from app.store.energy import PointEnergy
 from app.store.events import LedgerEntry
 from app.store.findings import StoredFinding
 from app.store.readings import Latest, from_us
-from app.web import format, render
+from app.web import format, periods, render
 from app.web.access import PageRoute, Viewer
 from app.web.pages import figures
+from app.web.periods import Chosen
 from app.web.words import Words
 
 router = APIRouter(route_class=PageRoute)
@@ -32,10 +35,10 @@ router = APIRouter(route_class=PageRoute)
 FRESH_INTERVALS, SILENT_INTERVALS = 3, 20
 """A meter is late after so many of its intervals without a reading, and silent after so many."""
 SHORTEST_INTERVAL_S = 60
-_WINDOWS = ("24h", "7d", "30d")
-_STEPS = {"24h": Step.QUARTER_HOUR, "7d": Step.HOUR, "30d": Step.DAY}
-_LEAST_S = {Step.QUARTER_HOUR: 900, Step.HOUR: 3600, Step.DAY: 82_800}
+_LEAST_S = {Step.QUARTER_HOUR: 900, Step.HOUR: 3600, Step.DAY: 82_800, Step.MONTH: 28 * 86_400}
 """Length of the shortest whole bar of each step. [s]"""
+_LONGEST_RAW_S = 62 * 86_400
+"""Longest period of which single readings are drawn; of a longer one its energy is. [s]"""
 _DRAWN = 400
 """Most readings in a chart; more cannot be distinguished."""
 
@@ -95,18 +98,19 @@ def meters_page(request: Request, site: str, caller: Viewer) -> Response:
 
 
 @router.get("/meters/{meter}")
-def meter_page(request: Request, meter: str, caller: Viewer, window: str = "24h") -> Response:
+def meter_page(request: Request, meter: str, caller: Viewer, asked: periods.OfPage) -> Response:
     """One meter: register, energy and events on one axis of time; its points, findings and ledger."""
-    chosen = window if window in _WINDOWS else "24h"
     words = Words(render.language_of(request))
     with caller.read() as view:
         site, found = view.meter(meter)
+        chosen = Chosen.of(asked, caller.now, site.zone)
         newest = {one.point: one for one in readings.latest(view.connection, site.id)}
         own = {p.id for p in found.points}
         number = view.stored.site_id[site.id]
         listed = [f for f in findings.listing(view.connection, number) if f.point in own]
         ledger = _ledger(view, site, found)
-        drawn = _drawn(view, site, found, chosen, caller.now, listed, ledger, words)
+        drawn = _drawn(view, site, found, chosen, listed, ledger, words)
+        sums = _sums(view, site, found, chosen)
     context = {
         "nav": "site",
         "tab": "meters",
@@ -116,12 +120,43 @@ def meter_page(request: Request, meter: str, caller: Viewer, window: str = "24h"
         "newest": newest,
         "findings": listed,
         "ledger": ledger,
-        "windows": _WINDOWS,
         "chosen": chosen,
+        "sums": sums,
         "now": caller.now,
         **drawn,
     }
-    return render.page(request, "meter.html", context)
+    return periods.keep(render.page(request, "meter.html", context), asked)
+
+
+@dataclass(frozen=True)
+class EnergySum:
+    """Energy of a point over a period; NaN-free: None where nothing is covered."""
+
+    point: str
+    energy_kwh: float | None
+    coverage_ratio: float
+    estimated_ratio: float
+    before_kwh: float | None
+
+
+def _sums(view: View, site: Site, meter: Meter, chosen: Chosen) -> list[EnergySum]:
+    """Energy of each point over the period, and over the one that it is compared with."""
+    numbers = {view.stored.point_id[p.id]: p.id for p in meter.points if p.kind in ENERGY_KINDS}
+    found = energy.by_point(view.connection, site, list(numbers), chosen.period)
+    before = energy.by_point(view.connection, site, list(numbers), chosen.against) if chosen.against else {}
+    made = []
+    for number, point in numbers.items():
+        now, then = found.get(number, PointEnergy()), before.get(number, PointEnergy())
+        made.append(
+            EnergySum(
+                point,
+                now.energy_kwh if now.covered_s else None,
+                min(now.covered_s / chosen.period.duration_s, 1.0),
+                min(now.estimated_s / chosen.period.duration_s, 1.0),
+                then.energy_kwh if then.covered_s else None,
+            )
+        )
+    return made
 
 
 def _ledger(view: View, site: Site, meter: Meter) -> list[LedgerEntry]:
@@ -135,15 +170,14 @@ def _drawn(
     view: View,
     site: Site,
     meter: Meter,
-    chosen: str,
-    now: datetime,
+    chosen: Chosen,
     found: Sequence[StoredFinding],
     ledger: Sequence[LedgerEntry],
     words: Words,
 ) -> dict[str, Any]:
-    period = window(chosen, now, site.zone)
-    span = Span(period.start, period.end)
-    at, pattern = figures.labels(chosen, span, site)
+    period = chosen.period
+    span, step = Span(period.start, period.end), step_of(period)
+    at, pattern = figures.labels(span, site)
     marks = _marks(span, found, ledger, words)
     point = _main_point(meter)
 
@@ -152,20 +186,36 @@ def _drawn(
 
     if point is None:
         return {"raw": None, "energy_chart": None, "point": None}
-    raw = _raw(view, point, period)
+    raw = _raw(view, point, period) if period.duration_s <= _LONGEST_RAW_S else []
     unit = format.unit(point.quantity.house_unit)
     gap = max(timedelta(seconds=SILENT_INTERVALS * point.interval_s), (period.end - period.start) / 50)
     title = words("Readings of {point}", point=point.id)
-    bars = _energy_bars(view, site, point, period, _STEPS[chosen])
+    bars = _energy_bars(view, site, point, period, step)
     return {
         "point": point,
+        "steps": words(f"step:{step.value}"),
+        "is_long": period.duration_s > _LONGEST_RAW_S,
         "raw": charts.curve(span, raw, frame(title, unit), gap=gap, marks=marks) if raw else None,
         "energy_chart": charts.line(
-            span, bars, ["energy"], frame(words("Energy"), "kWh"), floor=0.0, marks=marks
+            span,
+            bars,
+            ["energy"],
+            frame(words("Energy"), "kWh"),
+            floor=0.0,
+            marks=marks,
+            ghost=_ghost(view, site, point, chosen),
         )
         if bars
         else None,
     }
+
+
+def _ghost(view: View, site: Site, point: Point, chosen: Chosen) -> list[Bar]:
+    """Energy over the compared period, moved onto the axis of the chosen one, in bars of the same width."""
+    if chosen.against is None:
+        return []
+    bars = _energy_bars(view, site, point, chosen.against, step_of(chosen.period))
+    return figures.moved(bars, chosen.against, chosen.period)
 
 
 def _main_point(meter: Meter) -> Point | None:

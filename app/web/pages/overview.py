@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.actions.view import View
 from app.charts.live import Bar, Span
+from app.domain.asked import Asked
+from app.domain.period import window
 from app.domain.site import Site
 from app.store.metrics_snapshot import SiteFigures
-from app.web import render
-from app.web.access import PageRoute, Viewer
+from app.web import periods, render
+from app.web.access import Caller, PageRoute, Viewer
 from app.web.pages import figures
 from app.web.pages.connect import FIRST_SITE
 from app.web.pages.figures import Document, Headline
+from app.web.periods import Chosen
 
 router = APIRouter(route_class=PageRoute)
 
@@ -45,16 +49,17 @@ class Card:
 
 
 @router.get("/")
-def overview(request: Request, caller: Viewer) -> Response:
+def overview(request: Request, caller: Viewer, asked: periods.OfFleet) -> Response:
     """The first page: every site, the worst first; without any, the way to the first readings."""
     with caller.read() as view:
         if not view.stored.fleet.sites:
             return render.page(request, "first.html", {"nav": "overview", "first_site": FIRST_SITE})
-        cards = _cards(view, caller)
+        cards = _cards(view, caller, asked)
     verdicts = [c.headline.verdict if c.headline else "unknown" for c in cards]
     context = {
         "nav": "overview",
         "cards": cards,
+        "chosen": Chosen.of(Asked(**asked.query, default="12mo"), caller.now, cards[0].site.zone),
         "counts": {v: verdicts.count(v) for v in ("fail", "indeterminate", "unknown", "pass")},
         "now": caller.now,
         "classes": figures.CLASSES,
@@ -62,16 +67,27 @@ def overview(request: Request, caller: Viewer) -> Response:
     return render.page(request, "overview.html", context)
 
 
-def _cards(view: View, caller: Viewer) -> Sequence[Card]:
+def _cards(view: View, caller: Caller, asked: Asked) -> Sequence[Card]:
     documents, now = figures.evaluated(view), figures.now_figures(view, caller.now)
     cards = []
     for site in view.stored.fleet.sites:
-        span, bars = figures.series(view, site, "24h", caller.now)
+        day = window("24h", caller.now, site.zone)
+        span, bars, _ = figures.series(view, site, day)
         bank = view.stored.fleet.institution[site.institution].name or site.institution
         found = documents[site.id]
         points = [Bar(b.start, b.end, {"pue": b.pue}) for b in bars]
-        cards.append(Card(site, bank, figures.headline(found), found, now[site.id], span, points))
+        said = _asked_for(view, site, asked, caller.now, found) if asked.query else figures.headline(found)
+        cards.append(Card(site, bank, said, found, now[site.id], span, points))
     return sorted(cards, key=_urgency)
+
+
+def _asked_for(
+    view: View, site: Site, asked: Asked, now: datetime, known: Mapping[str, Document]
+) -> Headline:
+    """The figure of a site over the period that is asked for."""
+    chosen = Chosen.of(asked, now, site.zone)
+    document = figures.document(view, site, chosen.period, known.get(chosen.window))
+    return Headline(chosen.window, document, *figures.judged(document))
 
 
 def _urgency(card: Card) -> tuple[int, int, str]:

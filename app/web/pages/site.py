@@ -1,48 +1,52 @@
-"""One site: PUE by window, why it is what it is, its past, what moved, its outlook."""
+"""One site: PUE of any period, why it is what it is, what it is compared with, its outlook."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app.actions.view import View
 from app.charts import live as charts
 from app.charts.live import ChartFrame
 from app.domain import capacity
+from app.domain.asked import step_of
 from app.domain.attribution import Attribution, attribute
 from app.domain.capacity import Load
 from app.domain.forecast import Exhaustion
 from app.domain.period import WINDOWS, Period, window
 from app.domain.site import Site
 from app.errors import DataError
-from app.store import deployment, outlook_cache, pue, usage
+from app.store import deployment, outlook, outlook_cache, pue, usage
 from app.store.outlook import YearOutlook
-from app.web import render
+from app.web import periods, render
 from app.web.access import PageRoute, Viewer
 from app.web.cache import TimedCache
 from app.web.pages import figures
 from app.web.pages.figures import Document
+from app.web.periods import Chosen
 from app.web.words import Words
 
 router = APIRouter(route_class=PageRoute)
 
-_CHARTS = ("24h", "7d", "13mo")
+_YEAR_BEFORE = Query(ge=1990, le=2199)
 _OUTLOOKS = TimedCache()
 _MOVED = TimedCache(life_s=60)
 
 
 @router.get("/sites/{site}")
-def site_page(request: Request, site: str, caller: Viewer, window: str = "24h") -> Response:
-    """The figures of a site over all windows, one of them in full."""
+def site_page(request: Request, site: str, caller: Viewer, asked: periods.OfPage) -> Response:
+    """The figures of a site over the period that is asked, beside those of all windows."""
     words = Words(render.language_of(request))
-    chosen = window if window in WINDOWS else "24h"
     with caller.read() as view:
         found = view.site(site)
+        chosen = Chosen.of(asked, caller.now, found.zone)
         documents = figures.evaluated(view)[site] or _fresh(view, found, caller.now)
+        document = figures.document(view, found, chosen.period, documents.get(chosen.window))
         context: dict[str, Any] = {
             "nav": "site",
             "tab": "figures",
@@ -52,15 +56,16 @@ def site_page(request: Request, site: str, caller: Viewer, window: str = "24h") 
             "chosen": chosen,
             "documents": documents,
             "headline": figures.headline(documents),
-            "document": documents[chosen],
-            "judged": figures.judged(documents[chosen]),
-            "shares": figures.shares(documents[chosen]),
+            "document": document,
+            "judged": figures.judged(document),
+            "shares": figures.shares(document),
+            "compared": _compared(view, found, chosen),
             "live": figures.now_figures(view, caller.now)[site],
-            "moved": _moved(view, found, chosen, caller.now),
-            "charts_of": [_charts(view, found, name, caller.now, documents, words) for name in _CHARTS],
+            "moved": _moved(view, found, chosen),
+            "chart": _chart(view, found, chosen, document, words),
             "series": figures.SERIES,
         }
-    return render.page(request, "site.html", context)
+    return periods.keep(render.page(request, "site.html", context), asked)
 
 
 def _fresh(view: View, site: Site, now: datetime) -> dict[str, Document]:
@@ -74,35 +79,65 @@ def _fresh(view: View, site: Site, now: datetime) -> dict[str, Document]:
     }
 
 
-def _charts(
-    view: View, site: Site, name: str, now: datetime, documents: Mapping[str, Document], words: Words
-) -> dict[str, Any]:
-    span, bars = figures.series(view, site, name, now)
-    at, pattern = figures.labels(name, span, site)
-    title = words({"24h": "24 hours", "7d": "7 days", "13mo": "13 months"}[name])
+@dataclass(frozen=True)
+class Compared:
+    """The figures of the period that the chosen one is compared with."""
+
+    document: Document
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Overhead of each class by IT energy; empty where there is no PUE."""
+        return dict(figures.shares(self.document))
+
+
+def _compared(view: View, site: Site, chosen: Chosen) -> Compared | None:
+    if chosen.against is None:
+        return None
+    return Compared(figures.document(view, site, chosen.against))
+
+
+def _chart(view: View, site: Site, chosen: Chosen, document: Document, words: Words) -> dict[str, Any]:
+    """PUE and power over the period, with the line of what it is compared with."""
+    span, bars, step = figures.series(view, site, chosen.period)
+    at, pattern = figures.labels(span, site)
+    _, limit, _ = figures.judged(document)
     unknown = words("verdict:unknown")
-    _, limit, _ = figures.judged(documents["24h"])
 
     def frame(what: str, unit: str, height: int) -> ChartFrame:
-        return ChartFrame(f"{what}, {title}", unit, height, lambda t: t.strftime(pattern), at)
+        return ChartFrame(what, unit, height, lambda t: t.strftime(pattern), at)
 
-    powers = figures.power_bars(bars)
     return {
-        "name": name,
-        "title": title,
-        "steps": words({"24h": "15-minute values", "7d": "Hourly values", "13mo": "Monthly values"}[name]),
+        "steps": words(f"step:{step.value}"),
         "known": bool(bars),
         "pue": charts.line(
-            span, figures.pue_bars(bars, site, unknown), ["pue"], frame("PUE", "", 120), limit=limit
+            span,
+            figures.pue_bars(bars, site, unknown),
+            ["pue"],
+            frame("PUE", "", 150),
+            limit=limit,
+            ghost=_ghost(view, site, chosen),
         ),
-        "power": charts.stack(span, powers, figures.SERIES, frame(words("Mean power"), "kW", 120)),
+        "power": charts.stack(
+            span, figures.power_bars(bars), figures.SERIES, frame(words("Mean power"), "kW", 150)
+        ),
     }
 
 
-def _moved(view: View, site: Site, chosen: str, now: datetime) -> tuple[Attribution, Period] | str:
-    """The change against the stretch of equal length before, or why it cannot be said."""
-    period = window(chosen, now, site.zone)
-    before = Period(period.start - (period.end - period.start), period.start)
+def _ghost(view: View, site: Site, chosen: Chosen) -> Sequence[charts.Bar]:
+    """PUE of the compared period, moved onto the axis of the chosen one."""
+    if chosen.against is None:
+        return ()
+    step = step_of(chosen.period)
+    bars = pue.bars(view.connection, view.stored, site.id, chosen.against, step)
+    drawn = [charts.Bar(b.start, b.end, {"pue": b.pue}) for b in bars]
+    return figures.moved(drawn, chosen.against, chosen.period)
+
+
+def _moved(view: View, site: Site, chosen: Chosen) -> tuple[Attribution, Period] | str:
+    """The change against what is compared, else against the period before; or why it cannot be said."""
+    period = chosen.period
+    before = chosen.against or chosen.asked.previous(period, site.zone)
 
     def compute() -> tuple[Attribution, Period] | str:
         try:
@@ -111,24 +146,27 @@ def _moved(view: View, site: Site, chosen: str, now: datetime) -> tuple[Attribut
         except DataError as error:
             return str(error)
 
-    key = (id(view.connection.engine), view.stored.site_id[site.id], chosen, period.end)
+    key = (id(view.connection.engine), view.stored.site_id[site.id], period, before)
     return _MOVED.get(key, compute)
 
 
 @router.get("/sites/{site}/outlook")
-def outlook_page(request: Request, site: str, caller: Viewer) -> Response:
-    """Where the year is going: projection, budget of each limit, full capacity."""
+def outlook_page(
+    request: Request, site: str, caller: Viewer, year: Annotated[int | None, _YEAR_BEFORE] = None
+) -> Response:
+    """Where a year is going, this one where none is named: projection, budgets, full capacity."""
     with caller.read() as view:
         found = view.site(site)
-        key = (id(view.connection.engine), view.stored.site_id[site])
-        year, full, load = _OUTLOOKS.get(key, lambda: _outlook(view, found, caller.now))
+        wanted = year or caller.now.astimezone(found.zone).year
+        key = (id(view.connection.engine), view.stored.site_id[site], wanted)
+        figures_of_year, full, load = _OUTLOOKS.get(key, lambda: _outlook(view, found, wanted, caller.now))
     context = {
         "nav": "site",
         "tab": "outlook",
         "site": found,
-        "year": year,
-        "budgets": list({limit.pue: (limit, budget) for limit, budget in year.budgets}.values()),
-        "profiles": _profiles(year),
+        "year": figures_of_year,
+        "budgets": list({limit.pue: (limit, budget) for limit, budget in figures_of_year.budgets}.values()),
+        "profiles": _profiles(figures_of_year),
         "full": full,
         "load": load,
         "now": caller.now,
@@ -136,7 +174,7 @@ def outlook_page(request: Request, site: str, caller: Viewer) -> Response:
     return render.page(request, "outlook.html", context)
 
 
-def _profiles(year: YearOutlook) -> dict[float, list[str]]:
+def _profiles(year: YearOutlook) -> Mapping[float, list[str]]:
     """Names of the profiles that set each limit."""
     found: dict[float, list[str]] = {}
     for limit, _ in year.budgets:
@@ -144,10 +182,13 @@ def _profiles(year: YearOutlook) -> dict[float, list[str]]:
     return found
 
 
-def _outlook(view: View, site: Site, now: datetime) -> tuple[YearOutlook, Exhaustion | None, Load]:
+def _outlook(view: View, site: Site, year: int, now: datetime) -> tuple[YearOutlook, Exhaustion | None, Load]:
     profiles = deployment.limit_profiles(view.connection)
-    year = outlook_cache.this_year(view.connection, view.stored, site, profiles, now)
+    if year == now.astimezone(site.zone).year:
+        figures_of_year = outlook_cache.this_year(view.connection, view.stored, site, profiles, now)
+    else:
+        figures_of_year = outlook.year_outlook(view.connection, view.stored, site, year, profiles, now)
     full = outlook_cache.exhaustions(view.connection, view.stored, site, now).it
     span = window("30d", now, site.zone)
     table = usage.frame(view.connection, view.stored, usage.it_points(site), span)
-    return year, full, capacity.it_load(usage.it_energy(site, table), site)
+    return figures_of_year, full, capacity.it_load(usage.it_energy(site, table), site)

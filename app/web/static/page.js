@@ -1,5 +1,6 @@
 // Keeps the live parts of a page fresh, and remembers the theme. Without it every page still works.
 "use strict";
+document.documentElement.classList.add("script");
 (() => {
   const REFRESH_S = 20;
   const STALE_S = 90;

@@ -21,6 +21,7 @@ from fastapi.routing import APIRoute
 from app import __version__
 from app.api import problems, schemas
 from app.api.auth import Authenticator, OpenToLoopback
+from app.api.compression import Compression
 from app.api.context import ApiLimits, Context, caller_of
 from app.api.guard import Guard
 from app.api.proxies import Proxies
@@ -150,6 +151,7 @@ def create_app(
     _mount(app, extra)
     problems.install(app, _methods(app), missing_page)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    app.add_middleware(Compression)
     app.add_middleware(
         Guard,
         limits=bounds,

@@ -37,6 +37,7 @@ class SiteOut(BaseModel):
     id: str = Field(examples=["sh1"])
     name: str
     institution: InstitutionOut
+    region: str = ""
     time_zone: str = Field(examples=["Asia/Shanghai"])
     it_capacity_kw: float | None = Field(description="Design IT capacity [kW]")
     meters: int
@@ -45,9 +46,12 @@ class SiteOut(BaseModel):
 
 
 class SitesOut(BaseModel):
-    """Every site the caller may see."""
+    """Sites the caller may see."""
 
     sites: list[SiteOut]
+    next_cursor: str | None = Field(
+        None, description="To be given as cursor for the sites that follow; null at the end"
+    )
 
 
 class PointOut(BaseModel):

@@ -48,7 +48,9 @@ def listing(site_id: str | None, *, state: str, config_path: Path | None, as_jso
         "state",
         "since",
         "until",
-        ">value",
+        ">now",
+        ">at onset",
+        ">worst",
         ">threshold",
     ]
     show_table([*columns, "main driver"], (_row(one) for one in found))
@@ -60,7 +62,10 @@ def _number(here: Opened, site_id: str) -> int:
 
 def _row(one: StoredAlarm) -> list[str]:
     indicator = str(one.document.get("indicator", ""))
-    values = [number(indicator, x, Language.EN) for x in (one.value, one.limit_value)]
+    values = [
+        number(indicator, x, Language.EN)
+        for x in (one.value_now, one.value, one.worst_value, one.limit_value)
+    ]
     until = "" if one.resolved_at is None else f"{one.resolved_at:%Y-%m-%d %H:%M}"
     state = "acknowledged" if one.acknowledged_at and one.resolved_at is None else one.state
     moved = str(one.document.get("moved") or "")

@@ -637,6 +637,8 @@ class Site:
     """Id of the institution it belongs to. E.g. ``bank``."""
     time_zone: str
     """IANA name; days and months of the site are of this zone. E.g. ``Asia/Shanghai``."""
+    region: str = ""
+    """Where it lies, to group the sites of a fleet by. E.g. ``East China``."""
     facility_is: FacilityIs = FacilityIs.METERED
     """Where facility energy comes from."""
     it_energy_at: Role | None = None

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.alarms.alarm import Alarms, Memory, Rule, Subject, Transition, fingerprint
+from app.domain.alarms.alarm import Alarms, Memory, Rule, Severity, Subject, Transition, fingerprint
 from app.domain.alarms.notification import Notifications, Silence
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.errors import NotFound
@@ -304,6 +304,8 @@ def _open(
         value=change.value,
         limit_value=change.threshold,
         document=dict(document),
+        worst_value=change.worst,
+        worst_at=change.worst_at,
     )
     return int(connection.execute(row.returning(tables.alarms.c.id)).scalar_one())
 
@@ -322,6 +324,8 @@ def _update(
         fresh |= {"value": change.value, "limit_value": change.threshold, "document": dict(document)}
     if change.resolves:
         fresh["resolved_at"] = change.at
+    if change.worst is not None:
+        fresh |= {"worst_value": change.worst, "worst_at": change.worst_at}
     here = (t.c.fingerprint == key, t.c.resolved_at.is_(None))
     number = connection.execute(
         sa.update(t).where(*here).values(fresh).returning(t.c.id)
@@ -399,6 +403,8 @@ def keep_past(connection: sa.Connection, site_id: int, alarm: PastAlarm, documen
         value=alarm.worst.value,
         limit_value=alarm.worst.threshold,
         document=dict(document),
+        worst_value=last.worst,
+        worst_at=last.worst_at,
     )
     with store_errors():
         number = int(connection.execute(row.returning(tables.alarms.c.id)).scalar_one())
@@ -460,14 +466,41 @@ class StoredAlarm:
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     document: dict[str, Any]
+    worst_value: float | None = None
+    """Furthest since the breach began."""
+    worst_at: datetime | None = None
+    value_now: float | None = None
+    """Of the newest evaluation; None where the alarm is over, or the figure is not known."""
+    value_now_at: datetime | None = None
+
+    @property
+    def severity_rank(self) -> int:
+        """Place of its severity, the most severe first."""
+        return -Severity(self.severity).rank
 
 
 def _select_alarms() -> sa.Select[Any]:
     a, s = tables.alarms, tables.sites
     names = ("subject", "rule", "severity", "state", "fingerprint", "started_at", "fired_at", "resolved_at")
     more = ("value", "limit_value", "acknowledged_at", "acknowledged_by", "document")
-    columns = [a.c.id, sa.func.coalesce(s.c.key, "").label("site"), *(a.c[n] for n in (*names, *more))]
-    return sa.select(*columns).outerjoin(s, s.c.id == a.c.site_id).where(a.c.fired_at.is_not(None))
+    memory = tables.alarm_memory
+    kept, goes_on = memory.c.memory, a.c.resolved_at.is_(None)
+    number, instant = sa.Float, sa.DateTime(timezone=True)
+    columns = [
+        a.c.id,
+        sa.func.coalesce(s.c.key, "").label("site"),
+        *(a.c[n] for n in (*names, *more)),
+        sa.func.coalesce(kept["worst"].astext.cast(number), a.c.worst_value, a.c.value).label("worst_value"),
+        sa.func.coalesce(kept["worst_at"].astext.cast(instant), a.c.worst_at, a.c.fired_at).label("worst_at"),
+        kept["value"].astext.cast(number).label("value_now"),
+        kept["at"].astext.cast(instant).label("value_now_at"),
+    ]
+    return (
+        sa.select(*columns)
+        .outerjoin(s, s.c.id == a.c.site_id)
+        .outerjoin(memory, sa.and_(memory.c.fingerprint == a.c.fingerprint, goes_on))
+        .where(a.c.fired_at.is_not(None))
+    )
 
 
 STATES = ("active", "firing", "recovering", "acknowledged", "resolved", "all")

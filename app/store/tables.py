@@ -322,6 +322,8 @@ alarms = Table(
     _text("subject", ""),
     _instant("acknowledged_at", nullable=True),
     Column("acknowledged_by", Text),
+    _number("worst_value", nullable=True),
+    _instant("worst_at", nullable=True),
 )
 
 alarm_memory = Table(

@@ -142,7 +142,7 @@ async def checked_form(request: Request) -> None:
     """
     form = await request.form()
     sent, own = str(form.get(render.FORM_FIELD, "")), render.cookie(request, render.FORM_COOKIE)
-    if not own or not hmac.compare_digest(sent.encode(), own.encode()):
+    if not own or not hmac.compare_digest(render.unmasked(sent, own).encode(), own.encode()):
         raise Forbidden("the form has expired; reload the page and try again")
 
 
@@ -229,7 +229,8 @@ def _misread(request: Request, error: RequestValidationError) -> Response:
 def _to_sign_in(request: Request, error: NotAuthenticated) -> Response:
     if request.url.path.startswith("/sign-in"):
         return error_page(request, HTTPStatus.UNAUTHORIZED, str(error))
-    back = request.url.path if request.method == "GET" else "/"
+    asked = f"{request.url.path}?{request.url.query}".removesuffix("?")
+    back = asked if request.method == "GET" else "/"
     return RedirectResponse(f"/sign-in?next={quote(back)}", HTTPStatus.SEE_OTHER)
 
 

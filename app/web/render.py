@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -46,6 +47,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["merge"] = _merged
     environment.globals.update(
         number=format.number,
         alarm_figure=format.alarm,
@@ -98,7 +100,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             _=translate,
             lang=language,
             theme=_theme(request),
-            form_token=form_token,
+            form_token=masked(form_token),
             url=partial(_url, language),
             here=partial(_here, request),
             signed_in=bool(cookie(request, KEY_COOKIE)),
@@ -119,6 +121,22 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
     if not cookie(request, FORM_COOKIE):
         keep_cookie(request, answer, FORM_COOKIE, form_token)
     return answer
+
+
+def masked(token: str) -> str:
+    """A form token that is different in every page: how well a page is compressed says nothing about it."""
+    salt = secrets.token_urlsafe(9)
+    return f"{salt}.{_tag(salt, token)}"
+
+
+def unmasked(sent: str, token: str) -> str:
+    """The `token` if `sent` was made of it, else `sent` as it is."""
+    salt, _, tag = sent.partition(".")
+    return token if hmac.compare_digest(tag.encode(), _tag(salt, token).encode()) else sent
+
+
+def _tag(salt: str, token: str) -> str:
+    return hmac.new(token.encode(), salt.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _redefined(request: Request, site: Any) -> int:
@@ -174,6 +192,11 @@ def _span_of(translate: words.Words, span: Period, zone: tzinfo) -> str:
             texts[0] if texts[0] == texts[1] else translate("{start} to {end}", start=texts[0], end=texts[1])
         )
     return _period(translate, span.start.isoformat(), span.end.isoformat(), zone)
+
+
+def _merged(query: Mapping[str, object], **changed: object) -> dict[str, object]:
+    """Parameters of an address with some of them changed, without the empty ones."""
+    return {name: value for name, value in {**query, **changed}.items() if value != ""}
 
 
 def _combined(compare: str | None) -> dict[str, str]:

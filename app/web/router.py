@@ -17,12 +17,14 @@ from app.web.pages import (
     signin,
     site,
     static,
+    wall,
 )
 
 PAGES = (
     static,
     signin,
     overview,
+    wall,
     period,
     site,
     computed,

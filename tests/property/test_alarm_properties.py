@@ -102,3 +102,24 @@ def test_nothing_fires_before_its_time(rule: Rule, seen: list[tuple[float, float
         if change.fires:
             assert change.started is not None
             assert (change.at - change.started).total_seconds() >= rule.for_s
+
+
+@given(rules, st.lists(figures, max_size=40))
+def test_a_relapse_is_a_value_beyond_the_threshold_and_the_worst_is_the_furthest(
+    rule: Rule, seen: list[tuple[float, float | None, bool, str]]
+) -> None:
+    memory, at = Memory(), START
+    for seconds, value, is_error, explained_by in seen:
+        at += timedelta(seconds=seconds)
+        before = memory
+        observed = Observation(at, value, is_error=is_error, explained_by=explained_by)
+        memory, changes = step(rule, before, observed)
+        for change in changes:
+            if change.before is State.RECOVERING and change.after is State.FIRING:
+                assert change.value is not None
+                assert rule.reached(change.value, None) is not None
+        if memory.state.is_active and before.worst is not None:
+            assert memory.worst is not None
+            assert not rule.is_beyond(before.worst, memory.worst)
+        if memory.state is State.INACTIVE:
+            assert memory.worst is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -147,7 +149,33 @@ def test_no_data_neither_starts_nor_ends_an_alarm() -> None:
 def test_a_recovery_that_was_not_seen_to_its_end_starts_anew() -> None:
     memory, passed = course(RULE, (0, 1.6), (20, 1.6), (40, 1.3), (60, None), (500, 1.3), (560, 1.3))
     assert memory.state is State.RECOVERING
-    assert ("recovering", "firing", "critical") in passed
+    assert memory.since == at(500)
+    assert passed[-1] == ("firing", "recovering", "critical")
+
+
+def test_a_figure_about_the_threshold_of_recovery_does_not_go_to_and_fro() -> None:
+    """The load of a feed that hovered where its alarm begins to recover changed state 119 times."""
+    rule = replace(RULE, warning=0.9, critical=None, from_limit=False, hysteresis=0.05, for_s=0)
+    rule = replace(rule, keep_firing_for_s=86_400.0)
+    hovering = [(3600.0 * i, 0.85 + 0.02 * math.sin(i)) for i in range(2, 20)]
+    memory, passed = course(rule, (0, 0.91), (3600, 0.93), *hovering)
+    assert [after for _, after, _ in passed] == ["pending", "firing", "recovering"]
+    assert (memory.worst, memory.worst_at) == (0.93, at(3600))
+    _, passed = course(rule, (0, 0.91), (3600, 0.93), *((3600.0 * i, 0.86) for i in range(2, 60)))
+    assert [after for _, after, _ in passed] == ["pending", "firing"]
+    below = [(3600.0 * i, 0.84) for i in range(20, 45)]
+    _, passed = course(rule, (0, 0.91), (3600, 0.93), *hovering, *below)
+    assert [after for _, after, _ in passed] == ["pending", "firing", "recovering", "resolved"]
+    memory, passed = course(rule, (0, 0.91), (3600, 0.93), *hovering, (72_000, 0.91), (75_600, 0.95))
+    assert [after for _, after, _ in passed] == ["pending", "firing", "recovering", "firing"]
+    assert (memory.value, memory.worst) == (0.95, 0.95)
+
+
+def test_what_the_data_explain_is_not_the_worst_value() -> None:
+    memory = Memory()
+    for seconds, value, why in ((0, 1.6, ""), (30, 1.7, ""), (60, 9.0, "spike of main.kwh"), (90, 1.65, "")):
+        memory, _ = step(RULE, memory, Observation(at(seconds), value, explained_by=why, limit=1.5))
+    assert (memory.state, memory.worst, memory.worst_at) == (State.FIRING, 1.7, at(30))
 
 
 def test_an_error_is_a_state_of_its_own() -> None:

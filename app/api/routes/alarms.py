@@ -37,6 +37,10 @@ class AlarmOut(BaseModel):
     resolved_at: datetime | None
     value: float | None = Field(description="At its worst severity, in the unit of the rule's indicator")
     threshold: float | None
+    worst_value: float | None = Field(description="Furthest since the breach began")
+    worst_at: datetime | None
+    value_now: float | None = Field(description="Of the newest evaluation; null once the alarm is over")
+    value_now_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     document: dict[str, Any] = Field(description="Limit, profile, window, main driver, meters, links")
@@ -227,6 +231,10 @@ def alarm_out(one: StoredAlarm) -> AlarmOut:
         resolved_at=one.resolved_at,
         value=one.value,
         threshold=one.limit_value,
+        worst_value=one.worst_value,
+        worst_at=one.worst_at,
+        value_now=one.value_now,
+        value_now_at=one.value_now_at,
         acknowledged_at=one.acknowledged_at,
         acknowledged_by=one.acknowledged_by,
         document=one.document,

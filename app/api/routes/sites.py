@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from app.actions.view import View
 from app.api import schemas
@@ -19,13 +20,31 @@ from app.store.readings import Latest
 router = APIRouter(tags=["sites"])
 
 
+_Limit = Annotated[
+    int | None, Query(ge=1, le=1000, description="Most sites of one answer; without it all are given")
+]
+_Cursor = Annotated[str | None, Query(max_length=100, description="next_cursor of the answer before")]
+
+
 @router.get("/sites")
-def list_sites(caller: Caller) -> schemas.SitesOut:
-    """Every site you may see."""
+def list_sites(caller: Caller, limit: _Limit = None, cursor: _Cursor = None) -> schemas.SitesOut:
+    """The sites you may see, all of them or a page at a time."""
     with caller.read() as view:
         profiles = deployment.limit_profiles(view.connection)
-        sites = [_site(view, site, profiles, caller.now) for site in view.stored.fleet.sites]
-    return schemas.SitesOut(sites=sites)
+        page, further = _page(view.stored.fleet.sites, limit, cursor)
+        sites = [_site(view, site, profiles, caller.now) for site in page]
+    return schemas.SitesOut(sites=sites, next_cursor=further)
+
+
+def _page(sites: Sequence[Site], limit: int | None, cursor: str | None) -> tuple[Sequence[Site], str | None]:
+    """The sites after that of the `cursor`, and the cursor of those after them."""
+    if limit is None and cursor is None:
+        return sites, None
+    ordered = sorted(sites, key=lambda site: site.id)
+    if cursor is not None:
+        ordered = [site for site in ordered if site.id > cursor]
+    page = ordered if limit is None else ordered[:limit]
+    return page, page[-1].id if len(page) < len(ordered) else None
 
 
 @router.get("/sites/{site}")
@@ -60,6 +79,7 @@ def _site(view: View, site: Site, profiles: Mapping[str, LimitProfile], now: dat
     return schemas.SiteOut(
         id=site.id,
         name=site.name,
+        region=site.region,
         institution=schemas.InstitutionOut(
             id=bank.id, name=bank.name, institution_class=bank.institution_class.value
         ),

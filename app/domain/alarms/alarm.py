@@ -132,7 +132,8 @@ class Rule:
     from_limit: bool = False
     """Whether the thresholds count from the PUE limit that governs the site: -0.05 is just below it."""
     hysteresis: float = 0.0
-    """How far back inside the figure must go for the alarm to end; in its unit. E.g. ``0.01``."""
+    """How far back inside the figure must go, and stay, for the alarm to end; a recovery that has begun is
+    undone only by a value beyond the threshold itself. In its unit. E.g. ``0.01``."""
     for_s: float = 15.0
     """How long a threshold must be crossed. [s] E.g. ``300``."""
     keep_firing_for_s: float = 900.0
@@ -163,11 +164,12 @@ class Rule:
         if (
             self.warning is not None
             and self.critical is not None
-            and self._beyond(self.warning, self.critical)
+            and self.is_beyond(self.warning, self.critical)
         ):
             raise ValueError("the critical threshold must lie beyond the warning threshold")
 
-    def _beyond(self, value: float, threshold: float) -> bool:
+    def is_beyond(self, value: float, threshold: float) -> bool:
+        """Whether a value lies further on the side of a breach than a threshold."""
         return value > threshold if self.side is Side.ABOVE else value < threshold
 
     def threshold(self, severity: Severity, limit: float | None) -> float | None:
@@ -182,7 +184,7 @@ class Rule:
         back = -easier_by if self.side is Side.ABOVE else easier_by
         for severity in (Severity.CRITICAL, Severity.WARNING):
             threshold = self.threshold(severity, limit)
-            if threshold is not None and self._beyond(value, threshold + back):
+            if threshold is not None and self.is_beyond(value, threshold + back):
                 return severity
         return None
 
@@ -249,6 +251,9 @@ class Memory:
     """Since when the figure is at another severity than the alarm."""
     value: float | None = None
     reason: str = ""
+    worst: float | None = None
+    """Furthest value since the breach began."""
+    worst_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +271,9 @@ class Transition:
     reason: str = ""
     is_handed_over: bool = False
     """Whether the alarm ends because another one says it now."""
+    worst: float | None = None
+    """Furthest value since the breach began."""
+    worst_at: datetime | None = None
 
     @property
     def fires(self) -> bool:
@@ -319,6 +327,8 @@ class _Step:
                 self.seen.value,
                 threshold,
                 reason,
+                worst=before.worst,
+                worst_at=before.worst_at,
             )
         )
         moved = state is not before.state or state is State.PENDING
@@ -357,28 +367,41 @@ def step(rule: Rule, memory: Memory, seen: Observation) -> tuple[Memory, tuple[T
         if memory.at - seen.at <= REPEATED:
             return memory, ()
         memory = _set_back(memory, seen.at)
-    run = _Step(rule, memory, seen)
     if seen.value is not None and not math.isfinite(seen.value):
-        seen = run.seen = replace(seen, value=None, reason=seen.reason or "the value is not a number")
+        seen = replace(seen, value=None, reason=seen.reason or "the value is not a number")
+    run = _Step(rule, _with_worst(rule, memory, seen), seen)
     if seen.value is None:
         _unknown(run, State.ERROR if seen.is_error else State.NO_DATA, seen.reason)
     elif memory.state.is_active:
         _while_active(run, seen.value)
     else:
         _while_calm(run, seen.value)
-    return replace(run.memory, at=seen.at, value=seen.value), tuple(run.done)
+    after = replace(run.memory, at=seen.at, value=seen.value)
+    if not (after.state.is_active or after.state is State.PENDING):
+        after = replace(after, worst=None, worst_at=None)
+    return after, tuple(run.done)
+
+
+def _with_worst(rule: Rule, memory: Memory, seen: Observation) -> Memory:
+    """The memory with the furthest value so far; what the data explain is no value of the data centre."""
+    if seen.value is None or seen.explained_by:
+        return memory
+    if memory.worst is not None and not rule.is_beyond(seen.value, memory.worst):
+        return memory
+    return replace(memory, worst=seen.value, worst_at=seen.at)
 
 
 def _set_back(memory: Memory, now: datetime) -> Memory:
     """The memory with no instant later than `now`: with those a rule would be deaf until they are reached."""
-    instants = {name: getattr(memory, name) for name in ("since", "at", "started", "other_since")}
+    names = ("since", "at", "started", "other_since", "worst_at")
+    instants = {name: getattr(memory, name) for name in names}
     return replace(memory, **{name: at and min(at, now) for name, at in instants.items()})
 
 
 def _unknown(run: _Step, state: State, reason: str) -> None:
-    """Without a figure nothing begins and nothing ends; a recovery has to be seen again."""
+    """Without a figure nothing begins and nothing ends; a recovery has to last from when it is seen again."""
     if run.memory.state is State.RECOVERING:
-        run.go(State.FIRING, reason=reason)
+        run.memory = replace(run.memory, since=None)
     elif not run.memory.state.is_active and run.memory.state is not state:
         run.go(state, reason=reason)
 
@@ -402,16 +425,28 @@ def _while_active(run: _Step, value: float) -> None:
         _unknown(run, State.FIRING, f"doubtful because of {run.seen.explained_by}")
         return
     held = run.rule.reached(value, run.seen.limit, easier_by=run.rule.hysteresis)
-    if held is not None:
-        if run.memory.state is State.RECOVERING:
-            run.go(State.FIRING)
-        _follow_severity(run, value, held)
-    elif run.memory.state is State.FIRING:
+    if run.memory.state is State.RECOVERING:
+        _while_recovering(run, value, is_back_inside=held is None)
+    elif held is None:
         run.go(State.RECOVERING)
+    else:
+        _follow_severity(run, value, held)
     if run.memory.state is State.RECOVERING and _lasted(
         run.memory.since, run.seen.at, run.rule.keep_firing_for_s
     ):
         run.go(State.RESOLVED)
+
+
+def _while_recovering(run: _Step, value: float, *, is_back_inside: bool) -> None:
+    """Only a value beyond the threshold is a relapse; one within the hysteresis makes the recovery wait."""
+    again = run.rule.reached(value, run.seen.limit)
+    if again is not None:
+        run.go(State.FIRING)
+        _follow_severity(run, value, again)
+    elif not is_back_inside:
+        run.memory = replace(run.memory, since=None)
+    elif run.memory.since is None:
+        run.memory = replace(run.memory, since=run.seen.at)
 
 
 def _follow_severity(run: _Step, value: float, held: Severity) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from app.domain import capacity, forecast, pue
 from app.domain.alarms import observation
-from app.domain.alarms.alarm import Indicator, Observation, Rule, Severity, Side, Subject
+from app.domain.alarms.alarm import WINDOWED, Indicator, Observation, Rule, Severity, Side, Subject
 from app.domain.alarms.observation import WindowFigures
 from app.domain.limits import LimitProfile
 from app.domain.period import FIXED, QUARTER_HOUR, QUARTER_HOUR_S, Period, Step, window
@@ -82,6 +82,19 @@ class Windows:
         capacity_kw = self.site.design.it_capacity_kw or math.nan
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(it_kwh / (covered_s / 3600) / capacity_kw, np.float64)
+
+    def rolling(self, rule: Rule, period: Period) -> Floats:
+        """The same of a window whose length depends on the calendar."""
+        return np.array([self._of_window(rule, at) for at in ends(period)], np.float64)
+
+    def _of_window(self, rule: Rule, at: datetime) -> float:
+        found = self.figures(window(rule.window, at, self.site.zone))
+        if rule.indicator is Indicator.PUE:
+            return math.nan if found.pue is None else found.pue
+        if rule.indicator is Indicator.COVERAGE_RATIO:
+            return found.coverage_ratio
+        capacity_kw = self.site.design.it_capacity_kw
+        return found.it_kw / capacity_kw if found.it_kw is not None and capacity_kw else math.nan
 
     def _pues(self, name: str, period: Period) -> Floats:
         facility_kwh, it_kwh, *_ = self._over(name, period)
@@ -215,3 +228,35 @@ class SubjectSeriesLoader:
 
     def _series(self, name: str, values: Floats, reason: str) -> SubjectSeries:
         return SubjectSeries(Subject(self._site.id, name), values, reason)
+
+
+def course(
+    connection: Connection,
+    stored: Stored,
+    site: Site,
+    rule: Rule,
+    subject: str,
+    period: Period,
+    profiles: Mapping[str, LimitProfile],
+) -> list[tuple[datetime, float | None]]:
+    """The figure that a rule watches of one subject, at the end of every quarter-hour of a period.
+
+    None where it was not known; an empty list where history cannot tell it.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    if rule.indicator in WINDOWED or rule.indicator is Indicator.POWER_RATIO_JUMP:
+        past = Windows.load(connection, site, stored.site_id[site.id], period)
+        values = past.series(rule, period)
+        found = past.rolling(rule, period) if values is None else values
+    else:
+        loader = SubjectSeriesLoader(connection, stored, site, period, profiles)
+        of_subject = [one for one in loader.of(rule.indicator) if one.subject.name == subject]
+        if not of_subject:
+            return []
+        found = of_subject[0].values
+    known = (float(value) if math.isfinite(value) else None for value in found)
+    return list(zip(ends(period), known, strict=False))

@@ -46,6 +46,12 @@ class Headline:
     profile: str
 
     @property
+    def margin(self) -> float | None:
+        """How far the PUE is below the limit, negative where it is above; None where either is unknown."""
+        pue = self.document["pue"]
+        return None if pue is None or self.limit is None else self.limit - pue
+
+    @property
     def shares(self) -> list[tuple[str, float]]:
         """Overhead of each class by IT energy; PUE is 1 and their sum."""
         return shares(self.document)

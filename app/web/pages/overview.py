@@ -1,19 +1,21 @@
-"""Every site against its limit."""
+"""Every site against its limit: cards of a few, a table of many, the worst first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app.actions.view import View
 from app.charts.live import Bar, Span
 from app.domain.asked import Asked
 from app.domain.period import window
-from app.domain.site import Site
+from app.domain.site import Institution, Site
 from app.store.metrics_snapshot import SiteFigures
 from app.web import periods, render
 from app.web.access import Caller, PageRoute, Viewer
@@ -24,18 +26,50 @@ from app.web.periods import Chosen
 
 router = APIRouter(route_class=PageRoute)
 
+MOST_CARDS = 12
+"""More sites than this are a table, if nothing else is asked."""
+_PAGE = 100
+"""Sites on one page of the table."""
+VERDICTS = ("fail", "indeterminate", "unknown", "pass")
+"""The worst first."""
+
+Sort = Literal["margin", "name", "pue", "it", "alarms", "coverage", "offline"]
+
 
 @dataclass(frozen=True)
-class Card:
+class Row:
     """What the overview says about one site."""
 
     site: Site
-    bank: str
+    institution: Institution
     headline: Headline | None
-    documents: dict[str, Document]
+    documents: Mapping[str, Document]
     now: SiteFigures
-    span: Span
-    bars: list[Bar]
+
+    @property
+    def bank(self) -> str:
+        """Name of its institution."""
+        return self.institution.name or self.institution.id
+
+    @property
+    def verdict(self) -> str:
+        """How it stands to its limit."""
+        return self.headline.verdict if self.headline else "unknown"
+
+    @property
+    def pue(self) -> float | None:
+        """Its figure; None where it is not known."""
+        return self.headline.document["pue"] if self.headline else None
+
+    @property
+    def it_kw(self) -> float | None:
+        """IT power now. [kW]"""
+        return self.now.power_kw.get("it")
+
+    @property
+    def coverage_ratio(self) -> float | None:
+        """Share of the figure's period that is covered."""
+        return self.headline.document["coverage_ratio"] if self.headline else None
 
     @property
     def silent(self) -> int:
@@ -48,37 +82,101 @@ class Card:
         return sum(self.now.alarms.values())
 
 
+@dataclass(frozen=True)
+class Card:
+    """A row with the course of its last day."""
+
+    row: Row
+    span: Span
+    bars: list[Bar]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sites of one institution or region, with what they are together."""
+
+    name: str
+    rows: Sequence[Row]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of its sites have which verdict."""
+        return counts(self.rows)
+
+    @property
+    def pue(self) -> float | None:
+        """Facility by IT energy of all; None where one is not known or they are of different periods."""
+        found = [row.headline for row in self.rows if row.headline]
+        documents = [h.document for h in found]
+        is_one_period = len({h.window for h in found}) == 1 and len(found) == len(self.rows)
+        if not is_one_period or any(d["pue"] is None for d in documents):
+            return None
+        return float(sum(d["facility_kwh"] for d in documents) / sum(d["it_kwh"] for d in documents))
+
+
 @router.get("/")
-def overview(request: Request, caller: Viewer, asked: periods.OfFleet) -> Response:
+def overview(
+    request: Request,
+    caller: Viewer,
+    asked: periods.OfFleet,
+    q: Annotated[str, Query(max_length=200)] = "",
+    verdict: Literal["", "fail", "indeterminate", "unknown", "pass"] = "",
+    institution: str = "",
+    region: str = "",
+    group: Literal["", "institution", "region"] = "",
+    sort: Sort = "margin",
+    page: Annotated[int, Query(ge=1, le=1000)] = 1,
+    view: Literal["", "cards", "table"] = "",
+) -> Response:
     """The first page: every site, the worst first; without any, the way to the first readings."""
-    with caller.read() as view:
-        if not view.stored.fleet.sites:
+    with caller.read() as seen:
+        sites = seen.stored.fleet.sites
+        if not sites:
             return render.page(request, "first.html", {"nav": "overview", "first_site": FIRST_SITE})
-        cards = _cards(view, caller, asked)
-    verdicts = [c.headline.verdict if c.headline else "unknown" for c in cards]
-    context = {
+        every = rows(seen, caller, asked)
+        wanted = sorted((r for r in every if _fits(r, q, verdict, institution, region)), key=_orders()[sort])
+        shape = view or ("cards" if len(every) <= MOST_CARDS else "table")
+        first = _PAGE * (page - 1)
+        shown = wanted[first : first + _PAGE]
+        cards = [_card(seen, row, caller.now) for row in shown[:MOST_CARDS]] if shape == "cards" else []
+    context: dict[str, Any] = {
         "nav": "overview",
+        "shape": shape,
         "cards": cards,
-        "chosen": Chosen.of(Asked(**asked.query, default="12mo"), caller.now, cards[0].site.zone),
-        "counts": {v: verdicts.count(v) for v in ("fail", "indeterminate", "unknown", "pass")},
+        "groups": list(_groups(shown, group)),
+        "count": len(wanted),
+        "pages": range(1, (len(wanted) - 1) // _PAGE + 2),
+        "page": page,
+        "counts": counts(every),
+        "known": _known(every),
+        "query": {
+            **asked.query,
+            "q": q,
+            "verdict": verdict,
+            "institution": institution,
+            "region": region,
+            "group": group,
+            "sort": sort,
+            "view": view,
+        },
+        "chosen": Chosen.of(Asked(**asked.query, default="12mo"), caller.now, sites[0].zone),
+        "verdicts": VERDICTS,
         "now": caller.now,
         "classes": figures.CLASSES,
     }
     return render.page(request, "overview.html", context)
 
 
-def _cards(view: View, caller: Caller, asked: Asked) -> Sequence[Card]:
+def rows(view: View, caller: Caller, asked: Asked) -> list[Row]:
+    """What there is to say of every site, over the period that is asked or the longest window known."""
     documents, now = figures.evaluated(view), figures.now_figures(view, caller.now)
-    cards = []
+    made = []
     for site in view.stored.fleet.sites:
-        day = window("24h", caller.now, site.zone)
-        span, bars, _ = figures.series(view, site, day)
-        bank = view.stored.fleet.institution[site.institution].name or site.institution
         found = documents[site.id]
-        points = [Bar(b.start, b.end, {"pue": b.pue}) for b in bars]
         said = _asked_for(view, site, asked, caller.now, found) if asked.query else figures.headline(found)
-        cards.append(Card(site, bank, said, found, now[site.id], span, points))
-    return sorted(cards, key=_urgency)
+        bank = view.stored.fleet.institution[site.institution]
+        made.append(Row(site, bank, said, found, now[site.id]))
+    return made
 
 
 def _asked_for(
@@ -90,7 +188,62 @@ def _asked_for(
     return Headline(chosen.window, document, *figures.judged(document))
 
 
-def _urgency(card: Card) -> tuple[int, int, str]:
-    verdict = card.headline.verdict if card.headline else "unknown"
-    order = ("fail", "indeterminate", "unknown", "pass")
-    return order.index(verdict), -card.alarms, card.site.id
+def _card(view: View, row: Row, now: datetime) -> Card:
+    span, bars, _ = figures.series(view, row.site, window("24h", now, row.site.zone))
+    return Card(row, span, [Bar(b.start, b.end, {"pue": b.pue}) for b in bars])
+
+
+def _fits(row: Row, q: str, verdict: str, institution: str, region: str) -> bool:
+    words = f"{row.site.id} {row.site.name} {row.bank} {row.site.region}".casefold()
+    return (
+        all(word in words for word in q.casefold().split())
+        and verdict in ("", row.verdict)
+        and institution in ("", row.institution.id)
+        and region in ("", row.site.region)
+    )
+
+
+def _known(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """What the table can be filtered by, with its names."""
+    return {
+        "institution": dict(sorted({row.institution.id: row.bank for row in rows}.items())),
+        "region": {name: name for name in sorted({row.site.region for row in rows} - {""})},
+    }
+
+
+def _groups(rows: Sequence[Row], by: str) -> Iterator[Group]:
+    """The rows by what they are grouped by, each group where its first row is."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        name = row.bank if by == "institution" else row.site.region if by == "region" else ""
+        found.setdefault(name, []).append(row)
+    yield from (Group(name, members) for name, members in found.items())
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """How many sites have which verdict, the worst first."""
+    verdicts = [row.verdict for row in rows]
+    return {name: verdicts.count(name) for name in VERDICTS}
+
+
+def urgency(row: Row) -> tuple[int, float, str]:
+    """Above the limit first, and there and everywhere the one with the least margin to it."""
+    margin = row.headline.margin if row.headline else None
+    return VERDICTS.index(row.verdict), math.inf if margin is None else margin, row.site.id
+
+
+def _orders() -> Mapping[str, Callable[[Row], tuple[Any, ...]]]:
+    """Orders of the table; what is not known comes last."""
+
+    def falling(value: float | None) -> float:
+        return math.inf if value is None else -value
+
+    return {
+        "margin": urgency,
+        "name": lambda row: ((row.site.name or row.site.id).casefold(), row.site.id),
+        "pue": lambda row: (falling(row.pue), row.site.id),
+        "it": lambda row: (falling(row.it_kw), row.site.id),
+        "alarms": lambda row: (-row.alarms, row.site.id),
+        "coverage": lambda row: (2.0 if row.coverage_ratio is None else row.coverage_ratio, row.site.id),
+        "offline": lambda row: (-row.silent, row.site.id),
+    }

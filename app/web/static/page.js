@@ -87,6 +87,14 @@ document.documentElement.classList.add("script");
     });
   }
 
+  // A display opens /wall#wl_... : the key behind the number sign stays in the browser and signs it in.
+  const keyed = document.querySelector("form[data-key-from-address]");
+  if (keyed && /^#wl_[\w-]+$/.test(location.hash)) {
+    keyed.querySelector("[name=secret]").value = location.hash.slice(1);
+    history.replaceState(null, "", location.pathname + location.search);
+    keyed.requestSubmit();
+  }
+
   document.querySelectorAll("[data-src]").forEach(loadLate);
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && parts().length) refresh();

@@ -1,12 +1,12 @@
 """The furthest value of an alarm, beside that of its highest severity
 
-Revision: 0018, after 0017
+Revision: 0020, after 0019
 """
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

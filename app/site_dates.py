@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.period import midnight
-from app.domain.site import DATED_METER_KEYS, DATED_POINT_KEYS, time_zones
+from app.domain.site import DATED_METER_KEYS, DATED_POINT_KEYS, DERIVED_KEYS, time_zones
 from app.errors import ConfigError
 from collectors.yaml_lines import Where, YamlLines
 
@@ -76,9 +76,10 @@ class Dates:
             example = "weight: [{value: 1}, {from: 2026-10-16, value: 2}]"
             self._refuse((*path, "changes"), f"unknown key; write later values as a list, e.g. {example}")
             del out["changes"]
-        if "estimates" in out:
-            self._refuse((*path, "estimates"), "unknown key; it follows from the kind")
-            del out["estimates"]
+        for key in DERIVED_KEYS:
+            if key in out:
+                self._refuse((*path, key), "unknown key; it follows from the others")
+                del out[key]
         for key in _ENDS:
             if out.get(key) is not None:
                 out[key] = self._instant(out[key], (*path, key), zone)
@@ -168,7 +169,9 @@ def with_dates(definitions: Mapping[str, Any]) -> dict[str, Any]:
     """The definitions of the site file's JSON schema with dates as a person writes them."""
     parts = {name: dict(part) for name, part in definitions.items()}
     for name, keys in (("Meter", DATED_METER_KEYS), ("Point", DATED_POINT_KEYS)):
-        properties = {k: v for k, v in parts[name]["properties"].items() if k not in ("changes", "estimates")}
+        properties = {
+            k: v for k, v in parts[name]["properties"].items() if k not in ("changes", *DERIVED_KEYS)
+        }
         for key in keys:
             properties[key] = _dated_property(properties[key])
         for key in _ENDS:

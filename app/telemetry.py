@@ -340,6 +340,16 @@ def _alarms(_: Telemetry, one: SiteFigures) -> Iterator[Sample]:
         yield labels(site=one.site, rule=rule, severity=severity), float(count)
 
 
+def _withheld(_: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    for window, reason in one.withheld.items():
+        yield labels(site=one.site, window=window, reason=reason), 1.0
+
+
+def _findings(_: Telemetry, one: SiteFigures) -> Iterator[Sample]:
+    for (kind, severity), count in one.findings.items():
+        yield labels(site=one.site, kind=kind, severity=severity), float(count)
+
+
 def _stored(telemetry: Telemetry, one: SiteFigures) -> Iterator[Sample]:
     if one.site:
         yield labels(site=one.site), float(telemetry.stored_of(one.site))
@@ -357,6 +367,13 @@ FAMILIES = (
         "PUE by window, a ratio of sums; absent where it cannot be said.",
         _by("window", lambda f: f.pue),
     ),
+    Family(
+        "wattline_site_pue_withheld",
+        "gauge",
+        "1 for a window without a PUE, by reason; waits: for a person.",
+        _withheld,
+    ),
+    Family("wattline_findings_open", "gauge", "Open data quality issues, by kind and severity.", _findings),
     Family(
         "wattline_site_pue_limit_ratio",
         "gauge",
@@ -398,6 +415,12 @@ FAMILIES = (
         "Readings in the drop ledger, by reason.",
         _by("reason", lambda f: f.dropped),
     ),
+    Family(
+        "wattline_import_refused_total",
+        "counter",
+        "What imports did not store: rows that were not understood (rejected), readings that contradict one.",
+        _by("reason", lambda f: f.refused),
+    ),
     Family("wattline_alarms_active", "gauge", "Alarms that fire now.", _alarms),
     Family(
         "wattline_alarm_threshold",
@@ -432,6 +455,12 @@ class ServiceMetrics:
             ["method", "route", "status"],
             registry=self._registry,
         )
+        self._rejected = ServiceCounter(
+            "wattline_readings_rejected",
+            "Readings sent over HTTP that were not stored, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
         self._duration = Histogram(
             "wattline_http_request_duration_seconds",
             "Time from a request to its answer.",
@@ -447,6 +476,11 @@ class ServiceMetrics:
         """Count a request; `route` is its pattern, never the path as sent."""
         self._requests.labels(method, route, str(status)).inc()
         self._duration.labels(route).observe(duration_s)
+
+    def rejected(self, reasons: Mapping[str, int]) -> None:
+        """Count readings that were sent and not stored, by reason."""
+        for reason, count in reasons.items():
+            self._rejected.labels(reason).inc(count)
 
     def exposition(self) -> bytes:
         """These metrics as text."""

@@ -16,11 +16,13 @@ from app.domain.data.limit_profiles import LIMIT_PROFILES
 from app.domain.energy import Event, QuarterHours, Series
 from app.domain.limits import LimitProfile, merged_profiles
 from app.domain.period import QUARTER_HOUR_US, Period
-from app.domain.pue import PueDocument, Totals, boundary, document, pair
+from app.domain.pue import Doubt, PueDocument, Totals, boundary, document, pair
 from app.domain.quality.detect import negative_remainders, site_findings
 from app.domain.quality.finding import WITHHOLDING, Finding
 from app.domain.quality.flows import flow_findings
+from app.domain.quality.units import GOES_ON, withheld
 from app.domain.quantity import ENERGY_KINDS
+from app.domain.reading import LATEST
 from app.domain.site import Institution, InstitutionClass, Site
 from collectors.csv.mapping import Mapping as CsvMapping
 from collectors.csv.mapping import parse_mapping
@@ -57,6 +59,10 @@ def _series(rows: list[tuple[int, float, int, int]]) -> Series:
     )
 
 
+def _until(finding: Finding) -> datetime:
+    return LATEST if GOES_ON in finding.evidence else finding.end
+
+
 @dataclass
 class Plant:
     """A site with its readings and ledger."""
@@ -81,11 +87,17 @@ class Plant:
         return first // QUARTER_HOUR_US * QUARTER_HOUR_US, -(-last // QUARTER_HOUR_US) * QUARTER_HOUR_US
 
     @cached_property
+    def of_readings(self) -> list[Finding]:
+        """What the readings of the meters tell."""
+        return site_findings(self.effective, self.readings, self.events)
+
+    @cached_property
     def spans(self) -> dict[str, energy.Spans]:
         """Known energy by point."""
         points = {p.id: p for p in self.effective.points() if p.kind in ENERGY_KINDS}
+        held = withheld(self.of_readings)
         return {
-            key: energy.spans(one, points[key], self.events.get(key, ()))
+            key: energy.spans(one, points[key], [*self.events.get(key, ()), *held.get(key, ())])
             for key, one in self.readings.items()
             if key in points
         }
@@ -107,7 +119,7 @@ class Plant:
     @cached_property
     def findings(self) -> list[Finding]:
         """Everything that is found."""
-        found = site_findings(self.effective, self.readings, self.events)
+        found = [*self.of_readings]
         found += flow_findings(self.site, boundary(self.site), self._table)
         balances = tree.balances(self.site, self._table.dropna(how="all"))
         return found + negative_remainders(balances, *self._ends)
@@ -138,9 +150,11 @@ class Plant:
             parts, self.cells, round(whole.start.timestamp() * 1e6), round(whole.end.timestamp() * 1e6)
         )
         needed = {"", *(p.id for p in parts.points())}
-        waiting = {
-            f"{f.point} ({f.kind})" for f in self.findings if f.kind in WITHHOLDING and f.point in needed
-        }
+        waiting = [
+            Doubt(f.start, _until(f), f"{f.point or self.site.id} ({f.kind})")
+            for f in self.findings
+            if f.kind in WITHHOLDING and f.point in needed
+        ]
         return document(
             self.site,
             whole,
@@ -148,5 +162,5 @@ class Plant:
             institution=Institution(id="b", institution_class=InstitutionClass.JOINT_STOCK),
             profiles=profiles,
             energy_by_point_kwh=[{key: self.kwh(key) for key in self.spans}],
-            doubts=sorted(waiting),
+            doubts=waiting,
         )

@@ -25,6 +25,7 @@ _NEEDS = {
     EventKind.MAINTENANCE: ("maintenance", "a point that carries energy"),
     EventKind.CORRECTION: ("a correction", "a point that carries energy"),
     EventKind.ESTIMATE: ("an estimate", "a point that carries energy"),
+    EventKind.CONFIRMED: ("a confirmation", "a point that carries energy"),
 }
 """What each declaration is called in messages, and the kind of point that it is about."""
 _MOST = 1e12

@@ -24,6 +24,7 @@ from app.api.auth import Authenticator, OpenToLoopback
 from app.api.compression import Compression
 from app.api.context import ApiLimits, Context, caller_of
 from app.api.guard import Guard
+from app.api.pending import PendingNote
 from app.api.proxies import Proxies
 from app.api.recorder import Recorder
 from app.api.report_maker import Maker
@@ -81,7 +82,8 @@ _OPEN = ("healthz", "readyz", "get_report_schema")
 _ABOUT = """Measures a data centre's energy and PUE.
 
 Times are RFC 3339 with a zone; periods are half-open. Every name carries its unit. Errors are problem
-documents (RFC 9457)."""
+documents (RFC 9457). While definitions of a site are being applied, answers about it carry the header
+`Wattline-Pending`: figures may be those of before."""
 
 
 def create_app(
@@ -152,6 +154,7 @@ def create_app(
     problems.install(app, _methods(app), missing_page)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     app.add_middleware(Compression)
+    app.add_middleware(PendingNote, stretches_of=app.state.context.redefined)
     app.add_middleware(
         Guard,
         limits=bounds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,12 +37,15 @@ class Outcome:
     rejected: list[tuple[int, str]] = field(default_factory=list)
     by_site: dict[str, int] = field(default_factory=dict)
     """Readings accepted, by site."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Rows rejected, by kind of reason."""
 
     def add(self, part: Outcome) -> None:
         """Count another batch."""
         self.accepted += part.accepted
         self.duplicate += part.duplicate
         self.rejected += part.rejected
+        self.reasons += part.reasons
         for site, count in part.by_site.items():
             self.by_site[site] = self.by_site.get(site, 0) + count
 
@@ -53,6 +57,10 @@ class Outcome:
 
 class Refused(Exception):
     """Why a row is not stored."""
+
+    def __init__(self, text: str, code: str = "malformed") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def take(view: View, rows: Iterable[tuple[int, Any]], now: datetime, outcome: Outcome) -> None:
@@ -115,6 +123,7 @@ def _store(view: View, good: _Good, outcome: Outcome) -> None:
             value = float(own.columns.value[row])
             reason = f"{value:g} contradicts {stored:g}, which was stored for this time first"
             outcome.rejected.append((int(own.number[row]), reason))
+            outcome.reasons["conflicting"] += 1
 
 
 # -- many at once ------------------------------------------------------------------------------------
@@ -208,6 +217,7 @@ def _one_by_one(
             yield number, _reading(view, row, now)
         except Refused as refused:
             outcome.rejected.append((number, str(refused)))
+            outcome.reasons[refused.code] += 1
 
 
 def _reading(view: View, row: Any, now: datetime) -> Reading:
@@ -225,20 +235,21 @@ def _reading(view: View, row: Any, now: datetime) -> Reading:
     house = to_house(value, point.source_unit)
     problem = refusal(at, house, point.quantity, now)
     if problem:
-        raise Refused(problem)
+        raise Refused(problem, "impossible")
     return Reading(point.id, at, house, interval_s, valid_s)
 
 
 def _point(view: View, key: Any) -> Point:
     found = view.stored.fleet.point.get(key) if isinstance(key, str) else None
     if found is None:
-        raise Refused("unknown point")
+        raise Refused("unknown point", "unknown_point")
     site, _, point = found
     role = view.principal.role_at(site)
     if role is None or role.rank < Role.OPERATOR.rank:
-        raise Refused("you may not send readings of this site")
+        raise Refused("you may not send readings of this site", "not_allowed")
     if point.formula:
-        raise Refused("the point is computed by its formula; send readings of the points in it")
+        text = "the point is computed by its formula; send readings of the points in it"
+        raise Refused(text, "computed_point")
     return point
 
 

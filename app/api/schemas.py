@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.pue import REASON_CODES
+
 NO_NUL = r"^[^\x00]*$"
 """Text that PostgreSQL can hold."""
 
@@ -178,7 +180,11 @@ class PueOut(BaseModel):
     pending: int | None = Field(
         None, description="Stretches whose figures are still those of an earlier definition; absent: none"
     )
+    waits_for: list[str] | None = Field(
+        None, description="Open findings that keep the PUE from being said: meter and kind; absent: none"
+    )
     reason: str | None = None
+    reason_code: str | None = Field(None, description=f"The reason in one word: {', '.join(REASON_CODES)}")
     room: str | None = None
 
 

@@ -93,7 +93,7 @@ def _energy_rows(document: PueDocument) -> list[list[str]]:
         [
             terms.term("en", "class", name),
             kwh(value),
-            f"{value / document.it_kwh:.4f}" if document.it_kwh > 0 else "-",
+            "-" if document.pue is None else f"{value / document.it_kwh:.4f}",
         ]
         for name, value in parts.items()
     ]

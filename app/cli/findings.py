@@ -10,6 +10,7 @@ from app.cli.console import show, show_json, show_table
 from app.cli.opening import opened
 from app.cli.periods import local
 from app.domain.site import Site
+from app.jobs import imports
 from app.store import findings
 from app.store.engine import connect
 from app.store.findings import StoredFinding
@@ -44,8 +45,10 @@ def acknowledge(site_id: str, number: int) -> None:
     NotFound
         If there is no such site or open finding.
     """
-    with opened() as here, here.write() as view:
-        actions.acknowledge(view, site_id, number)
+    with opened() as here:
+        with here.write() as view:
+            actions.acknowledge(view, site_id, number)
+        imports.settle(here.engine)
     show(f"finding {number} of {site_id}: acknowledged")
 
 

@@ -61,6 +61,9 @@ class EventKind(StrEnum):
     ESTIMATE = "estimate"
     CONFIRMED = "confirmed"
     """What the readings show then is right, however unlikely."""
+    WITHHELD = "withheld"
+    """No declaration: an open finding says that the readings from its start up to its end count in another
+    unit. They do not count until a person has decided."""
 
 
 BREAKS = (EventKind.REPLACED, EventKind.RESET)
@@ -176,9 +179,10 @@ def spans(series: Series, point: Point, events: Sequence[Event] = ()) -> Spans:
 
 
 def corrected(series: Series, events: Sequence[Event]) -> Series:
-    """The readings with declared corrections applied; NaN where a reading was declared void."""
+    """The readings with declared corrections applied; NaN where one was declared void, or is withheld."""
     corrections = [e for e in events if e.kind is EventKind.CORRECTION]
-    if not corrections:
+    held = [e for e in events if e.kind is EventKind.WITHHELD]
+    if not corrections and not held:
         return series
     value = series.value.copy()
     at_us = np.array([e.start_us for e in corrections], np.int64)
@@ -187,6 +191,8 @@ def corrected(series: Series, events: Sequence[Event]) -> Series:
     known = rows < len(series)
     known[known] = series.at_us[rows[known]] == at_us[known]
     value[rows[known]] = new[known]  # of several for one reading the last one holds
+    for event in held:
+        value[(series.at_us >= event.start_us) & (series.at_us < event.end_us)] = math.nan
     return replace(series, value=value)
 
 
@@ -209,10 +215,10 @@ def possible(series: Series, point: Point) -> Bools:
     value = -series.value if point.direction is Direction.REVERSED else series.value
     good: Bools = np.ones(len(value), np.bool_) if point.direction is Direction.BOTH else value >= 0
     if not math.isfinite(point.max_power_kw):
-        return good & ~unlikely_values(value)
-    most = np.full(len(series), point.max_power_kw / point.multiplier)
+        good &= ~unlikely_values(value)
+    most = np.full(len(series), min(point.max_power_kw, point.ceiling_kw) / point.multiplier)
     if point.kind is ReadingKind.INTERVAL_ENERGY:
-        most *= series.interval_s / 3600
+        most *= np.where(series.interval_s > 0, series.interval_s, point.interval_s) / 3600
     return good & (np.abs(value) <= most)
 
 
@@ -291,6 +297,7 @@ def followed(series: Series, point: Point, events: Sequence[Event] = ()) -> Walk
         series.at_us,
         series.value,
         max_power=point.max_power_kw / point.multiplier,
+        ceiling=point.ceiling_kw / point.multiplier,
         modulus=point.modulus_kwh,
         falls=point.falls,
         restarts=restarts(series.at_us, point) if len(series) else NO_RESTARTS,

@@ -16,7 +16,7 @@ from app.domain.attribution import EnergySplit
 from app.domain.capacity import FeedLoad, Load
 from app.domain.limits import Limit, LimitProfile
 from app.domain.period import Period
-from app.domain.pue import PueDocument
+from app.domain.pue import Doubt, PueDocument
 from app.domain.reference import BUILT_IN, Reference
 from app.domain.site import Institution, Site
 
@@ -171,6 +171,8 @@ class Evidence(Basis):
     findings: tuple[FoundRow, ...] = ()
     ledger: tuple[DeclaredRow, ...] = ()
     alarms: tuple[AlarmRow, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    """Open findings of the time up to the end of the period for which figures wait."""
     conflicts: int = 0
     """Readings that contradict one that was stored before."""
 

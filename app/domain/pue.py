@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -410,6 +410,22 @@ class Totals:
         return None
 
 
+REASON_CODES = (
+    "redefined",
+    "no_it_point",
+    "no_facility_point",
+    "undecided",
+    "waits",
+    "not_covered",
+    "low_coverage",
+    "no_it_energy",
+    "below_one",
+)
+"""Why no PUE is said: the definition, what waits for a person, and what is not known."""
+DOUBTFUL_CODES = ("redefined", "undecided", "waits", "below_one")
+"""Those for which no other ratio of the same energies is said either, though there are energies."""
+
+
 @dataclass(frozen=True)
 class PueDocument:
     """The PUE of a period with all that is needed to judge it."""
@@ -434,14 +450,18 @@ class PueDocument:
     """Of the whole site; a room has none."""
     reporting_duties: list[ReportingDuty] = field(default_factory=list)
     reason: str | None = None
+    reason_code: str | None = None
+    """The reason in one word, for machines and other languages; one of :data:`REASON_CODES`."""
     room: str | None = None
     pending: int | None = None
     """Stretches of the period that are being computed again, because a definition changed."""
+    waits_for: tuple[str, ...] = ()
+    """Open findings that keep the PUE from being said, in words."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The document as JSON-ready data; `reason`, `room` and `pending` only where there is one."""
-        optional = ("reason", "room", "pending")
-        out = {k: v for k, v in self.__dict__.items() if k not in optional or v is not None}
+        """The document as JSON-ready data; what is optional only where there is any."""
+        optional = ("reason", "reason_code", "room", "pending", "waits_for")
+        out = {k: v for k, v in self.__dict__.items() if k not in optional or v}
         out["verdicts"] = [
             {"profile": v.profile, "limit": v.limit, "verdict": v.verdict.value, "plain": v.plain.value}
             for v in self.verdicts
@@ -462,7 +482,7 @@ def document(
     room: str = "",
     pending: int = 0,
     computed_percent: Mapping[str, float] | None = None,
-    doubts: Sequence[str] = (),
+    doubts: Sequence[Doubt] = (),
     coverage_by_point: Mapping[str, float] | None = None,
 ) -> PueDocument:
     """The PUE document of ``INTERFACE.md``.
@@ -487,8 +507,8 @@ def document(
         Stretches of the period whose figures are still those of an earlier definition.
     computed_percent : mapping of point id to float, optional
         Accuracy classes over the period of points with a formula that state none. [%]
-    doubts : sequence of str
-        Findings that nobody has acknowledged yet and that make the figure doubtful, in words.
+    doubts : sequence of Doubt
+        Findings that nobody has acknowledged yet and that make figures doubtful.
     coverage_by_point : mapping of point id to float, optional
         Share of the period that each carrier covers, to name those that cover too little.
 
@@ -499,7 +519,8 @@ def document(
     """
     parts = boundaries(site, period, room)
     totals = _decided([b for _, b in parts], totals)
-    waits = _Waits(pending, doubts, coverage_by_point or {})
+    told = doubts_within(doubts, period.start, period.end)
+    waits = _Waits(pending, told, coverage_by_point or {})
     found = _figures(site, [b for _, b in parts], totals, period.duration_s, waits)
     pue, classes = found.pue, computed_percent or {}
     uncertainty = None if pue is None else _uncertainty(parts, pue, energy_by_point_kwh, classes)
@@ -530,8 +551,10 @@ def document(
         grades=list(grades),
         reporting_duties=[] if room else list(reporting_duties(site, known)),
         reason=found.reason,
+        reason_code=found.code,
         room=room or None,
         pending=pending or None,
+        waits_for=tuple(told),
     )
 
 
@@ -544,6 +567,20 @@ def _said_of_estimates(parts: _Sides) -> str:
 def redefined(pending: int) -> str:
     """What is said of figures that an edit of the site file has made old."""
     return f"definitions changed, {pending} stretches are being recomputed"
+
+
+class Doubt(NamedTuple):
+    """An open finding for which figures wait, from its start to its end."""
+
+    start: datetime
+    end: datetime
+    name: str
+    """Meter and kind, in words."""
+
+
+def doubts_within(doubts: Iterable[Doubt], start: datetime, end: datetime) -> list[str]:
+    """Names of those that touch a period, each once."""
+    return list(dict.fromkeys(d.name for d in doubts if d.start < end and d.end > start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,11 +611,12 @@ def bar(
     start: datetime,
     end: datetime,
     totals: Totals,
-    doubts: Sequence[str] = (),
+    doubts: Sequence[Doubt] = (),
 ) -> PueBar:
     """The PUE of one bar, by the same rules as a document."""
     totals = _decided(parts, totals)
-    found = _figures(site, parts, totals, (end - start).total_seconds(), _Waits(doubts=doubts))
+    waits = _Waits(doubts=doubts_within(doubts, start, end))
+    found = _figures(site, parts, totals, (end - start).total_seconds(), waits)
     return PueBar(
         start,
         end,
@@ -597,9 +635,17 @@ class _Figures:
 
     pue: float | None
     reason: str | None
+    code: str | None
     overhead_kwh: dict[str, float]
     coverage_ratio: float
     estimated_ratio: float
+
+
+class _Reason(NamedTuple):
+    """Why no PUE can be said: one of :data:`REASON_CODES`, and words for the user."""
+
+    code: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -622,47 +668,66 @@ def _figures(
     coverage = min(totals.covered_s / duration_s, 1.0)
     ratio = totals.facility_kwh / totals.it_kwh if totals.it_kwh > 0 else None
     least = site.minimum_coverage_ratio
-    reason = _reason(parts, totals, coverage, ratio, least, waits.coverage_by_point) or _doubt(waits.doubts)
-    reason = redefined(waits.pending) if waits.pending else reason
+    unknown = _unknown(parts, totals, coverage, ratio, least, waits.coverage_by_point)
+    reason = _pending(waits.pending) or _undecided(parts) or _joined(_doubt(waits.doubts), unknown)
     return _Figures(
-        None if reason else ratio,
-        reason,
+        ratio if reason is None else None,
+        None if reason is None else reason.text,
+        None if reason is None else reason.code,
         {r.value: totals.classes_kwh.get(r.value, 0.0) for r in OVERHEAD_ROLES},
         coverage,
         totals.estimated_kwh / totals.facility_kwh if totals.facility_kwh > 0 else 0.0,
     )
 
 
-def _reason(
+def _pending(stretches: int) -> _Reason | None:
+    return _Reason("redefined", redefined(stretches)) if stretches else None
+
+
+def _joined(first: _Reason | None, second: _Reason | None) -> _Reason | None:
+    """Both reasons; the first gives the code."""
+    if first is None or second is None:
+        return first or second
+    return _Reason(first.code, f"{first.text}; {second.text}")
+
+
+def _undecided(parts: Sequence[Boundary]) -> _Reason | None:
+    """Why the site file gives no PUE, whatever is measured; None where it does."""
+    if not any(p.it for p in parts):
+        text = f"no point measures IT energy; assign one of the roles {', '.join(IT_ROLES)}"
+        return _Reason("no_it_point", text)
+    if not any(p.facility or p.is_sum for p in parts):
+        text = "no point has the role facility; add one or set facility_is: sum_of_classes"
+        return _Reason("no_facility_point", text)
+    undecided = next((p.undecided for p in parts if p.undecided), None)
+    return _Reason("undecided", undecided) if undecided else None
+
+
+def _unknown(
     parts: Sequence[Boundary],
     totals: Totals,
     coverage: float,
     ratio: float | None,
     minimum: float,
     coverage_by_point: Mapping[str, float],
-) -> str | None:
-    """Why no PUE can be said, in words for the user; None where it can."""
-    if not any(p.it for p in parts):
-        return f"no point measures IT energy; assign one of the roles {', '.join(IT_ROLES)}"
-    if not any(p.facility or p.is_sum for p in parts):
-        return "no point has the role facility; add one or set facility_is: sum_of_classes"
-    doubtful = next((p.undecided for p in parts if p.undecided), None)
-    if doubtful:
-        return doubtful
+) -> _Reason | None:
+    """Why the energies give no PUE; None where they do."""
     if totals.covered_s <= 0:
-        return "no reading covers facility and IT energy at the same time in this period" + _least_covered(
-            parts, coverage_by_point, 0.0
-        )
+        least = _least_covered(parts, coverage_by_point, 0.0)
+        text = f"no reading covers facility and IT energy at the same time in this period{least}"
+        return _Reason("not_covered", text)
     if is_too_low(coverage, minimum):
         least = _least_covered(parts, coverage_by_point, minimum)
-        return f"coverage {percent(coverage)} is below the minimum of {percent(minimum)}{least}"
+        text = f"coverage {percent(coverage)} is below the minimum of {percent(minimum)}{least}"
+        return _Reason("low_coverage", text)
     if ratio is None or not math.isfinite(ratio):
-        return "no IT energy was measured in this period"
+        return _Reason("no_it_energy", "no IT energy was measured in this period")
     if ratio < 1:
-        return (
+        text = (
             f"facility energy is below IT energy (ratio {ratio:.4f}); this indicates a metering fault, "
             "see the data quality issues"
         )
+        return _Reason("below_one", text)
     return None
 
 
@@ -676,12 +741,13 @@ def _least_covered(parts: Sequence[Boundary], coverage_by_point: Mapping[str, fl
     return ": " + ", ".join(f"{p} {percent(share)}" for share, p in named[:_NAMED]) + more
 
 
-def _doubt(doubts: Sequence[str]) -> str | None:
+def _doubt(doubts: Sequence[str]) -> _Reason | None:
     """Why a figure waits for a person; None where nothing is in doubt."""
     if not doubts:
         return None
     more = f" and {len(doubts) - _NAMED} more" if len(doubts) > _NAMED else ""
-    return f"waits until somebody acknowledges the findings: {', '.join(doubts[:_NAMED])}{more}"
+    named = f"{', '.join(doubts[:_NAMED])}{more}"
+    return _Reason("waits", f"waits until somebody acknowledges the findings: {named}")
 
 
 _Sides = tuple[tuple[Segment, Boundary], ...]

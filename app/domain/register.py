@@ -127,6 +127,7 @@ def walk(
     register: Floats,
     *,
     max_power: float = math.inf,
+    ceiling: float = math.inf,
     modulus: float = math.inf,
     falls: Falls = Falls.SUSPECT,
     restarts: Restarts = NO_RESTARTS,
@@ -150,6 +151,8 @@ def walk(
         Cumulative readings, finite. [kWh or any other unit]
     max_power : float
         Most the circuit can carry. [register unit per hour]
+    ceiling : float
+        Without that, the most that what feeds it can; it bounds what the neighbours make likely.
     modulus : float
         Value at which the register wraps to zero. [register unit]
     falls : Falls
@@ -170,8 +173,8 @@ def walk(
     energy = np.diff(register, prepend=np.nan)
     if n:
         kind[0] = StepKind.FIRST
-    odd = odd_steps(at_us, register, max_power, modulus, restarts)
-    rules = _Rules(at_us, register, max_power, modulus, falls, restarts, confirmed_us)
+    odd = odd_steps(at_us, register, max_power, modulus, restarts, ceiling)
+    rules = _Rules(at_us, register, (max_power, ceiling), modulus, falls, restarts, confirmed_us)
     steps = Walk(kind, previous, energy, at_us[previous])
     j = _next_odd(odd, 0)
     while j < n:
@@ -187,12 +190,13 @@ def odd_steps(
     max_power: float = math.inf,
     modulus: float = math.inf,
     restarts: Restarts = NO_RESTARTS,
+    ceiling: float = math.inf,
 ) -> Ints:
     """Rows of the readings that need a rule; the energy before all others is their rise.
 
     Parameters
     ----------
-    at_us, register, max_power, modulus, restarts
+    at_us, register, max_power, modulus, restarts, ceiling
         As for :func:`walk`.
 
     Returns
@@ -209,6 +213,7 @@ def odd_steps(
     odd[scale_changes(at_us, register)[0] - 1] = True
     if not math.isfinite(max_power):
         odd[unlikely_rises(at_us, register) - 1] = True
+        odd |= rise > ceiling * np.diff(at_us) / HOUR_US
         if math.isfinite(modulus):
             odd[_long_steps(at_us)] = True
     if len(restarts.at_us):
@@ -245,10 +250,19 @@ def _untangle(steps: Walk, register: Floats, *, is_rated: bool) -> None:
     bad = np.flatnonzero(np.isin(steps.kind, kinds) & (register != 0))
     for rows in np.split(bad, np.flatnonzero(np.diff(bad) > HISTORY) + 1):
         if len(rows) >= TANGLE and _is_tangle(register[max(rows[0] - 1, 0) : rows[-1] + 2]):
-            part = slice(max(int(rows[0]), 1), int(rows[-1]) + 2)
+            part = _whole_tangle(register, int(rows[0]), int(rows[-1]))
             kept = ~np.isin(steps.kind[part], DROPPED)
             steps.energy[part] = math.nan
             steps.kind[part] = np.where(kept, StepKind.TANGLED, steps.kind[part])
+
+
+def _whole_tangle(register: Floats, first: int, last: int) -> slice:
+    """The readings of a tangle, with the rises near it that are as large as its falls: they led into it."""
+    near = slice(max(first - HISTORY, 1), min(last + 2 + HISTORY, len(register)))
+    rise = np.diff(register[near.start - 1 : near.stop])
+    inside = rise[max(first, 1) - near.start : last + 2 - near.start]
+    large = near.start + np.flatnonzero(rise >= TANGLE_SHARE * -inside.min())
+    return slice(min(first, int(large.min(initial=first))) or 1, max(last + 1, int(large.max(initial=0))) + 1)
 
 
 def _is_tangle(register: Floats) -> bool:
@@ -278,14 +292,14 @@ class _Rules:
         self,
         at_us: Ints,
         value: Floats,
-        max_power: float,
+        limits: tuple[float, float],
         modulus: float,
         falls: Falls,
         restarts: Restarts,
         confirmed_us: Ints,
     ) -> None:
         self.at_us, self.value = at_us, value
-        self.max_power, self.modulus, self.falls = max_power, modulus, falls
+        (self.max_power, self.ceiling), self.modulus, self.falls = limits, modulus, falls
         self.restarts, self.confirmed_us = restarts, confirmed_us
         self.rescaled = frozenset(scale_changes(at_us, value)[0].tolist())
 
@@ -444,7 +458,8 @@ class _Rules:
         hours = float(self.at_us[j] - self.at_us[p]) / HOUR_US
         if math.isfinite(self.max_power):
             return self.max_power * hours + self._count(p, j)
-        return JUMP_RATIO * (self._usual(j) * hours + self._count(p, j))
+        likely = JUMP_RATIO * (self._usual(j) * hours + self._count(p, j))
+        return min(likely, self.ceiling * hours + self._count(p, j))
 
     def _is_confirmed(self, p: int, j: int) -> bool:
         first, last = np.searchsorted(self.confirmed_us, [self.at_us[p], self.at_us[j]], "right")
@@ -498,7 +513,8 @@ def anchors(at_us: Ints, value: Floats, point: Point) -> Bools:
     n = len(value)
     orderly = np.ones(n + 1, np.bool_)
     orderly[1:n] = np.diff(value) >= 0
-    odd = odd_steps(at_us, value, point.max_power_kw / point.multiplier, point.modulus_kwh)
+    most, ceiling = point.max_power_kw / point.multiplier, point.ceiling_kw / point.multiplier
+    odd = odd_steps(at_us, value, most, point.modulus_kwh, ceiling=ceiling)
     orderly[odd] = False
     disorder = np.concatenate([[0], np.cumsum(~orderly)])
     rows, calm = np.arange(n), CALM if point.falls is Falls.SUSPECT else QUIET

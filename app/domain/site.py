@@ -47,6 +47,8 @@ _STRICT = {"extra": "forbid"}
 ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 """Start and end of what is always there."""
 
+SOURCE_ROLES = (Role.GENERATOR, Role.RENEWABLE, Role.EXPORT)
+"""Roles of meters at which energy is made or leaves: the rating of the supply does not bound them."""
 RATING_MARGIN = 1.25
 """Power of a circuit above this multiple of its rating is implausible."""
 
@@ -171,6 +173,8 @@ class MeterChange:
 
 DATED_POINT_KEYS = ("role", "weight", "multiplier", "max_power_kw", "accuracy_class_percent")
 """Keys of a point that may be lists of ``{from, value}``."""
+DERIVED_KEYS = ("estimates", "ceiling_kw")
+"""Keys of a point that no file states."""
 DATED_METER_KEYS = ("room", "fed_by", "rated_power_kw", "accuracy_class_percent")
 """Keys of a meter that may be lists of ``{from, value}``."""
 
@@ -271,6 +275,8 @@ class Point:
     """Earlier ids of this point: their readings, energies and ledger are its own. E.g. ``[row-3.kwh]``."""
     estimates: bool = False
     """Whether its energy is an estimate whatever its readings; follows from the kind."""
+    ceiling_kw: float = math.inf
+    """Most that its meter's other points, its feeders or the supply allow where it has no rating. [kW]"""
     changes: tuple[PointChange, ...] = ()
     """Later values of what the site file writes as dated lists, oldest first."""
 
@@ -524,6 +530,11 @@ class Meter:
         turned = Direction.REVERSED if point.role in self._reversed else point.direction
         return replace(point, max_power_kw=min(point.max_power_kw, rated_kw), direction=turned)
 
+    def others_kw(self, point: Point) -> float:
+        """Largest `max_power_kw` of the meter's other points; inf where none states one. [kW]"""
+        stated = (p.max_power_kw for p in self.points if p.id != point.id and p.quantity in (ENERGY, POWER))
+        return max((kw for kw in stated if math.isfinite(kw)), default=math.inf)
+
     def _kw_of_one(self, point: Point) -> float:
         """Power that one ampere, or one percent, stands for. [kW]"""
         if point.kind is ReadingKind.ESTIMATE_FROM_LOAD:
@@ -776,9 +787,45 @@ class Site:
 
     def effective(self, meter: Meter, point: Point) -> Point:
         """`point` as its energy is computed: with what its meter and this site say about it."""
-        point = meter.effective(point)
-        needs_clock = point.falls is Falls.RESET_TO_ZERO and not point.clock
-        return replace(point, clock=self.time_zone) if needs_clock else point
+        own, point = point, meter.effective(point)
+        if point.falls is Falls.RESET_TO_ZERO and not point.clock:
+            point = replace(point, clock=self.time_zone)
+        if math.isfinite(point.max_power_kw) or point.quantity not in (ENERGY, POWER):
+            return point
+        ceiling_kw = min(meter.others_kw(own), self._ceilings_kw.get(meter.id, math.inf))
+        return replace(point, ceiling_kw=ceiling_kw) if math.isfinite(ceiling_kw) else point
+
+    @cached_property
+    def _ceilings_kw(self) -> dict[str, float]:
+        """Most that what feeds a meter could ever carry, with the margin of ratings; inf: it is not known."""
+        found: dict[str, float] = {}
+        for state in self.states:
+            known: dict[str, float] = {}
+            for meter in state.meters:
+                most = RATING_MARGIN * state._fed_kw(meter, known)
+                found[meter.id] = max(found.get(meter.id, 0.0), most)
+        return found
+
+    def _fed_kw(self, meter: Meter, known: dict[str, float]) -> float:
+        """Sum of the ratings of a meter's feeders; of one without any, of the site's supply. [kW]"""
+        if meter.id not in known:
+            supply = self._supply
+            is_source = meter.id in supply or any(p.role in SOURCE_ROLES for p in meter.points)
+            feeders = meter.fed_by or (() if is_source else supply)
+            by_id = {m.id: m for m in self.meters}
+            known[meter.id] = sum(self._carried_kw(by_id[f], known) for f in feeders) or math.inf
+        return known[meter.id]
+
+    def _carried_kw(self, meter: Meter, known: dict[str, float]) -> float:
+        rated = meter.rated_power_kw
+        return rated if math.isfinite(rated) else self._fed_kw(meter, known)
+
+    @cached_property
+    def _supply(self) -> tuple[str, ...]:
+        """Meters at which energy comes in or is made; none where nothing measures the facility."""
+        facility = {self.meter_of[p.id].id for p in self.carriers(Role.FACILITY)}
+        made = {m.id for m in self.meters if any(p.role in SOURCE_ROLES for p in m.points)}
+        return tuple(sorted(facility | made)) if facility else ()
 
     def points(self) -> Iterator[Point]:
         """Every point of the site."""

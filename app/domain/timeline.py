@@ -84,7 +84,7 @@ def _constant_parts(placed: Placement) -> Iterator[Stretch]:
     starts = [placed.start, *sorted(at for at in turns if placed.start < at < placed.end)]
     for start, end in zip(starts, [*starts[1:], placed.end], strict=True):
         if start < end:
-            meter, point = replace(placed.meter, points=()).at(start), placed.point.at(start)
+            meter, point = placed.meter.at(start), placed.point.at(start)
             yield Stretch(_us(start), _us(end), placed.site.effective(meter, point))
 
 
@@ -96,10 +96,8 @@ def _us(at: datetime) -> int:
 
 def _alike(one: Point, other: Point) -> bool:
     """Whether readings of the one mean the same energy as readings of the other."""
-    return _reads_alike(one, other) and (one.multiplier, one.max_power_kw) == (
-        other.multiplier,
-        other.max_power_kw,
-    )
+    limits = ((p.multiplier, p.max_power_kw, p.ceiling_kw) for p in (one, other))
+    return _reads_alike(one, other) and next(limits) == next(limits)
 
 
 def _reads_alike(one: Point, other: Point) -> bool:

@@ -17,15 +17,17 @@ from itertools import pairwise
 import numpy as np
 
 from app.domain.energy import Series
+from app.domain.likely import HISTORY
 from app.domain.period import Period
 from app.domain.quality.detect import meter_findings, negative_remainders
-from app.domain.quality.finding import Bools, Finding, FindingKind, Ints
+from app.domain.quality.finding import Bools, Finding, FindingKind, Ints, finite
 from app.domain.quality.plain import margin_s, plain
 from app.domain.quality.registers import cross_talk
+from app.domain.quality.units import KEPT, unit_changes
 from app.domain.quality.values import conflicting_duplicates
-from app.domain.quantity import ReadingKind
+from app.domain.quantity import ENERGY_KINDS, ReadingKind
 from app.domain.reading import LATEST, OLDEST, ReadingColumns
-from app.domain.site import Fleet, Meter, Site
+from app.domain.site import Fleet, Meter, Point, Site
 from app.errors import SeriesError, StoreUnavailable
 from app.store import events, outlook, reading_windows, readings, sites
 from app.store import findings as store
@@ -76,6 +78,8 @@ RULES = (FindingKind.EXPORTING, FindingKind.REVERSED)
 """Kinds that only a look at the whole history shows, and that explain power below zero from then on."""
 METER_KINDS = tuple(k for k in FindingKind if k not in SITE_KINDS)
 BALANCE_DAYS = 30
+JUST_NOW = HISTORY + KEPT
+"""So many readings after a change of unit the whole history is asked about it."""
 
 
 class Part(Enum):
@@ -363,9 +367,8 @@ def look_at(
     `histories` may hold all readings of points, by number; the others are read here.
     """
     for site, meter in _places(stored.fleet, meter_id):
-        if look is not None and look.end - look.start <= LIVE:
-            _look_around(connection, stored, site, meter, look)
-        else:
+        is_live = look is not None and look.end - look.start <= LIVE
+        if look is None or not is_live or _look_around(connection, stored, site, meter, look):
             _look_at_history(connection, stored, site, meter, histories)
 
 
@@ -408,9 +411,16 @@ def _slices(connection: Connection, stored: Stored, meter: Meter) -> Iterator[Pe
         yield Period(start, end)
 
 
-def _look_around(connection: Connection, stored: Stored, site: Site, meter: Meter, look: Look) -> None:
-    """Find what a look at the whole history would find near a change, with as few readings as that takes."""
+def _look_around(connection: Connection, stored: Stored, site: Site, meter: Meter, look: Look) -> bool:
+    """Find what a look at the whole history would find near a change, with as few readings as that takes.
+
+    Returns
+    -------
+    bool
+        Whether only the whole history tells what it is: the unit may have changed just now.
+    """
     numbers = {p.id: stored.point_id[p.id] for p in meter.points}
+    points = [site.effective(meter, p) for p in meter.read_points if p.kind in ENERGY_KINDS]
     core = _with_standing(connection, list(numbers.values()), look)
     margin = CONTEXT / 2
     while True:
@@ -428,8 +438,17 @@ def _look_around(connection: Connection, stored: Stored, site: Site, meter: Mete
         wider = Period(min([core.start, *(f.start for f in near)]), core.end)
         if wider == core:
             _keep(connection, stored, site, meter, LOCAL_KINDS, core, found)
-            return
+            return any(_may_change_unit(connection, numbers[p.id], p, loaded[p.id].series) for p in points)
         core = wider
+
+
+def _may_change_unit(connection: Connection, number: int, point: Point, series: Series) -> bool:
+    """Whether the unit changed a few readings ago, and no finding says so yet."""
+    series = finite(series)
+    since_us = int(series.at_us[-JUST_NOW]) if len(series) >= JUST_NOW else 0
+    starts = [f.start for f in unit_changes(point, series) if to_us(f.start) > since_us]
+    kinds = (FindingKind.UNIT_CHANGED,)
+    return any(not store.standing(connection, [number], kinds, start, start) for start in starts)
 
 
 def _with_standing(connection: Connection, numbers: list[int], look: Look) -> Period:
@@ -518,10 +537,16 @@ def _of_constant(
 
 
 def _unexplained(connection: Connection, numbers: dict[int, str], found: list[Finding]) -> list[Finding]:
-    """Without power below zero where a look at the whole history said that this is the rule."""
+    """Without what a look at the whole history explained: power below zero as a rule, a changed unit."""
     ruled = store.standing(connection, list(numbers), RULES, OLDEST, LATEST)
     points = {numbers[number] for number, *_ in ruled}
-    return [f for f in found if f.kind is not FindingKind.NEGATIVE_POWER or f.point not in points]
+    held = {numbers[number]: events for number, events in store.withheld(connection, list(numbers)).items()}
+    return [
+        f
+        for f in found
+        if not (f.kind is FindingKind.NEGATIVE_POWER and f.point in points)
+        and not any(e.start_us <= to_us(f.end) and to_us(f.start) <= e.end_us for e in held.get(f.point, ()))
+    ]
 
 
 def _series(columns: ReadingColumns) -> Series:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import structlog
 
 from app.domain import energy, plain, timeline
-from app.domain.energy import Event, QuarterHours, Series, Spans
+from app.domain.energy import Event, EventKind, QuarterHours, Series, Spans
 from app.domain.period import QUARTER_HOUR_US, midnight
 from app.domain.plain import Outcome, Windows
 from app.domain.pue import SiteQuarterHours, pair, pair_over
@@ -274,7 +274,7 @@ class _Job:
     def __init__(self, connection: Connection, stored: Stored, taken: Taken) -> None:
         self._connection, self._stored, self._taken = connection, stored, taken
         self._points = [_point_of(stored, number) for number in taken.point_id.tolist()]
-        self._events = ledger.in_force(connection, np.unique(taken.point_id).tolist())
+        self._events = ledger.effective(connection, np.unique(taken.point_id).tolist())
         self._horizon_us = _us_or_none(raw_horizon(connection))
         self._parts: list[_Part] = []
         self._replaced: list[tuple[str, Intervals]] = []
@@ -406,10 +406,12 @@ class _Job:
     # -- the careful way -----------------------------------------------------------------------------
 
     def _carefully(self, row: int) -> None:
-        self.careful += 1
         number, point = int(self._taken.point_id[row]), self._points[row]
         events = self._events.get(number, [])
         start_us, end_us = int(self._taken.start_us[row]), int(self._taken.end_us[row])
+        if _changes_nothing(start_us, end_us, events):
+            return
+        self.careful += 1
         parts = self._stored.timeline(number)
         series, change, known = _context(self._connection, parts, number, start_us, end_us, events)
         cells = energy.quarter_hours(known, change.start_us, change.end_us)
@@ -422,6 +424,13 @@ class _Job:
         bounds, whole_us = (change.start_us, change.end_us), _whole_from_us(series, self._horizon_us)
         store.replace_quarter_hours(self._connection, point, number, *bounds, cells, kept_before_us=whole_us)
         self._note(part.table, _all_of(part.point_id, part.start_us, part.end_us))
+
+
+def _changes_nothing(start_us: int, end_us: int, events: Sequence[Event]) -> bool:
+    """Whether readings lie among others that a finding keeps from counting, all of them."""
+    held = [e for e in events if e.kind is EventKind.WITHHELD]
+    is_inside = any(e.start_us < start_us and end_us < e.end_us for e in held)
+    return is_inside and len(held) == len(events)
 
 
 def _point_of(stored: Stored, number: int) -> Point:

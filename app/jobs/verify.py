@@ -150,7 +150,7 @@ def _recomputed(connection: Connection, parts: Sequence[Stretch], number: int) -
     """Intervals from all raw readings, and the time over which they can be compared."""
     columns = readings.load(connection, number, OLDEST - timedelta(days=1), LATEST)
     series = Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
-    declared = events.in_force(connection, [number]).get(number, [])
+    declared = events.effective(connection, [number]).get(number, [])
     known = timeline.spans(series, parts, declared)
     horizon = raw_horizon(connection)
     first = from_us(int(columns.at_us[0])) if len(columns) and horizon else OLDEST - timedelta(days=1)

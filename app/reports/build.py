@@ -33,7 +33,7 @@ def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = (
         site=_site(e.site),
         period=span(e),
         revision=version(revision, e.now, changes),
-        pue={window: energies.pue_figure(e.site, d) for window, d in e.pue.items()},
+        pue={window: energies.pue_figure(d) for window, d in e.pue.items()},
         verdicts=judgements.verdicts(e),
         grades=judgements.grades(e),
         reporting_duties=judgements.reporting_duties(e),

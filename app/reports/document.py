@@ -112,6 +112,8 @@ class PueFigure:
     coverage_ratio: float
     estimated_ratio: float
     uncertainty: float | None
+    waits_for: list[str] = field(default_factory=list)
+    """Open findings that keep it from being said: meter and kind."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,9 @@ import pandas as pd
 from app.domain.attribution import UNMETERED
 from app.domain.evidence import PERIOD, Basis, Evidence
 from app.domain.limits import is_too_low
-from app.domain.period import midnight
-from app.domain.pue import PueDocument, every_boundary
+from app.domain.period import Period, midnight
+from app.domain.pue import DOUBTFUL_CODES, PueDocument, doubts_within
 from app.domain.quantity import IT_LOAD_CLASS, OVERHEAD_ROLES
-from app.domain.site import Site
 from app.reports.document import ClassEnergy, DayRow, Energy, HourRow, PueFigure
 from app.reports.rounding import apportioned, energy_decimals, number, rounded
 
@@ -24,14 +23,14 @@ KW = 2
 """Decimals of every power."""
 
 
-def pue_figure(site: Site, document: PueDocument) -> PueFigure:
+def pue_figure(document: PueDocument) -> PueFigure:
     """One window's PUE, rounded."""
     places = energy_decimals(document.facility_kwh)
     return PueFigure(
         start=document.start,
         end=document.end,
         pue=rounded(document.pue, RATIO),
-        reason=None if document.pue is not None else reason(site, document),
+        reason=document.reason_code,
         label=document.label,
         category=document.category,
         kind=document.kind,
@@ -40,27 +39,13 @@ def pue_figure(site: Site, document: PueDocument) -> PueFigure:
         coverage_ratio=number(document.coverage_ratio, RATIO),
         estimated_ratio=number(document.estimated_ratio, RATIO),
         uncertainty=rounded(document.uncertainty, RATIO),
+        waits_for=list(document.waits_for),
     )
 
 
-def reason(site: Site, document: PueDocument) -> str:
-    """Code of why no PUE is said."""
-    if document.pending:
-        return "redefined"
-    parts = every_boundary(site)
-    if not any(p.it for p in parts):
-        return "no_it_point"
-    if not any(p.facility or p.is_sum for p in parts):
-        return "no_facility_point"
-    if any(p.undecided for p in parts):
-        return "undecided"
-    if document.coverage_ratio <= 0:
-        return "not_covered"
-    if is_too_low(document.coverage_ratio, site.minimum_coverage_ratio):
-        return "low_coverage"
-    if document.it_kwh <= 0:
-        return "no_it_energy"
-    return "below_one" if document.facility_kwh < document.it_kwh else "waits"
+def is_doubtful(document: PueDocument) -> bool:
+    """Whether no PUE is said because its energies may be wrong: no other ratio of them is then."""
+    return document.reason_code in DOUBTFUL_CODES
 
 
 def energy(e: Evidence) -> Energy:
@@ -91,7 +76,7 @@ def _rows(
         ClassEnergy(
             name=name,
             energy_kwh=value,
-            share_of_it=rounded(exact / d.it_kwh, RATIO) if d.it_kwh > 0 else None,
+            share_of_it=None if d.pue is None else rounded(exact / d.it_kwh, RATIO),
         )
         for (name, exact), value in zip(energies.items(), kwh, strict=True)
     ]
@@ -138,11 +123,17 @@ def _day_rows(e: Evidence, table: pd.DataFrame, places: int) -> list[DayRow]:
                 day=day.date().isoformat(),
                 facility_kwh=facility[i],
                 it_kwh=it[i],
-                pue=_pue(e, exact["facility_kwh"], exact["it_kwh"], coverage),
+                pue=_pue(e, exact["facility_kwh"], exact["it_kwh"], coverage, local_span(e, day.date())),
                 coverage_ratio=number(coverage, RATIO),
             )
         )
     return rows
+
+
+def local_span(e: Basis, first: date, days: int = 1) -> Period:
+    """Some local days."""
+    zone = e.site.zone
+    return Period(midnight(first, zone), midnight(first + timedelta(days=days), zone))
 
 
 def _length_s(e: Basis, first: date, after: date) -> float:
@@ -151,11 +142,18 @@ def _length_s(e: Basis, first: date, after: date) -> float:
     return (end - midnight(first, e.site.zone)).total_seconds()
 
 
-def _pue(e: Evidence, facility_kwh: float, it_kwh: float, coverage: float) -> float | None:
-    """PUE of one bar by the rules of a document: only where it is covered and possible."""
-    if coverage < e.site.minimum_coverage_ratio or coverage <= 0 or not 0 < it_kwh <= facility_kwh:
+def _pue(e: Evidence, facility_kwh: float, it_kwh: float, coverage: float, span: Period) -> float | None:
+    """PUE of one bar by the rules of a document: only where it is covered and possible, and nothing waits."""
+    if is_too_low(coverage, e.site.minimum_coverage_ratio) or coverage <= 0 or not 0 < it_kwh <= facility_kwh:
+        return None
+    if is_waiting(e, span):
         return None
     return rounded(facility_kwh / it_kwh, RATIO)
+
+
+def is_waiting(e: Evidence, span: Period) -> bool:
+    """Whether findings of a time wait for a person, so that no PUE of it is said."""
+    return bool(doubts_within(e.doubts, span.start, span.end))
 
 
 def months(e: Evidence) -> list[DayRow]:
@@ -174,7 +172,13 @@ def months(e: Evidence) -> list[DayRow]:
             day=f"{at:%Y-%m}",
             facility_kwh=facility[i],
             it_kwh=it[i],
-            pue=_pue(e, table["facility_kwh"].iloc[i], table["it_kwh"].iloc[i], coverage),
+            pue=_pue(
+                e,
+                table["facility_kwh"].iloc[i],
+                table["it_kwh"].iloc[i],
+                coverage,
+                local_span(e, at.date(), at.days_in_month),
+            ),
             coverage_ratio=number(coverage, RATIO),
         )
         for i, (at, coverage) in enumerate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
+import numpy as np
 import pandas as pd
 
 from app.domain.attribution import EnergySplit, attribute
@@ -27,7 +28,7 @@ from app.reports.document import (
     VerdictRow,
     YearEnd,
 )
-from app.reports.energies import KW, RATIO, local_days
+from app.reports.energies import KW, RATIO, is_waiting, local_days, local_span
 from app.reports.load import local_text, merged
 from app.reports.money import indicators
 from app.reports.rounding import apportioned, energy_decimals, number, rounded
@@ -110,6 +111,8 @@ def breaches(e: Evidence) -> list[Breach]:
         return []
     table = _daily(e)
     known = table[(table["coverage_ratio"] >= e.site.minimum_coverage_ratio) & (table["it_kwh"] > 0)]
+    days = (at.date() for at in pd.DatetimeIndex(known.index))
+    known = known[np.array([not is_waiting(e, local_span(e, day)) for day in days], np.bool_)]
     above = known["facility_kwh"] > limit.pue * known["it_kwh"]
     return [_breach(known, above, run, limit.pue) for run in _runs(pd.DatetimeIndex(known.index[above]))]
 

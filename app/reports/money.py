@@ -9,12 +9,13 @@ import pandas as pd
 from app.domain import indicators as domain
 from app.domain.emissions import EmissionFactor, emission_factor
 from app.domain.evidence import PERIOD, Basis
+from app.domain.limits import is_too_low
 from app.domain.quantity import Role
 from app.domain.site import Site
 from app.domain.tariff import Tariff
 from app.errors import NotFound
 from app.reports.document import Factor, Indicator, Money, SavingRow, TariffRow
-from app.reports.energies import RATIO, month_table
+from app.reports.energies import RATIO, is_doubtful, month_table
 from app.reports.rounding import energy_decimals, number, rounded
 
 MONEY = 2
@@ -108,25 +109,25 @@ def indicators(e: Basis) -> list[Indicator]:
     share = domain.ref(renewable, d.facility_kwh, export_kwh=d.apart_kwh.get("export", 0.0))
     has_renewable, has_reuse = (_has(e.site, r) for r in (Role.RENEWABLE, Role.HEAT_REUSE))
     emitted = None if factor is None else _emissions(e, factor)
-    utilisation = _servers(e)
+    utilisation, is_sound = _servers(e), not is_doubtful(d)
     it, facility = number(d.it_kwh, places), number(d.facility_kwh, places)
     return [
         _wue(e, it),
         Indicator(
             name="cue",
-            value=None if emitted is None else rounded(domain.cue(emitted, d.it_kwh), RATIO),
+            value=rounded(domain.cue(emitted, d.it_kwh), RATIO) if emitted is not None and is_sound else None,
             inputs={} if emitted is None else {"emissions_kg": number(emitted, KG), "it_kwh": it},
         ),
         Indicator(
             name="ref",
-            value=rounded(share, RATIO) if has_renewable else None,
+            value=rounded(share, RATIO) if has_renewable and is_sound else None,
             inputs={"renewable_kwh": number(renewable, places), "facility_kwh": facility}
             if has_renewable
             else {},
         ),
         Indicator(
             name="erf",
-            value=rounded(domain.erf(reused, d.facility_kwh), RATIO) if has_reuse else None,
+            value=rounded(domain.erf(reused, d.facility_kwh), RATIO) if has_reuse and is_sound else None,
             inputs={"reused_kwh": number(reused, places), "facility_kwh": facility} if has_reuse else {},
         ),
         _cer(e),
@@ -138,7 +139,8 @@ def _wue(e: Basis, it_kwh: float) -> Indicator:
     """WUE where the water meters cover the period as well as PUE must be covered."""
     water = e.water
     covered = 0.0 if water is None else water.covered_s / e.known.duration_s
-    if water is None or covered < e.site.minimum_coverage_ratio:
+    is_known = not is_too_low(covered, e.site.minimum_coverage_ratio)
+    if water is None or not is_known or is_doubtful(e.pue[PERIOD]):
         return Indicator(name="wue", value=None, inputs={})
     value = rounded(domain.wue(water.volume_m3, e.pue[PERIOD].it_kwh), RATIO)
     inputs = {
@@ -153,7 +155,8 @@ def _cer(e: Basis) -> Indicator:
     """CER where the heat meters and the facility cover the period well enough."""
     heat, d = e.heat_removed, e.pue[PERIOD]
     covered = 0.0 if heat is None else heat.covered_s / e.known.duration_s
-    if heat is None or min(covered, d.coverage_ratio) < e.site.minimum_coverage_ratio:
+    is_known = not is_too_low(min(covered, d.coverage_ratio), e.site.minimum_coverage_ratio)
+    if heat is None or not is_known or is_doubtful(d):
         return Indicator(name="cer", value=None, inputs={})
     cooling_kwh = d.overhead_kwh.get(Role.COOLING.value, 0.0)
     places = energy_decimals(d.facility_kwh)

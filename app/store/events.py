@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.domain.energy import Event, EventKind
 from app.errors import NotFound
-from app.store import rollup_queue, tables
+from app.store import findings, rollup_queue, tables
 from app.store.engine import store_errors
 from app.store.readings import to_us
 
@@ -126,7 +126,7 @@ def listing(connection: sa.Connection, site_id: int) -> list[LedgerEntry]:
         return [_entry(row) for row in connection.execute(query)]
 
 
-def in_force(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, list[Event]]:
+def in_force(connection: sa.Connection, point_ids: Sequence[int]) -> defaultdict[int, list[Event]]:
     """Events that hold for each point, in the order they were written.
 
     Raises
@@ -143,7 +143,7 @@ def in_force(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, l
         )
         .order_by(events.c.id)
     )
-    out: dict[int, list[Event]] = defaultdict(list)
+    out: defaultdict[int, list[Event]] = defaultdict(list)
     with store_errors():
         entries = [_entry(row) for row in connection.execute(query)]
         many = _corrections(connection, [e.id for e in entries if e.corrected_readings])
@@ -203,6 +203,20 @@ def corrected_readings(
         for number, *values in rows if wanted else ():
             out[number].append(CorrectedReading(*values))
     return out
+
+
+def effective(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, list[Event]]:
+    """What the energy of each point follows: its ledger, and readings that open findings keep from counting.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    found = in_force(connection, point_ids)
+    for point, withheld in findings.withheld(connection, point_ids).items():
+        found[point] += withheld
+    return found
 
 
 def _entry(row: Any) -> LedgerEntry:

@@ -10,12 +10,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from app.domain.energy import Event
 from app.domain.period import Period
 from app.domain.quality.finding import WITHHOLDING, Finding, FindingKind
+from app.domain.quality.units import GOES_ON, withholding
+from app.domain.reading import LATEST
 from app.errors import NotFound
-from app.store import locks, tables
+from app.store import locks, readings, rollup_queue, tables
 from app.store.binary_copy import array_text
 from app.store.engine import store_errors
+from app.store.readings import from_us
 
 OPEN, ACKNOWLEDGED, CLEARED = "open", "acknowledged", "cleared"
 """States of a finding; cleared: no longer found after data or ledger changed."""
@@ -75,6 +79,8 @@ def replace(
     """
     inside = [f for f in found if scope.start <= f.start < scope.end]
     numbers = [point_ids[f.point] if f.point else 0 for f in inside]
+    moves_energy = FindingKind.UNIT_CHANGED in scope.kinds
+    before = withheld(connection, scope.point_ids) if moves_energy else {}
     with store_errors():
         connection.execute(
             _CLEAR,
@@ -91,6 +97,47 @@ def replace(
         )
         for finding, number in zip(inside, numbers, strict=True):
             connection.execute(_upsert(scope.site_id, number, finding))
+    if moves_energy:
+        _queue_changed(connection, before, withheld(connection, scope.point_ids))
+
+
+_WITHHELD = sa.text(
+    """
+    SELECT point_id, (extract(epoch FROM start_at) * 1000000)::bigint,
+        (extract(epoch FROM end_at) * 1000000)::bigint, jsonb_exists(evidence, :goes_on)
+    FROM findings
+    WHERE point_id = ANY(:points) AND kind = :kind AND state = 'open' ORDER BY point_id, start_at
+    """
+)
+
+
+def withheld(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, list[Event]]:
+    """Readings of each point that open findings keep from counting.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    found: dict[int, list[Event]] = {}
+    values = {"points": list(point_ids), "kind": FindingKind.UNIT_CHANGED.value, "goes_on": GOES_ON}
+    with store_errors():
+        for point, start_us, end_us, goes_on in connection.execute(_WITHHELD, values):
+            found.setdefault(point, []).append(withholding(start_us, end_us, goes_on=goes_on))
+    return found
+
+
+def _queue_changed(
+    connection: sa.Connection, before: dict[int, list[Event]], after: dict[int, list[Event]]
+) -> None:
+    """Ask for the energies to be computed again of which other readings count now."""
+    for point in sorted({*before, *after}):
+        changed = set(before.get(point, ())) ^ set(after.get(point, ()))
+        known = readings.known_span(connection, [point]) if changed else None
+        if known is None:
+            continue
+        first = min(known.end, *(from_us(event.start_us) for event in changed))
+        rollup_queue.add(connection, [rollup_queue.Dirty(point, first, known.end)])
 
 
 def _upsert(site_id: int, point_id: int, finding: Finding) -> sa.Insert:
@@ -164,7 +211,7 @@ def _listed(start: datetime | None, end: datetime | None, *, with_cleared: bool)
 
 
 def acknowledge(connection: sa.Connection, site_id: int, finding_id: int) -> None:
-    """Mark an open finding as seen.
+    """Mark an open finding as seen; readings that it kept from counting do from now on.
 
     Raises
     ------
@@ -176,8 +223,12 @@ def acknowledge(connection: sa.Connection, site_id: int, finding_id: int) -> Non
     f = tables.findings
     here = (f.c.id == finding_id, f.c.site_id == site_id, f.c.state == OPEN)
     with store_errors():
-        if not connection.execute(sa.update(f).where(*here).values(state=ACKNOWLEDGED)).rowcount:
+        point = connection.execute(sa.select(f.c.point_id).where(*here)).scalar()
+        if point is None:
             raise NotFound(f"there is no open finding {finding_id}")
+        before = withheld(connection, [point])
+        connection.execute(sa.update(f).where(*here).values(state=ACKNOWLEDGED))
+    _queue_changed(connection, before, withheld(connection, [point]))
 
 
 def _finding(row: Any) -> StoredFinding:
@@ -423,9 +474,12 @@ def months_of_site(connection: sa.Connection, site_id: int, days: tuple[date, da
 
 _DOUBTS = sa.text(
     """
-    SELECT p.key, f.kind FROM findings f LEFT JOIN points p ON p.id = f.point_id
+    SELECT p.key, f.kind, f.start_at,
+        CASE WHEN jsonb_exists(f.evidence, :goes_on) THEN :latest ELSE f.end_at END
+    FROM findings f LEFT JOIN points p ON p.id = f.point_id
     WHERE f.site_id = :site AND f.state = 'open' AND f.kind = ANY(:kinds) AND f.start_at < :end
-      AND f.end_at > :start AND (f.point_id = 0 OR f.point_id = ANY(:points))
+      AND (f.end_at > :start OR jsonb_exists(f.evidence, :goes_on))
+      AND (f.point_id = 0 OR f.point_id = ANY(:points))
     ORDER BY f.start_at
     """
 )
@@ -433,8 +487,8 @@ _DOUBTS = sa.text(
 
 def doubts(
     connection: sa.Connection, site_id: int, points: Sequence[int], period: Period
-) -> list[tuple[str, str]]:
-    """Open findings of a period for which a figure waits: point (empty: the site) and kind, each once.
+) -> list[tuple[str, str, datetime, datetime]]:
+    """Open findings of a period for which a figure waits: point (empty: the site), kind, start and end.
 
     Raises
     ------
@@ -442,10 +496,11 @@ def doubts(
         If the database is away.
     """
     kinds = [kind.value for kind in WITHHOLDING]
-    values = {"site": site_id, "points": list(points), "kinds": kinds, "start": period.start}
+    values = {"site": site_id, "points": list(points), "kinds": kinds, "goes_on": GOES_ON}
+    values |= {"start": period.start, "end": period.end, "latest": LATEST}
     with store_errors():
-        rows = connection.execute(_DOUBTS, {**values, "end": period.end})
-        return list(dict.fromkeys((key or "", kind) for key, kind in rows))
+        rows = connection.execute(_DOUBTS, values)
+        return [(key or "", kind, start, end) for key, kind, start, end in rows]
 
 
 _CONFLICTS = sa.text(

@@ -60,6 +60,12 @@ class SiteFigures:
     """Since the beginning, by load class."""
     it_load_ratio: float | None = None
     meters: tuple[MeterFigures, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    """Windows of which no PUE is said, with the reason."""
+    findings: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Open findings, by kind and severity."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """What imports did not store, by reason: rows that were not understood, readings that contradict one."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Readings in the drop ledger, by reason."""
     alarms: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -147,6 +153,8 @@ class _Found:
         self._last_at = {keys[n]: at for n, at in known.last_at(connection, now).items() if n in keys}
         self._dropped = _grouped(connection, _DROPPED, sites)
         self._alarms = _grouped(connection, _ALARMS, sites)
+        self._findings = _grouped(connection, _FINDINGS, sites)
+        self._refused = _grouped(connection, _REFUSED, sites)
         self._rules = alarms.rules(connection)
 
     def site(self, site: Site, profiles: Mapping[str, LimitProfile]) -> SiteFigures:
@@ -168,9 +176,12 @@ class _Found:
             self._energies_kwh(site, groups),
             it_kw / capacity_kw if it_kw is not None and capacity_kw else None,
             tuple(self._meter(meter) for meter in there.meters),
-            self._drops_of(site.id),
-            self._alarms_of(site.id),
-            self._thresholds_of(site.id, governing(limits)),
+            withheld={w: d.get("reason_code", "unknown") for w, _, d in documents if d["pue"] is None},
+            findings={(kind, severity): n for (kind, severity), n in self._findings[site.id].items()},
+            refused={reason: n for (reason,), n in self._refused[site.id].items() if n},
+            dropped=self._drops_of(site.id),
+            alarms=self._alarms_of(site.id),
+            thresholds=self._thresholds_of(site.id, governing(limits)),
         )
 
     def _energies_kwh(self, site: Site, groups: Mapping[str, Group]) -> dict[str, float]:
@@ -255,6 +266,16 @@ _LAST = sa.text(
     """
 )
 _DROPPED = sa.text("SELECT coalesce(site_id, 0), reason, sum(readings) FROM dropped_readings GROUP BY 1, 2")
+_FINDINGS = sa.text(
+    "SELECT site_id, kind, severity, count(*) FROM findings WHERE state = 'open' GROUP BY 1, 2, 3"
+)
+_REFUSED = sa.text(
+    """
+    SELECT site_id, reason, sum(readings) FROM imports
+    CROSS JOIN LATERAL (VALUES ('rejected', rejected), ('conflicting', conflicting)) AS r (reason, readings)
+    GROUP BY 1, 2
+    """
+)
 _ALARMS = sa.text(
     """
     SELECT site_id, rule, severity, count(*) FROM alarms

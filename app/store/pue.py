@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from app.domain import formula
 from app.domain import pue as domain
 from app.domain.limits import LimitProfile, accuracy_percent
 from app.domain.period import Period, Step, starts
-from app.domain.pue import Boundary, PueBar, PueDocument, Totals
+from app.domain.pue import Boundary, Doubt, PueBar, PueDocument, Totals
 from app.domain.site import Segment, Site
 from app.errors import NotFound
 from app.store import energy, findings, rollup_queue
@@ -59,7 +59,6 @@ def _document(
     parts = domain.boundaries(site, period, room)
     energies = [_energies(sums, stored, *part) if covered else {} for part in parts]
     numbers = {stored.point_id[p.id]: p.id for _, limits in parts for p in limits.points()}
-    waits = findings.doubts(connection, stored.site_id[site.id], list(numbers), period) if covered else []
     known = sums.by_point(site, list(numbers), period)
     return domain.document(
         site,
@@ -71,7 +70,7 @@ def _document(
         room=room,
         pending=len(redefined(connection, stored, site, period)),
         computed_percent=_computed_percent(connection, stored, site, period),
-        doubts=[f"{point or site.id} ({kind})" for point, kind in waits],
+        doubts=doubts(connection, stored, site, period, [limits for _, limits in parts]),
         coverage_by_point={numbers[n]: e.covered_s / period.duration_s for n, e in known.items()},
     )
 
@@ -103,6 +102,21 @@ def redefined(
     """
     numbers = {stored.point_id[p.id] for p in site.points()}
     return rollup_queue.redefined(connection, numbers, period)
+
+
+def doubts(
+    connection: sa.Connection, stored: Stored, site: Site, period: Period, parts: Iterable[Boundary]
+) -> list[Doubt]:
+    """Open findings about points of some boundaries of a site for which figures of a period wait.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    numbers = sorted({stored.point_id[p.id] for limits in parts for p in limits.points()})
+    found = findings.doubts(connection, stored.site_id[site.id], numbers, period)
+    return [Doubt(start, end, f"{point or site.id} ({kind})") for point, kind, start, end in found]
 
 
 def _energies(sums: energy.Sums, stored: Stored, segment: Segment, limits: Boundary) -> dict[str, float]:
@@ -142,8 +156,9 @@ def bars(
     site = site_named(stored, site_id, room)
     parts, ends = domain.every_boundary(site, room), dict(starts(period, step, site.zone))
     old = redefined(connection, stored, site, period)
+    waits = doubts(connection, stored, site, period, parts)
     found = [
-        domain.bar(site, parts, max(at, period.start), ends[max(at, period.start)], totals)
+        domain.bar(site, parts, max(at, period.start), ends[max(at, period.start)], totals, waits)
         for at, totals in series(connection, stored, site_id, period, step, room)
     ]
     if not old:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ from app.domain.pue import Boundary, boundary, counted_points
 from app.domain.quantity import ESTIMATE_KINDS
 from app.domain.site import (
     ALWAYS,
+    Direction,
+    Falls,
     Fleet,
     Institution,
     InstitutionClass,
@@ -242,26 +245,36 @@ def _read(connection: sa.Connection) -> Stored:
 # -- hashes ------------------------------------------------------------------------------------------
 
 
-def point_hash(meter: Meter, point: Point) -> str:
+def point_hash(site: Site, meter: Meter, point: Point) -> str:
     """Changes exactly when a setting changes that moves the energy computed from stored readings.
 
     Unit and stamp are not among them: they are applied on arrival.
     """
+    effective = site.effective(meter, point)
     bounds = (point.modulus_kwh, point.max_power_kw, meter.rated_power_kw)
     estimate = [point.voltage_v, point.power_factor, point.phases] if point.kind in ESTIMATE_KINDS else []
     rule = [point.role, point.kind, point.multiplier, point.falls, point.interval_s]
     computed = [point.formula] if point.formula else []
     held = [point.sampling, point.longest_hold_s] if point.sampling is Sampling.ON_CHANGE else []
-    return _hash([*rule, *bounds, *estimate, *computed, *held])
+    return _hash([*rule, *bounds, *estimate, *computed, *held, *_unusual(effective)])
+
+
+def _unusual(point: Point) -> list[Any]:
+    """What few points have, so that the hashes of all others stay what they were without it."""
+    turned = [] if point.direction is Direction.FORWARD else [point.direction]
+    restart = [] if point.falls is Falls.SUSPECT else [point.restarts, point.clock]
+    return [*turned, *restart, *([point.ceiling_kw] if math.isfinite(point.ceiling_kw) else [])]
 
 
 def site_hash(site: Site) -> str:
     """Changes exactly when a setting changes that moves the sums of the site."""
-    tree = [
-        [m.id, m.room, sorted(m.fed_by), [[p.id, p.role, p.kind, p.weight] for p in m.points]]
-        for m in site.meters
-    ]
+    tree = [[m.id, m.room, sorted(m.fed_by), [_counted_as(p) for p in m.points]] for m in site.meters]
     return _hash([site.time_zone, site.facility_is, site.it_energy_at, sorted(tree, key=repr)])
+
+
+def _counted_as(point: Point) -> list[Any]:
+    turned = [] if point.direction is not Direction.REVERSED else [point.direction]
+    return [point.id, point.role, point.kind, point.weight, *turned]
 
 
 def point_mark(placed: Sequence[Placement]) -> str:
@@ -270,7 +283,7 @@ def point_mark(placed: Sequence[Placement]) -> str:
     for one in placed:
         inner = {c.at for c in one.meter.changes} | {c.at for c in one.point.changes}
         for at in (one.start, *sorted(at for at in inner if one.start < at < one.end)):
-            turns[at] = point_hash(replace(one.meter, points=()).at(at), one.point.at(at))
+            turns[at] = point_hash(one.site, one.meter.at(at), one.point.at(at))
         if one.end != ALWAYS[1]:
             turns[one.end] = ""
     return _mark(turns)

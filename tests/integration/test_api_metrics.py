@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -13,11 +14,13 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import config
-from app.domain.reading import Reading
+from app.domain.quality.finding import Finding, FindingKind, Severity
+from app.domain.reading import LATEST, OLDEST, Reading
 from app.jobs import evaluate, rollup
 from app.jobs.scheduler import JobTally
-from app.store import deployment, metrics_snapshot, progress, readings, sites, tables
+from app.store import deployment, findings, metrics_snapshot, progress, readings, sites, tables
 from app.store.engine import make_engine
+from app.store.findings import Scope
 from app.store.metrics_snapshot import SiteFigures
 from app.telemetry import MeterState, Telemetry
 from tests.integration.api_helpers import ESTATE, NOW, a_day, client, own_database, sent
@@ -245,3 +248,42 @@ def test_the_last_figures_stay_while_the_database_is_away(
     with client(away, telemetry=telemetry, clock=lambda: NOW + timedelta(hours=1)) as broken:
         assert scrape(broken)["wattline_site_pue_ratio"] == before
     away.dispose()
+
+
+def test_what_is_refused_or_withheld_is_counted(engine: sa.Engine) -> None:
+    stored = a_day(engine)
+    doubt = Finding(FindingKind.IT_MISSING, "ups.kwh", NOW - timedelta(hours=8), NOW, Severity.ERROR)
+    with engine.begin() as connection:
+        scope = Scope(stored.site_id["sh1"], [stored.point_id["ups.kwh"]], (doubt.kind,), OLDEST, LATEST)
+        findings.replace(connection, scope, [doubt], dict(stored.point_id))
+        file = {"id": uuid4(), "site_id": stored.site_id["sh1"], "file_name": "a.csv", "sha256": "0"}
+        counts = {"status": "done", "rejected": 3, "conflicting": 2}
+        connection.execute(sa.insert(tables.imports).values({**file, **counts}))
+    evaluate.run(engine, NOW)
+    with client(engine) as http:
+        http.post("/api/v1/readings", json=sent([24 * 60], point="nowhere.kwh"))
+        http.post("/api/v1/readings", json=sent([24 * 60, 0], start_kwh=5.0))
+        page = scrape(http)
+        document = http.get("/api/v1/sites/sh1/pue", params={"window": "24h"}).json()
+    assert page["wattline_findings_open"] == {("it_missing", "error", "sh1"): 1}
+    assert page["wattline_site_pue_withheld"]["waits", "sh1", "24h"] == 1
+    assert ("sh1", "24h") not in page["wattline_site_pue_ratio"]
+    assert page["wattline_site_pue_withheld"]["low_coverage", "bj1", "12mo"] == 1
+    assert page["wattline_import_refused_total"] == {("rejected", "sh1"): 3, ("conflicting", "sh1"): 2}
+    assert page["wattline_readings_rejected_total"] == {("unknown_point",): 1, ("conflicting",): 2}
+    assert (document["reason_code"], document["waits_for"]) == ("waits", ["ups.kwh (it_missing)"])
+
+
+def test_answers_about_a_site_say_that_definitions_are_being_applied(engine: sa.Engine) -> None:
+    a_day(engine)
+    register = "role: cooling, kind: register"
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(ESTATE.replace(register, f"{register}, multiplier: 2")).fleet)
+    paths = ("capacity", "indicators", "budget", "exhaustion", "utilisation", "energy", "pue/series?step=1h")
+    with client(engine) as http:
+        for path in paths:
+            note = http.get(f"/api/v1/sites/sh1/{path}").headers["Wattline-Pending"]
+            assert note == "definitions changed, 1 stretches are being recomputed"
+        assert "Wattline-Pending" not in http.get("/api/v1/sites/bj1/capacity").headers
+        rollup.run(engine)
+        assert "Wattline-Pending" not in http.get("/api/v1/sites/sh1/capacity").headers

@@ -318,3 +318,18 @@ def test_current_and_load_give_estimates_that_say_so(engine: sa.Engine) -> None:
     assert found.uncertainty is not None
     assert found.uncertainty > 0.06
     assert verify(engine).breaches == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (", direction: reversed", ""),
+        (", restarts: month", ", restarts: day"),
+        (", restarts: day", ", restarts: day, clock: Asia/Tokyo"),
+    ],
+)
+def test_every_edit_that_moves_energy_is_computed_again(engine: sa.Engine, before: str, after: str) -> None:
+    _, stored = declare(engine, site("s", meter("main", "facility", extra=before), UPS))
+    put(engine, stored, hourly("main.kwh", (0, 150.0)), hourly("ups.kwh", (0, 100.0)))
+    result, _ = declare(engine, site("s", meter("main", "facility", extra=after), UPS))
+    assert "main.kwh" in result.recomputed_points

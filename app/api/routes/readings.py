@@ -101,6 +101,7 @@ def _take_batch(caller: CallerOf, batch: list[tuple[int, Any]], outcome: Outcome
             sites, digest = ",".join(sorted(part.by_site)), receipts.digest(row for _, row in batch)
             view.audit_readings(sites, part.accepted, digest)
     outcome.add(part)
+    caller.context.telemetry.service.rejected(part.reasons)
     for site, count in part.by_site.items():
         caller.context.telemetry.stored(site, count)
 

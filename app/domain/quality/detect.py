@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from app.domain.energy import Event, Series
+from app.domain.energy import Event, Series, corrected
 from app.domain.quality.clock import clock_drift, interval_too_long
-from app.domain.quality.finding import Finding, FindingKind, Severity
+from app.domain.quality.finding import Finding, FindingKind, Severity, finite, outside
 from app.domain.quality.pairs import dead_register, unit_suspected
 from app.domain.quality.registers import cross_talk, known_gaps, register_findings
+from app.domain.quality.units import unit_changes
 from app.domain.quality.values import gaps, negative_power, power_spikes, stuck
 from app.domain.quantity import ENERGY_KINDS, ReadingKind, Role
 from app.domain.site import Meter, Point, Sampling, Site
@@ -39,7 +40,8 @@ def point_findings(
         missing = known_gaps(point, series, events, missing)
         found += register_findings(point, series, events, is_whole=is_whole)
     elif point.kind is not ReadingKind.GAUGE:
-        found += power_spikes(point, series, events)
+        changed = unit_changes(point, finite(corrected(series, events))) if is_whole else []
+        found += outside(power_spikes(point, series, events), changed) + changed
     return _in_order(found + missing)
 
 

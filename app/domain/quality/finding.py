@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -107,3 +107,8 @@ def runs(mask: Bools) -> Iterator[tuple[int, int]]:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     for first, after in zip(edges[::2], edges[1::2], strict=True):
         yield int(first), int(after) - 1
+
+
+def outside(found: Iterable[Finding], causes: Sequence[Finding]) -> list[Finding]:
+    """The findings that no cause explains: one cause, one finding."""
+    return [f for f in found if not any(c.start <= f.end and f.start <= c.end for c in causes)]

@@ -22,7 +22,7 @@ from app.domain.register import US
 from app.domain.site import Point
 
 STEADY_RATIO = 20.0
-"""A value without a rating is plain while it is at most so many times the one before it."""
+"""A value is plain while it is at most so many times the one before it, or that many times it."""
 LONG_STEP = 2
 """In a step without a rating that is so many times as long as the one before it a whole wrap may hide."""
 USUAL_RISE = 4.0
@@ -81,7 +81,8 @@ def _sound(points: Sequence[Point], columns: ReadingColumns) -> Bools:
     length_s = np.where(columns.interval_s > 0, columns.interval_s, interval_s[index])
     hours = np.where(energy[index], length_s / 3600, 1.0)
     power_kw = columns.value * np.array([p.multiplier for p in points], np.float64)[index] / hours
-    bounded = (power_kw >= 0) & (power_kw <= np.array([p.max_power_kw for p in points], np.float64)[index])
+    most_kw = np.array([min(p.max_power_kw, p.ceiling_kw) for p in points], np.float64)
+    bounded = (power_kw >= 0) & (power_kw <= most_kw[index])
     sound: Bools = np.isfinite(columns.value) & (free[index] | bounded)
     return sound
 
@@ -99,9 +100,16 @@ def _sound_steps(points: Sequence[Point], columns: ReadingColumns, new_from_us: 
 
 
 def _steady(points: Sequence[Point], columns: ReadingColumns) -> Bools:
-    """Steps of values that need no rating to be believed: at most so many times the value before."""
+    """Steps of values by no factor that may be one of units.
+
+    A load that goes off is steady, and so is a rated one that comes back.
+    """
+    flows = np.array([p.kind is not ReadingKind.GAUGE for p in points])
     size = np.abs(columns.value)
-    steady: Bools = ~_unrated(points)[columns.point_id[1:]] | (size[1:] <= STEADY_RATIO * size[:-1])
+    before, after, index = size[:-1], size[1:], columns.point_id[1:]
+    rises = (after > STEADY_RATIO * before) & (_unrated(points)[index] | (before > 0))
+    falls = (before > STEADY_RATIO * after) & (after > 0)
+    steady: Bools = ~(flows[index] & (rises | falls))
     return steady
 
 
@@ -124,7 +132,8 @@ def _rises(
         most = np.where(unrated, np.where(judged, USUAL_RISE * likely, np.inf), most)
         before_us = np.where(np.append(False, same[:-1]), np.append(0, step_us[:-1]), 0)
         hides_wrap |= unrated & judged & np.isfinite(modulus[index]) & (step_us >= LONG_STEP * before_us)
-    rises: Bools = (rise >= 0) & (rise <= most) & ~hides_wrap
+    ceiling = np.array([p.ceiling_kw / p.multiplier for p in points], np.float64)[index]
+    rises: Bools = (rise >= 0) & (rise <= most) & ~hides_wrap & (rise <= ceiling * step_us / HOUR_US)
     return rises
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.domain.energy import BREAKS, Event, EventKind, Series, corrected, followed
-from app.domain.likely import count, scale_changes
-from app.domain.quality.factors import nearest
+from app.domain.likely import count
 from app.domain.quality.finding import (
     DAY_US,
     Bools,
@@ -28,8 +27,10 @@ from app.domain.quality.finding import (
     Severity,
     at,
     finite,
+    outside,
     runs,
 )
+from app.domain.quality.units import unit_changes
 from app.domain.quality.values import unknown_gaps
 from app.domain.register import DROPPED, StepKind, Walk
 from app.domain.site import Falls, Point
@@ -46,9 +47,6 @@ FALLS_BACKWARDS, BACKWARDS_SHARE = 8, 0.8
 REVERSE_HINT = "the transformer seems to be the wrong way round: turn it, or set direction: reversed"
 SOURCE_READINGS = 3
 """So many low readings beside a register are a second source of it."""
-UNIT_HINT = "readings from here on count in another unit: correct them, or give multiplier from then on"
-FACTOR_SPREAD = 1.3
-"""How far the way back of a change of unit may be from the way there."""
 TRACK_SHARE = 0.05
 """Part of its level by which a register can grow between its own readings and stay on its track."""
 
@@ -111,11 +109,9 @@ def _walked(point: Point, series: Series, events: Sequence[Event], *, is_whole: 
         return backwards
     steps = followed(series, point, events)
     causes = [*two_sources(point, series, steps), *unit_changes(point, series)] if is_whole else []
-    causes += [m for m in cross_talk(point, series) if not any(_within(m, c) for c in causes)]
-    rest = [f for f in _step_findings(point, series, steps) if not any(_within(f, c) for c in causes)]
-    return (
-        causes + [f for f in _tangles(point, series, steps) if not any(_within(f, c) for c in causes)] + rest
-    )
+    causes += outside(cross_talk(point, series), causes)
+    rest = outside(_step_findings(point, series, steps), causes)
+    return causes + outside(_tangles(point, series, steps), causes) + rest
 
 
 def runs_backwards(point: Point, series: Series) -> list[Finding]:
@@ -162,34 +158,6 @@ def two_sources(point: Point, series: Series, steps: Walk) -> list[Finding]:
         last = min(int(rows[-1]) + 2, len(series) - 1)  # nothing tells yet what the latest reading is
         args = (int(rows[0]), last, Severity.WARNING, 0.0, evidence)
         found.append(_over(FindingKind.TWO_SOURCES, point, series, *args))
-    return found
-
-
-def unit_changes(point: Point, series: Series) -> list[Finding]:
-    """Instants from which a register counts by another factor: its level and its rate change alike.
-
-    Parameters
-    ----------
-    point : Point
-        Of kind ``register``.
-    series : Series
-        Its readings.
-    """
-    if point.falls is not Falls.SUSPECT:
-        return []
-    scales = [*zip(*(column.tolist() for column in scale_changes(series.at_us, series.value)), strict=True)]
-    found: list[Finding] = []
-    for n, (row, factor) in enumerate(scales):
-        if n and abs(np.log(factor * scales[n - 1][1])) < np.log(FACTOR_SPREAD):
-            continue  # the way back, at which the finding before ends
-        end = scales[n + 1][0] if n + 1 < len(scales) else len(series) - 1
-        evidence: Evidence = {
-            "factor": nearest(factor),
-            "before": float(series.value[row - 1]),
-            "after": float(series.value[row]),
-            "hint": UNIT_HINT,
-        }
-        found.append(_over(FindingKind.UNIT_CHANGED, point, series, row, end, Severity.ERROR, None, evidence))
     return found
 
 
@@ -352,7 +320,3 @@ def _fits(at_us: Ints, values: Floats, foreign: Bools, other: Series) -> bool:
     expected = np.interp(at_us[foreign], other.at_us, other.value)
     near = np.abs(values[foreign] - expected) <= 0.002 * np.maximum(np.abs(expected), 1)
     return int(near.sum()) >= CROSS_TALK_READINGS
-
-
-def _within(finding: Finding, other: Finding) -> bool:
-    return other.start <= finding.end and finding.start <= other.end

@@ -229,9 +229,9 @@ def power_spikes(point: Point, series: Series, events: Sequence[Event] = ()) -> 
     """
     series = finite(corrected(series, events))
     power_kw = np.abs(_power_kw(point, series))
-    beyond = power_kw > point.max_power_kw
+    beyond = power_kw > min(point.max_power_kw, point.ceiling_kw)
     if not math.isfinite(point.max_power_kw):
-        beyond = unlikely_values(series.value)
+        beyond |= unlikely_values(series.value)
     either_way = replace(point, direction=Direction.BOTH)
     beyond &= ~np.isin(series.at_us, believable(series, either_way, events).at_us)
     return [_spike(point, series, power_kw, first, last) for first, last in runs(beyond)]
@@ -248,8 +248,9 @@ def _spike(point: Point, series: Series, power_kw: Floats, first: int, last: int
     highest = float(power_kw[first : last + 1].max())
     hours = _hours(point, series, first, last)
     evidence: Evidence = {"highest_kw": highest, "readings": last - first + 1}
-    if math.isfinite(point.max_power_kw):
-        evidence["rating_kw"] = point.max_power_kw
+    rating_kw = min(point.max_power_kw, point.ceiling_kw)
+    if math.isfinite(rating_kw):
+        evidence["rating_kw"] = rating_kw
     return Finding(
         FindingKind.SPIKE,
         point.id,

@@ -114,6 +114,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "correction": "Correction",
         "estimate": "Estimate",
         "confirmed": "Confirmed",
+        "withheld": "Withheld",
     },
     "tag": {
         "measured": "Measured",

@@ -109,6 +109,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "correction": "更正",
         "estimate": "估算",
         "confirmed": "确认",
+        "withheld": "暂不计入",
     },
     "tag": {"measured": "实测", "interpolated": "插补", "estimated": "估算", "manual": "申报"},
     "alarm": {

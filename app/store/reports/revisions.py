@@ -45,8 +45,9 @@ from app.domain.period import (
     shift_months,
     starts,
 )
-from app.domain.pue import CLASSES, boundaries
+from app.domain.pue import CLASSES, Doubt, boundaries
 from app.domain.quantity import ReadingKind, Role
+from app.domain.reading import OLDEST
 from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
 from app.store import deployment, energy, events, findings, locks, pue, site_days, tables, usage
@@ -177,8 +178,15 @@ def _gathered(
         findings=_findings(connection, number, known),
         ledger=_ledger(connection, stored, number, known),
         alarms=_alarms(connection, number, known),
+        doubts=_doubts(connection, stored, site, known),
         conflicts=_conflicts(connection, stored, site, known),
     )
+
+
+def _doubts(connection: sa.Connection, stored: Stored, site: Site, known: Period) -> tuple[Doubt, ...]:
+    history = Period(OLDEST, known.end)
+    parts = [limits for _, limits in boundaries(site, history)]
+    return tuple(pue.doubts(connection, stored, site, history, parts))
 
 
 def windows(site: Site, known: Period) -> dict[str, Period]:

@@ -18,9 +18,9 @@ from app.domain.limits import LimitProfile, merged_profiles
 from app.domain.period import QUARTER_HOUR_US, Period
 from app.domain.pue import Doubt, PueDocument, Totals, boundary, document, pair
 from app.domain.quality.detect import negative_remainders, site_findings
-from app.domain.quality.finding import WITHHOLDING, Finding
+from app.domain.quality.finding import GOES_ON, WITHHOLDING, Finding
 from app.domain.quality.flows import flow_findings
-from app.domain.quality.units import GOES_ON, withheld
+from app.domain.quality.units import withheld
 from app.domain.quantity import ENERGY_KINDS
 from app.domain.reading import LATEST
 from app.domain.site import Institution, InstitutionClass, Site

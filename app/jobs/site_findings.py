@@ -21,6 +21,8 @@ from app.store.sites import Stored
 
 LIVE = timedelta(days=2)
 """Stretch that is looked at while readings come in; longer changes are looked at by whole months."""
+USUAL = timedelta(days=35)
+"""Time before a month that says what its points usually take: a load may be missing all month."""
 FLOW_KINDS = (FindingKind.IT_MISSING, FindingKind.IT_ABOVE_FACILITY, FindingKind.SAME_ENERGY)
 
 
@@ -67,9 +69,9 @@ def _look_at_month(connection: Connection, stored: Stored, site: Site, month: da
     after = (month + timedelta(days=32)).replace(day=1)
     span = Period(midnight(month, site.zone), midnight(after, site.zone))
     for part in site.interval_segments(span):
-        parts = boundary(part.site)
-        table = usage.frame(connection, stored, _points(parts), part.period)
-        found = flow_findings(part.site, parts, table)
+        parts, start = boundary(part.site), part.period.start
+        table = usage.frame(connection, stored, _points(parts), Period(start - USUAL, part.period.end))
+        found = flow_findings(part.site, parts, table, start, is_now=part.period.end > now)
         _keep(connection, stored, site, parts, FLOW_KINDS, part.period, found)
     if span.start < now - timedelta(days=BALANCE_DAYS + 1):  # later ones are balanced every day
         tree = (FindingKind.NEGATIVE_REMAINDER,)
@@ -109,7 +111,8 @@ def look_at_last_days(engine: Engine, now: datetime) -> None:
             for part in site.interval_segments(span):
                 parts = boundary(part.site)
                 table = usage.frame(connection, stored, _points(parts), part.period)
-                _keep(connection, stored, site, parts, FLOW_KINDS[:1], part.period, it_missing(parts, table))
+                found = it_missing(parts, table, is_now=part.period.end == span.end)
+                _keep(connection, stored, site, parts, FLOW_KINDS[:1], part.period, found)
 
 
 def look_at_this_month(engine: Engine, now: datetime) -> None:

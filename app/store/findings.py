@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.energy import Event
 from app.domain.period import Period
-from app.domain.quality.finding import WITHHOLDING, Finding, FindingKind
-from app.domain.quality.units import GOES_ON, withholding
+from app.domain.quality.finding import GOES_ON, WITHHOLDING, Finding, FindingKind
+from app.domain.quality.units import withholding
 from app.domain.reading import LATEST
 from app.errors import NotFound
 from app.store import locks, readings, rollup_queue, tables

@@ -19,6 +19,8 @@ Bools = npt.NDArray[np.bool_]
 Evidence = dict[str, float | int | str]
 
 DAY_US = 86_400 * US
+GOES_ON = "goes_on"
+"""Evidence of a finding that has no end yet: what is read after it is like it."""
 
 
 class FindingKind(StrEnum):

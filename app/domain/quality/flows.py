@@ -1,11 +1,13 @@
 """What the energies of a site's meters tell about each other: loads that vanish, loads counted twice.
 
-The detectors see 15-minute energies of one stretch of time and look no further back; a month is enough.
+The detectors see 15-minute energies of one stretch of time, as a month; what loads usually take is also seen
+from some time before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -13,7 +15,7 @@ import pandas as pd
 
 from app.domain.limits import accuracy_percent
 from app.domain.pue import Boundary
-from app.domain.quality.finding import Bools, Evidence, Finding, FindingKind, Floats, Severity, runs
+from app.domain.quality.finding import GOES_ON, Bools, Evidence, Finding, FindingKind, Floats, Severity, runs
 from app.domain.quantity import IT_ROLES, Role
 from app.domain.site import Point, Site
 from app.domain.tree import COVERAGE_FACTOR
@@ -39,7 +41,14 @@ EMPTY_HINT = (
 SAME_HINT = "they may measure one load: say what feeds them with fed_by, or give one of them the role none"
 
 
-def flow_findings(site: Site, parts: Boundary, table: pd.DataFrame) -> list[Finding]:
+def flow_findings(
+    site: Site,
+    parts: Boundary,
+    table: pd.DataFrame,
+    since: datetime | None = None,
+    *,
+    is_now: bool = False,
+) -> list[Finding]:
     """Everything that the energies of one stretch of time tell.
 
     Parameters
@@ -50,13 +59,18 @@ def flow_findings(site: Site, parts: Boundary, table: pd.DataFrame) -> list[Find
         What counts for the site.
     table : DataFrame of float64, shape (n, points)
         Energy per quarter-hour, indexed by its start in UTC. [kWh] NaN: not known.
+    since : datetime, optional
+        Begin of the time that is looked at; what stands before it says what is usual.
+    is_now : bool
+        Whether the time ends now, so that what lasts to its end goes on.
     """
-    if table.empty:
+    own = table if since is None else table[table.index >= since]
+    if own.empty:
         return []
     return [
-        *it_missing(parts, table),
-        *it_above_facility(site, parts, table),
-        *same_energy(site, parts, table),
+        *it_missing(parts, table, since, is_now=is_now),
+        *it_above_facility(site, parts, own),
+        *same_energy(site, parts, own),
     ]
 
 
@@ -77,7 +91,9 @@ def _facility(parts: Boundary, table: pd.DataFrame) -> Floats:
     return total
 
 
-def it_missing(parts: Boundary, table: pd.DataFrame) -> list[Finding]:
+def it_missing(
+    parts: Boundary, table: pd.DataFrame, since: datetime | None = None, *, is_now: bool = False
+) -> list[Finding]:
     """IT points whose energy falls to nothing while the facility goes on, as in a UPS bypass.
 
     Compared with the quarter-hours before and after: IT energy is missing if the facility lost less than
@@ -85,6 +101,7 @@ def it_missing(parts: Boundary, table: pd.DataFrame) -> list[Finding]:
     another IT point took over is not missing.
     """
     it, facility = _sum(parts.it, table), _facility(parts, table)
+    first_own = 0 if since is None else int((table.index < since).sum())
     found: list[Finding] = []
     for point in parts.it:
         energy = table.reindex(columns=[point.id]).to_numpy()[:, 0]
@@ -93,8 +110,10 @@ def it_missing(parts: Boundary, table: pd.DataFrame) -> list[Finding]:
             continue
         away = energy < AWAY_SHARE * usual
         for first, last in runs(away):
-            if last - first + 1 >= SHORTEST_ROWS and _is_missing(it, facility, away, first, last, usual):
-                found.append(_missing(point, table, first, last, usual))
+            is_long = last - first + 1 >= SHORTEST_ROWS and last >= first_own
+            if is_long and _is_missing(it, facility, away, first, last, usual):
+                goes_on = is_now and not np.isfinite(energy[last + 1 :]).any()
+                found.append(_missing(point, table, max(first, first_own), last, usual, goes_on=goes_on))
     return found
 
 
@@ -124,12 +143,15 @@ def _is_missing(it: Floats, facility: Floats, away: Bools, first: int, last: int
     return False
 
 
-def _missing(point: Point, table: pd.DataFrame, first: int, last: int, usual: float) -> Finding:
+def _missing(
+    point: Point, table: pd.DataFrame, first: int, last: int, usual: float, *, goes_on: bool
+) -> Finding:
     start, end = _span(table, first, last)
     evidence: Evidence = {
         "hours": (last - first + 1) / 4,
         "suggested_kwh": round(usual * (last - first + 1), 3),
         "hint": EMPTY_HINT,
+        **({GOES_ON: "yes"} if goes_on else {}),
     }
     return Finding(FindingKind.IT_MISSING, point.id, start, end, Severity.ERROR, None, evidence)
 

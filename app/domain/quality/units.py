@@ -16,7 +16,7 @@ import numpy as np
 from app.domain.energy import Event, EventKind, Series
 from app.domain.likely import HISTORY, scale_changes, unlikely_values
 from app.domain.quality.factors import nearest
-from app.domain.quality.finding import Evidence, Finding, FindingKind, Floats, Severity, at
+from app.domain.quality.finding import GOES_ON, Evidence, Finding, FindingKind, Floats, Severity, at
 from app.domain.quantity import ReadingKind
 from app.domain.site import Falls, Point
 
@@ -31,8 +31,6 @@ FLUCTUATION = 64
 """Readings on each side whose fluctuation is compared."""
 FLUCTUATION_SPREAD = 2.0
 """How far the factor of the fluctuation may be from that of the level."""
-GOES_ON = "goes_on"
-"""Evidence of a finding that has no end yet: what is read after it is like it."""
 _FOREVER_US = 2**62
 
 

@@ -474,6 +474,15 @@ class ImportOut(BaseModel):
     rejects: list[RejectOut] = Field([], description="The first of what was rejected")
 
 
+class EnergyChange(BaseModel):
+    """Energy of a point in a local month, as it is and as a corrected export would make it."""
+
+    point: str
+    month: str = Field(examples=["2026-08"])
+    before_kwh: float
+    after_kwh: float
+
+
 class ImportPreview(BaseModel):
     """How a file would be read; nothing was stored."""
 
@@ -481,6 +490,9 @@ class ImportPreview(BaseModel):
     points: list[str]
     unused_columns: list[str]
     warnings: list[str]
+    changes: list[EnergyChange] | None = Field(
+        None, description="With `replace`: months whose energy would change"
+    )
 
 
 class ImportsOut(BaseModel):

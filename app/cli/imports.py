@@ -90,8 +90,7 @@ class Asked:
         """On whose word a file corrects what is stored; None where it does not."""
         if not self.replace:
             return None
-        about = f"corrected export {path.name}"
-        return Correction(actor().actor, f"{self.reason} ({about})" if self.reason else about)
+        return replace.correction(actor().actor, self.reason, path.name)
 
     def rejects(self) -> RejectsFile:
         """The file for refused rows."""

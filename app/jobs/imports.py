@@ -102,6 +102,7 @@ def import_file(
     on_progress: Callable[[int], None] = lambda packed_bytes: None,
     understanding: Understanding | None = None,
     correction: Correction | None = None,
+    name: str = "",
 ) -> Imported:
     """Store all of a file, or nothing of it.
 
@@ -125,6 +126,8 @@ def import_file(
         How the file is read, where that is known already.
     correction : Correction, optional
         Readings that differ from stored ones correct them, as entries of the ledger.
+    name : str
+        What the record calls the file; its own name where none is given.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def import_file(
         If the database is away; nothing is stored.
     """
     understood = understanding or understand(path, site, mapping)
-    source = Source(site.id, path.name, sha256_of(path), understood.warnings)
+    source = Source(site.id, name or path.name, sha256_of(path), understood.warnings)
 
     def on_batch(batch: Any) -> None:
         if rejects is not None:

@@ -63,6 +63,12 @@ class Trial:
         return {p: sum(c.difference_kwh for c in self.changes if c.point == p) for p in points}
 
 
+def correction(author: str, reason: str, file_name: str) -> Correction:
+    """On whose word a file corrects what is stored."""
+    about = f"corrected export {file_name}"
+    return Correction(author, f"{reason.strip()} ({about})" if reason.strip() else about)
+
+
 def trial(engine: Engine, stored: Stored, site: Site, plans: Sequence[tuple[Path, Understanding]]) -> Trial:
     """What files would change if they were imported as corrections; nothing is stored.
 

@@ -229,6 +229,9 @@ class ColumnMapping(_Model):
             raise ValueError(str(error.args[0])) from None
 
 
+_MOST_POINT_COLUMNS = 10
+
+
 class LongMapping(_Model):
     """Columns of a long file: one reading a row."""
 
@@ -239,6 +242,13 @@ class LongMapping(_Model):
     """Column with the value. E.g. ``Value``."""
     unit: str | None = None
     """Column with the unit. E.g. ``Unit``."""
+
+    @field_validator("point")
+    @classmethod
+    def _one_at_least(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not 0 < len(value) <= _MOST_POINT_COLUMNS and not isinstance(value, str):
+            raise ValueError(f"name one to {_MOST_POINT_COLUMNS} columns")
+        return value
 
     @property
     def points(self) -> tuple[str, ...]:
@@ -402,8 +412,12 @@ def parse_mapping(text: str, *, file: str = "mapping") -> Mapping:
         return Mapping.model_validate(lines.data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = tuple(part for part in first["loc"] if part != "function-before")
+        where = tuple(part for part in first["loc"] if part not in _OF_TYPES)
         raise lines.error(where, _problem(first["type"], first["msg"], where)) from None
+
+
+_OF_TYPES = ("function-before", "str", "tuple[str, ...]")
+"""Steps of a place in a mapping that are types, not keys."""
 
 
 def mapping_lines(text: str, file: str = "mapping") -> YamlLines:

@@ -347,7 +347,12 @@ def test_an_upload_is_looked_at_corrected_and_confirmed(
         assert done.status_code == 200, done.text
         assert " imported</h2>" in done.text
         assert stored_rows(database) == 2
-        assert visitor.post(address, data=chosen).status_code == 404
+        again = visitor.post(address, data=chosen)
+        assert (again.status_code, again.headers["location"]) == (303, address)
+        refused = visitor.get(f"{address}/rejects.csv")
+        assert refused.headers["content-type"].startswith("text/csv")
+        assert "old.csv" in refused.text
+        assert "abc" in refused.text
 
 
 def test_a_mapping_that_is_no_yaml_is_answered_with_the_reason(open_pages: httpx.Client) -> None:
@@ -376,6 +381,64 @@ def test_a_file_of_nothing_is_answered_with_the_reason(open_pages: httpx.Client)
         assert page.status_code == 200
         assert "x.csv" in page.text
         assert visitor.post("/sites/sh1/imports", data={"form_id": token}).status_code == 422
+
+
+def test_several_files_go_in_with_one_mapping(database: sa.Engine, open_pages: httpx.Client) -> None:
+    rows = "Time,Haupt\n" + "".join(f"2026-01-{day:02d} 00:00,{{}}{day}\n" for day in range(2, 5))
+    before = stored_rows(database)
+    with httpx.Client(base_url=open_pages.base_url, timeout=60) as visitor:
+        token = form_id(visitor.get("/sites/sh1/imports"))
+        files = [
+            ("file", ("one.csv", rows.format(*"111"))),
+            ("file", ("two.csv", rows.replace("2026-01", "2026-02").format("2", "2", "x"))),
+            ("file", ("none.csv", "hello")),
+        ]
+        page = visitor.post("/sites/sh1/imports?lang=en", data={"form_id": token}, files=files)
+        assert "3 files" in page.text
+        assert 'name="column.1" value="Haupt"' in page.text
+        ticket = re.search(r'action="(/sites/sh1/imports/[\w-]+)"', page.text)
+        assert ticket is not None
+        chosen = {"form_id": token, "mapping": "columns: {Haupt: main.kwh}"}
+        look = visitor.post(ticket[1], data={**chosen, "action": "look"})
+        assert "expected rows of a time" in look.text
+        assert "two.csv" in visitor.get(f"{ticket[1]}/rejects.csv").text
+        done = visitor.post(ticket[1], data={**chosen, "action": "import"}, follow_redirects=True)
+        assert "3 files imported" in done.text
+        assert done.text.count('class="state done"') == 2
+        assert done.text.count('class="state failed"') == 1
+        assert stored_rows(database) == before + 5
+        again = visitor.get(ticket[1])
+        assert "3 files imported" in again.text
+        refused = visitor.get(f"{ticket[1]}/rejects.csv").text
+        assert "two.csv" in refused
+        assert "x4" in refused
+
+
+def test_a_corrected_file_shows_its_difference_before_it_is_stored(
+    database: sa.Engine, open_pages: httpx.Client
+) -> None:
+    def sent(visitor: httpx.Client, value: int, **asked: str) -> httpx.Response:
+        token = form_id(visitor.get("/sites/sh1/imports"))
+        text = f"Time,main.kwh\n2025-12-01 00:00,100\n2025-12-01 01:00,{value}\n"
+        file = {"file": ("c.csv", text)}
+        page = visitor.post("/sites/sh1/imports?lang=en", data={"form_id": token}, files=file)
+        ticket = re.search(r'action="(/sites/sh1/imports/[\w-]+)"', page.text)
+        assert ticket is not None
+        data = {"form_id": token, "mapping": "", "action": "import", **asked}
+        return visitor.post(ticket[1], data=data, follow_redirects=True)
+
+    with httpx.Client(base_url=open_pages.base_url, timeout=60) as visitor:
+        assert " imported</h2>" in sent(visitor, 200).text
+        asked = sent(visitor, 150, replace="1", reason="wrong ratio")
+        assert "1 stored readings would be corrected, 0 new ones stored" in asked.text
+        assert "Difference [kWh]" in asked.text
+        assert "2025-12" in asked.text
+        assert 'name="agreed"' in asked.text
+        done = sent(visitor, 150, replace="1", reason="wrong ratio", agreed="1")
+        assert " imported</h2>" in done.text
+    with database.connect() as connection:
+        query = sa.text("SELECT note, old_value, new_value FROM events WHERE corrected_readings = 1")
+        assert list(connection.execute(query)) == [("wrong ratio (corrected export c.csv)", 200.0, 150.0)]
 
 
 # -- connect --------------------------------------------------------------------------------------------

@@ -224,6 +224,76 @@ def test_import_can_be_tried(http: httpx.Client) -> None:
     assert stored(http, "main.kwh") == []
 
 
+BAD_MAPPINGS = (
+    "time: {format: '%Q'}",
+    "time: {format: '%Y-%m-%d %H:%M:%S:%f:%f'}",
+    "time: {zone: Mars/Olympus}",
+    "time: {column: nowhere}",
+    "time: {start: Time}",
+    "time: 5",
+    "columns: {main.kwh: nobody}",
+    "columns: {main.kwh: {point: main.kwh, unit: bananas}}",
+    "columns: {main.kwh: {point: main.kwh, unit: l}}",
+    "columns: {nowhere: main.kwh}",
+    "columns: [1]",
+    "long: {point: [], value: main.kwh}",
+    "long: {point: Time, value: nowhere}",
+    "footer: '('",
+    "layout: niagra",
+    "layout: niagara",
+    "layout: influxdb",
+    "layout: prometheus",
+    "layout: pi_datalink",
+    "layout: calendar_report",
+    "layout: nem12",
+    "layout: espi",
+    "layout: json",
+    "encoding: klingon",
+    "decimal: ';'",
+    "delimiter: ''",
+    "skip: -1",
+    "header: 1000000",
+    "sheet: 5",
+    "interval: 1d",
+    "- a",
+    "{",
+    "a: &a [*a]",
+    "long: {point: {a: b}, value: main.kwh}",
+    "valid: {column: Time, unit: weeks}",
+    "status: {column: nowhere, good: [x]}",
+)
+
+
+@pytest.mark.parametrize("mapping", BAD_MAPPINGS)
+def test_a_bad_mapping_is_answered_with_the_reason(http: httpx.Client, mapping: str) -> None:
+    for dry_run in ("true", "false"):
+        data = {"site": "sh1", "map": mapping, "dry_run": dry_run}
+        answer = http.post("/api/v1/imports", files={"file": ("a.csv", FILE)}, data=data)
+        if mapping == "sheet: 5":  # says nothing about a file that is no workbook
+            continue
+        assert 400 <= answer.status_code < 500, (mapping, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert len(answer.json()["detail"]) > 10
+        assert "/tmp" not in answer.text
+    if mapping != "sheet: 5":
+        assert stored(http, "main.kwh") == []
+
+
+def test_a_corrected_export_shows_the_difference_and_corrects(http: httpx.Client) -> None:
+    http.post("/api/v1/imports", files={"file": ("old.csv", FILE)}, data={"site": "sh1"})
+    new = FILE.replace(",4003,", ",4003.5,")
+    data = {"site": "sh1", "replace": "true", "reason": "display photographed"}
+    shown = http.post("/api/v1/imports", files={"file": ("new.csv", new)}, data={**data, "dry_run": "true"})
+    assert shown.status_code == 200, shown.text
+    assert shown.json()["changes"] == []  # a register in between moves energy, it adds none
+    record = http.post("/api/v1/imports", files={"file": ("new.csv", new)}, data=data).json()
+    assert (record["accepted"], record["duplicate"], record["conflicting"]) == (0, 37, 0)
+    assert record["detail"]["corrected"] == 1
+    (entry,) = http.get("/api/v1/sites/sh1/events").json()["events"]
+    assert (entry["kind"], entry["old_value"], entry["new_value"]) == ("correction", 4003.0, 4003.5)
+    assert entry["note"] == "display photographed (corrected export new.csv)"
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x00" * 5000, b"hello world", b"PK\x03\x04" + b"\x00" * 100, b"a," * 200_000]
 )

@@ -243,23 +243,25 @@ def test_an_axis_spans_its_values_on_round_numbers(values: list[float]) -> None:
 def test_an_upload_is_given_back_to_its_owner_only_and_forgotten_after_an_hour(tmp_path: Path) -> None:
     now_s = [0.0]
     uploads = Uploads(monotonic_s=lambda: now_s[0])
-    upload = uploads.keep(io.BytesIO(b"a,b\n"), "../x.csv", "ann", "sh1", tmp_path)
-    assert uploads.get(upload.ticket, "ann", "sh1").path.read_bytes() == b"a,b\n"
-    assert upload.name == "x.csv"
+    sources = [(io.BytesIO(b"a,b\n"), "../x.csv"), (io.BytesIO(b"c"), "y.csv")]
+    upload = uploads.keep(sources, "ann", "sh1", tmp_path)
+    kept = uploads.get(upload.ticket, "ann", "sh1").files
+    assert [(f.name, f.path.read_bytes()) for f in kept] == [("x.csv", b"a,b\n"), ("y.csv", b"c")]
+    assert upload.known_as(f"{kept[0].path}:3: no number") == "x.csv:3: no number"
     for owner, site in (("bob", "sh1"), ("ann", "bj1")):
         with pytest.raises(NotFound):
             uploads.get(upload.ticket, owner, site)
     now_s[0] = LIFE_S + 1
-    uploads.keep(io.BytesIO(b""), "y.csv", "ann", "sh1", tmp_path)
-    assert not upload.path.exists()
+    uploads.keep([(io.BytesIO(b""), "y.csv")], "ann", "sh1", tmp_path)
+    assert not upload.home.exists()
 
 
 def test_one_owner_holds_only_so_many_uploads(tmp_path: Path) -> None:
     uploads = Uploads()
     names = [f"{i}.csv" for i in range(MOST_PER_OWNER + 1)]
-    own = [uploads.keep(io.BytesIO(b""), name, "ann", "sh1", tmp_path) for name in names]
-    other = uploads.keep(io.BytesIO(b""), "x.csv", "bob", "sh1", tmp_path)
-    assert [u.path.exists() for u in (*own, other)] == [False, *[True] * (MOST_PER_OWNER + 1)]
+    own = [uploads.keep([(io.BytesIO(b""), name)], "ann", "sh1", tmp_path) for name in names]
+    other = uploads.keep([(io.BytesIO(b""), "x.csv")], "bob", "sh1", tmp_path)
+    assert [u.home.exists() for u in (*own, other)] == [False, *[True] * (MOST_PER_OWNER + 1)]
 
 
 def test_a_cache_computes_again_when_its_life_is_over() -> None:

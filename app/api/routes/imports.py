@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,8 @@ from app.api import schemas
 from app.api.context import Caller, CallerOf, SiteId, bounded
 from app.domain.access import Role
 from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError
+from app.jobs import replace
+from app.jobs.replace import Trial
 from app.store import imports
 from app.store.imports import ImportRecord
 from collectors.csv.mapping import Mapping, parse_mapping
@@ -31,6 +33,8 @@ router = APIRouter(tags=["imports"])
 _MOST_REJECTS = 1000
 _CHUNK_BYTES = 1 << 20
 _LONGEST_FIELD = 1 << 18
+_LONGEST_REASON = 500
+_FIELDS = ("file", "site", "map", "dry_run", "replace", "reason")
 
 
 _BODY: dict[str, Any] = {
@@ -55,6 +59,16 @@ _BODY: dict[str, Any] = {
                             "enum": ["true", "false"],
                             "description": "Only say how the file would be read",
                         },
+                        "replace": {
+                            "type": "string",
+                            "enum": ["true", "false"],
+                            "description": "A corrected export: correct stored readings that differ",
+                        },
+                        "reason": {
+                            "type": "string",
+                            "maxLength": 500,
+                            "description": "Why; stands in the ledger",
+                        },
                     },
                 }
             }
@@ -71,6 +85,8 @@ class _Asked:
     site: str
     mapping: Mapping | None
     dry_run: bool
+    replace: bool
+    reason: str
 
 
 @router.post("/imports", response_model=schemas.ImportOut | schemas.ImportPreview, openapi_extra=_BODY)
@@ -81,23 +97,29 @@ async def post_import(request: Request, caller: Caller) -> schemas.ImportOut | s
     """
     caller.refuse_viewers()
     with bounded(caller.context.imports, "imports"):
-        async with request.form(max_files=1, max_fields=3, max_part_size=_LONGEST_FIELD) as form:
+        async with request.form(max_files=1, max_fields=5, max_part_size=_LONGEST_FIELD) as form:
             return await run_in_threadpool(_import, caller, _asked(form))
 
 
 def _asked(form: FormData) -> _Asked:
-    unknown = sorted(set(form) - {"file", "site", "map", "dry_run"})
+    unknown = sorted(set(form) - set(_FIELDS))
     if unknown:
-        raise SeriesError(f"body.{unknown[0][:50]}: unknown; allowed are file, site, map, dry_run")
-    file, site = form.get("file"), form.get("site")
-    mapping, dry_run = form.get("map", ""), form.get("dry_run", "false")
+        raise SeriesError(f"body.{unknown[0][:50]}: unknown; allowed are {', '.join(_FIELDS)}")
+    file, site, reason = form.get("file"), form.get("site"), form.get("reason", "")
+    mapping, dry_run, corrects = (
+        form.get("map", ""),
+        form.get("dry_run", "false"),
+        form.get("replace", "false"),
+    )
     if not isinstance(file, UploadFile):
         raise SeriesError("body.file: is missing; send multipart/form-data with a file")
     if not isinstance(site, str) or not site:
         raise SeriesError("body.site: is missing; add the id of the site")
-    if not isinstance(mapping, str) or dry_run not in ("true", "false"):
-        raise SeriesError("body: map is YAML, dry_run is true or false")
-    return _Asked(file, site, _mapping(mapping), dry_run == "true")
+    if not isinstance(mapping, str) or {dry_run, corrects} - {"true", "false"}:
+        raise SeriesError("body: map is YAML, dry_run and replace are true or false")
+    if not isinstance(reason, str) or len(reason) > _LONGEST_REASON or "\0" in reason:
+        raise SeriesError(f"body.reason: is a text of at most {_LONGEST_REASON} characters")
+    return _Asked(file, site, _mapping(mapping), dry_run == "true", corrects == "true", reason)
 
 
 def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.ImportPreview:
@@ -105,13 +127,20 @@ def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.Impo
         with caller.read() as view:
             site, stored, actor = view.site(asked.site, Role.OPERATOR), view.stored, view.actor
         understanding = understand(path, site, asked.mapping)
-        if asked.dry_run:
-            return _preview(understanding)
         name = _plain_name(asked.file)
+        if asked.dry_run:
+            plans = [(path, understanding)] if asked.replace else []
+            tried = replace.trial(caller.context.engine, stored, site, plans) if plans else None
+            return _preview(understanding, tried)
+        author = caller.principal.name
+        correction = replace.correction(author, asked.reason, name) if asked.replace else None
         source = imports.Source(site.id, name, _sha256(path), understanding.warnings)
         rejects = _Rejects()
         batches = read(path, understanding, now=caller.now)
-        taken = imports.store_source(caller.context.engine, stored, source, batches, rejects.note, by=actor)
+        engine = caller.context.engine
+        taken = imports.store_source(
+            engine, stored, source, batches, rejects.note, by=actor, correction=correction
+        )
     with caller.read() as view:
         record = imports.get(view.connection, taken.id)
     caller.context.telemetry.stored(site.id, taken.accepted)
@@ -195,8 +224,9 @@ def _plain_name(upload: UploadFile) -> str:
     return "".join(c for c in name if c.isprintable())
 
 
-def _preview(found: Understanding) -> schemas.ImportPreview:
+def _preview(found: Understanding, tried: Trial | None) -> schemas.ImportPreview:
     return schemas.ImportPreview(
+        changes=[schemas.EnergyChange(**asdict(c)) for c in tried.changes] if tried else None,
         understood=found.mapping_yaml,
         points=list(found.points),
         unused_columns=list(found.unused),

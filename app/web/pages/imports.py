@@ -1,9 +1,12 @@
-"""Import a file: upload it, see what was understood, correct the mapping, see what is refused, confirm."""
+"""Import files: upload them, see what was understood, correct the mapping, see what is refused, confirm.
+
+One mapping serves all files of an upload. The import runs on in the background while its page shows how
+far it is; a short one is over before the page is there.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -12,37 +15,44 @@ from typing import Any
 
 import yaml
 from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from app.domain.access import Role
 from app.domain.site import Site
-from app.errors import ConfigError, FileNotUnderstood, SeriesError, TooBusy
+from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError, TooBusy, WorkTooLarge
+from app.jobs import replace
+from app.jobs.imports import RejectsFile
+from app.jobs.replace import Trial
 from app.store import imports
 from app.web import render
 from app.web.access import Caller, PageRoute, Viewer, checked_form
-from app.web.uploads import Upload, Uploads
-from collectors.csv.mapping import Ambiguous, MappingNeeded, mapping_lines, parse_mapping
-from collectors.csv.reader import ParsedBatch, Reject, Understanding, read, understand
+from app.web.import_run import SHOWN_REJECTS, FileRun, ImportRun, Target
+from app.web.uploads import Upload, UploadedFile, Uploads
+from collectors.csv.mapping import Ambiguous, MappingNeeded, mapping_lines, mapping_yaml, parse_mapping
+from collectors.csv.mapping import Mapping as FileMapping
+from collectors.csv.reader import Reject, Understanding, read, understand
 
 router = APIRouter(route_class=PageRoute)
 
 _UPLOADS = Uploads()
+_MOST_FILES = 100
+"""Files of one upload."""
 _TRIED_BATCHES = 8
-"""Parts of the file that a preview goes through before it is confirmed."""
-_SHOWN_REJECTS = 50
+"""Parts of a file that a preview goes through before it is confirmed."""
 _LIST = 20
 _UNDECIDED = "?"
 """What a mapping to start from says where a point has to be chosen."""
+_SHORT_S = 4.0
+"""An import that is over so soon is answered with what became of it."""
 
 
 @dataclass
-class Preview:
-    """What a file would become; or why it is not understood, and what may be answered."""
+class FilePreview:
+    """What one file would become; or why it is not understood, and what may be answered."""
 
-    upload: Upload
-    mapping: str
+    file: UploadedFile
     plan: Understanding | None = None
     accepted: int = 0
     refused: int = 0
@@ -52,8 +62,45 @@ class Preview:
     key: str = ""
     """Where the file can be read in two ways: the key of the mapping that decides."""
     choices: tuple[tuple[str, str], ...] = ()
-    asked: tuple[tuple[str, str], ...] = ()
+    template: str = ""
+    """A mapping to start from, where points have to be said."""
+    asked: dict[str, str] = field(default_factory=dict)
     """Columns whose point has to be said, with a suggestion."""
+
+
+@dataclass
+class Preview:
+    """What the files of an upload would become with one mapping."""
+
+    upload: Upload
+    mapping: str
+    files: list[FilePreview] = field(default_factory=list)
+    problem: str = ""
+    """What is wrong with the mapping."""
+    trial: Trial | None = None
+    """What would change, if the files are to correct what is stored."""
+    replaces: bool = False
+    reason: str = ""
+
+    @property
+    def understood(self) -> list[FilePreview]:
+        """The files that can be imported."""
+        return [f for f in self.files if f.plan]
+
+    @property
+    def shown(self) -> FilePreview | None:
+        """The file whose rows are shown."""
+        return next(iter(self.understood), None)
+
+    @property
+    def question(self) -> FilePreview | None:
+        """The first file that can be read in two ways."""
+        return next((f for f in self.files if f.choices), None)
+
+    @property
+    def rejects(self) -> list[tuple[str, Reject]]:
+        """The first refused rows, with their file."""
+        return [(f.file.name, r) for f in self.files for r in f.rejects][:SHOWN_REJECTS]
 
 
 @router.get("/imports")
@@ -68,7 +115,7 @@ def choose_site(request: Request, caller: Viewer) -> Response:
 
 @router.get("/sites/{site}/imports")
 def imports_page(request: Request, site: str, caller: Viewer) -> Response:
-    """The form for a file, and the newest imports."""
+    """The form for files, and the newest imports."""
     with caller.read() as view:
         found = view.site(site)
         listed = imports.listing(view.connection, view.stored.site_id[site], _LIST)
@@ -78,16 +125,16 @@ def imports_page(request: Request, site: str, caller: Viewer) -> Response:
 
 @router.post("/sites/{site}/imports")
 async def upload(request: Request, site: str, caller: Viewer) -> Response:
-    """Take a file and show how it is understood; nothing is stored yet."""
+    """Take files and show how they are understood; nothing is stored yet."""
     found = await run_in_threadpool(_operated, caller, site)
-    async with request.form(max_files=1, max_fields=3) as form:
+    async with request.form(max_files=_MOST_FILES, max_fields=3) as form:
         await checked_form(request)
-        file = form.get("file")
-        if not isinstance(file, UploadFile) or not file.filename:
+        files = [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
+        if not files:
             raise SeriesError("choose a file first")
-        kept = await run_in_threadpool(_keep, caller, found, file)
+        kept = await run_in_threadpool(_keep, caller, found, files)
     preview = await run_in_threadpool(_preview, found, kept, "")
-    return _page(request, found, "import_preview.html", _shown(found, preview))
+    return _shown(request, found, preview)
 
 
 @router.post("/sites/{site}/imports/{ticket}")
@@ -97,19 +144,65 @@ async def decide(request: Request, site: str, ticket: str, caller: Viewer) -> Re
     form = await request.form(max_fields=2000)
     await checked_form(request)
     kept = _UPLOADS.get(ticket, caller.principal.name, site)
+    if kept.run is not None:
+        return RedirectResponse(f"/sites/{site}/imports/{ticket}", HTTPStatus.SEE_OTHER)
     action = str(form.get("action", "preview"))
     if action == "drop":
         await run_in_threadpool(_UPLOADS.drop, kept)
         return RedirectResponse(f"/sites/{site}/imports", HTTPStatus.SEE_OTHER)
+    return await run_in_threadpool(_decided, request, caller, found, kept, form, action)
+
+
+def _decided(
+    request: Request, caller: Caller, site: Site, kept: Upload, form: FormData, action: str
+) -> Response:
+    replaces, reason = form.get("replace") == "1", str(form.get("reason", ""))[:500]
     try:
-        mapping = _answered(str(form.get("mapping", "")), form)
+        kept.mapping = _answered(str(form.get("mapping", "")), form)
+        parsed = _parsed(kept.mapping)
     except ConfigError as error:
         preview = Preview(kept, str(form.get("mapping", "")), problem=str(error))
-        return _page(request, found, "import_preview.html", _shown(found, preview))
+        return _shown(request, site, preview)
+    if action == "import" and (not replaces or form.get("agreed") == "1"):
+        return _import(request, caller, site, kept, parsed, reason if replaces else None)
+    preview = _preview(site, kept, kept.mapping)
+    preview.replaces, preview.reason = replaces, reason
     if action == "import":
-        return await run_in_threadpool(_import, request, caller, found, kept, mapping)
-    preview = await run_in_threadpool(_preview, found, kept, mapping)
-    return _page(request, found, "import_preview.html", _shown(found, preview))
+        _try_replacing(caller, site, preview)
+    return _shown(request, site, preview)
+
+
+@router.get("/sites/{site}/imports/{ticket}")
+def progress(request: Request, site: str, ticket: str, caller: Viewer) -> Response:
+    """How far an import is, or what became of it; the preview where it is not confirmed yet."""
+    found = _operated(caller, site)
+    kept = _UPLOADS.get(ticket, caller.principal.name, site)
+    if kept.run is None:
+        return _shown(request, found, _preview(found, kept, kept.mapping))
+    return _ran(request, found, kept, kept.run)
+
+
+@router.get("/sites/{site}/imports/{ticket}/rejects.csv")
+def rejects(site: str, ticket: str, caller: Viewer) -> Response:
+    """All refused rows of an upload, of the import or as it would be."""
+    found = _operated(caller, site)
+    kept = _UPLOADS.get(ticket, caller.principal.name, site)
+    if kept.run is None:
+        _write_rejects(found, kept)
+    if not kept.rejects_path.is_file():
+        raise NotFound("no row was rejected")
+    return FileResponse(kept.rejects_path, media_type="text/csv; charset=utf-8", filename="rejects.csv")
+
+
+def _write_rejects(site: Site, kept: Upload) -> None:
+    kept.rejects_path.unlink(missing_ok=True)
+    with RejectsFile(kept.rejects_path) as out:
+        for file in kept.files:
+            try:
+                for batch in read(file.path, understand(file.path, site, _parsed(kept.mapping))):
+                    out.write(file.name, batch.rejects)
+            except (FileNotUnderstood, ConfigError) as error:
+                out.write(file.name, [Reject(0, "", kept.known_as(str(error)), "")])
 
 
 def _operated(caller: Caller, site: str) -> Site:
@@ -117,47 +210,84 @@ def _operated(caller: Caller, site: str) -> Site:
         return view.site(site, Role.OPERATOR)
 
 
-def _keep(caller: Caller, site: Site, file: UploadFile) -> Upload:
-    name = file.filename or "upload"
-    return _UPLOADS.keep(file.file, name, caller.principal.name, site.id, caller.context.scratch)
+def _keep(caller: Caller, site: Site, files: Sequence[UploadFile]) -> Upload:
+    sources = [(f.file, f.filename or "upload") for f in files]
+    return _UPLOADS.keep(sources, caller.principal.name, site.id, caller.context.scratch)
 
 
 def _page(request: Request, site: Site, template: str, more: Mapping[str, Any]) -> Response:
     return render.page(request, template, {"nav": "imports", "tab": "imports", "site": site, **more})
 
 
-def _shown(site: Site, preview: Preview) -> dict[str, Any]:
+def _shown(request: Request, site: Site, preview: Preview) -> Response:
     points = [(m.name or m.id, [p.id for p in m.points]) for m in site.meters]
-    return {"preview": preview, "points": points, "columns": _shown_columns(preview)}
+    more = {"preview": preview, "points": points, "columns": _shown_columns(preview)}
+    return _page(request, site, "import_preview.html", more)
 
 
 def _shown_columns(preview: Preview) -> list[tuple[str, str, str]]:
-    """Every column of the file: name, the point it fills (empty: none), unit."""
-    if preview.plan is None:
-        return [(str(name), point, "") for name, point in preview.asked]
-    taken = [(c.name, c.point.id, c.unit) for c in preview.plan.columns]
-    return [*taken, *((name, "", "") for name in preview.plan.unused)]
+    """Every column of the files: name, the point it fills (empty: none), unit."""
+    found: dict[str, tuple[str, str]] = {}
+    for plan in (f.plan for f in preview.understood):
+        assert plan is not None
+        found |= {c.name: (c.point.id, c.unit) for c in plan.columns}
+        found = dict.fromkeys(plan.unused, ("", "")) | found
+    asked = {name: (point, "") for f in preview.files for name, point in f.asked.items()}
+    taken = {n: v for n, v in found.items() if v[0]}
+    return [(name, *value) for name, value in (taken | asked | found).items()]
 
 
 # -- preview --------------------------------------------------------------------------------------------
 
 
 def _preview(site: Site, upload: Upload, mapping: str) -> Preview:
-    """What the file would become with a mapping; the first parts of it are gone through."""
+    """What the files would become with a mapping; the first parts of each are gone through."""
     preview = Preview(upload, mapping)
     try:
-        preview.plan = understand(upload.path, site, _parsed(mapping))
-        preview.mapping = preview.plan.mapping_yaml
-        _try(preview, preview.plan)
-    except (FileNotUnderstood, ConfigError) as error:
-        preview.problem = str(error).replace(str(upload.path), upload.name)
-        if isinstance(error, MappingNeeded):
-            preview.problem = preview.problem.partition("\n")[0]
-            preview.mapping = _without_comments(error.template)
-            preview.asked = tuple(yaml.safe_load(error.template).get("columns", {}).items())
-        if isinstance(error, Ambiguous):
-            preview.key, preview.choices = error.key, error.choices
+        parsed = _parsed(mapping)
+    except ConfigError as error:
+        preview.problem = str(error)
+        return preview
+    preview.files = [_preview_file(site, upload, file, parsed) for file in upload.files]
+    if not mapping.strip():
+        preview.mapping = _proposed(preview)
     return preview
+
+
+def _preview_file(site: Site, upload: Upload, file: UploadedFile, mapping: Any) -> FilePreview:
+    found = FilePreview(file)
+    try:
+        plan = understand(file.path, site, mapping)
+        _try(found, plan)
+        found.plan = plan
+    except (FileNotUnderstood, ConfigError) as error:
+        found.problem = upload.known_as(str(error))
+        if isinstance(error, MappingNeeded):
+            found.problem = found.problem.partition("\n")[0]
+            found.template = _without_comments(error.template)
+            asked = yaml.safe_load(error.template).get("columns", {})
+            found.asked = {str(n): c if isinstance(c, str) else c.get("point", "?") for n, c in asked.items()}
+        if isinstance(error, Ambiguous):
+            found.key, found.choices = error.key, error.choices
+    return found
+
+
+def _proposed(preview: Preview) -> str:
+    """A mapping for all of the files: of one file all that was understood, of several their columns."""
+    if len(preview.files) == 1:
+        one = preview.files[0]
+        return one.plan.mapping_yaml if one.plan else one.template
+    columns: dict[str, Any] = {}
+    for file in preview.files:
+        columns |= {name: point for name, point in file.asked.items() if name not in columns}
+        columns |= dict(file.plan.mapping.columns) if file.plan else {}
+    known = {n: c for n, c in columns.items() if not isinstance(c, str)}
+    text = mapping_yaml(FileMapping(columns=known)) if known else ""
+    data = yaml.safe_load(text) or {}
+    open_ = {n: c for n, c in columns.items() if isinstance(c, str)}
+    if open_:
+        data["columns"] = {**data.get("columns", {}), **open_}
+    return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False)) if data else ""
 
 
 def _without_comments(template: str) -> str:
@@ -169,13 +299,39 @@ def _parsed(mapping: str) -> Any:
     return parse_mapping(mapping) if mapping.strip() else None
 
 
-def _try(preview: Preview, plan: Understanding) -> None:
-    batches = read(preview.upload.path, plan)
+def _try(preview: FilePreview, plan: Understanding) -> None:
+    batches = read(preview.file.path, plan)
     for batch in islice(batches, _TRIED_BATCHES):
         preview.accepted += len(batch.columns)
         preview.refused += len(batch.rejects)
-        preview.rejects += batch.rejects[: _SHOWN_REJECTS - len(preview.rejects)]
+        preview.rejects += batch.rejects[: SHOWN_REJECTS - len(preview.rejects)]
     preview.is_part = next(batches, None) is not None
+
+
+def _try_replacing(caller: Caller, site: Site, preview: Preview) -> None:
+    """Find out what would change, if the files are to correct what is stored."""
+    with caller.read() as view:
+        stored = view.stored
+    plans = [(f.file.path, f.plan) for f in preview.understood if f.plan]
+    try:
+        with _one_of_few(caller):
+            preview.trial = replace.trial(caller.context.engine, stored, site, plans)
+    except (FileNotUnderstood, TooBusy, WorkTooLarge) as error:
+        preview.problem = preview.upload.known_as(str(error))
+
+
+@contextmanager
+def _one_of_few(caller: Caller) -> Iterator[None]:
+    _acquire(caller)
+    try:
+        yield
+    finally:
+        caller.context.imports.release()
+
+
+def _acquire(caller: Caller) -> None:
+    if not caller.context.imports.acquire(blocking=False):
+        raise TooBusy("other imports are running; try again shortly", retry_after_s=10)
 
 
 def _answered(mapping: str, form: FormData) -> str:
@@ -249,41 +405,30 @@ def _columns(form: FormData) -> Iterator[tuple[str, str]]:
 # -- importing ------------------------------------------------------------------------------------------
 
 
-def _import(request: Request, caller: Caller, site: Site, upload: Upload, mapping: str) -> Response:
-    """Store all of the file, or nothing of it, and say what became of it."""
-    refused: list[Reject] = []
-
-    def note(batch: Any) -> None:
-        assert isinstance(batch, ParsedBatch)
-        refused.extend(batch.rejects[: _SHOWN_REJECTS - len(refused)])
-
+def _import(
+    request: Request, caller: Caller, site: Site, kept: Upload, mapping: Any, reason: str | None
+) -> Response:
+    """Begin to store the files, each whole or not at all; show what became of them, or how far it is."""
     with caller.read() as view:
         stored, actor = view.stored, view.actor
-    try:
-        with _one_of_few(caller):
-            plan = understand(upload.path, site, _parsed(mapping))
-            source = imports.Source(site.id, upload.name, _digest(upload), plan.warnings)
-            batches = read(upload.path, plan, now=caller.now)
-            taken = imports.store_source(caller.context.engine, stored, source, batches, note, by=actor)
-    except (FileNotUnderstood, ConfigError) as error:
-        preview = Preview(upload, mapping, problem=str(error).replace(str(upload.path), upload.name))
-        return _page(request, site, "import_preview.html", _shown(site, preview))
-    caller.context.telemetry.stored(site.id, taken.accepted)
-    _UPLOADS.drop(upload)
-    return _page(request, site, "import_done.html", {"taken": taken, "rejects": refused, "name": upload.name})
+    author = caller.principal.name
+    files = [FileRun(f.name, f.path, f.path.stat().st_size) for f in kept.files]
+    run = ImportRun(
+        files,
+        mapping,
+        lambda name: None if reason is None else replace.correction(author, reason, name),
+        kept.rejects_path,
+    )
+    kept.rejects_path.unlink(missing_ok=True)
+    _acquire(caller)
+    kept.run = run
+    telemetry = caller.context.telemetry
+    run.start(Target(caller.context.engine, stored, site, actor, telemetry.stored), caller.context.imports)
+    run.over.wait(_SHORT_S)
+    if not run.is_over:
+        return RedirectResponse(f"/sites/{site.id}/imports/{kept.ticket}", HTTPStatus.SEE_OTHER)
+    return _ran(request, site, kept, run)
 
 
-@contextmanager
-def _one_of_few(caller: Caller) -> Iterator[None]:
-    gate = caller.context.imports
-    if not gate.acquire(blocking=False):
-        raise TooBusy("other imports are running; try again shortly", retry_after_s=10)
-    try:
-        yield
-    finally:
-        gate.release()
-
-
-def _digest(upload: Upload) -> str:
-    with upload.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _ran(request: Request, site: Site, kept: Upload, run: ImportRun) -> Response:
+    return _page(request, site, "import_done.html", {"run": run, "ticket": kept.ticket})

@@ -31,6 +31,7 @@ document.documentElement.classList.add("script");
       if (!answer.ok) throw new Error(String(answer.status));
       replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
       last = Date.now();
+      schedule();
       say(status.dataset.fresh.replace("{time}", new Date().toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" })), false);
     } catch {
       const ago = Math.round((Date.now() - last) / 1000);
@@ -40,7 +41,9 @@ document.documentElement.classList.add("script");
 
   const schedule = () => {
     clearInterval(timer);
-    timer = document.hidden || !parts().length ? null : setInterval(refresh, REFRESH_S * 1000);
+    const hasty = document.querySelector("[data-live] [data-every]");
+    const every = hasty ? Number(hasty.dataset.every) : REFRESH_S;
+    timer = document.hidden || !parts().length ? null : setInterval(refresh, every * 1000);
   };
 
   const loadLate = async (part) => {

@@ -88,7 +88,8 @@ def _from_modbus(one: modbus_probe.Recognised) -> Found:
     doubt = () if one.certain else ("identification is uncertain: compare the values with the display",)
     problems = tuple(f"{name}: {problem}" for name, problem in one.problems.items())
     model = f"{one.vendor} {one.model} (Modbus {one.device_id})"
-    return Found(one.profile, model, one.values, (one.why, *doubt, *problems), one.yaml)
+    notes = (one.why, *one.contradictions, *doubt, *problems)
+    return Found(one.profile, model, one.values, notes, one.yaml)
 
 
 async def _snmp(target: Target) -> list[Found]:

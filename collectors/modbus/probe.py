@@ -20,6 +20,7 @@ from collectors.modbus.codec import NoValue, Raw, raw_decoder
 from collectors.modbus.collector import ModbusCollector, ModbusConfig
 from collectors.modbus.link import Endpoint, Link, Requester, using_link
 from collectors.modbus.sunspec import models
+from collectors.plausibility import contradictions, withheld
 from collectors.profiles.profile import (
     WORDS_OF_TYPE,
     ModbusChannel,
@@ -48,7 +49,9 @@ class Recognised:
     certain: bool
     """False where only a plausible value speaks for it: compare with the display."""
     values: dict[str, float]
-    """By channel, in the unit its name ends in."""
+    """By channel, in the unit its name ends in; without those that contradict each other."""
+    contradictions: tuple[str, ...]
+    """What cannot be so: the map may be another model's."""
     problems: dict[str, str]
     """Channels that could not be read, and why."""
     yaml: str
@@ -94,7 +97,7 @@ async def probe(
                 silent.append(error)
     if silent and len(silent) == len(device_ids):
         raise silent[0]
-    return sorted(found, key=lambda one: (not one.certain, -len(one.values)))
+    return sorted(found, key=lambda one: (bool(one.contradictions), not one.certain, -len(one.values)))
 
 
 async def _probe_unit(link: Link, requester: Requester, config: dict[str, Any]) -> list[Recognised]:
@@ -171,13 +174,20 @@ class _DeviceTraits:
 
     async def _register_sign(self, sign: ModbusRecognition) -> str:
         value = await self._value(sign)
-        if value is None:
+        if value is None or not await self._has_nothing(sign):
             return ""
         if value in sign.equals:
             return f"{sign.table} register {sign.address} holds {value:g}"
         if sign.between is not None and sign.between[0] <= value <= sign.between[1]:
             return f"{sign.table} register {sign.address} holds a plausible {value:g}"
         return ""
+
+    async def _has_nothing(self, sign: ModbusRecognition) -> bool:
+        """Whether the registers that must be empty are."""
+        for address in sign.nothing_at:
+            if await self._value(sign.model_copy(update={"address": address})):
+                return False
+        return True
 
     async def _value(self, sign: ModbusRecognition) -> Raw | None:
         if sign.address is None:
@@ -207,7 +217,9 @@ async def _described(profile: ModbusProfile, config: ModbusConfig, why: str, cer
         poll = await collector.poll(datetime.now(UTC))
     finally:
         await collector.close()
-    values = {reading.point: reading.value for reading in poll.readings}
+    read = {reading.point: reading.value for reading in poll.readings}
+    contradicting = contradictions(read)
+    values = {name: value for name, value in read.items() if name not in withheld(contradicting)}
     problems = {failure.point: failure.problem for failure in poll.failures}
     yaml = meter_yaml(profile, config, values)
     return Recognised(
@@ -216,8 +228,9 @@ async def _described(profile: ModbusProfile, config: ModbusConfig, why: str, cer
         profile.model,
         config.device_id,
         why,
-        certain and profile.verified,
+        certain and profile.verified and not contradicting,
         values,
+        tuple(one.text for one in contradicting),
         problems,
         yaml,
     )

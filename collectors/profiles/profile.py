@@ -244,6 +244,12 @@ class SnmpChannel(Channel):
     names the channel, ``{n+1}`` where the device counts from 0. E.g. ``"{n}"``."""
     where: dict[Oid, tuple[int, ...]] = Field(default_factory=dict)
     """Column -> values it must hold in the same row. E.g. ``{1.3.6.1.4.1.318.1.1.26.6.3.1.5: [2]}``."""
+    where_text: dict[Oid, str] = Field(default_factory=dict)
+    """Column -> regular expression that the whole text in the same row matches, in any case: tables of label,
+    value and unit. E.g. ``{1.3.6.1.4.1.476.1.42.3.9.20.1.10: System Output Power}``."""
+    unit_oid: Oid | None = None
+    """Column of a text with the unit of the value in the same row, in place of `unit`. E.g.
+    ``1.3.6.1.4.1.476.1.42.3.9.20.1.30``."""
     valid: dict[Oid, tuple[int, ...]] = Field(default_factory=dict, max_length=1)
     """Column -> values it must hold in the same row *whenever* the value is read; where the device lacks
     the column, its values are accepted. E.g. ``{1.3.6.1.2.1.99.1.1.1.5: [1]}``."""
@@ -277,6 +283,11 @@ class SnmpChannel(Channel):
     def _one_origin(self) -> Self:
         if sum(map(bool, (self.oid, self.sum_of, self.product_of))) != 1:
             raise ValueError("one of oid, sum_of and product_of is needed")
+        for pattern in self.where_text.values():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
         named = set(re.findall(r"\{([a-z])\}", self.name))
         if self.oid and named != set(re.findall(r"\{([a-z])", self.index or "")):
             raise ValueError("index and name must have the same variables")
@@ -303,6 +314,8 @@ class ModbusRecognition(Strict):
     """Values that mean this model. E.g. ``[15200]``."""
     between: tuple[float, float] | None = None
     """Inclusive bounds a plausible value lies in (mains frequency): a weak sign. E.g. ``[45, 65]``."""
+    nothing_at: tuple[Address, ...] = ()
+    """Registers of `type` that this model refuses or leaves zero, unlike its siblings. E.g. ``[2, 4]``."""
 
 
 class SnmpRecognition(Strict):

@@ -16,6 +16,7 @@ import yaml
 
 from app.domain.quantity import Role
 from app.errors import CollectError, DeviceUnreachable
+from collectors.plausibility import AGREE_KW, AGREE_RATIO, contradictions, withheld
 from collectors.profiles.profile import (
     SnmpProfile,
     SnmpRecognition,
@@ -29,8 +30,6 @@ from collectors.snmp.table import Survey, TableReader, survey
 _SYS_DESCR, _SYS_OBJECT_ID, _SYS_NAME = "1.3.6.1.2.1.1.1.0", "1.3.6.1.2.1.1.2.0", "1.3.6.1.2.1.1.5.0"
 _TOTALS = ("energy_import_kwh", "power_kw")
 _TOTAL_OF_A_UNIT = re.compile(rf"(unit_\d+_)?({'|'.join(_TOTALS)})")
-_AGREE_RATIO = 0.05
-_AGREE_KW = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Recognised:
     model: str
     sys_descr: str
     values: dict[str, float]
-    """Channel -> value in the unit its name ends in."""
+    """Channel -> value in the unit its name ends in; without those that contradict each other."""
     findings: tuple[str, ...]
     """What an installer should compare with the panel, and sums that do not agree."""
     yaml: str
@@ -108,11 +107,11 @@ async def probe_agent(agent: Probed, access: Mapping[str, Any]) -> list[Recognis
     found: list[tuple[tuple[float, ...], Recognised]] = []
     for rank, profile in await recognise(agent, system):
         seen = await survey(agent, profile)
-        values = seen.readings()
-        if values:
-            carries = any(name.endswith(("_kw", "_kwh")) for name in values)
-            score = (float(carries), *rank, sum(total in values for total in _TOTALS), len(values))
-            found.append((score, _recognised(profile, seen, system, access)))
+        if seen.readings():
+            one = _recognised(profile, seen, system, access)
+            carries = any(name.endswith(("_kw", "_kwh")) for name in one.values)
+            score = (float(carries), *rank, sum(total in one.values for total in _TOTALS), len(one.values))
+            found.append((score, one))
     return [recognised for _, recognised in sorted(found, key=lambda item: item[0], reverse=True)]
 
 
@@ -186,13 +185,20 @@ def _text(value: Value) -> str:
 def _recognised(
     profile: SnmpProfile, seen: Survey, system: Mapping[str, Value], access: Mapping[str, Any]
 ) -> Recognised:
-    values = seen.readings()
+    read = seen.readings()
+    contradicting = contradictions(read)
+    out = withheld(contradicting)
+    values = {name: value for name, value in read.items() if name not in out}
     return Recognised(
         profile=profile.name,
         model=f"{profile.vendor} {profile.model}",
         sys_descr=_text(system.get(_SYS_DESCR, "")),
         values=values,
-        findings=(*_uncertainties(profile, seen), *_disagreements(values)),
+        findings=(
+            *(one.text for one in contradicting),
+            *_uncertainties(profile, seen),
+            *_disagreements(values, read),
+        ),
         yaml=_meter_yaml(profile, values, _text(system.get(_SYS_NAME, "")), access),
     )
 
@@ -205,30 +211,22 @@ def _uncertainties(profile: SnmpProfile, seen: Survey) -> Iterable[str]:
         yield f"{name}: {doubt}"
 
 
-def _disagreements(values: Mapping[str, float]) -> Iterable[str]:
-    """Sums that should be equal and are not: outlets against the inlet, power against volts times amperes."""
+def _disagreements(values: Mapping[str, float], read: Mapping[str, float]) -> Iterable[str]:
+    """What is worth a look: outlets that give less than the inlet takes, and a device without power."""
     total_kw = values.get("power_kw")
+    if not any(name.endswith(("_kw", "_kwh")) for name in read):
+        yield "the device gives neither active power nor energy: meter its circuit to count it"
     if total_kw is None:
-        if not any(name.endswith(("_kw", "_kwh")) for name in values):
-            yield "the device gives neither active power nor energy: meter its circuit to count it"
         return
     outlets = [v for name, v in values.items() if re.fullmatch(r"(infeed_\d+_)?outlet_\d+_power_kw", name)]
     if outlets and not _agree(sum(outlets), total_kw):
         yield f"outlets sum to {sum(outlets):.3f} kW, the inlet says {total_kw:.3f} kW"
-    apparent = values.get("apparent_power_kva", _sum_of(values, r"apparent_power_l\d_kva"))
-    if apparent is not None and total_kw > apparent * 1.1 + _AGREE_KW:
-        yield f"power of {total_kw:.3f} kW is more than the apparent power of {apparent:.3f} kVA"
-    if apparent is not None and apparent > 0.2 and total_kw < apparent * 0.02:
-        yield f"power of {total_kw:.3f} kW against {apparent:.3f} kVA: the device may mean kW where W is due"
+    if total_kw < -AGREE_KW:
+        yield f"power of {total_kw:.3f} kW: energy flows out, or a transformer is the wrong way round"
 
 
 def _agree(one: float, other: float) -> bool:
-    return abs(one - other) <= max(_AGREE_KW, _AGREE_RATIO * abs(other))
-
-
-def _sum_of(values: Mapping[str, float], pattern: str) -> float | None:
-    parts = [value for name, value in values.items() if re.fullmatch(pattern, name)]
-    return sum(parts) if parts else None
+    return abs(one - other) <= max(AGREE_KW, AGREE_RATIO * abs(other))
 
 
 def _meter_yaml(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
-from collectors.profiles.profile import SnmpChannel, SnmpProfile, delivered
+from collectors.profiles.profile import SnmpChannel, SnmpProfile, delivered, delivered_unit
 from collectors.snmp.session import Value
 
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(?:%|[A-Za-z°]{1,4})?\s*")
@@ -38,6 +38,11 @@ class TableReader(Protocol):
         """Every value under an OID, by what follows it."""
 
 
+def text(raw: Value) -> str:
+    """A text as an agent gives it, without what fills it up."""
+    return raw.decode("utf-8", "replace").strip("\0") if isinstance(raw, bytes) else str(raw)
+
+
 def number(raw: Value) -> float:
     """The number an agent means; texts may hold one, with a unit behind it.
 
@@ -49,10 +54,10 @@ def number(raw: Value) -> float:
     if type(raw) is int:
         return float(raw)
     if isinstance(raw, bytes | str):
-        text = raw.decode("latin-1") if isinstance(raw, bytes) else raw
-        match = _NUMBER.fullmatch(text.strip("\0"))
+        written = raw.decode("latin-1") if isinstance(raw, bytes) else raw
+        match = _NUMBER.fullmatch(written.strip("\0"))
         if match is None:
-            raise NoValue(f"{text[:40]!r} is not a number")
+            raise NoValue(f"{written[:40]!r} is not a number")
         raw = float(match[1].replace(",", "."))
     if not math.isfinite(raw):
         raise NoValue(f"{raw} is not a number")
@@ -68,6 +73,7 @@ class Cell:
     digits_oid: str = ""
     si_oid: str = ""
     valid_oid: str = ""
+    unit_oid: str = ""
     _line: tuple[float, float] = field(init=False, repr=False)
     """Factor and offset from the raw value to the delivered unit."""
 
@@ -78,7 +84,7 @@ class Cell:
 
     def oids(self) -> Iterable[str]:
         """OIDs needed for the value."""
-        return filter(None, (self.oid, self.digits_oid, self.si_oid, self.valid_oid))
+        return filter(None, (self.oid, self.digits_oid, self.si_oid, self.valid_oid, self.unit_oid))
 
     def value(self, values: Mapping[str, Value]) -> float:
         """Value in the channel's delivered unit.
@@ -97,10 +103,21 @@ class Cell:
             raw = number(raw)
         if raw in self.channel.sentinels:
             raise NoValue(f"{raw:g} means that the device has no value")
+        if self.unit_oid:
+            return self._in_stated_unit(raw, values)
         factor, offset = self._line
         if self.digits_oid or self.si_oid:
             factor *= self._scale(values)
         return raw * factor + offset
+
+    def _in_stated_unit(self, raw: Value, values: Mapping[str, Value]) -> float:
+        unit = text(_present(values, self.unit_oid)).strip()
+        try:
+            if delivered_unit(unit) != delivered_unit(self.channel.unit):
+                raise NoValue(f"unit {unit!r} is none of {self.channel.name}")
+            return delivered(number(raw) * self.channel.scale, unit)
+        except KeyError:
+            raise NoValue(f"unit {unit!r} is not known") from None
 
     def _check_valid(self, values: Mapping[str, Value]) -> None:
         (allowed,) = self.channel.valid.values()
@@ -241,15 +258,20 @@ class _Rows:
         return found
 
     async def _cell(self, channel: SnmpChannel, row: str) -> Cell:
-        for column in filter(None, (channel.digits_oid, channel.si_oid)):
+        for column in filter(None, (channel.digits_oid, channel.si_oid, channel.unit_oid)):
             await self._column(column)
         digits, si = (f"{c}.{row}" if c else "" for c in (channel.digits_oid, channel.si_oid))
         given = [f"{c}.{row}" for c in channel.valid if row in await self._column(c)]
-        return Cell(channel, f"{channel.oid}.{row}", digits, si, *given)
+        unit = f"{channel.unit_oid}.{row}" if channel.unit_oid else ""
+        return Cell(channel, f"{channel.oid}.{row}", digits, si, "".join(given), unit)
 
     async def _belongs(self, channel: SnmpChannel, row: str) -> bool:
         for column, allowed in channel.where.items():
             if (await self._column(column)).get(row) not in allowed:
+                return False
+        for column, pattern in channel.where_text.items():
+            label = text((await self._column(column)).get(row, "")).strip()
+            if not re.fullmatch(pattern, label, re.IGNORECASE):
                 return False
         return True
 

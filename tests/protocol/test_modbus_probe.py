@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import pytest
@@ -19,12 +20,23 @@ from tests.protocol.modbus_helpers import AT, plain_profile, read, values
 from tests.protocol.test_modbus_profiles import EMPTY
 
 
+def plausible(channel: str) -> float:
+    """What a meter with 20 kW on each of three phases shows."""
+    parts = 1 if re.search(r"_l\d_", channel) else 3
+    if channel.startswith(("power_factor", "cos")):
+        return 0.9
+    sizes = {"kw": 20.0, "kva": 22.0, "kvar": 9.0, "kwh": 200.0, "kvarh": 50.0, "kvah": 220.0}
+    whole = {"v": 230.0, "a": 96.0, "hz": 50.0}
+    unit = channel.rpartition("_")[2]
+    return whole[unit] if unit in whole else sizes.get(unit, 10.0) * parts
+
+
 def simulated(name: str, identity: str = "") -> SimulatedUnit:
     """A meter of a shipped profile that calls itself `identity`."""
     profile = load_profile(name)
     assert isinstance(profile, ModbusProfile)
     profile = profile.model_copy(update={"model": identity or "meter", "vendor": ""}).named(name)
-    there = {c.name: 100.0 + i for i, c in enumerate(profile.channels)} | {"frequency_hz": 50.0}
+    there = {c.name: plausible(c.name) for c in profile.channels}
     return SimulatedUnit(profile, lambda channel, at: there[channel], refuse_holes=True)
 
 

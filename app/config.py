@@ -34,6 +34,7 @@ from app.errors import ConfigError
 from app.site_dates import Dates
 from collectors import network
 from collectors.base import Binding
+from collectors.profiles import folders
 from collectors.yaml_lines import Where, YamlLines
 
 
@@ -62,6 +63,9 @@ class Settings(BaseSettings):
     ``/usr/lib/postgresql/17/bin``."""
     demo_days: int | None = Field(default=None, ge=1)
     """Days of history that the demo loads; absent: all 13 months. [d] E.g. ``30``."""
+    profiles_dir: Path | None = None
+    """Folder of own device profiles, which `wattline probe` tries too; those in a folder `profiles` beside
+    the site file are found as well. E.g. ``/etc/wattline/profiles``."""
     collector_networks: str = ""
     """Networks of the meters, with commas between; empty: private networks, and this machine itself. E.g.
     ``10.0.4.0/24,10.0.5.0/24``."""
@@ -218,6 +222,7 @@ def load(path: Path) -> SiteFile:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}; give a UTF-8 YAML file", file=str(path)) from None
+    folders.add(path.parent / "profiles")
     return parse(text, str(path))
 
 
@@ -422,4 +427,7 @@ def _collector_problems(path: Where, meter: Meter, lines: YamlLines) -> Iterator
 
         registry.build(registry.parse(meter.collector), Binding(meter.id, meter.read_points))
     except ConfigError as error:
-        yield lines.error((*path, "collector", *filter(None, [error.key])), error.problem)
+        if error.file:  # the fault is in the profile that the meter names
+            yield ConfigError(str(error))
+        else:
+            yield lines.error((*path, "collector", *filter(None, [error.key])), error.problem)

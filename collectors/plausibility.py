@@ -3,7 +3,7 @@
 A register map that is read on a sibling of its model gives numbers too. What shows it are the laws that
 hold for every meter: the phases sum to the total, power is not more than volts times amperes, what leaves by
 the outlets came in by the inlet, and some values no sensor has. :func:`contradictions` names the channels
-that must not be believed, and says why.
+that cannot be right, and says why.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Side:
 
 
 def contradictions(values: Mapping[str, float]) -> list[Contradiction]:
-    """What must not be believed of the values of one device, all read at about the same time.
+    """What cannot be right of the values of one device, all read at about the same time.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def contradictions(values: Mapping[str, float]) -> list[Contradiction]:
         Empty where nothing contradicts; a channel may stand in several.
     """
     found = list(_impossible(values))
-    believed = {name: v for name, v in values.items() if name not in withheld(found)}
-    sides = _sides(believed)
+    sound = {name: v for name, v in values.items() if name not in withheld(found)}
+    sides = _sides(sound)
     for side in sides.values():
         found += _sums(side)
         found += _power_by_amperes(side)
@@ -144,7 +144,11 @@ def _sums(side: _Side) -> Iterator[Contradiction]:
             continue
         three = math.fsum(v for n, v in phases.items() if n < FOURTH)
         four = math.fsum(phases.values())
-        if min(abs(three - total), abs(four - total)) > max(least, AGREE_RATIO * abs(total)):
+        if {1, 2, 3} <= phases.keys():
+            apart = min(abs(three - total), abs(four - total))
+        else:  # a phase may be missing: only more than the total contradicts
+            apart = min(three, four) - total
+        if apart > max(least, AGREE_RATIO * abs(total)):
             names = side.named("power", "energy_import", "energy_export") if unit == "kW" else ()
             sums = f"the phases sum to {three:.3f} {unit}, the total is {total:.3f} {unit}"
             text = f"{side.scope}{quantity}: {sums}; neither is proposed"

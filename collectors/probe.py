@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import yaml
 
 from app.domain.quantity import ReadingKind, Role
 from app.errors import CollectError
 from collectors.modbus import probe as modbus_probe
+from collectors.profiles.profile import broken_profiles, load_profile
 from collectors.snmp import probe as snmp_probe
+from collectors.snmp.unknown import Unknown
 
 MODBUS_PORT, SNMP_PORT = 502, 161
 PATIENCE_S = 30.0
@@ -30,6 +33,14 @@ class Target:
     port: int | None = None
     unit: int = 1
     community: str = "public"
+    timeout_s: float | None = None
+    """Longest wait for one answer; a probe waits ten times as long in all. None: the usual one. [s]"""
+    profile: str = ""
+    """Profile through which the device is read, whether it fits or not; empty: those that fit."""
+    input_registers: bool = False
+    """Whether a Modbus device is asked for input registers only, as some refuse others."""
+    snmp: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of SNMP access: ``version``, ``user``, ``auth_protocol``, ``auth_password_file`` ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +63,47 @@ class Outcome:
 
     found: tuple[Found, ...]
     problems: tuple[str, ...]
+    unknown: tuple[Unknown, ...] = ()
+    """What a device says of itself of which no profile gives power or energy."""
 
 
-async def probe(target: Target, *, patience_s: float = PATIENCE_S) -> Outcome:
-    """What answers at an address, by reading only; what does not answer is a problem of the outcome."""
+async def probe(target: Target, *, patience_s: float | None = None) -> Outcome:
+    """What answers at an address, by reading only; what does not answer is a problem of the outcome.
+
+    Parameters
+    ----------
+    patience_s : float or None
+        Longest time in all. None: 30 s, or ten times the wait for one answer. [s]
+
+    Raises
+    ------
+    ConfigError
+        If the named profile is not known or broken, or what is said of SNMP is not understood.
+    """
+    patience_s = patience_s or max(PATIENCE_S, 10 * (target.timeout_s or 0))
     asked = {"Modbus": _modbus, "SNMP": _snmp}
     chosen = [name for name in asked if target.protocol in ("both", name.lower())]
+    if target.profile:
+        protocol = load_profile(target.profile).protocol
+        chosen = [name for name in chosen if name.lower() == protocol]
     patient = [asyncio.wait_for(asked[name](target), patience_s) for name in chosen]
     found: list[Found] = []
-    problems: list[str] = []
+    unknown: list[Unknown] = []
+    problems: list[str] = [f"own profile left out: {error}" for error in broken_profiles()]
     for name, outcome in zip(chosen, await asyncio.gather(*patient, return_exceptions=True), strict=True):
         if isinstance(outcome, BaseException):
             problems.append(_problem(name, outcome, patience_s))
-        else:
-            found += outcome
-            problems += [] if outcome else [f"{name}: the device answers, but matches no profile"]
-    return Outcome(tuple(found), tuple(problems))
+            continue
+        found += outcome.found
+        unknown += outcome.unknown
+        problems += [] if outcome.found else [_no_profile(name, target)]
+    return Outcome(tuple(found), tuple(problems), tuple(unknown))
+
+
+def _no_profile(protocol: str, target: Target) -> str:
+    if target.profile:
+        return f"{protocol}: the device answers, but has nothing of profile {target.profile}"
+    return f"{protocol}: the device answers, but matches no profile"
 
 
 def _problem(protocol: str, error: BaseException, patience_s: float) -> str:
@@ -75,13 +111,20 @@ def _problem(protocol: str, error: BaseException, patience_s: float) -> str:
     if isinstance(error, TimeoutError):
         return f"{protocol}: the device answers too slowly, not finished after {patience_s:g} s"
     if not isinstance(error, CollectError):
-        raise error
+        raise error  # a fault of ours, or of what was asked
     return f"{protocol}: {error}"
 
 
-async def _modbus(target: Target) -> list[Found]:
-    seen = await modbus_probe.probe(target.host, target.port or MODBUS_PORT, [target.unit])
-    return [_from_modbus(one) for one in seen]
+async def _modbus(target: Target) -> Outcome:
+    seen = await modbus_probe.probe(
+        target.host,
+        target.port or MODBUS_PORT,
+        [target.unit],
+        timeout_s=target.timeout_s or 1.0,
+        profile=target.profile,
+        table="input" if target.input_registers else "holding",
+    )
+    return Outcome(tuple(_from_modbus(one) for one in seen), ())
 
 
 def _from_modbus(one: modbus_probe.Recognised) -> Found:
@@ -92,12 +135,19 @@ def _from_modbus(one: modbus_probe.Recognised) -> Found:
     return Found(one.profile, model, one.values, notes, one.yaml)
 
 
-async def _snmp(target: Target) -> list[Found]:
-    seen = await snmp_probe.probe(target.host, target.port or SNMP_PORT, target.community)
-    return [
+async def _snmp(target: Target) -> Outcome:
+    access = {**target.snmp, **({} if target.timeout_s is None else {"timeout_s": target.timeout_s})}
+    where = (target.host, target.port or SNMP_PORT, target.community)
+    seen = await snmp_probe.probe(*where, profile=target.profile, **access)
+    found = tuple(
         Found(one.profile, f"{one.model} (SNMP)", one.values, (one.sys_descr, *one.findings), one.yaml)
         for one in seen
-    ]
+    )
+    if target.profile or any(name.endswith(("_kw", "_kwh")) for one in seen for name in one.values):
+        return Outcome(found, ())
+    with contextlib.suppress(CollectError):
+        return Outcome(found, (), (await snmp_probe.unknown(*where, **access),))
+    return Outcome(found, ())
 
 
 def composed(text: str, picks: Mapping[str, str]) -> str:
@@ -112,7 +162,7 @@ def composed(text: str, picks: Mapping[str, str]) -> str:
     if not picks or not isinstance(meters, list):
         return text
     for meter in meters:
-        known = {p.get("channel"): p for p in meter["points"]}
+        known = {p.get("channel"): p for p in meter["points"] or []}
         meter["points"] = [
             {**known.get(channel, _point(meter["id"], channel)), "role": str(role)}
             for channel, role in picks.items()

@@ -27,6 +27,7 @@ _audit = typer.Typer(help="Audit log.", no_args_is_help=True)
 _alarms = typer.Typer(help="Alarms: list, acknowledge, comment, silence, replay.", no_args_is_help=True)
 _notify = typer.Typer(help="Notifications of alarms.", no_args_is_help=True)
 _findings = typer.Typer(help="Data quality issues.", no_args_is_help=True)
+_profiles = typer.Typer(help="Device profiles: list, show, try, test.", no_args_is_help=True)
 
 _RUN, _DATA, _FIGURES, _OPERATIONS, _SETUP = "Run", "Readings", "Figures", "Operations", "Configuration"
 
@@ -45,6 +46,20 @@ _Start = Annotated[
 ]
 _End = Annotated[str | None, typer.Option(metavar="T", help="First instant after the period. (default: now)")]
 _Room = Annotated[str, typer.Option(metavar="ROOM", help="Partial PUE of one room.")]
+
+
+_ModbusPort = Annotated[int | None, typer.Option(metavar="PORT", help="Try Modbus TCP on this port.")]
+_SnmpPort = Annotated[int | None, typer.Option(metavar="PORT", help="Try SNMP on this port.")]
+_SnmpUser = Annotated[str | None, typer.Option(metavar="U", help="User of SNMPv3.")]
+_SnmpAuth = Annotated[
+    str | None, typer.Option(metavar="SHA-256:FILE", help="Digest of SNMPv3, and the file of its password.")
+]
+_SnmpPrivacy = Annotated[
+    str | None, typer.Option(metavar="AES:FILE", help="Cipher of SNMPv3, and the file of its password.")
+]
+_Timeout = Annotated[
+    float | None, typer.Option(min=0.1, max=120, metavar="S", help="Longest wait for one answer.")
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -132,11 +147,23 @@ def import_(
 
 @app.command(rich_help_panel=_DATA)
 def probe(
-    host: Annotated[str, typer.Argument(help="Name or address of the device.")],
-    modbus: Annotated[int | None, typer.Option(metavar="PORT", help="Try Modbus TCP on this port.")] = None,
-    snmp: Annotated[int | None, typer.Option(metavar="PORT", help="Try SNMP on this port.")] = None,
+    host: Annotated[
+        str, typer.Argument(help="Name or address of the device, or a range such as 10.0.4.0/28.")
+    ],
+    modbus: _ModbusPort = None,
+    snmp: _SnmpPort = None,
     device_id: Annotated[int, typer.Option(help="Modbus unit id.")] = 1,
     community: Annotated[str, typer.Option(help="SNMP community.")] = "public",
+    snmp_user: _SnmpUser = None,
+    snmp_auth: _SnmpAuth = None,
+    snmp_privacy: _SnmpPrivacy = None,
+    timeout: _Timeout = None,
+    profile: Annotated[
+        str, typer.Option(metavar="P", help="Read through this profile, whether it fits or not.")
+    ] = "",
+    input_registers: Annotated[
+        bool, typer.Option("--input-registers", help="Ask a Modbus device for input registers.")
+    ] = False,
     register: Annotated[
         int | None,
         typer.Option(metavar="N", help="Modbus register whose data type and byte order to detect."),
@@ -147,11 +174,88 @@ def probe(
     as_json: _Json = False,
 ) -> None:
     """Detect a meter or PDU; print its values and the YAML for the site file."""
-    from app.cli.devices import Wanted
+    from app.cli.devices import Wanted, snmp_access
     from app.cli.devices import probe as work
 
-    wanted = Wanted(host, modbus, snmp, device_id, community, register, shown)
+    access = snmp_access(snmp_user, snmp_auth, snmp_privacy)
+    wanted = Wanted(
+        host, modbus, snmp, device_id, community, register, shown, timeout, profile, input_registers, access
+    )
     work(wanted, as_json=as_json)
+
+
+@_profiles.command("list")
+def profiles_list(as_json: _Json = False) -> None:
+    """List the device profiles, shipped and own."""
+    from app.cli.profiles import listing
+
+    listing(as_json=as_json)
+
+
+@_profiles.command("show")
+def profiles_show(
+    name: Annotated[str, typer.Argument(metavar="PROFILE", help="Name of a profile, or its file.")],
+    as_json: _Json = False,
+) -> None:
+    """Print a device profile."""
+    from app.cli.profiles import show_one
+
+    show_one(name, as_json=as_json)
+
+
+@_profiles.command("try")
+def profiles_try(
+    name: Annotated[str, typer.Argument(metavar="PROFILE", help="Name of a profile, or its file.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name or address of the device.")],
+    modbus: _ModbusPort = None,
+    snmp: _SnmpPort = None,
+    device_id: Annotated[int, typer.Option(help="Modbus unit id.")] = 1,
+    community: Annotated[str, typer.Option(help="SNMP community.")] = "public",
+    snmp_user: _SnmpUser = None,
+    snmp_auth: _SnmpAuth = None,
+    snmp_privacy: _SnmpPrivacy = None,
+    timeout: _Timeout = None,
+    as_json: _Json = False,
+) -> None:
+    """Read a device through a profile, whether it fits or not."""
+    from app.cli.devices import Wanted, snmp_access
+    from app.cli.profiles import attempt
+
+    access = snmp_access(snmp_user, snmp_auth, snmp_privacy)
+    wanted = Wanted(host, modbus, snmp, device_id, community, None, None, timeout, name, False, access)
+    attempt(wanted, as_json=as_json)
+
+
+@_profiles.command("test")
+def profiles_test(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of an own profile.")],
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="HOST|RECORDING", help="Device to read, or a recording (.snmprec)."),
+    ] = None,
+    modbus: _ModbusPort = None,
+    snmp: _SnmpPort = None,
+    device_id: Annotated[int, typer.Option(help="Modbus unit id.")] = 1,
+    community: Annotated[str, typer.Option(help="SNMP community.")] = "public",
+    snmp_user: _SnmpUser = None,
+    snmp_auth: _SnmpAuth = None,
+    snmp_privacy: _SnmpPrivacy = None,
+    timeout: _Timeout = None,
+    as_json: _Json = False,
+) -> None:
+    """Check an own profile, and read a device or a recording through it."""
+    from app.cli.devices import Wanted, snmp_access
+    from app.cli.profiles import check
+
+    access = snmp_access(snmp_user, snmp_auth, snmp_privacy)
+    check(
+        file,
+        against,
+        lambda host, name: Wanted(
+            host, modbus, snmp, device_id, community, None, None, timeout, name, False, access
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command(rich_help_panel=_DATA)
@@ -711,6 +815,7 @@ def notify_log(
 app.add_typer(_alarms, name="alarms", rich_help_panel=_OPERATIONS)
 app.add_typer(_notify, name="notify", rich_help_panel=_OPERATIONS)
 app.add_typer(_findings, name="findings", rich_help_panel=_OPERATIONS)
+app.add_typer(_profiles, name="profiles", rich_help_panel=_DATA)
 app.add_typer(_meter, name="meter", rich_help_panel=_OPERATIONS)
 app.add_typer(_audit, name="audit", rich_help_panel=_OPERATIONS)
 app.add_typer(_db, name="db", rich_help_panel=_SETUP)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from app.cli.console import say, show, show_json, show_table
 from app.cli.environment import settings, site_file
 from app.cli.opening import opened
 from app.domain.site import Fleet, Meter
-from app.errors import NotFound
+from app.errors import ConfigError, NotFound
 from app.store.breakdown import text_of
 from collectors import probe as probing
 from collectors import registry
 from collectors.base import Binding, Poll
 from collectors.modbus import probe as modbus_probe
-from collectors.probe import Found, Protocol, Target
+from collectors.network import refusal
+from collectors.probe import Outcome, Protocol, Target
+from collectors.profiles import folders
+from collectors.snmp.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,33 @@ class Wanted:
     community: str
     register: int | None = None
     shown: float | None = None
+    timeout_s: float | None = None
+    profile: str = ""
+    input_registers: bool = False
+    access: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of SNMPv3 access."""
+
+
+def snmp_access(user: str | None, auth: str | None, privacy: str | None) -> dict[str, Any]:
+    """Keys of SNMPv3 access from ``--snmp-user``, ``--snmp-auth`` and ``--snmp-privacy``.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of the form PROTOCOL:FILE, or there is no user.
+    """
+    if not (user or auth or privacy):
+        return {}
+    if not user:
+        raise ConfigError("is missing; SNMPv3 needs a user", key="--snmp-user")
+    found: dict[str, Any] = {"version": "3", "user": user}
+    for option, text, name in (("--snmp-auth", auth, "auth"), ("--snmp-privacy", privacy, "priv")):
+        if text is not None:
+            protocol, colon, file = text.partition(":")
+            if not colon or not file:
+                raise ConfigError(f"{text!r} is not understood; give PROTOCOL:FILE", key=option)
+            found |= {f"{name}_protocol": protocol.lower().replace("-", ""), f"{name}_password_file": file}
+    return found
 
 
 def probe(target: Wanted, *, as_json: bool) -> None:
@@ -45,56 +76,175 @@ def probe(target: Wanted, *, as_json: bool) -> None:
     CollectError
         If a register was named and cannot be read.
     """
-    settings()  # says which networks may be reached
+    settings()  # says which networks may be reached, and where own profiles lie
     if target.register is not None and target.shown is not None:
         _try_orders(target, target.register, target.shown, as_json=as_json)
         return
-    found = asyncio.run(_probe(target))
+    if "/" in target.host:
+        _probe_range(target, as_json=as_json)
+        return
+    outcome = asyncio.run(_probe(target))
     if as_json:
-        show_json({"host": target.host, "recognised": [asdict(one) for one in found]})
+        show_json({"host": target.host, **_document(outcome)})
     else:
-        _show(target.host, found)
-    if not found:
+        _show(target.host, outcome)
+    if not outcome.found:
         raise typer.Exit(1)
 
 
-async def _probe(target: Wanted) -> list[Found]:
+def _document(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "recognised": [asdict(one) for one in outcome.found],
+        "unknown": [asdict(one) for one in outcome.unknown],
+        "problems": list(outcome.problems),
+    }
+
+
+async def _probe(target: Wanted) -> Outcome:
     """What was recognised; says why anything else was not."""
     outcomes = await asyncio.gather(*(probing.probe(one) for one in _targets(target)))
     for problem in (problem for outcome in outcomes for problem in outcome.problems):
         say(problem)
-    return [found for outcome in outcomes for found in outcome.found]
+    return Outcome(
+        tuple(found for outcome in outcomes for found in outcome.found),
+        tuple(problem for outcome in outcomes for problem in outcome.problems),
+        tuple(unknown for outcome in outcomes for unknown in outcome.unknown),
+    )
 
 
-def _targets(target: Wanted) -> list[Target]:
+def _targets(target: Wanted, host: str = "") -> list[Target]:
     """Protocols whose port was named; else both, on their usual ones."""
     ports: dict[Protocol, int | None] = {"modbus": target.modbus, "snmp": target.snmp}
     named = {protocol: port for protocol, port in ports.items() if port is not None}
     asked: dict[Protocol, int | None] = {**named} or {"both": None}
     return [
-        Target(target.host, protocol, port, target.device_id, target.community)
+        Target(
+            host or target.host,
+            protocol,
+            port,
+            target.device_id,
+            target.community,
+            target.timeout_s,
+            target.profile,
+            target.input_registers,
+            target.access,
+        )
         for protocol, port in asked.items()
     ]
 
 
-def _show(host: str, found: Sequence[Found]) -> None:
-    if not found:
+def _show(host: str, outcome: Outcome) -> None:
+    for unknown in outcome.unknown:
+        _show_unknown(host, unknown)
+    if not outcome.found:
         say(f"{host}: nothing was recognised; name the port with --modbus or --snmp, and the --community")
         return
-    best = found[0]
+    best = outcome.found[0]
     show(f"{host}: {best.model} (profile {best.profile})")
     for note in best.notes:
         show(f"note: {note}")
     show_table(["channel", ">value"], ([name, f"{value:,.3f}"] for name, value in best.values.items()))
     show("# paste this under meters: in the site file")
     show(best.yaml)
-    if others := ", ".join(one.profile for one in found[1:]):
+    if others := ", ".join(one.profile for one in outcome.found[1:]):
         show(f"# these profiles fit too: {others}")
+
+
+def _show_unknown(host: str, unknown: Unknown) -> None:
+    """An unknown device: what it says, what of it may be power, which profiles to try, how to describe it."""
+    show(f"{host}: no profile gives its power or energy")
+    show(f"sysDescr: {unknown.sys_descr}")
+    show(f"sysObjectID: {unknown.sys_object_id}")
+    rows = [
+        [c.oid, c.looks_like, str(len(c.values)), ", ".join(f"{v:g}" for v in c.values)]
+        for c in unknown.columns
+    ]
+    if rows:
+        show_table(["column", "looks like", ">rows", "values"], rows)
+    if unknown.nearest:
+        show(f"nearest profiles: {', '.join(unknown.nearest)}; read the device through one of them with")
+        show(f"  wattline profiles try {unknown.nearest[0]} {host}")
+    show(f"or describe it: put this into a file in {folders.SETTING}, with the columns of the vendor's MIB")
+    show(unknown.description)
+
+
+MOST_ADDRESSES = 256
+AT_ONCE = 16
+"""Addresses of a range that are asked at the same time."""
+
+
+def addresses(text: str) -> list[str]:
+    """The hosts of a range such as ``10.0.4.0/28``.
+
+    Raises
+    ------
+    ConfigError
+        If it is no range, too large, or outside of the networks that may be reached.
+    """
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ConfigError(f"{error}; give an address or a range such as 10.0.4.0/28", key="host") from None
+    if network.num_addresses > MOST_ADDRESSES:
+        problem = f"{network.num_addresses} addresses; a range may have {MOST_ADDRESSES}"
+        raise ConfigError(problem, key="host")
+    hosts = [str(host) for host in network.hosts()]
+    if refused := next(filter(None, map(refusal, hosts)), None):
+        raise ConfigError(refused, key="host")
+    return hosts
+
+
+def _probe_range(target: Wanted, *, as_json: bool) -> None:
+    """One row for each address that answers; exits 1 where none does."""
+    outcomes = asyncio.run(_probe_all(target, addresses(target.host)))
+    answering = {host: outcome for host, outcome in outcomes.items() if _answers(outcome)}
+    if as_json:
+        show_json(
+            {"range": target.host, "hosts": [{"host": h, **_document(o)} for h, o in answering.items()]}
+        )
+    else:
+        show_table(["address", "model", "profile", ">kW", ">kWh", "note"], map(_row, answering.items()))
+        say(f"{len(answering)} of {len(outcomes)} addresses answer")
+    if not any(outcome.found for outcome in answering.values()):
+        raise typer.Exit(1)
+
+
+async def _probe_all(target: Wanted, hosts: Sequence[str]) -> dict[str, Outcome]:
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(host: str) -> Outcome:
+        async with limit:
+            outcomes = [await probing.probe(asked) for asked in _targets(target, host)]
+        return Outcome(
+            tuple(f for o in outcomes for f in o.found),
+            tuple(p for o in outcomes for p in o.problems),
+            tuple(u for o in outcomes for u in o.unknown),
+        )
+
+    return dict(zip(hosts, await asyncio.gather(*map(one, hosts)), strict=True))
+
+
+def _answers(outcome: Outcome) -> bool:
+    return bool(outcome.found or outcome.unknown) or any("answers" in p for p in outcome.problems)
+
+
+def _row(entry: tuple[str, Outcome]) -> list[str]:
+    host, outcome = entry
+    if not outcome.found:
+        descr = outcome.unknown[0].sys_descr if outcome.unknown else "; ".join(outcome.problems)
+        return [host, "unknown", "", "", "", descr[:60]]
+    best = outcome.found[0]
+    power, energy = (best.values.get(name) for name in ("power_kw", "energy_import_kwh"))
+    figures = ["" if v is None else f"{v:,.3f}" for v in (power, energy)]
+    return [host, best.model, best.profile, *figures, best.notes[0][:60] if best.notes else ""]
 
 
 def _try_orders(target: Wanted, register: int, shown: float, *, as_json: bool) -> None:
     port = target.modbus or probing.MODBUS_PORT
-    ways = asyncio.run(modbus_probe.try_orders(target.host, port, target.device_id, register, shown))
+    table: modbus_probe.Table = "input" if target.input_registers else "holding"
+    ways = asyncio.run(
+        modbus_probe.try_orders(target.host, port, target.device_id, register, shown, table=table)
+    )
     if as_json:
         show_json({"host": target.host, "register": register, "ways": [asdict(way) for way in ways]})
     elif ways:

@@ -13,6 +13,7 @@ from app.errors import ConfigError
 from app.store import audit_key
 from app.store.audit_key import AuditKey
 from collectors import network
+from collectors.profiles import folders
 
 
 def settings() -> Settings:
@@ -31,6 +32,8 @@ def settings() -> Settings:
         raise ConfigError(f"{first['msg']}, not {first['input']!r}", key=name) from None
     network.allow(found.collector_networks)
     audit_key.use(partial(_audit_key, found))
+    beside = [] if found.config is None else [found.config.parent / "profiles"]
+    folders.use([*filter(None, [found.profiles_dir]), *beside])
     return found
 
 

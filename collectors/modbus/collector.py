@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from app.errors import CollectError, ConfigError, DeviceRefused, DeviceUnreachable
+from app.errors import CollectError, DeviceRefused, DeviceUnreachable
 from collectors.base import Binding, Poll, joined
 from collectors.config import CollectorConfig, Port
 from collectors.modbus.decode import BlockDecoder, Item, item
@@ -29,7 +29,7 @@ from collectors.modbus.plan import Block, plan, split
 from collectors.modbus.serial import Line
 from collectors.modbus.sunspec import model_address
 from collectors.modbus.tls import PORT, Tls
-from collectors.profiles.profile import Blocks, ModbusChannel, ModbusProfile, channel_for, load_profile
+from collectors.profiles.profile import Blocks, ModbusChannel, ModbusProfile, channel_for, modbus_profile
 from collectors.registry import CollectorKind
 
 SILENCES_TO_STOP = 2
@@ -123,10 +123,7 @@ class ModbusConfig(CollectorConfig):
             return ModbusProfile(
                 model="own", vendor="own", protocol="modbus", source="site file", channels=self.channels
             )
-        profile = load_profile(self.profile)
-        if not isinstance(profile, ModbusProfile):
-            raise ConfigError(f"{self.profile} is a profile for {profile.protocol}", key="profile")
-        return profile
+        return modbus_profile(self.profile)
 
 
 class _Step(NamedTuple):

@@ -27,10 +27,12 @@ from collectors.profiles.profile import (
     ModbusProfile,
     ModbusRecognition,
     load_profile,
+    modbus_profile,
     profile_names,
 )
 
 Transport = Literal["tcp", "rtu_over_tcp"]
+Table = Literal["holding", "input"]
 SCALES = (1.0, 0.1, 0.01, 0.001, 10.0, 100.0, 1000.0)
 LARGEST_DIFFERENCE_RATIO = 0.02
 """A value on a panel has moved a little by the time it is read."""
@@ -77,8 +79,17 @@ async def probe(
     *,
     transport: Transport = "tcp",
     timeout_s: float = 1.0,
+    profile: str = "",
+    table: Table = "holding",
 ) -> list[Recognised]:
     """Profiles that fit the device, certain ones first; empty where none does.
+
+    Parameters
+    ----------
+    profile : str
+        Read through this profile whether it fits or not; empty: through those that fit.
+    table : str
+        Registers that are read to distinguish a silent device from one without function 43.
 
     Raises
     ------
@@ -92,7 +103,7 @@ async def probe(
             requester = Requester(f"{host}:{port} unit {device_id}", device_id, timeout_s)
             config = _config(host, port, device_id, transport, timeout_s)
             try:
-                found += await _probe_unit(link, requester, config)
+                found += await _probe_unit(link, requester, config, profile, table)
             except DeviceUnreachable as error:
                 silent.append(error)
     if silent and len(silent) == len(device_ids):
@@ -100,12 +111,18 @@ async def probe(
     return sorted(found, key=lambda one: (bool(one.contradictions), not one.certain, -len(one.values)))
 
 
-async def _probe_unit(link: Link, requester: Requester, config: dict[str, Any]) -> list[Recognised]:
-    traits = _DeviceTraits(link, requester)
+async def _probe_unit(
+    link: Link, requester: Requester, config: dict[str, Any], profile: str, table: Table
+) -> list[Recognised]:
+    traits = _DeviceTraits(link, requester, table)
+    if profile:
+        await traits.plain_read()
+        chosen = modbus_profile(profile)
+        return [await _described(chosen, ModbusConfig(**config, profile=profile), "profile as chosen", True)]
     await traits.gather()
     return [
-        await _described(profile, ModbusConfig(**config, profile=profile.name), why, certain)
-        for profile, why, certain in await traits.fitting()
+        await _described(fitting, ModbusConfig(**config, profile=fitting.name), why, certain)
+        for fitting, why, certain in await traits.fitting()
     ]
 
 
@@ -123,8 +140,8 @@ def _config(host: str, port: int, device_id: int, transport: Transport, timeout_
 class _DeviceTraits:
     """What a device tells of itself; every register is read once."""
 
-    def __init__(self, link: Link, requester: Requester) -> None:
-        self._link, self._requester = link, requester
+    def __init__(self, link: Link, requester: Requester, table: Table) -> None:
+        self._link, self._requester, self._table = link, requester, table
         self._texts = ""
         self._sunspec: frozenset[int] = frozenset()
         self._registers: dict[tuple[str, int, int], bytes | None] = {}
@@ -137,15 +154,22 @@ class _DeviceTraits:
             self._texts = ""
         except CollectError:
             # Some meters do not answer unknown functions at all: only a silent plain read counts as absent.
-            await self._plain_read()
+            await self.plain_read()
         try:
             self._sunspec = frozenset(await models(self._link, self._requester))
         except CollectError:
             self._sunspec = frozenset()
 
-    async def _plain_read(self) -> None:
+    async def plain_read(self) -> None:
+        """Read one register; a refusal is an answer.
+
+        Raises
+        ------
+        CollectError
+            If nothing answers.
+        """
         try:
-            await self._link.read(self._requester, "holding", 0, 1)
+            await self._link.read(self._requester, self._table, 0, 1)
         except DeviceRefused:
             return
 
@@ -252,10 +276,12 @@ def meter_yaml(profile: ModbusProfile, config: ModbusConfig, channels: Iterable[
         f"device_id: {config.device_id}, transport: {config.transport}, profile: {config.profile}}}",
         "  points:  # role: facility, it_ups_output, it_pdu_output, cooling, lighting ...",
     ]
-    for channel, kind in (("energy_import_kwh", "register"), ("power_kw", "power")):
-        if channel in there:
-            short = channel.split("_")[0]
-            lines.append(f"  - {{id: {name}-{short}, role: other, kind: {kind}, channel: {channel}}}")
+    offered = [one for one in (("energy_import_kwh", "register"), ("power_kw", "power")) if one[0] in there]
+    if not offered:
+        lines[-1] = "  points: []  # nothing here can be proposed; see the notes"
+    for channel, kind in offered:
+        short = channel.split("_")[0]
+        lines.append(f"  - {{id: {name}-{short}, role: other, kind: {kind}, channel: {channel}}}")
     return "\n".join(lines) + "\n"
 
 
@@ -266,7 +292,7 @@ async def try_orders(
     address: int,
     shown: float,
     *,
-    table: Literal["holding", "input"] = "holding",
+    table: Table = "holding",
     transport: Transport = "tcp",
     timeout_s: float = 1.0,
 ) -> list[Interpretation]:

@@ -19,7 +19,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -36,6 +36,7 @@ from pydantic import (
 from app.domain.quantity import ESTIMATE_KINDS, UNITS, Quantity, ReadingKind, Role, canonical_unit, to_house
 from app.domain.site import Point, Stage
 from app.errors import ConfigError
+from collectors.profiles.folders import own_files, own_folders
 from collectors.yaml_lines import YamlLines, dotted
 
 FOLDER = Path(__file__).parent
@@ -438,9 +439,30 @@ def refuse_doubles(names: Iterable[str]) -> None:
         seen.add(name)
 
 
+def broken_profiles() -> list[ConfigError]:
+    """What is wrong with own profiles that cannot be used, the first fault of each."""
+    found = []
+    for path in own_files():
+        try:
+            _read(path)
+        except ConfigError as error:
+            found.append(error)
+    return found
+
+
 def profile_names(protocol: str = "") -> tuple[str, ...]:
-    """Names of the shipped profiles, sorted; of one protocol where it is given."""
-    return tuple(sorted(path.stem for path in _files(protocol)))
+    """Names of the usable profiles, shipped and own, sorted; of one protocol where it is given."""
+    return tuple(sorted({*(path.stem for path in _files(protocol)), *_own_names(protocol)}))
+
+
+def _own_names(protocol: str) -> Iterable[str]:
+    for path in own_files():
+        try:
+            profile = _read(path)
+        except ConfigError:
+            continue
+        if protocol in ("", profile.protocol):
+            yield path.stem
 
 
 def _files(protocol: str = "") -> list[Path]:
@@ -449,26 +471,41 @@ def _files(protocol: str = "") -> list[Path]:
 
 
 def load_profile(name: str | Path) -> ModbusProfile | SnmpProfile:
-    """The shipped profile of that name, or the one in a YAML file of the user's.
+    """The profile of that name, or the one in a YAML file of the user's.
 
     Parameters
     ----------
     name : str or Path
-        Stem of a shipped file (``schneider_pm5xxx``), or a path that ends in ``.yaml`` or ``.yml``.
+        Stem of a file in one of the own folders or of a shipped one (``schneider_pm5xxx``), or a path that
+        ends in ``.yaml`` or ``.yml``: as it stands, or in one of the own folders.
 
     Raises
     ------
     ConfigError
         If there is no such profile, or its file breaks the model; with file, line and key.
     """
+    return _read(profile_file(name))
+
+
+def profile_file(name: str | Path) -> Path:
+    """The file that a profile's name stands for.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile.
+    """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = _shipped(str(name))
-    return _read_cached(path)
+        return _named(str(name))
+    if path.is_absolute() or path.exists():
+        return path
+    places = [place / path for folder in own_folders() for place in (folder, folder.parent)]
+    return next((place for place in places if place.exists()), path)
 
 
-def _shipped(name: str) -> Path:
-    for path in _files():
+def _named(name: str) -> Path:
+    for path in (*own_files(), *_files()):
         if path.stem == name:
             return path
     raise ConfigError(
@@ -477,8 +514,45 @@ def _shipped(name: str) -> Path:
     )
 
 
-@cache
-def _read_cached(path: Path) -> ModbusProfile | SnmpProfile:
+def snmp_profile(name: str) -> SnmpProfile:
+    """The SNMP profile of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or it is of another protocol.
+    """
+    profile = load_profile(name)
+    if not isinstance(profile, SnmpProfile):
+        raise ConfigError(f"{name!r} is a profile for another protocol; use kind: modbus", key="profile")
+    return profile
+
+
+def modbus_profile(name: str | Path) -> ModbusProfile:
+    """The Modbus profile of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or it is of another protocol.
+    """
+    profile = load_profile(name)
+    if not isinstance(profile, ModbusProfile):
+        raise ConfigError(f"{str(name)!r} is a profile for another protocol; use kind: snmp", key="profile")
+    return profile
+
+
+def _read(path: Path) -> ModbusProfile | SnmpProfile:
+    """The profile of a file; read again when the file has changed."""
+    try:
+        state = path.stat()
+    except OSError:
+        return _read_cached(path, 0, 0)
+    return _read_cached(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1000)
+def _read_cached(path: Path, changed_ns: int, size: int) -> ModbusProfile | SnmpProfile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

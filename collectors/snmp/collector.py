@@ -13,9 +13,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.errors import CollectError, ConfigError, DecodeError, DeviceRefused
+from app.errors import CollectError, DecodeError, DeviceRefused
 from collectors.base import Binding, Poll
-from collectors.profiles.profile import SnmpProfile, channel_for, channel_name, load_profile
+from collectors.profiles.profile import SnmpProfile, channel_for, channel_name, snmp_profile
 from collectors.registry import CollectorKind
 from collectors.snmp.session import Agent, SnmpAccess, Value
 from collectors.snmp.table import InstanceMissing, NoValue, Source, survey
@@ -109,20 +109,6 @@ class SnmpCollector:
             except InstanceMissing as error:
                 failures.append(DeviceRefused(self.device, f"{name}: {error}", point=point.id))
         return Poll(at, tuple(read), tuple(read.values()), tuple(failures))
-
-
-def snmp_profile(name: str) -> SnmpProfile:
-    """The SNMP profile of that name.
-
-    Raises
-    ------
-    ConfigError
-        If there is none, or it is of another protocol.
-    """
-    profile = load_profile(name)
-    if not isinstance(profile, SnmpProfile):
-        raise ConfigError(f"{name!r} is a profile for another protocol; use kind: modbus", key="profile")
-    return profile
 
 
 KIND = CollectorKind(SnmpConfig, SnmpCollector)

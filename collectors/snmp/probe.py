@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import yaml
+from pydantic import ValidationError
 
 from app.domain.quantity import Role
 from app.errors import CollectError, DeviceUnreachable
@@ -20,12 +21,15 @@ from collectors.plausibility import AGREE_KW, AGREE_RATIO, contradictions, withh
 from collectors.profiles.profile import (
     SnmpProfile,
     SnmpRecognition,
+    config_error,
     find_channel,
     load_profile,
     profile_names,
+    snmp_profile,
 )
 from collectors.snmp.session import Agent, SnmpAccess, Value
 from collectors.snmp.table import Survey, TableReader, survey
+from collectors.snmp.unknown import Unknown, describe
 
 _SYS_DESCR, _SYS_OBJECT_ID, _SYS_NAME = "1.3.6.1.2.1.1.1.0", "1.3.6.1.2.1.1.2.0", "1.3.6.1.2.1.1.5.0"
 _TOTALS = ("energy_import_kwh", "power_kw")
@@ -47,13 +51,17 @@ class Recognised:
     """A meter for the site file."""
 
 
-async def probe(host: str, port: int = 161, community: str = "public", **access: Any) -> list[Recognised]:
+async def probe(
+    host: str, port: int = 161, community: str = "public", *, profile: str = "", **access: Any
+) -> list[Recognised]:
     """Recognise the device at `host`; the best profile first, an empty list where none fits.
 
     Where no version is given and SNMPv2c is met with silence, SNMPv1 is tried: old cards speak no other.
 
     Parameters
     ----------
+    profile : str
+        Read through this profile whether it fits or not; empty: through those that fit.
     access
         Further keys of the ``collector:`` mapping: ``version``, ``user``, ``auth_password`` ...
 
@@ -63,26 +71,55 @@ async def probe(host: str, port: int = 161, community: str = "public", **access:
         If the device does not answer.
     """
     if "version" in access:
-        return await _probe_with(host, port, community, access)
+        return await _probe_with(host, port, community, access, profile)
     try:
-        return await _probe_with(host, port, community, access)
+        return await _probe_with(host, port, community, access, profile)
     except DeviceUnreachable as error:
         if "no answer" not in str(error):
             raise
         with contextlib.suppress(CollectError):
-            return await _probe_with(host, port, community, {**access, "version": "1"})
+            return await _probe_with(host, port, community, {**access, "version": "1"}, profile)
         raise
 
 
-async def _probe_with(host: str, port: int, community: str, access: dict[str, Any]) -> list[Recognised]:
-    if str(access.get("version", "2c")) != "3":
-        access = {"community": community, **access}
-    settings = SnmpAccess.model_validate({"kind": "snmp", "host": host, "port": port, **access})
-    agent = Agent(settings, f"{host}:{port}")
+async def unknown(host: str, port: int = 161, community: str = "public", **access: Any) -> Unknown:
+    """What a device that no profile fits says of itself.
+
+    Raises
+    ------
+    CollectError
+        If the device does not answer.
+    """
+    agent = _agent(host, port, community, access)
     try:
-        return await probe_agent(agent, access | {"host": host, "port": port})
+        system = await agent.get([_SYS_DESCR, _SYS_OBJECT_ID])
+        return await describe(
+            agent, _text(system.get(_SYS_DESCR, "")), str(system.get(_SYS_OBJECT_ID, "")).strip(".")
+        )
     finally:
         agent.close()
+
+
+async def _probe_with(
+    host: str, port: int, community: str, access: dict[str, Any], profile: str
+) -> list[Recognised]:
+    if str(access.get("version", "2c")) != "3":
+        access = {"community": community, **access}
+    agent = _agent(host, port, community, access)
+    try:
+        return await probe_agent(agent, access | {"host": host, "port": port}, profile)
+    finally:
+        agent.close()
+
+
+def _agent(host: str, port: int, community: str, access: Mapping[str, Any]) -> Agent:
+    if str(access.get("version", "2c")) != "3":
+        access = {"community": community, **access}
+    try:
+        settings = SnmpAccess.model_validate({"kind": "snmp", "host": host, "port": port, **access})
+    except ValidationError as error:
+        raise config_error(error) from None
+    return Agent(settings, f"{host}:{port}")
 
 
 class Probed(TableReader, Protocol):
@@ -92,8 +129,10 @@ class Probed(TableReader, Protocol):
         """True where the agent has `oid` or anything under it."""
 
 
-async def probe_agent(agent: Probed, access: Mapping[str, Any]) -> list[Recognised]:
+async def probe_agent(agent: Probed, access: Mapping[str, Any], profile: str = "") -> list[Recognised]:
     """The profiles that fit an agent, the best first; `access` goes into the YAML.
+
+    Where a profile is named, the agent is read through it alone, whether it fits or not.
 
     One that gives power or energy goes before one that gives neither: cards leave their vendor's tables
     half empty and serve a standard MIB instead.
@@ -105,10 +144,11 @@ async def probe_agent(agent: Probed, access: Mapping[str, Any]) -> list[Recognis
     """
     system = await agent.get([_SYS_DESCR, _SYS_OBJECT_ID, _SYS_NAME])
     found: list[tuple[tuple[float, ...], Recognised]] = []
-    for rank, profile in await recognise(agent, system):
-        seen = await survey(agent, profile)
+    fitting = [((), snmp_profile(profile))] if profile else await recognise(agent, system)
+    for rank, candidate in fitting:
+        seen = await survey(agent, candidate)
         if seen.readings():
-            one = _recognised(profile, seen, system, access)
+            one = _recognised(candidate, seen, system, access)
             carries = any(name.endswith(("_kw", "_kwh")) for name in one.values)
             score = (float(carries), *rank, sum(total in one.values for total in _TOTALS), len(one.values))
             found.append((score, one))

@@ -26,6 +26,7 @@ from app.web.access import missing_page
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, START, a_day, client, own_database
+from tests.protocol.test_modbus_probe import plausible
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 PATHS = (
@@ -240,7 +241,7 @@ async def test_the_first_meter_comes_with_a_whole_site_file(engine: sa.Engine) -
         target = {"form_id": token, "host": "127.0.0.1", "protocol": "modbus", "port": str(port)}
         return http.post("/connect?lang=en", data=target).text
 
-    unit = SimulatedUnit(load_profile("schneider_pm5xxx"), lambda channel, at: 50.0)
+    unit = SimulatedUnit(load_profile("schneider_pm5xxx"), lambda channel, at: plausible(channel))
     with client(engine, extra=(pages.router,)) as http:
         async with SimulatedModbus({1: unit}) as meter:
             page = await asyncio.to_thread(asked, http, meter.port)

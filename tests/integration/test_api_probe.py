@@ -15,12 +15,13 @@ from app.store import audit, identity
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, client, declare
+from tests.protocol.test_modbus_probe import plausible
 
 
 @pytest.fixture
 async def meter() -> AsyncIterator[SimulatedModbus]:
     """A meter that answers at unit 1."""
-    unit = SimulatedUnit(load_profile("schneider_pm5xxx"), lambda channel, at: 50.0)
+    unit = SimulatedUnit(load_profile("schneider_pm5xxx"), lambda channel, at: plausible(channel))
     async with SimulatedModbus({1: unit}) as server:
         yield server
 
@@ -43,7 +44,7 @@ async def test_a_meter_is_recognised_with_its_configuration(
     assert answer.status_code == 200, answer.text
     (found,) = answer.json()["recognised"]
     assert found["profile"] == "schneider_pm5xxx"
-    assert found["values"]["energy_import_kwh"] == 50.0
+    assert found["values"]["energy_import_kwh"] == 600.0
     assert "role: cooling" in found["yaml"]
     assert "energy_import_kwh" not in found["yaml"]
     with engine.connect() as connection:

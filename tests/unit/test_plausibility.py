@@ -49,7 +49,7 @@ def test_phases_sum_to_the_total_within_a_twentieth(total_kw: float, believed: b
 def test_energies_of_phases_sum_to_the_total() -> None:
     assert out(energy_import_kwh=640.0) == {n for n in METER if n.startswith("energy_import")}
     assert out(energy_import_kwh=629.0) == set()
-    small = {"energy_import_kwh": 3.0, "energy_import_l1_kwh": 2.1, "energy_import_l2_kwh": 0.0}
+    small = {"energy_import_kwh": 3.0, **{f"energy_import_l{n}_kwh": 0.7 for n in (1, 2, 3)}}
     assert contradictions(small) == [], "registers that hardly counted are rounded"
 
 
@@ -149,3 +149,9 @@ def test_no_less_comes_in_than_goes_out(inlet_kw: float, believed: bool) -> None
 
 def test_energies_that_were_reset_apart_contradict_nothing() -> None:
     assert contradictions({"energy_import_kwh": 30.0, "outlet_1_energy_kwh": 500.0}) == []
+
+
+def test_phases_of_which_one_is_missing_contradict_only_by_more_than_the_total() -> None:
+    two = {"power_l1_kw": 10.0, "power_l3_kw": 30.0}
+    assert contradictions({**two, "power_kw": 60.0}) == []
+    assert withheld(contradictions({**two, "power_kw": 30.0})) == {*two, "power_kw"}

@@ -5,14 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Caller
 from app.domain.quantity import Role
 from collectors import probe
+from collectors.snmp.session import AuthProtocol, PrivProtocol
 
 router = APIRouter(tags=["meters"])
+
+
+class SnmpV3In(BaseModel):
+    """User and passwords of SNMPv3; they are used for this probe and kept nowhere."""
+
+    model_config = ConfigDict(extra="forbid")
+    user: str = Field(min_length=1, max_length=64)
+    auth_protocol: AuthProtocol = "sha256"
+    auth_password: SecretStr | None = None
+    priv_protocol: PrivProtocol = "aes"
+    priv_password: SecretStr | None = None
 
 
 class ProbeIn(BaseModel):
@@ -26,9 +38,34 @@ class ProbeIn(BaseModel):
     port: int | None = Field(None, ge=1, le=65_535, description="Default: 502 for Modbus, 161 for SNMP")
     unit: int = Field(1, ge=1, le=255, description="Unit behind the Modbus address")
     community: str = Field("public", max_length=200, pattern=r"^[\x20-\x7e]*$")
+    timeout_s: float | None = Field(None, gt=0, le=30, description="Longest wait for one answer")
+    profile: str = Field(
+        "", max_length=100, pattern=r"^[A-Za-z0-9_-]*$", description="Read through this profile alone"
+    )
+    input_registers: bool = Field(False, description="Ask a Modbus device for input registers")
+    snmp_v3: SnmpV3In | None = Field(None, description="Access of SNMPv3 in place of a community")
     picks: dict[str, Role] = Field(
         default_factory=dict, max_length=500, description="Channels to be read, with their roles"
     )
+
+
+class ColumnOut(BaseModel):
+    """Numbers of one column of a device that no profile fits."""
+
+    oid: str
+    rows: list[str]
+    values: list[float]
+    looks_like: str = Field(description="Unit and factors where volts, amperes and power agree")
+
+
+class UnknownOut(BaseModel):
+    """A device of which no profile gives power or energy."""
+
+    sys_descr: str
+    sys_object_id: str
+    columns: list[ColumnOut]
+    nearest: list[str] = Field(description="Profiles of the same vendor")
+    description: str = Field(description="A profile of five lines to begin with")
 
 
 class RecognisedOut(BaseModel):
@@ -47,6 +84,7 @@ class ProbeOut(BaseModel):
     host: str
     recognised: list[RecognisedOut]
     problems: list[str]
+    unknown: list[UnknownOut] = Field(description="What a device says of itself that no profile reads")
 
 
 @router.post("/probe")
@@ -56,10 +94,24 @@ async def probe_address(body: ProbeIn, caller: Caller) -> ProbeOut:
     For operators of the whole deployment, a few times a minute, within the networks collectors may reach.
     """
     await run_in_threadpool(caller.begin_probe, body.host)
-    target = probe.Target(body.host, body.protocol, body.port, body.unit, body.community)
+    access = {} if body.snmp_v3 is None else {"version": "3", **body.snmp_v3.model_dump(exclude_none=True)}
+    target = probe.Target(
+        body.host,
+        body.protocol,
+        body.port,
+        body.unit,
+        body.community,
+        body.timeout_s,
+        body.profile,
+        body.input_registers,
+        access,
+    )
     with caller.reach():
         outcome = await probe.probe(target)
     found = [asdict(one) | {"yaml": probe.composed(one.yaml, body.picks)} for one in outcome.found]
     return ProbeOut(
-        host=body.host, recognised=[RecognisedOut(**one) for one in found], problems=list(outcome.problems)
+        host=body.host,
+        recognised=[RecognisedOut(**one) for one in found],
+        problems=list(outcome.problems),
+        unknown=[UnknownOut(**asdict(one)) for one in outcome.unknown],
     )

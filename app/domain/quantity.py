@@ -149,6 +149,7 @@ UNITS: dict[str, tuple[Quantity, float, float]] = {
     "ma": (CURRENT, 1e-3, 0.0),
     "m3": (VOLUME, 1.0, 0.0),
     "l": (VOLUME, 1e-3, 0.0),
+    "t": (VOLUME, 1.0, 0.0),
     "c": (TEMPERATURE, 1.0, 0.0),
     "f": (TEMPERATURE, 5 / 9, -160 / 9),
     "k": (TEMPERATURE, 1.0, -273.15),
@@ -156,7 +157,10 @@ UNITS: dict[str, tuple[Quantity, float, float]] = {
     "ratio": (FRACTION, 100.0, 0.0),
     "1": (NUMBER, 1.0, 0.0),
 }
-"""Unit (lower case) -> quantity, factor, offset: ``house = value * factor + offset``."""
+"""Unit (lower case) -> quantity, factor, offset: ``house = value * factor + offset``.
+
+A tonne is one of water.
+"""
 
 _SPELLINGS = {
     "°c": "c",
@@ -166,6 +170,12 @@ _SPELLINGS = {
     "%": "percent",
     "%rh": "percent",
     "m³": "m3",
+    "立方米": "m3",
+    "立方": "m3",
+    "方": "m3",
+    "吨": "t",
+    "噸": "t",
+    "升": "l",
     "": "1",
     "度": "kwh",
     "千瓦时": "kwh",

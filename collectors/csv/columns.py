@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.domain.site import Site
-from collectors.csv.dialect import Sheet, TimeColumns, bare_name, normal
+from collectors.csv.dialect import Sheet, TimeColumns, normal
 from collectors.csv.mapping import StatusMapping
 from collectors.csv.number import is_no_value, looks_like_number, looks_measured
+from collectors.csv.units import bare_name
 
 
 @dataclass(frozen=True)

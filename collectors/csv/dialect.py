@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from app.domain.quantity import canonical_unit
 from app.errors import FileNotUnderstood
 from collectors.csv.mapping import Mapping
 from collectors.csv.number import is_no_value, known_unit, looks_like_number, looks_measured
 from collectors.csv.rows import MAX_COLUMNS, Cells, records
 from collectors.csv.time import EPOCHS_US, parse_text, time_format
 from collectors.csv.time_formats import formats_of, is_clock
+from collectors.csv.units import bare_name, unit_of_preamble
 
 DELIMITERS = (",", ";", "\t", "|")
 _SNIFFED_ROWS = 200
@@ -47,6 +47,8 @@ class Sheet:
     rows: tuple[Row, ...]
     aliases: dict[str, str]
     """Name in the header (``Point_1``) -> name that the preamble gives it."""
+    unit: str = ""
+    """Unit that a line above the table states for all of it."""
 
     @property
     def first_line(self) -> int:
@@ -179,7 +181,8 @@ def _sheet(delimiter: str, rows: list[Row], shaped: list[Row], mapping: Mapping,
     skip = header[0][0] - 1 if header else first - 1 if mapping.header is None else (mapping.skip or 0)
     distinct = _distinct([aliases.get(n, n) or str(i) for i, n in enumerate(names[:width], 1)])
     longer = {w: n for w, n in zip(whole, distinct, strict=False) if w != n and whole.count(w) == 1}
-    return Sheet(delimiter, skip, len(header), distinct, width, full_width, body, {**longer, **aliases})
+    unit = next((u for _, cells in before for u in [unit_of_preamble(cells)] if u), "")
+    return Sheet(delimiter, skip, len(header), distinct, width, full_width, body, {**longer, **aliases}, unit)
 
 
 def _header(before: list[Row], width: int, mapping: Mapping) -> list[Row]:
@@ -300,40 +303,6 @@ def _aliases(before: Sequence[Row]) -> dict[str, str]:
 
 
 # --- what a column is -----------------------------------------------------------------------------
-
-_BRACKETED = re.compile(r"[(\[（]\s*([^()\[\]（）]+?)\s*[)\]）]")
-_SUFFIX = re.compile(
-    r"(?:(?:^|[^A-Za-z])(万kwh|kwh|mwh|gwh|wh|kw|mw)|(万千瓦时|千瓦时|兆瓦时|吉瓦时|万度))$", re.IGNORECASE
-)
-_NO_ENERGY = re.compile(r"(?:^|[^A-Za-z])([km]?va(?:r|h|rh)?)(?:$|[^A-Za-z])", re.IGNORECASE)
-_NO_ENERGY_BRACKETED = frozenset(["a", "ma", "ka", "v", "kv", "mv", "hz", "pf", "cosφ", "cos φ"])
-_WORDS = {"real energy in kilowatt-hours": "kwh", "kilowatt-hours": "kwh", "kilowatts": "kw", "千瓦时": "kwh"}
-
-
-def unit_in(name: str) -> str | None:
-    """The unit a column's name states, in the house's spelling: ``it_kw``, ``Energy (kWh)``."""
-    suffix = _SUFFIX.search(name.strip())
-    for text in [*_BRACKETED.findall(name), *([suffix[1] or suffix[2]] if suffix else [])]:
-        text = _WORDS.get(text.lower(), text)
-        try:
-            unit = canonical_unit(text)
-        except KeyError:
-            continue
-        if unit != "1":
-            return unit
-    return None
-
-
-def foreign_unit_in(name: str) -> str | None:
-    """The unit a column's name states if it is that of apparent or reactive energy, of current or voltage."""
-    found = _NO_ENERGY.search(name)
-    bracketed = [text for text in _BRACKETED.findall(name) if text.lower() in _NO_ENERGY_BRACKETED]
-    return found[1] if found else bracketed[0] if bracketed else None
-
-
-def bare_name(name: str) -> str:
-    """The column's name without the unit it states."""
-    return _SUFFIX.sub("", _BRACKETED.sub("", name).strip())
 
 
 def normal(name: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS
+from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS, VOLUME
 from app.domain.site import Meter, Point, Site, Stamp
 from app.errors import FileNotUnderstood
-from collectors.csv.dialect import bare_name, foreign_unit_in, normal, unit_in
+from collectors.csv.dialect import normal
 from collectors.csv.mapping import (
     PREVIOUS,
     Ambiguous,
@@ -22,6 +22,7 @@ from collectors.csv.mapping import (
 )
 from collectors.csv.number import NumberStyle
 from collectors.csv.plan import INTERVAL_KINDS, ColumnPlan
+from collectors.csv.units import Stated, bare_name, known_or_none, stated_unit
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,17 @@ class Named:
     """Whether no cell of the sample says anything."""
     longer: tuple[str, ...] = ()
     """The name with what stands above it, or with the name of the sheet."""
+    other_unit: str = ""
+    """Unit that is stated and none of ours."""
+    sheet_unit: str = ""
+    """Unit that a line above the table states for all of it."""
+
+    @property
+    def stated(self) -> Stated:
+        """The unit that is stated, by the column itself or by its name."""
+        if self.unit or self.other_unit:
+            return Stated(self.unit, self.other_unit)
+        return stated_unit(self.name)
 
 
 _RATIOS = ("pue", "dcie", "ere", "wue", "cue")
@@ -89,9 +101,10 @@ def _refuse_twice(found: dict[Named, ColumnMapping], file: str) -> None:
 
 def _only_point(named: Named, site: Site) -> Point | None:
     """The one point the name can mean; None if there is none or more than one."""
-    unit = named.unit or unit_in(named.name)
-    if unit is None and foreign_unit_in(named.name):
+    stated = named.stated
+    if stated.other:
         return None
+    unit = stated.unit
     for name in (named.name, *named.longer):
         for candidates in (_by_name(name, site), _by_name(bare_name(name), site), _by_meter(name, site)):
             fitting = [p for p in candidates if unit is None or UNITS[unit][0] is p.quantity]
@@ -163,19 +176,21 @@ def column_plan(
 
 
 def _unit(named: Named, column: ColumnMapping, point: Point, file: str) -> str:
-    """The unit of the cells: given, else stated by the column, else the point's."""
-    stated = named.unit or unit_in(named.name)
-    foreign = None if stated or column.unit else foreign_unit_in(named.name)
-    if foreign and point.quantity in (ENERGY, POWER):
-        raise FileNotUnderstood(
-            f"the column states {foreign}, which is no {point.quantity.name} as point {point.id} needs it; "
-            f"map the column in {point.quantity.house_unit}, or give columns: unit if the heading is wrong",
-            file=file,
-            column=named.name,
-        )
-    unit = column.unit or stated or point.source_unit
-    if column.unit is None and point.quantity is NUMBER:
+    """The unit of the cells: given, else stated by the column or above the table, else the point's."""
+    if column.unit:
+        return _checked_unit(column.unit, named, point, file)
+    stated = named.stated
+    if stated.other and point.quantity in (ENERGY, POWER, VOLUME):
+        raise _other_unit(named, stated.other, point, file)
+    unit = stated.unit or _unit_of_sheet(named, point, file) or point.source_unit
+    if point.quantity is NUMBER:
         unit = point.source_unit
+    if point.unit and unit != point.source_unit and UNITS[unit][0] is point.quantity:
+        raise _two_units(named, unit, point, file)
+    return _checked_unit(unit, named, point, file)
+
+
+def _checked_unit(unit: str, named: Named, point: Point, file: str) -> str:
     if UNITS[unit][0] is not point.quantity:
         raise FileNotUnderstood(
             f"{unit} is {UNITS[unit][0].name}, but point {point.id} ({point.role}, {point.kind}) needs "
@@ -183,9 +198,28 @@ def _unit(named: Named, column: ColumnMapping, point: Point, file: str) -> str:
             file=file,
             column=named.name,
         )
-    if column.unit is None and point.unit and unit != point.source_unit:
-        raise _two_units(named, unit, point, file)
     return unit
+
+
+def _unit_of_sheet(named: Named, point: Point, file: str) -> str | None:
+    """The unit stated above the table, where it is one of the point's quantity."""
+    if not named.sheet_unit:
+        return None
+    unit = known_or_none(named.sheet_unit)
+    if unit is None and point.quantity in (ENERGY, POWER, VOLUME):
+        raise _other_unit(named, named.sheet_unit, point, file)
+    return unit if unit and UNITS[unit][0] is point.quantity else None
+
+
+def _other_unit(named: Named, other: str, point: Point, file: str) -> FileNotUnderstood:
+    house = point.quantity.house_unit
+    return FileNotUnderstood(
+        f"the column states {other}, which is no {point.quantity.name} as point {point.id} needs it, or no "
+        f"known unit; map the column in {house}, or say what its numbers are: "
+        f"columns: {{{named.name}: {{point: {point.id}, unit: {house}, scale: 1}}}}",
+        file=file,
+        column=named.name,
+    )
 
 
 def _two_units(named: Named, stated: str, point: Point, file: str) -> Ambiguous:
@@ -221,10 +255,12 @@ def interval_key(interval: Interval) -> str:
 
 def may_fill(named: Named, point: Point) -> bool:
     """Whether the unit that the column states, if any, is one of the point's quantity."""
-    unit = named.unit or unit_in(named.name)
-    if unit is None:
+    stated = named.stated
+    if stated.other:
+        return False
+    if stated.unit is None:
         return normal(named.name) not in _RATIOS
-    return UNITS[unit][0] is point.quantity
+    return UNITS[stated.unit][0] is point.quantity
 
 
 def template(named: Sequence[Named], site: Site, mapping: Mapping, *, long: bool = False) -> str:
@@ -242,7 +278,7 @@ def template(named: Sequence[Named], site: Site, mapping: Mapping, *, long: bool
 
 def _suggestion(named: Named, site: Site) -> str:
     """The site's only point of the quantity that the column states, else a question mark."""
-    unit = named.unit or unit_in(named.name)
+    unit = named.stated.unit
     fitting = [p.id for p in site.points() if unit and UNITS[unit][0] is p.quantity]
     return fitting[0] if len(fitting) == 1 else "?"
 

@@ -245,7 +245,9 @@ class _TableReader:
             return
         coded = cells.columns[column].dictionary_encode()
         texts = [t.strip() for t in coded.dictionary.to_pylist()]
-        units = np.array([known_unit(t) or "" for t in texts], object)[
+        known = [known_unit(t) for t in texts]
+        odd = texts if any(known) else [""] * len(texts)  # units that a mapping says are not judged
+        units = np.array([k or o for k, o in zip(known, odd, strict=True)], object)[
             coded.indices.to_numpy(zero_copy_only=False)
         ]
         wanted = np.array([*(c.unit for c in self._plan.columns), ""], object)[series]

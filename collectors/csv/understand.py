@@ -35,7 +35,6 @@ from collectors.csv.dialect import (
     normal,
     serial_column,
     time_texts,
-    unit_in,
 )
 from collectors.csv.green_button import is_espi, understand_espi
 from collectors.csv.json_export import is_json, table_blocks
@@ -64,6 +63,7 @@ from collectors.csv.source import encoding_of, open_source
 from collectors.csv.stamps import is_inclusive, stamp_of
 from collectors.csv.time import SECOND_US, parse_times, time_format
 from collectors.csv.time_formats import FormatChoice, choose_formats, formats_of
+from collectors.csv.units import stated_unit
 from collectors.csv.workbook import SheetText, is_workbook
 from collectors.csv.zone import zone_of
 
@@ -451,7 +451,18 @@ class _Table:
             units = {point.strip(): unit for point, unit in reversed(pairs)}
         texts = dict.fromkeys([*self.mapping.columns, *(c.strip() for c in long.texts(sheet))])
         texts.update(dict.fromkeys(p.id for p in self.site.points() if not self.mapping.columns))
-        return [Named(long.value, t, known_unit(units.get(t))) for t in texts if t]
+        found_units = {t: known_unit(u) for t, u in units.items()}
+        return [
+            Named(
+                long.value,
+                t,
+                found_units.get(t),
+                other_unit="" if found_units.get(t) else units.get(t, "").strip(),
+                sheet_unit=sheet.unit,
+            )
+            for t in texts
+            if t
+        ]
 
     def _columns(self, found: Findings, named: list[Named]) -> tuple[tuple[ColumnPlan, ...], list[str]]:
         """How each column fills its point, and what was assumed."""
@@ -521,4 +532,6 @@ def _as_mapped(named: Named, sheet: Sheet, mapping: Mapping, title: str = "") ->
     longer = [alias for alias, known in sheet.aliases.items() if known == name]
     if title:
         longer.append(f"{title} {name}")
-    return Named(named.index, key, unit_in(name), is_empty(sheet, named.index), tuple(longer))
+    stated = stated_unit(name)
+    empty = is_empty(sheet, named.index)
+    return Named(named.index, key, stated.unit, empty, tuple(longer), stated.other, sheet.unit)

@@ -65,6 +65,8 @@ def valid_unit(name: str) -> str | None:
 def usual_status(sheet: Sheet) -> StatusMapping | None:
     """Status columns of Niagara histories (``{ok}``) and gateway logs (``Error`` 0)."""
     for i, name in enumerate(sheet.names):
+        if normal(name) not in ("status", "error"):
+            continue
         cells = [c.strip() for c in sheet.column(i) if c.strip()]
         if normal(name) == "status" and _are_most(c.startswith("{") for c in cells):
             return StatusMapping(

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
-from itertools import islice
+from functools import cached_property
+from itertools import islice, zip_longest
 from typing import Any
 
 import pyarrow.compute as pc
@@ -55,9 +56,13 @@ class Sheet:
         """Line of the first reading."""
         return self.rows[0][0] if self.rows else self.skip + self.header_rows + 1
 
-    def column(self, index: int) -> list[str]:
+    @cached_property
+    def _columns(self) -> list[tuple[str, ...]]:
+        return list(zip_longest(*(cells for _, cells in self.rows), fillvalue=""))
+
+    def column(self, index: int) -> tuple[str, ...]:
         """The sample's cells of one column, one for each row; empty where a row is too short."""
-        return [cells[index] if index < len(cells) else "" for _, cells in self.rows]
+        return self._columns[index] if index < len(self._columns) else ("",) * len(self.rows)
 
     def index(self, name: str) -> int | None:
         """The column of that name (as in the header or the preamble, or its number from 1)."""
@@ -77,7 +82,7 @@ def find_sheet(text: str, mapping: Mapping, *, file: str, zone: tzinfo = UTC) ->
         If no row holds a time and a value; it says what was looked for.
     """
     data = text.encode("utf-8")
-    tried = [mapping.delimiter] if mapping.delimiter else DELIMITERS
+    tried = [mapping.delimiter] if mapping.delimiter else [d for d in DELIMITERS if d in text] or [","]
     found = [(d, _rows_in_shape(rows, mapping, zone), rows) for d in tried for rows in [records(data, d)]]
     delimiter, shaped, rows = max(found, key=lambda f: (len(f[1]), f[1] and len(f[1][0][1])))
     if not shaped:

@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.domain.quantity import canonical_unit
-from app.domain.site import Stamp
+from app.domain.site import Stamp, time_zones
 from app.errors import ConfigError, FileNotUnderstood
 from collectors.csv.time import time_format
 from collectors.yaml_lines import YamlLines
@@ -181,7 +180,7 @@ class TimeMapping(_Model):
     @field_validator("zone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
-        if value is None or value in available_timezones() or OFFSET.fullmatch(value):
+        if value is None or value in time_zones() or OFFSET.fullmatch(value):
             return value
         raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Asia/Shanghai, or +08:00")
 

@@ -65,7 +65,7 @@ def match_columns(
     """
     if mapping.columns:
         return _mapped(named, site, mapping, file)
-    found = {n: ColumnMapping(point=p.id) for n in named for p in [_only_point(n, site)] if p is not None}
+    found = {n: ColumnMapping(point=p.id) for n in named for p in [only_point(n, site)] if p is not None}
     _refuse_twice(found, file)
     return found
 
@@ -99,7 +99,7 @@ def _refuse_twice(found: dict[Named, ColumnMapping], file: str) -> None:
             )
 
 
-def _only_point(named: Named, site: Site) -> Point | None:
+def only_point(named: Named, site: Site) -> Point | None:
     """The one point the name can mean; None if there is none or more than one."""
     stated = named.stated
     if stated.other:

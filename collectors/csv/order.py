@@ -22,7 +22,7 @@ def time_cells(sheet: Sheet, where: TimeColumns) -> list[list[str]]:
     if where.place == "range":
         split = [_split_range(c) for c in sheet.column(where.columns[0])]
         return [[a for a, _ in split if a], [b for _, b in split if b]]
-    return [sheet.column(i) for i in where.columns]
+    return [list(sheet.column(i)) for i in where.columns]
 
 
 def _split_range(cell: str) -> tuple[str, str]:

@@ -450,19 +450,14 @@ class _Table:
             pairs = list(zip(long.texts(sheet), sheet.column(long.unit), strict=False))
             units = {point.strip(): unit for point, unit in reversed(pairs)}
         texts = dict.fromkeys([*self.mapping.columns, *(c.strip() for c in long.texts(sheet))])
-        texts.update(dict.fromkeys(p.id for p in self.site.points() if not self.mapping.columns))
-        found_units = {t: known_unit(u) for t, u in units.items()}
-        return [
-            Named(
-                long.value,
-                t,
-                found_units.get(t),
-                other_unit="" if found_units.get(t) else units.get(t, "").strip(),
-                sheet_unit=sheet.unit,
-            )
-            for t in texts
-            if t
-        ]
+        named = [_of_text(t, long.value, units.get(t, ""), sheet.unit) for t in texts if t]
+        return named if self.mapping.columns else [*named, *self._further(named, long.value)]
+
+    def _further(self, named: list[Named], index: int) -> list[Named]:
+        """Ids of the points that the sample does not show: they may come later in the file."""
+        seen = {p.id for n in named for p in [match.only_point(n, self.site)] if p is not None}
+        texts = {n.name for n in named}
+        return [Named(index, p.id) for p in self.site.points() if p.id not in seen | texts]
 
     def _columns(self, found: Findings, named: list[Named]) -> tuple[tuple[ColumnPlan, ...], list[str]]:
         """How each column fills its point, and what was assumed."""
@@ -523,6 +518,12 @@ def _telling(cells: Sequence[str]) -> list[str]:
     """The first cells, and from the others one of each day."""
     days = {c.strip()[:_DAY_CHARACTERS]: c for c in reversed(cells[_SAMPLE_CELLS:])}
     return [*cells[:_SAMPLE_CELLS], *reversed(days.values())]
+
+
+def _of_text(text: str, index: int, unit: str, sheet_unit: str) -> Named:
+    """One text of a long file's point column, with the unit of its rows."""
+    known = known_unit(unit)
+    return Named(index, text, known, other_unit="" if known else unit.strip(), sheet_unit=sheet_unit)
 
 
 def _as_mapped(named: Named, sheet: Sheet, mapping: Mapping, title: str = "") -> Named:

@@ -19,14 +19,16 @@ from app.domain.reading import LATEST
 from app.domain.site import Site
 from app.errors import DataError, NotFound, SeriesError
 from app.jobs import close_month, imports, replace
+from app.jobs.dry_run import Seen, Trialled, dry_run
 from app.jobs.imports import RejectsFile
 from app.jobs.replace import MonthChange, Trial
 from app.store import findings, retention
 from app.store.corrections import Correction
 from app.store.engine import connect
 from app.store.findings import StoredFinding
-from collectors.csv.mapping import Mapping, load_mapping
-from collectors.csv.reader import Understanding, understand
+from collectors.csv.mapping import Mapping, MappingNeeded, load_mapping
+from collectors.csv.proposal import Proposal, merged, of_plan
+from collectors.csv.reader import understand
 
 _SHOWN_FINDINGS = 10
 
@@ -39,6 +41,8 @@ class _Outcome:
     failed: bool = False
     oldest: datetime = LATEST
     """Instant of the oldest reading."""
+    proposals: list[Proposal] = field(default_factory=list)
+    """A mapping of each file, as far as one can be given."""
     changes: list[dict[str, Any]] = field(default_factory=list)
     """Of corrected exports: points and months whose energy changed."""
     revised: list[dict[str, Any]] = field(default_factory=list)
@@ -46,7 +50,11 @@ class _Outcome:
 
     def failure(self, path: Path, error: DataError) -> None:
         """A file that was not understood; the others go on."""
-        say(str(error))
+        if isinstance(error, MappingNeeded) and isinstance(error.proposal, Proposal):
+            self.proposals.append(error.proposal)
+            say(f"{error.file}:{error.line}: {error.question}")
+        else:
+            say(str(error))
         self.files.append({"file": str(path), "status": "failed", "error": str(error)})
         self.failed = True
 
@@ -136,6 +144,9 @@ def _store_all(asked: Asked) -> None:
         outcome.revised = _revised(here, site) if asked.replace else []
         found = _findings(here, site)
         _tell(outcome, rejects, found, _kept_until(here, outcome), as_json=asked.as_json)
+        if outcome.proposals and not asked.as_json:
+            show("# mapping for the files that were not read: save it, correct it and pass it with --map")
+            show(merged(outcome.proposals).text(site))
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -277,10 +288,7 @@ def _tell(
         )
         return
     done = [f for f in outcome.files if f["status"] == "done"]
-    if done:
-        show_table(
-            ["file", ">stored", ">duplicates", ">conflicts", ">rejected", ">no value"], map(_row, done)
-        )
+    _show_summary(outcome)
     for file in done:
         for warning in file["warnings"]:
             show(f"note: {Path(file['file']).name}: {warning}")
@@ -300,9 +308,12 @@ def _tell(
 
 
 def _row(file: dict[str, Any]) -> list[str]:
+    name = Path(file["file"]).name
+    if file["status"] == "failed":
+        return [name, "not read", *[""] * 5]
     counts = [file[name] for name in ("accepted", "duplicate", "conflicting", "rejected")]
     numbers = [*counts, sum(file["missing"].values())]
-    return [Path(file["file"]).name, *(f"{n:,}" for n in numbers)]
+    return [name, "", *(f"{n:,}" for n in numbers)]
 
 
 def _show_findings(found: Sequence[StoredFinding]) -> None:
@@ -330,16 +341,18 @@ def _preview_all(asked: Asked) -> None:
     """
     mapping = asked.mapping()
     site = _site(asked.site_id, asked.config_path)
-    outcome = _Outcome()
+    outcome, seen = _Outcome(), Seen()
     with asked.rejects() as rejects:
         for path in asked.files:
             try:
-                understood, accepted, refused = imports.dry_run(path, site, mapping, rejects=rejects)
+                found = dry_run(path, site, mapping, rejects=rejects, seen=seen)
             except DataError as error:
                 outcome.failure(path, error)
             else:
-                outcome.files.append(_preview(understood, accepted, refused))
-    _tell_preview(outcome, rejects, as_json=asked.as_json)
+                outcome.files.append(_preview(found))
+                layout = found.understood.layout
+                outcome.proposals.append(of_plan(found.understood.mapping, is_long=layout == "long"))
+    _tell_preview(outcome, site, rejects, as_json=asked.as_json)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -355,7 +368,8 @@ def _site(site_id: str, config_path: Path | None) -> Site:
     return file.fleet.site[site_id]
 
 
-def _preview(plan: Understanding, accepted: int, refused: int) -> dict[str, Any]:
+def _preview(found: Trialled) -> dict[str, Any]:
+    plan = found.understood
     return {
         "file": str(plan.path),
         "status": "understood",
@@ -373,21 +387,41 @@ def _preview(plan: Understanding, accepted: int, refused: int) -> dict[str, Any]
         "sample": [list(row) for row in plan.sample],
         "warnings": list(plan.warnings),
         "mapping": plan.mapping_yaml,
-        "readings": accepted,
-        "rejected": refused,
+        "sheets": [p.sheet.name for p in plan.sheets if p.sheet is not None],
+        "readings": found.accepted,
+        "accepted": found.accepted,
+        "duplicate": found.duplicate,
+        "conflicting": found.conflicting,
+        "rejected": found.rejected,
+        "missing": dict(found.missing),
     }
 
 
-def _tell_preview(outcome: _Outcome, rejects: RejectsFile, *, as_json: bool) -> None:
+def _tell_preview(outcome: _Outcome, site: Site, rejects: RejectsFile, *, as_json: bool) -> None:
+    proposed = merged(outcome.proposals).text(site) if outcome.proposals else None
     if as_json:
         rejects_file = str(rejects.path) if rejects.count else None
-        show_json({"dry_run": True, "files": outcome.files, "rejects_file": rejects_file})
+        show_json(
+            {"dry_run": True, "files": outcome.files, "rejects_file": rejects_file, "mapping": proposed}
+        )
         return
     for file in outcome.files:
         if file["status"] == "understood":
             _show_preview(file)
+    _show_summary(outcome)
     if rejects.count:
         show(f"rejected rows, with line and reason: {rejects.path}")
+    if proposed:
+        files = "such files" if len(outcome.files) == 1 else "all of these files"
+        show(f"# mapping: save it and pass it with --map to read {files} the same way for ever")
+        show(proposed)
+
+
+def _show_summary(outcome: _Outcome) -> None:
+    """Every file with what became of it, or would; refused ones too."""
+    if outcome.files:
+        heads = ["file", "", ">stored", ">duplicates", ">conflicts", ">rejected", ">no value"]
+        show_table(heads, map(_row, outcome.files))
 
 
 def _show_preview(file: dict[str, Any]) -> None:
@@ -396,6 +430,8 @@ def _show_preview(file: dict[str, Any]) -> None:
     show(f"  times: {time['format']}, zone {time['zone']}, {time['order']}")
     show(f"  data from line {file['first_line']}")
     show(f"  would store {file['readings']:,} readings and reject {file['rejected']:,} rows or cells")
+    if file["sheets"]:
+        show(f"  sheets: {', '.join(file['sheets'])}")
     show_table(
         ["column", "point", "kind", "unit"],
         ([c["column"], c["point"], c["kind"], c["unit"]] for c in file["columns"]),
@@ -404,5 +440,3 @@ def _show_preview(file: dict[str, Any]) -> None:
         show(f"  ignored columns: {', '.join(file['unused'])}")
     for warning in file["warnings"]:
         show(f"  note: {warning}")
-    show("# mapping: save it and pass it with --map to read such files the same way for ever")
-    show(file["mapping"])

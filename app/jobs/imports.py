@@ -20,7 +20,6 @@ from app.store.corrections import Correction
 from app.store.engine import Engine
 from app.store.imports import Imported, Source
 from app.store.sites import Stored
-from collectors.csv.batch import ParsedBatch
 from collectors.csv.mapping import Mapping
 from collectors.csv.reader import Reject, Understanding, read, understand
 
@@ -151,29 +150,6 @@ def import_file(
 
     batches = read(path, understood)
     return imports.store_source(engine, stored, source, batches, on_batch, by=by, correction=correction)
-
-
-def dry_run(
-    path: Path, site: Site, mapping: Mapping | None = None, *, rejects: RejectsFile | None = None
-) -> tuple[Understanding, int, int]:
-    """What would become of a file: how it is understood, readings, refused rows or cells.
-
-    Raises
-    ------
-    FileNotUnderstood
-        If the file is no table of readings.
-    """
-    understood = understand(path, site, mapping)
-    accepted = refused = 0
-    for batch in read(path, understood):
-        accepted, refused = accepted + len(batch.columns), refused + len(batch.rejects)
-        _keep(rejects, path, batch)
-    return understood, accepted, refused
-
-
-def _keep(rejects: RejectsFile | None, path: Path, batch: ParsedBatch) -> None:
-    if rejects is not None:
-        rejects.write(str(path), batch.rejects)
 
 
 def sha256_of(path: Path) -> str:

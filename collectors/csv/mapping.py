@@ -8,6 +8,7 @@ The texts below the fields are the reference, ``docs/reference/csv-mapping.md``.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
@@ -157,8 +158,17 @@ class TimeMapping(_Model):
     ``15min``."""
     order: Literal["ascending", "descending"] | None = None
     """Order of the rows in the file. Default: detected."""
+    also: tuple[str, ...] = ()
+    """Other names of `column`, as under `columns`. E.g. ``[时间, "Date*"]``."""
 
-    @field_validator("format", mode="before", json_schema_input_type=str | tuple[str, ...])
+    @field_validator("also")
+    @classmethod
+    def _patterns_compile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            name_pattern(text)
+        return value
+
+    @field_validator("format", "also", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -191,6 +201,8 @@ class TimeMapping(_Model):
             raise ValueError("say one of column, columns, range, or start and end")
         if self.start is not None and self.end is None:
             raise ValueError("start needs end; a single time column goes under column, with stamp: start")
+        if self.also and self.column is None:
+            raise ValueError("also gives other names of column; name that too")
         return self
 
     @property
@@ -201,6 +213,24 @@ class TimeMapping(_Model):
 
 OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d{2})?")
 """A fixed offset as a zone: ``+08:00``, ``UTC+8``."""
+
+
+def name_pattern(text: str) -> re.Pattern[str] | None:
+    """What a name with ``*`` or ``?``, or between strokes, stands for; None for a plain name.
+
+    Raises
+    ------
+    ValueError
+        If it is no regular expression.
+    """
+    if len(text) > 2 and text.startswith("/") and text.endswith("/"):
+        try:
+            return re.compile(text[1:-1], re.IGNORECASE)
+        except re.error as error:
+            raise ValueError(f"{text!r} is no regular expression: {error}") from None
+    if "*" in text or "?" in text:
+        return re.compile(fnmatch.translate(text), re.IGNORECASE)
+    return None
 
 
 class ColumnMapping(_Model):
@@ -216,6 +246,23 @@ class ColumnMapping(_Model):
     """Texts in this column that mean nothing was measured. E.g. ``["-1"]``."""
     allow_negative: bool = False
     """Registers count upwards from zero: a negative one is refused unless this says otherwise."""
+    also: tuple[str, ...] = ()
+    """Other names of the column, as in files from before it was renamed: names, patterns with ``*`` and
+    ``?``, or a regular expression between strokes. E.g. ``["Main energy", "/^Main .*kWh$/"]``."""
+    optional: bool = False
+    """Whether files without the column are read all the same."""
+
+    @field_validator("also", mode="before", json_schema_input_type=str | tuple[str, ...])
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("also")
+    @classmethod
+    def _patterns_compile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            name_pattern(text)
+        return value
 
     @field_validator("unit")
     @classmethod
@@ -339,6 +386,13 @@ class Mapping(_Model):
             return value
         return {str(k): {"point": v} if isinstance(v, str) else v for k, v in value.items()}
 
+    @field_validator("columns")
+    @classmethod
+    def _keys_compile(cls, value: dict[str, ColumnMapping]) -> dict[str, ColumnMapping]:
+        for key in value:
+            name_pattern(key)
+        return value
+
     @field_validator("footer")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
@@ -356,13 +410,19 @@ class Mapping(_Model):
 
 
 class MappingNeeded(FileNotUnderstood):
-    """The file is a table, but which column fills which point must be said; `template` is a start."""
+    """The file is a table, but which column fills which point must be said; `template` is a start.
 
-    def __init__(self, problem: str, template: str, *, file: str = "", line: int = 0) -> None:
+    ``proposal`` is the same as an object (:class:`collectors.csv.proposal.Proposal`), to be merged with
+    those of other files.
+    """
+
+    def __init__(
+        self, problem: str, template: str, *, file: str = "", line: int = 0, proposal: object = None
+    ) -> None:
         super().__init__(
             f"{problem}\nSave this as a mapping, correct it and pass it on:\n{template}", file=file, line=line
         )
-        self.template = template
+        self.question, self.template, self.proposal = problem, template, proposal
 
 
 class Ambiguous(FileNotUnderstood):

@@ -17,7 +17,7 @@ from collectors.csv.mapping import (
     Mapping,
     interval_of_seconds,
     interval_text,
-    mapping_yaml,
+    name_pattern,
     parse_interval,
 )
 from collectors.csv.number import NumberStyle
@@ -81,10 +81,16 @@ def _mapped(named: Sequence[Named], site: Site, mapping: Mapping, file: str) -> 
                 file=file,
                 column=key,
             )
-        fits = next((n for n in named if n.name == key), None)
-        if fits is not None:
-            found[fits] = column
+        found.update({n: column for n in named if _is_meant(n.name, key, column)})
     return found
+
+
+def _is_meant(name: str, key: str, column: ColumnMapping) -> bool:
+    """Whether a name, or a text of a long file's point column, is one of those the mapping gives."""
+    if name == key or name in column.also:
+        return True
+    patterns = ((t, p) for t in (key, *column.also) for p in [name_pattern(t)] if p)
+    return any(p.search(name) if t.startswith("/") else p.fullmatch(name) for t, p in patterns)
 
 
 def _refuse_twice(found: dict[Named, ColumnMapping], file: str) -> None:
@@ -261,26 +267,6 @@ def may_fill(named: Named, point: Point) -> bool:
     if stated.unit is None:
         return normal(named.name) not in _RATIOS
     return UNITS[stated.unit][0] is point.quantity
-
-
-def template(named: Sequence[Named], site: Site, mapping: Mapping, *, long: bool = False) -> str:
-    """A mapping to start from: every column, with the points there are to choose from."""
-    columns = {n.name: ColumnMapping(point=_suggestion(n, site)) for n in named[:50]}
-    chosen = mapping.model_copy(update={"columns": columns})
-    known = "\n".join(f"#   {p.id}: {p.role.value}, {p.kind.value}, {p.source_unit}" for p in site.points())
-    texts = "texts of the point column" if long else "columns"
-    return (
-        f"# points of site {site.id}:\n{known}\n"
-        f"# columns: which point each of the {texts} fills; delete those that fill none\n"
-        f"{mapping_yaml(chosen)}"
-    )
-
-
-def _suggestion(named: Named, site: Site) -> str:
-    """The site's only point of the quantity that the column states, else a question mark."""
-    unit = named.stated.unit
-    fitting = [p.id for p in site.points() if unit and UNITS[unit][0] is p.quantity]
-    return fitting[0] if len(fitting) == 1 else "?"
 
 
 def nothing_matches(named: Sequence[Named], site: Site) -> str:

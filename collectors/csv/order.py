@@ -30,7 +30,9 @@ def _split_range(cell: str) -> tuple[str, str]:
     return (match["a"], match["b"]) if match else ("", "")
 
 
-def _sample_us(sheet: Sheet, time: TimePlan) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[int]]:
+def sample_times(
+    sheet: Sheet, time: TimePlan
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[int]]:
     """Local times of the sample's rows (of the end, if there are two), and which rows they are."""
     cells = time_cells(sheet, TimeColumns(time.place, time.columns))[-1]
     got = parse_times(pa.array(cells, pa.string()), time.formats, time.zone)
@@ -40,7 +42,7 @@ def _sample_us(sheet: Sheet, time: TimePlan) -> tuple[np.ndarray[tuple[int], np.
 
 def find_order(sheet: Sheet, time: TimePlan) -> str:
     """Whether the sample's rows go forwards or backwards in time."""
-    us, _ = _sample_us(sheet, time)
+    us, _ = sample_times(sheet, time)
     steps = np.diff(us)
     if (steps < 0).sum() > (steps > 0).sum():
         return DESCENDING if _runs_on(-steps) else MIXED
@@ -59,7 +61,7 @@ def _runs_on(steps: npt.NDArray[np.int64]) -> bool:
 
 def regular_step(sheet: Sheet, time: TimePlan, texts: Sequence[str] | None) -> Interval | None:
     """The distance that most rows have to the next, if there is one; `texts` says which point each is of."""
-    us, rows = _sample_us(sheet, time)
+    us, rows = sample_times(sheet, time)
     if texts is not None:
         first = next((texts[r] for r in rows), "")
         us = us[[i for i, r in enumerate(rows) if texts[r] == first]]

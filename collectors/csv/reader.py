@@ -20,7 +20,7 @@ To add a format that is no table of cells, write a module like ``csv_nem`` (stre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ from collectors.csv.columns import JOIN
 from collectors.csv.dialect import time_texts
 from collectors.csv.green_button import read_espi
 from collectors.csv.json_export import table_blocks
+from collectors.csv.mapping import name_pattern
 from collectors.csv.nem import read_nem
 from collectors.csv.number import BAD, MISSING, NUMBER, NumberStyle, known_unit, parse_numbers, why_no_number
 from collectors.csv.plan import DESCENDING, MIXED, ColumnPlan, Understanding
@@ -164,6 +165,7 @@ class _TableReader:
         self._held: dict[int, Bulk] = {}
         self._ends = LocalClock(plan.time.zone)
         self._texts: dict[str, int] = {c.name: i for i, c in enumerate(plan.columns)}
+        self._patterns = list(_patterns(plan))
 
     def block(self, block: Block) -> ParsedBatch:
         """The readings of one block."""
@@ -220,7 +222,7 @@ class _TableReader:
             return None
         coded = self._point_texts(cells).dictionary_encode()
         texts = [t.strip() for t in coded.dictionary.to_pylist()]
-        known = np.array([self._texts.get(t, -1) for t in texts], np.int32)
+        known = np.array([self._place_of(t) for t in texts], np.int32)
         codes = coded.indices.to_numpy(zero_copy_only=False)
         series: npt.NDArray[np.int32] = known[codes]
         unknown = () if self._plan.leaves_out else np.flatnonzero(series < 0).tolist()
@@ -237,6 +239,13 @@ class _TableReader:
         if len(columns) == 1:
             return columns[0]
         return pc.binary_join_element_wise(*map(pc.utf8_trim_whitespace, columns), JOIN)
+
+    def _place_of(self, text: str) -> int:
+        """Index of the point that a text of the point column means, by name or by a pattern; -1: none."""
+        if text not in self._texts:
+            fits = (i for how, i in self._patterns if how(text))
+            self._texts[text] = next(fits, -1)
+        return self._texts[text]
 
     def _refuse_units(self, cells: Cells, series: npt.NDArray[np.int32], rejects: list[Reject]) -> None:
         """Rows whose unit is not the one their point was understood with are left out."""
@@ -445,6 +454,14 @@ class _TableReader:
             name = self._plan.columns[index].name
             rejects.append(Reject(int(bulk.line[0]), name, _NO_START, f"{bulk.value[0]:g}"))
         return replace(bulk.take(slice(1, None)), start_us=bulk.at_us[:-1])
+
+
+def _patterns(plan: Understanding) -> Iterator[tuple[Callable[[str], object], int]]:
+    """Tests of the mapping's patterns, and which of the plan's columns a text that passes them is."""
+    for text, i in ((c.name, i) for i, c in enumerate(plan.columns) if plan.long_point is not None):
+        pattern = name_pattern(text)
+        if pattern is not None:
+            yield (pattern.search if text.startswith("/") else pattern.fullmatch), i
 
 
 _NOT_A_TIME, _ABSENT, _DOUBLED, _BACKWARDS, _NO_OFFSET = 1, 2, 3, 4, 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,9 +53,14 @@ class Findings:
 
 
 def full_mapping(
-    found: Findings, columns: Sequence[ColumnPlan], given: Mapping, site: Site, encoding: str
+    found: Findings,
+    columns: Sequence[ColumnPlan],
+    given: Mapping,
+    site: Site,
+    encoding: str,
+    keys: MappingOf[str, str],
 ) -> Mapping:
-    """The complete mapping; what was given stays as it was given."""
+    """The complete mapping; what was given stays as it was given. `keys`: names here -> in the mapping."""
     return given.model_copy(
         update={
             "encoding": encoding,
@@ -65,7 +71,7 @@ def full_mapping(
             "skip": found.sheet.skip,
             "header": found.sheet.header_rows,
             "time": _time(found, columns, given.time, site),
-            "columns": {c.name: _column(c, given) for c in columns},
+            "columns": {keys.get(c.name, c.name): _column(c, given) for c in columns},
             "valid": _valid(found.valid),
             "status": _status(found.status),
             "long": _long(found),

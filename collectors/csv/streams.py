@@ -13,9 +13,10 @@ from app.domain.site import Point, Site, Stamp
 from app.errors import FileNotUnderstood
 from collectors.csv.batch import Bulk
 from collectors.csv.mapping import ColumnMapping, Interval, Mapping, MappingNeeded
-from collectors.csv.match import Named, column_plan, match_columns, nothing_matches, template
+from collectors.csv.match import Named, column_plan, match_columns, nothing_matches
 from collectors.csv.number import NumberStyle
 from collectors.csv.plan import ColumnPlan, TimePlan, Understanding
+from collectors.csv.proposal import propose
 from collectors.csv.time import time_format
 from collectors.csv.zone import zone_of
 
@@ -147,7 +148,9 @@ def _matched(streams: Sequence[Stream], site: Site, mapping: Mapping, file: str)
         found = _only_pair(streams, site)
     if not found:
         named = [Named(0, s.name, s.unit if any(map(s.suits, site.points())) else None) for s in streams]
-        raise MappingNeeded(nothing_matches(named, site), template(named, site, Mapping()), file=file, line=1)
+        raise MappingNeeded(
+            nothing_matches(named, site), propose(named, {}, site, Mapping()).text(site), file=file, line=1
+        )
     _refuse_twice(found, file)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.domain.site import Site
+from app.domain.energy import GAP_FACTOR
+from app.domain.quantity import ENERGY, POWER, ReadingKind
+from app.domain.site import Point, Sampling, Site
 from app.errors import FileNotUnderstood
 from collectors.csv import match
 from collectors.csv.columns import (
@@ -44,20 +46,21 @@ from collectors.csv.mapping import (
     VALID_UNITS_S,
     Ambiguous,
     ColumnMapping,
-    LongMapping,
     Mapping,
     MappingNeeded,
     OffsetColumn,
     ValidMapping,
 )
 from collectors.csv.match import Named, may_fill
+from collectors.csv.names import resolve
 from collectors.csv.nem import is_nem, understand_nem
-from collectors.csv.number import NumberStyle, known_unit
+from collectors.csv.number import NUMBER, NumberStyle, known_unit, parse_numbers
 from collectors.csv.number_marks import MarkChoice, MarkVotes, choose_marks, count_marks, may_have_marks
-from collectors.csv.order import find_order, regular_step, time_cells
+from collectors.csv.order import find_order, regular_step, sample_times, time_cells
 from collectors.csv.plan import ColumnPlan, SidePlan, TimePlan, Understanding
+from collectors.csv.proposal import Shape, propose
 from collectors.csv.rows import RowParser, records
-from collectors.csv.saved_mapping import Findings, full_mapping, long_names
+from collectors.csv.saved_mapping import Findings, full_mapping
 from collectors.csv.sheets import understand_workbook
 from collectors.csv.source import encoding_of, open_source
 from collectors.csv.stamps import is_inclusive, stamp_of
@@ -72,6 +75,8 @@ _SAMPLE_CELLS = 300
 _HEADING_ROWS = 60
 _SAMPLE_MARKS = 2000
 _MOST_DAYS = 5000
+_MOST_SHAPES = 200
+_FAR_SHARE = 0.2
 _DAY_CHARACTERS = 8
 """The first characters of a time, enough to tell its day from other days of the same format."""
 
@@ -136,6 +141,8 @@ class _Table:
     """What errors call the file, where that is not its path."""
     title: str = ""
     """Name of the sheet; it may be that of a meter."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Names of columns here -> their names in the mapping."""
 
     @property
     def file(self) -> str:
@@ -152,7 +159,7 @@ class _Table:
             path=self.path,
             layout=found.layout,
             encoding=self.encoding,
-            mapping=full_mapping(found, columns, self.mapping, self.site, self.encoding),
+            mapping=full_mapping(found, columns, self.mapping, self.site, self.encoding, self.keys),
             time=found.time,
             columns=columns,
             delimiter=sheet.delimiter,
@@ -217,6 +224,9 @@ class _Table:
         file = self.file
         zone = zone_of(self.mapping.time.zone) if self.mapping.time.zone else self.site.zone
         sheet, more = self._sheet(zone)
+        is_long = self.mapping.layout == "long" or self.mapping.long is not None
+        resolved = resolve(self.mapping, sheet, self.title, file=file, long=is_long)
+        self.mapping, self.keys = resolved.mapping, resolved.keys
         where = find_time(sheet, self.mapping, file=file, zone=zone)
         time, notes = self._time_plan(sheet, where, zone)
         long = self._long(sheet, where)
@@ -449,7 +459,8 @@ class _Table:
         if long.unit is not None:
             pairs = list(zip(long.texts(sheet), sheet.column(long.unit), strict=False))
             units = {point.strip(): unit for point, unit in reversed(pairs)}
-        texts = dict.fromkeys([*self.mapping.columns, *(c.strip() for c in long.texts(sheet))])
+        given = [t for k, c in self.mapping.columns.items() for t in (k, *c.also)]
+        texts = dict.fromkeys([*given, *(c.strip() for c in long.texts(sheet))])
         named = [_of_text(t, long.value, units.get(t, ""), sheet.unit) for t in texts if t]
         return named if self.mapping.columns else [*named, *self._further(named, long.value)]
 
@@ -463,13 +474,12 @@ class _Table:
         """How each column fills its point, and what was assumed."""
         file = self.file
         warnings: list[str] = []
-        self._check_mapped_columns(found.sheet, found.long)
         matched = match.match_columns(named, self.site, self.mapping, file=file)
         if not matched and not self.mapping.columns and (only := self._only_pair(named)):
             matched = dict([only])
             warnings.append(f"the file's only column of values is taken for {only[1].point}")
         if not matched:
-            raise self._mapping_needed(found.sheet, named, found.long)
+            raise self._mapping_needed(found, named)
         step = regular_step(found.sheet, found.time, found.long.texts(found.sheet) if found.long else None)
         step = step if found.where.place in ("single", "joined") else None
         plans = [
@@ -478,17 +488,31 @@ class _Table:
         ]
         warnings += [note for _, notes in plans for note in notes]
         stamped = [self._stamped(found, plan) for plan, _ in plans]
-        return tuple(p for p, _ in stamped), warnings + [note for _, note in stamped if note]
+        warnings += [note for _, note in stamped if note]
+        columns = tuple(p for p, _ in stamped)
+        return columns, warnings + list(self._odd_sizes(found, columns))
+
+    def _odd_sizes(self, found: Findings, columns: Sequence[ColumnPlan]) -> Iterator[str]:
+        """Columns whose numbers mean more than their point can carry, or stand too far apart to integrate."""
+        rated = {p.id: self.site.effective(m, p).max_power_kw for m in self.site.meters for p in m.points}
+        shapes = self._shapes(found, [Named(c.index, c.name) for c in columns])
+        for column in columns:
+            point, shape = column.point, shapes.get(column.name)
+            if shape is None or point.quantity not in (ENERGY, POWER):
+                continue
+            size_kw = abs(shape.power_kw(point, column.factor * point.multiplier))
+            if size_kw > rated[point.id]:
+                yield (
+                    f"column {column.name}: its numbers mean about {size_kw:,.0f} kW, more than the "
+                    f"{rated[point.id]:,.0f} kW that point {point.id} can carry; check unit and scale"
+                )
+            if point.kind is ReadingKind.POWER and point.sampling is Sampling.PERIODIC:
+                yield from _far_apart(column.name, point, shape)
 
     def _stamped(self, found: Findings, plan: ColumnPlan) -> tuple[ColumnPlan, str]:
         """The column with the end of its intervals that times name, and what was assumed."""
         told = stamp_of(found.sheet, found.time, plan.interval, plan.point, self.mapping, file=self.file)
         return replace(plan, stamp=told.stamp), told.note
-
-    def _check_mapped_columns(self, sheet: Sheet, long: LongColumns | None) -> None:
-        if long is None:
-            for key in self.mapping.columns:
-                column_index(sheet, key, "columns", self.file)
 
     def _only_pair(self, named: list[Named]) -> tuple[Named, ColumnMapping] | None:
         points = list(self.site.points())
@@ -497,20 +521,47 @@ class _Table:
             return None
         return filled[0], ColumnMapping(point=points[0].id)
 
-    def _mapping_needed(self, sheet: Sheet, named: list[Named], long: LongColumns | None) -> MappingNeeded:
-        start = Mapping(
-            delimiter=None if self.title else sheet.delimiter,
-            long=LongMapping(point=long_names(long, sheet.names), value=sheet.names[long.value])
-            if long
-            else None,
-        )
+    def _mapping_needed(self, found: Findings, named: list[Named]) -> MappingNeeded:
+        """Which column fills which point must be said; with a mapping that says all the rest."""
+        sheet, long = found.sheet, found.long
+        start = full_mapping(found, (), self.mapping, self.site, self.encoding, self.keys)
+        if self.title:
+            start = start.model_copy(update={"encoding": None, "delimiter": None})
         ids = {p.id for p in self.site.points()}
         shown = [n for n in named if n.name not in ids and not n.is_empty] or named
+        proposal = propose(shown, self._shapes(found, shown), self.site, start, is_long=long is not None)
         return MappingNeeded(
             match.nothing_matches(shown, self.site),
-            match.template(shown, self.site, start, long=long is not None),
+            proposal.text(self.site),
             file=self.file,
             line=sheet.skip + 1,
+            proposal=proposal,
+        )
+
+    def _shapes(self, found: Findings, named: list[Named]) -> dict[str, Shape]:
+        """The numbers of each column in the sample, with their times."""
+        at_us, rows = sample_times(found.sheet, found.time)
+        texts = found.long.texts(found.sheet) if found.long else ()
+        shapes = {}
+        for one in named[:_MOST_SHAPES]:
+            picked = [k for k, r in enumerate(rows) if not found.long or texts[r].strip() == one.name]
+            column = found.sheet.column(one.index)
+            cells = pa.array([column[rows[k]] for k in picked], pa.string())
+            numbers = parse_numbers(cells, found.marks)
+            good = numbers.state == NUMBER
+            shapes[one.name] = Shape(at_us[picked][good], numbers.values[good])
+        return shapes
+
+
+def _far_apart(name: str, point: Point, shape: Shape) -> Iterator[str]:
+    """Power between readings that stand further apart than the point's interval is not known."""
+    spacing_s = np.diff(np.sort(shape.at_us)) / SECOND_US
+    longest_s = GAP_FACTOR * point.interval_s
+    if len(spacing_s) and float(np.mean(np.greater(spacing_s, longest_s))) > _FAR_SHARE:
+        yield (
+            f"column {name}: rows stand up to {spacing_s.max() / 3600:.3g} h apart; between rows more than "
+            f"{longest_s / 60:.3g} min apart the power of point {point.id} is not known; if the source only "
+            "writes changes, set sampling: on_change and longest_hold_s in the site file, else interval_s"
         )
 
 

@@ -145,8 +145,8 @@ def _store_all(asked: Asked) -> None:
         found = _findings(here, site)
         _tell(outcome, rejects, found, _kept_until(here, outcome), as_json=asked.as_json)
         if outcome.proposals and not asked.as_json:
-            show("# mapping for the files that were not read: save it, correct it and pass it with --map")
-            show(merged(outcome.proposals).text(site))
+            say("# mapping for the files that were not read: save it, correct it and pass it with --map")
+            say(merged(outcome.proposals).text(site))
     if outcome.failed:
         raise typer.Exit(1)
 

@@ -70,17 +70,20 @@ def compute(
     StoreUnavailable
         If the database is away.
     """
-    year = outlook.year_outlook(connection, stored, site, now.astimezone(site.zone).year, profiles, now)
     span = Period(floor(now) - SPAN, floor(now))
+    table = usage.frame(connection, stored, usage.capacity_points(site), span)
+    balances = list(
+        _balances(site, table)
+    )  # says so where nothing is known yet, before anything else is done
+    year = outlook.year_outlook(connection, stored, site, now.astimezone(site.zone).year, profiles, now)
     it = outlook.it_exhaustion(connection, stored, site, now)
     feeds = outlook.feed_exhaustions(connection, stored, site, now)
-    table = usage.frame(connection, stored, usage.capacity_points(site), span)
     document = {
         "projection": asdict(year.projection),
         "budgets": [{"profile": limit.profile, **asdict(budget)} for limit, budget in year.budgets],
         "capacities": list(_capacities(site, table, it, feeds)),
         "exhaustion": {"it": it and asdict(it), "feeds": [asdict(f.exhaustion) for f in feeds]},
-        "balances": list(_balances(site, table)),
+        "balances": balances,
         "flows": list(_flows(site, table, span)),
     }
     return {name: _plain(part) for name, part in document.items()}

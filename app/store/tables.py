@@ -451,7 +451,7 @@ deployment = Table(
 check_queue = Table(
     "check_queue",
     metadata,
-    Column("meter_id", Integer, ForeignKey("meters.id"), primary_key=True, autoincrement=False),
+    Column("meter_id", Integer, primary_key=True, autoincrement=False),
     _instant("start_at"),
     _instant("end_at"),
 )

@@ -290,8 +290,9 @@ class _Job:
             if kind is ReadingKind.GAUGE:
                 self._gauges(rows)
                 continue
-            odd = self._plain(kind, rows[self._is_plain(rows)])
-            for row in (*rows[~self._is_plain(rows)].tolist(), *odd.tolist()):
+            is_plain = self._is_plain(rows)
+            odd = self._plain(kind, rows[is_plain])
+            for row in (*rows[~is_plain].tolist(), *odd.tolist()):
                 self._carefully(row)
         for table in sorted({part.table for part in self._parts}):
             parts = [part for part in self._parts if part.table == table]

@@ -30,6 +30,7 @@ from app.store.engine import Engine, begin, connect
 from app.store.fleet_cache import FleetCache
 from app.store.retention import Retention
 from app.store.sites import Stored
+from collectors.poller import tune_garbage_collection
 from collectors.spool import Limits, Spool
 
 ROLLUP_EVERY_S = 3.0
@@ -44,6 +45,8 @@ BEAT_EVERY_S = 5.0
 OUTLOOK_EVERY_S = 20.0
 FOLDERS_EVERY_S = 2.0
 FLEET_EVERY_S = 30.0
+SETTLED_AFTER = 6
+"""Looks at the fleet after which what is made of a new one, when it is first needed, has been made."""
 LEDGER_EVERY_S = 60.0
 PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
@@ -113,6 +116,7 @@ class Worker:
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed, lost=self._member.lost)
         self._has_fleet = threading.Event()
         self._followed: Stored | None = None
+        self._settles = SETTLED_AFTER
         self.polling = Polling(self.spool, self._ingest, self._has_fleet)
         self._folders = Folders()
         self._evaluator = evaluate.Evaluator(engine)
@@ -256,12 +260,16 @@ class Worker:
             stored = self._fleet.current(connection)
         if stored is not self._followed:
             self._ingest.forget_fleet()
-            self._followed = stored
+            self._followed, self._settles = stored, SETTLED_AFTER
         self._follow(stored.fleet)
+        if self._settles in (0, SETTLED_AFTER):
+            tune_garbage_collection()  # a large fleet is never garbage: searching it took a third of a rollup
+        self._settles -= 1
 
     def _follow(self, fleet: Fleet) -> None:
-        now = fleet.at(datetime.now(UTC))
-        there = replace(now, sites=tuple(site for site in now.sites if self._member.measures(site.id)))
+        there = fleet.at(datetime.now(UTC))
+        if not all(self._member.measures(site.id) for site in there.sites):
+            there = replace(there, sites=tuple(s for s in there.sites if self._member.measures(s.id)))
         self.polling.follow(there)
         self._folders.follow(there)
         self._check_spool(readings_per_s(there))

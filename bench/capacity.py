@@ -128,14 +128,6 @@ def _paced_minute(http: httpx.Client, sites: int, start: datetime, minute: int) 
     return lag_s
 
 
-def _paced_minute(http: httpx.Client, sites: int, start: datetime, minute: int) -> float:
-    """As :func:`_minute`; it lasts :data:`EVERY_S` at least."""
-    began = time.monotonic()
-    lag_s = _minute(http, sites, start, minute)
-    time.sleep(max(EVERY_S - (time.monotonic() - began), 0.0))
-    return lag_s
-
-
 def _minute(http: httpx.Client, sites: int, start: datetime, minute: int) -> float:
     """Send a minute of every site; time until the figures of the last one stand. [s]"""
     for site in range(sites):

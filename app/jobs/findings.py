@@ -158,7 +158,7 @@ class _Pass:
         self, engine: Engine, stored: Stored, should_stop: Callable[[], bool], *, whole: bool = False
     ) -> None:
         self._engine, self._stored, self._should_stop, self._whole = engine, stored, should_stop, whole
-        self._names = {number: key for key, number in stored.meter_id.items()}
+        self._names = stored.meter_key
         self.looked = 0
         self.failed: list[Exception] = []
 

@@ -72,13 +72,7 @@ def compute(
     """
     span = Period(floor(now) - SPAN, floor(now))
     table = usage.frame(connection, stored, usage.capacity_points(site), span)
-<<<<<<< HEAD
     balances = list(_balances(site, table))  # first: it fails where nothing is known yet
-=======
-    balances = list(
-        _balances(site, table)
-    )  # says so where nothing is known yet, before anything else is done
->>>>>>> 7e952b1 (Check queue without a reference; an outlook without energies is given up first; capacity at the pace of service)
     year = outlook.year_outlook(connection, stored, site, now.astimezone(site.zone).year, profiles, now)
     it = outlook.it_exhaustion(connection, stored, site, now)
     feeds = outlook.feed_exhaustions(connection, stored, site, now)

@@ -67,6 +67,11 @@ class Stored:
         return {number: key for key, number in self.point_id.items()}
 
     @cached_property
+    def meter_key(self) -> dict[int, str]:
+        """Meter key by number."""
+        return {number: key for key, number in self.meter_id.items()}
+
+    @cached_property
     def site_key(self) -> dict[int, str]:
         """Site key by number."""
         return {number: key for key, number in self.site_id.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import secrets
 import socket
@@ -10,7 +9,7 @@ import sys
 import threading
 import time
 import webbrowser
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import collectors.simulated
@@ -22,7 +21,7 @@ from app.cli.opening import WORK_TIMEOUT_S, Located
 from app.cli.serving import Service, listening, stop_signal
 from app.config import Settings, SiteFile
 from app.domain.site import Fleet
-from app.jobs import demo
+from app.jobs import demo, memory
 from app.jobs.demo import DemoHistory, Progress
 from app.jobs.worker import Worker
 from app.store import reader
@@ -119,7 +118,7 @@ class _World:
                 self._load(stop)
             if not stop.is_set():
                 self._record_alarms(stop)
-        _give_back_memory()
+        memory.give_back()
 
     def _load(self, stop: threading.Event) -> None:
         began = time.monotonic()
@@ -153,12 +152,6 @@ class _World:
         )
         if found is not None:
             say(f"{found} alarms of the history are on record")
-
-
-def _give_back_memory() -> None:
-    """To the system, what loading took and freed: glibc would keep it, a third of the process at rest."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reader_url(engine: Engine, url: str, folder: Path) -> str:

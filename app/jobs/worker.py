@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from app.domain.site import Fleet
-from app.jobs import audit_anchor, close_month, evaluate, findings, outlook, rollup, site_findings
+from app.jobs import audit_anchor, close_month, evaluate, findings, memory, outlook, rollup, site_findings
 from app.jobs.alarms import judge
 from app.jobs.audit_anchor import Anchoring, Sink
 from app.jobs.findings import Part
@@ -48,6 +48,7 @@ FLEET_EVERY_S = 30.0
 SETTLED_AFTER = 6
 """Looks at the fleet after which what is made of a new one, when it is first needed, has been made."""
 LEDGER_EVERY_S = 60.0
+MEMORY_EVERY_S = 300.0
 PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
 READER_EVERY_S = 10.0
@@ -138,6 +139,7 @@ class Worker:
             Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
             Job("fleet", self._follow_fleet, FLEET_EVERY_S, busy_ratio=0.1),
             Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
+            Job("memory", memory.give_back, MEMORY_EVERY_S),
             Job("audit anchor", self.anchoring.run, audit_anchor.LOOK_EVERY_S),
             Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),

@@ -18,6 +18,7 @@ MODULES = (
     "ingest",
     "csv_import",
     "load",
+    "peers",
     "metrics",
     "modbus",
     "snmp",

@@ -1,10 +1,12 @@
-"""``wattline serve`` as users run it, on a database of its own."""
+"""The product as it serves: ``wattline serve`` as users run it, or only its HTTP interface."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import uvicorn
+from fastapi import FastAPI
 
 _T = TypeVar("_T")
 _PATIENCE_S = 300.0
@@ -63,3 +67,26 @@ def _until(what: Callable[[], _T], process: subprocess.Popen[str]) -> _T:
             raise RuntimeError("the service did not start")
         time.sleep(0.2)
     return value
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Base address of `app`, served in a thread until the end of the block."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def free_port() -> int:
+    """A port on loopback that nobody uses just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

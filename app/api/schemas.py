@@ -96,6 +96,27 @@ class MetersOut(BaseModel):
     meters: list[MeterOut]
 
 
+class PointPowerOut(BaseModel):
+    """Power of one point."""
+
+    point: str
+    meter: str
+    role: str
+    start: datetime | None = Field(description="Beginning of the quarter-hour; null: unknown")
+    power_kw: float | None = Field(
+        description="Mean power of the newest quarter-hour that has ended; null: less than half of every "
+        "quarter-hour of the last hour is known"
+    )
+    coverage_ratio: float = Field(description="Part of the quarter-hour that is known")
+
+
+class PowerOut(BaseModel):
+    """Power now, by point."""
+
+    site: str
+    points: list[PointPowerOut]
+
+
 class VerdictOut(BaseModel):
     """PUE against one limit."""
 

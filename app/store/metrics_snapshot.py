@@ -14,15 +14,12 @@ from app.domain.limits import Limit, LimitProfile, governing, limits_for
 from app.domain.period import Period, floor
 from app.domain.reading import OLDEST
 from app.domain.site import Meter, Site
-from app.store import alarms, breakdown, evaluations
+from app.store import alarms, breakdown, evaluations, power
 from app.store.alarms import DEPLOYMENT
 from app.store.breakdown import By, Group
 from app.store.engine import store_errors
 from app.store.sites import Stored
 
-POWER_AGE = timedelta(hours=1)
-"""A mean power older than this is not shown as that of now."""
-LEAST_COVERAGE = 0.5
 ZERO = timedelta(0)
 LOOK_AT_ALL_EVERY = timedelta(minutes=5)
 """A meter whose readings come late is seen after this at the latest."""
@@ -148,8 +145,7 @@ class _Found:
         for number, window, at, document in evaluations.load(connection, list(sites)):
             self._evaluations[sites[number]].append((window, at, document))
         self._energy_kwh = {keys[n]: e for n, e in known.energy_kwh(connection, now).items() if n in keys}
-        since = {"since": floor(now) - POWER_AGE, "until": floor(now), "coverage": LEAST_COVERAGE}
-        self._power_kw = {keys[n]: p for n, p in connection.execute(_POWER, since) if n in keys}
+        self._power_kw = {keys[n]: p.power_kw for n, p in power.latest(connection, now).items() if n in keys}
         self._last_at = {keys[n]: at for n, at in known.last_at(connection, now).items() if n in keys}
         self._dropped = _grouped(connection, _DROPPED, sites)
         self._alarms = _grouped(connection, _ALARMS, sites)
@@ -248,13 +244,6 @@ _ENERGY_SINCE = sa.text(
 )
 _COMPUTED = sa.text("SELECT count(*), sum(computed) FROM site_months WHERE month < :month")
 _LAST_SINCE = sa.text("SELECT point_id, max(at) FROM readings WHERE at > :since GROUP BY point_id")
-_POWER = sa.text(
-    """
-    SELECT DISTINCT ON (point_id) point_id, energy_kwh / (0.25 * coverage_ratio)
-    FROM energy_15m WHERE at >= :since AND at < :until AND coverage_ratio >= :coverage
-    ORDER BY point_id, at DESC
-    """
-)
 _LAST = sa.text(
     """
     SELECT p.id, r.at FROM points p CROSS JOIN LATERAL (

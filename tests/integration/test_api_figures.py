@@ -38,6 +38,22 @@ def test_sites_and_meters(http: httpx.Client) -> None:
     assert ups["points"][1]["unit"] == "wh"
 
 
+def test_power_now_by_point(http: httpx.Client) -> None:
+    points = {p["point"]: p for p in get(http, "/sites/sh1/power")["points"]}
+    known = {p: one for p, one in points.items() if one["power_kw"] is not None}
+    assert {p: round(one["power_kw"], 6) for p, one in known.items()} == {
+        "main.kwh": 700,
+        "ups.kwh": 500,
+        "chiller.kwh": 150,
+    }
+    assert {(one["start"], one["coverage_ratio"]) for one in known.values()} == {
+        ("2026-03-01T23:45:00Z", 1.0)
+    }
+    unknown = [one for p, one in points.items() if p not in known]
+    assert [(one["start"], one["coverage_ratio"]) for one in unknown] == [(None, 0.0)] * len(unknown)
+    assert unknown
+
+
 def test_pue_document(http: httpx.Client) -> None:
     figure = get(http, "/sites/sh1/pue", window="24h")
     assert figure["pue"] == pytest.approx(1.4)

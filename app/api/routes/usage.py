@@ -11,8 +11,10 @@ from app.api.periods import Last24h, Last30d, check_bars
 from app.domain import capacity
 from app.domain.capacity import FeedLoad, Load
 from app.domain.period import Period, Step
-from app.domain.site import Site
-from app.store import usage
+from app.domain.quantity import ENERGY_KINDS
+from app.domain.site import Point, Site
+from app.store import power, usage
+from app.store.power import Power
 
 router = APIRouter(tags=["capacity"])
 
@@ -34,6 +36,30 @@ def get_utilisation(site: SiteId, asked: Last24h, caller: Caller) -> schemas.Uti
         end=period.end,
         it_load=_load(capacity.it_load(usage.it_energy(found, table), found)),
         rooms={room: _load(load) for room, load in capacity.room_it_loads(found, table).items()},
+    )
+
+
+@router.get("/sites/{site}/power")
+def get_power(site: SiteId, caller: Caller) -> schemas.PowerOut:
+    """Power of every point that carries energy: the mean of its newest quarter-hour."""
+    with caller.read() as view:
+        there = view.site(site).at(caller.now)
+        carriers = [(m, p) for m in there.meters for p in m.points if p.kind in ENERGY_KINDS]
+        numbers = [view.stored.point_id[p.id] for _, p in carriers]
+        known = power.latest(view.connection, caller.now, numbers)
+    pairs = zip(carriers, numbers, strict=True)
+    points = [_power(meter.id, point, known.get(number)) for (meter, point), number in pairs]
+    return schemas.PowerOut(site=site, points=points)
+
+
+def _power(meter: str, point: Point, known: Power | None) -> schemas.PointPowerOut:
+    return schemas.PointPowerOut(
+        point=point.id,
+        meter=meter,
+        role=point.role.value,
+        start=known and known.start,
+        power_kw=known and known.power_kw,
+        coverage_ratio=known.coverage_ratio if known else 0.0,
     )
 
 

@@ -37,10 +37,10 @@ unit: $(STAMP) ## unit and property tests only (under 30 s)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/property
 
 faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead lines: nothing is lost or doubled
-	@$(BIN)/python -m tests.faults
+	@$(BIN)/python -m tests.faults $(if $(SITES),--sites $(SITES))
 
 soak: $(STAMP) ## a day of polls in twenty minutes: does the service get heavier or slower?
-	@$(BIN)/python -m bench soak
+	@$(if $(SITES),WATTLINE_SOAK_SITES=$(SITES)) $(BIN)/python -m bench soak
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, generated pages, lines of documents
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""``python -m tests.faults [--seconds S] [--seed N]``: break things; exits 1 if anything is wrong."""
+"""``python -m tests.faults [--seconds S] [--seed N] [--sites N]``: break things; exits 1 if any is wrong."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import structlog
 
 from app.cli.console import show
 from tests.faults.run import run
+from tests.faults.world import SITES
 from tests.programs import ProgramMissing, find_program
 
 PROGRAMS = {"faketime": "faketime"}
@@ -23,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seconds", type=float, default=240.0, help="how long things are broken")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--sites", type=int, default=SITES, help="how many sites there are, at least two")
     asked = parser.parse_args()
     try:
         for program, package in PROGRAMS.items():
@@ -33,14 +35,15 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.getLogger("app").setLevel(logging.ERROR)
     began = time.monotonic()
-    show(f"seed {asked.seed}")
+    show(f"seed {asked.seed}, {asked.sites} sites")
 
     def say(text: str) -> None:
         show(f"{time.monotonic() - began:6.1f} s  {text}")
 
-    outcome = run(asked.seed, sys.maxsize, asked.seconds, say, patient=True)
+    outcome = run(asked.seed, sys.maxsize, asked.seconds, say, sites=asked.sites, patient=True)
     show(str(outcome))
-    show("everything adds up" if outcome.holds else f"WRONG; again with: --seed {asked.seed}")
+    again = f"--seed {asked.seed} --sites {asked.sites}"
+    show("everything adds up" if outcome.holds else f"WRONG; again with: {again}")
     return 0 if outcome.holds else 1
 
 

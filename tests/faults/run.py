@@ -28,7 +28,7 @@ from collectors.spool import Spool
 from tests.faults.account import Account, drawn_up
 from tests.faults.collector import read_journals
 from tests.faults.senders import Dropper, Poster, Sender, Uploader
-from tests.faults.world import WATTLINE, World, begun
+from tests.faults.world import SITES, WATTLINE, World, begun, more_points
 from tests.waiting import until
 
 RECOVERY_S = 120.0
@@ -82,7 +82,7 @@ class Outcome:
 class Run:
     """A run in a world that stands already."""
 
-    def __init__(self, world: World, seed: int, say: Say, *, patient: bool) -> None:
+    def __init__(self, world: World, seed: int, say: Say, *, sites: int, patient: bool) -> None:
         self._world, self._random, self._say, self._patient = world, Random(seed), say, patient
         self.faults: list[str] = []
         self.senders: list[Sender] = [
@@ -90,6 +90,7 @@ class Run:
             Poster(world, "posted-2.kwh"),
             Uploader(world, "uploaded.kwh"),
             Dropper(world, "dropped.kwh"),
+            *(Poster(world, point) for point in more_points(sites)),
         ]
         faults = (
             self._kill_collector,
@@ -220,6 +221,7 @@ def run(
     seconds: float = math.inf,
     say: Say = lambda text: None,
     *,
+    sites: int = SITES,
     patient: bool = False,
 ) -> Outcome:
     """Break things in the order of a seed and draw up the account.
@@ -233,6 +235,8 @@ def run(
         After this time no other fault begins. [s]
     say : callable
         Told what happens.
+    sites : int
+        All beyond the first two get the readings of one point each over HTTP.
     patient : bool
         Half-open connections to the database are not broken afterwards: their users give them up.
 
@@ -242,8 +246,8 @@ def run(
         If something does not work again after a fault.
     """
     with ExitStack() as stack:
-        world = stack.enter_context(begun())
-        one = Run(world, seed, say, patient=patient)
+        world = stack.enter_context(begun(sites))
+        one = Run(world, seed, say, sites=sites, patient=patient)
         stack.callback(one.leave)
         try:
             one.start()

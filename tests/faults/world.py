@@ -52,6 +52,13 @@ meters:
   - {id: dropped, points: [{id: dropped.kwh, role: none, kind: register}]}
 """
 """The site whose readings come from outside."""
+SITES = 2
+"""The polled site and the pushed one."""
+
+
+def more_points(sites: int) -> list[str]:
+    """Points of the sites beyond :data:`SITES`, one each, whose readings are posted."""
+    return [f"more-{n}.kwh" for n in range(SITES + 1, sites + 1)]
 
 
 class Background:
@@ -151,8 +158,8 @@ class World:
         The small disk.
     """
 
-    def __init__(self, folder: Path, disk: Path, background: Background) -> None:
-        self.folder, self.disk, self._background = folder, disk, background
+    def __init__(self, folder: Path, disk: Path, background: Background, sites: int = SITES) -> None:
+        self.folder, self.disk, self._background, self._sites = folder, disk, background, sites
         self.journals, self.watched, self._logs = folder / "journals", folder / "watched", folder / "logs"
         for made in (self.journals, self.watched, self._logs):
             made.mkdir()
@@ -208,7 +215,7 @@ class World:
             "pattern": "*.csv",
             "settle_s": 1,
         }
-        return {**document, "sites": [site, pushed]}
+        return {**document, "sites": [site, pushed, *map(_more, more_points(self._sites))]}
 
     def _daemon(self, name: str, command: list[str], site: Path, role: list[str]) -> Daemon:
         proxy = self.databases[0 if name == "collector" else 1]
@@ -328,13 +335,20 @@ def small_disk(folder: Path) -> Iterator[Path]:
             until(lambda: not subprocess.run(["umount", str(folder)], check=False).returncode, 30, "umount")
 
 
+def _more(point: str) -> dict[str, Any]:
+    """A site with a single point."""
+    name = point.removesuffix(".kwh")
+    meter = {"id": name, "points": [{"id": point, "role": "facility", "kind": "register"}]}
+    return {"id": f"site-{name}", "institution": "jiangnan", "time_zone": "UTC", "meters": [meter]}
+
+
 @contextmanager
-def begun() -> Iterator[World]:
-    """A world that runs, in folders of its own."""
+def begun(sites: int = SITES) -> Iterator[World]:
+    """A world of so many sites that runs, in folders of its own."""
     with tempfile.TemporaryDirectory(prefix="wattline-faults-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)
         disk = stack.enter_context(small_disk(folder / "disk"))
-        world = World(folder, disk, stack.enter_context(Background()))
+        world = World(folder, disk, stack.enter_context(Background()), sites)
         world.start(stack)
         yield world

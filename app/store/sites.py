@@ -566,21 +566,26 @@ _QUEUE_HISTORY = sa.text(
     """
     INSERT INTO rollup_queue (point_id, start_at, end_at, redefined)
     SELECT p.id, greatest(span.lo, part.at),
-           least(span.hi, part.at + interval '32 days - 2 milliseconds'), true
+           least(span.hi, part.at + span.step - interval '2 milliseconds'), true
     FROM points p
     CROSS JOIN LATERAL (SELECT at, interval_s FROM readings WHERE point_id = p.id ORDER BY at LIMIT 1) oldest
     CROSS JOIN LATERAL (SELECT at FROM readings WHERE point_id = p.id ORDER BY at DESC LIMIT 1) newest
     CROSS JOIN LATERAL (
         SELECT greatest(oldest.at - make_interval(secs => oldest.interval_s), :start) AS lo,
                least(newest.at, :end) AS hi
+    ) whole
+    CROSS JOIN LATERAL (
+        SELECT lo, hi, lo AS first, interval '100 days' AS step WHERE hi - lo <= interval '64 days'
+        UNION ALL
+        SELECT lo, hi, date_bin('32 days', lo, timestamptz 'epoch'), interval '32 days'
+        WHERE hi - lo > interval '64 days'
     ) span
-    CROSS JOIN LATERAL generate_series(
-        date_bin('32 days', span.lo, timestamptz 'epoch'), span.hi, interval '32 days') AS part(at)
+    CROSS JOIN LATERAL generate_series(span.first, span.hi, span.step) AS part(at)
     WHERE p.key = ANY(:keys) AND coalesce(newest.at > :start, true) AND coalesce(oldest.at < :end, true)
     """
-    # Parts, a moment apart so that they are not joined again: years of a point in one transaction are more
-    # than TimescaleDB decompresses in one.
 ).bindparams(sa.bindparam("start", type_=_AT), sa.bindparam("end", type_=_AT))
+"""A long history in parts, a moment apart so that they are not joined again: years of a point in one transaction
+are more than TimescaleDB decompresses in one."""
 
 
 _QUEUE_FORMULA = sa.text(

@@ -27,7 +27,7 @@ from app.store.engine import Engine, connect, make_engine
 from collectors.spool import Spool
 from tests.faults.account import Account, drawn_up
 from tests.faults.collector import read_journals
-from tests.faults.senders import Dropper, Poster, Sender, Uploader
+from tests.faults.senders import Dropper, Poster, Sender, SlowPoster, Uploader
 from tests.faults.world import SITES, WATTLINE, World, begun, more_points
 from tests.waiting import until
 
@@ -90,7 +90,7 @@ class Run:
             Poster(world, "posted-2.kwh"),
             Uploader(world, "uploaded.kwh"),
             Dropper(world, "dropped.kwh"),
-            *(Poster(world, point) for point in more_points(sites)),
+            *(SlowPoster(world, point) for point in more_points(sites)),
         ]
         faults = (
             self._kill_collector,

@@ -26,6 +26,7 @@ class Sender(ABC, threading.Thread):
     """Delivers batch after batch until told to stop; the last one is still brought home."""
 
     rows = 100
+    pause_s = _PAUSE_S
 
     def __init__(self, world: World, point: str) -> None:
         super().__init__(name=f"sender of {point}", daemon=True)
@@ -43,11 +44,11 @@ class Sender(ABC, threading.Thread):
             batch = self._batch()
             self.tried |= batch
             while not self.deliver(batch):
-                if self._left.wait(_PAUSE_S):
+                if self._left.wait(self.pause_s):
                     return
             self.confirmed |= batch
             self.batches += 1
-            self._stop_asked.wait(_PAUSE_S)
+            self._stop_asked.wait(self.pause_s)
 
     def finish(self, timeout_s: float) -> None:
         """Wait until the batch at hand is confirmed, and deliver no more.
@@ -112,6 +113,12 @@ class Poster(Sender):
         if counts != (len(rows), [len(rows)]):
             self.wrong.append(answer.text)
         return True
+
+
+class SlowPoster(Poster):
+    """A site of which a batch comes now and then."""
+
+    pause_s = 5.0
 
 
 class Uploader(Sender):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from app.domain.site import (
     Site,
     SiteLimit,
 )
+from app.jobs import rollup
 from app.store import engine as stores
 from app.store import readings, sites
 from tests.integration.test_readings import batch
@@ -110,6 +112,24 @@ def test_a_setting_that_moves_the_energy_of_a_point_queues_its_history(
     with stores.connect(engine) as connection:
         rows = connection.execute(sa.text("SELECT point_id, end_at - start_at FROM rollup_queue")).all()
     assert [(n, span.total_seconds()) for n, span in rows] == [(number, 360_000)]
+
+
+def test_a_history_of_years_is_queued_in_parts(engine: sa.Engine) -> None:
+    """One transaction for all of it would be more than TimescaleDB decompresses at once."""
+    sync(engine, SITE)
+    number = load(engine).point_id["m1.register"]
+    with stores.begin(engine) as connection:
+        readings.ingest(connection, batch(*((number, d * 1440, float(d)) for d in range(0, 1095, 5))))
+        connection.execute(sa.text("DELETE FROM rollup_queue"))
+    sync(engine, with_point(multiplier=10.0))
+    with stores.connect(engine) as connection:
+        query = "SELECT start_at, end_at FROM rollup_queue ORDER BY start_at"
+        parts = [tuple(row) for row in connection.execute(sa.text(query))]
+    assert 34 <= len(parts) <= 36
+    assert max(end - start for start, end in parts) < timedelta(days=32)
+    assert {start - end for (_, end), (start, _) in pairwise(parts)} == {timedelta(milliseconds=2)}
+    assert parts[-1][1] - parts[0][0] == timedelta(days=1090)
+    assert rollup.run(engine).stretches == len(parts)
 
 
 @pytest.mark.parametrize(

@@ -584,8 +584,8 @@ _QUEUE_HISTORY = sa.text(
     WHERE p.key = ANY(:keys) AND coalesce(newest.at > :start, true) AND coalesce(oldest.at < :end, true)
     """
 ).bindparams(sa.bindparam("start", type_=_AT), sa.bindparam("end", type_=_AT))
-"""A long history in parts, a moment apart so that they are not joined again: years of a point in one transaction
-are more than TimescaleDB decompresses in one."""
+"""A long history in parts, a moment apart so that they are not joined again: years of a point are more than
+TimescaleDB decompresses in one transaction."""
 
 
 _QUEUE_FORMULA = sa.text(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -87,12 +87,15 @@ class RollupResult:
     """Of the stretches, those with something unusual near."""
     changed_from: Mapping[str, int] = field(default_factory=dict)
     """By site, the first interval of which a figure changed. [us]"""
+    late: int = 0
+    """Of the stretches, those of a backlog: not of the last hours."""
 
     def __add__(self, other: RollupResult) -> RollupResult:
         first = dict(self.changed_from)
         for site, at_us in other.changed_from.items():
             first[site] = min(at_us, first.get(site, at_us))
-        return RollupResult(self.stretches + other.stretches, other.busy, self.careful + other.careful, first)
+        careful, late = self.careful + other.careful, self.late + other.late
+        return RollupResult(self.stretches + other.stretches, other.busy, careful, first, late)
 
 
 def run(engine: Engine) -> RollupResult:
@@ -136,7 +139,7 @@ def _step_within(connection: Connection, readings_at_once: int) -> RollupResult 
     taken, ids = take(waiting, stored, readings_at_once)
     done = roll_up(connection, stored, taken)
     rollup_queue.done(connection, ids)
-    return done
+    return replace(done, late=int((~taken.is_recent).sum()))
 
 
 def run_within(connection: Connection) -> RollupResult:

@@ -51,10 +51,12 @@ class Job:
     """Share of the time that the job may be at work: after a long run it rests."""
     longest_rest_s: float = math.inf
     """But never longer than this. [s]"""
+    may_rest: Callable[[], bool] = lambda: True
+    """Asked after each run; where it may not, the job comes again after its time."""
 
     def pause_s(self, took_s: float) -> float:
         """Time from the end of a run to the next one. [s]"""
-        rest_s = min(took_s * (1 / self.busy_ratio - 1), self.longest_rest_s)
+        rest_s = min(took_s * (1 / self.busy_ratio - 1), self.longest_rest_s) if self.may_rest() else 0.0
         return max(self.every_s - took_s, rest_s)
 
 

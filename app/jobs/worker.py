@@ -35,7 +35,7 @@ from collectors.spool import Limits, Spool
 
 ROLLUP_EVERY_S = 3.0
 ROLLUP_REST_S = 15.0
-"""Longest rest after a rollup that took long: what comes in meanwhile is computed once, not each time. [s]"""
+"""Longest rest after a rollup of live readings: what comes in meanwhile is computed once. [s]"""
 SITE_EVERY_S = 900.0
 FINDINGS_EVERY_S = 15.0
 EVALUATE_EVERY_S = 5.0
@@ -123,6 +123,7 @@ class Worker:
         self._evaluator = evaluate.Evaluator(engine)
         self._without_outlook: dict[int, datetime] = {}
         self._told_s = -math.inf
+        self._had_backlog = False
         self._is_held = self._is_short = False
         self._close_again_s = 0.0
         self._fleet = FleetCache()
@@ -145,7 +146,14 @@ class Worker:
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),
         ]
         of_all = [
-            Job("rollup", self._roll_up, ROLLUP_EVERY_S, busy_ratio=0.02, longest_rest_s=ROLLUP_REST_S),
+            Job(
+                "rollup",
+                self._roll_up,
+                ROLLUP_EVERY_S,
+                busy_ratio=0.02,
+                longest_rest_s=ROLLUP_REST_S,
+                may_rest=lambda: not self._had_backlog,
+            ),
             Job("alarms", self._judge_alarms, ALARMS_EVERY_S, busy_ratio=0.5),
             Job("notify", lambda: send.run(engine, _now()), NOTIFY_EVERY_S),
             Job("outlook", self._look_ahead, OUTLOOK_EVERY_S, busy_ratio=0.03),
@@ -290,7 +298,9 @@ class Worker:
         self._is_short = is_short
 
     def _roll_up(self) -> None:
-        self._evaluator.note(rollup.run(self._engine).changed_from)
+        done = rollup.run(self._engine)
+        self._evaluator.note(done.changed_from)
+        self._had_backlog = done.late > 0  # live readings that come beside it do not wait for a rest
 
     def _find(self, part: Part) -> None:
         if self._is_held:

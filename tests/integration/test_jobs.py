@@ -8,6 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,10 @@ def test_a_job_rests_in_proportion_to_what_it_took() -> None:
     assert job.pause_s(1.0) == 14.0
     assert job.pause_s(100.0) == pytest.approx(400.0)
     assert Job("rollup", lambda: None, every_s=3.0).pause_s(100.0) == 0.0
+    rested = Job("rollup", lambda: None, every_s=3.0, busy_ratio=0.02, longest_rest_s=15.0)
+    assert [rested.pause_s(took_s) for took_s in (0.02, 0.2, 100.0)] == pytest.approx([2.98, 9.8, 15.0])
+    hurried = replace(rested, may_rest=lambda: False)
+    assert [hurried.pause_s(took_s) for took_s in (0.02, 100.0)] == pytest.approx([2.98, 0.0])
 
 
 def test_what_jobs_did_is_told() -> None:

@@ -117,9 +117,11 @@ def test_recent_stretches_go_first_then_the_oldest() -> None:
 
 
 def test_results_are_summed_and_the_first_change_of_a_site_counts() -> None:
-    total = RollupResult(2, False, 1, {"a": 5, "b": 7}) + RollupResult(3, True, 4, {"b": 6, "c": 9})
-    assert total == RollupResult(5, True, 5, {"a": 5, "b": 6, "c": 9})
-    assert total + RollupResult(0, False, 0, {"b": 8}) == RollupResult(5, False, 5, {"a": 5, "b": 6, "c": 9})
+    total = RollupResult(2, False, 1, {"a": 5, "b": 7}, 1) + RollupResult(3, True, 4, {"b": 6, "c": 9}, 2)
+    assert total == RollupResult(5, True, 5, {"a": 5, "b": 6, "c": 9}, 3)
+    assert total + RollupResult(0, False, 0, {"b": 8}) == RollupResult(
+        5, False, 5, {"a": 5, "b": 6, "c": 9}, 3
+    )
 
 
 def test_every_interval_of_some_ranges() -> None:

@@ -45,8 +45,8 @@ BEAT_EVERY_S = 5.0
 OUTLOOK_EVERY_S = 20.0
 FOLDERS_EVERY_S = 2.0
 FLEET_EVERY_S = 30.0
-SETTLED_AFTER = 6
-"""Looks at the fleet after which what is made of a new one, when it is first needed, has been made."""
+SETTLED_AFTER = 10
+"""Looks at the fleet after which all is searched for garbage that is to be kept out of the search."""
 LEDGER_EVERY_S = 60.0
 MEMORY_EVERY_S = 300.0
 PROGRESS_EVERY_S = 5.0
@@ -117,7 +117,7 @@ class Worker:
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed, lost=self._member.lost)
         self._has_fleet = threading.Event()
         self._followed: Stored | None = None
-        self._settles = SETTLED_AFTER
+        self._looks_left = 0
         self.polling = Polling(self.spool, self._ingest, self._has_fleet)
         self._folders = Folders()
         self._evaluator = evaluate.Evaluator(engine)
@@ -270,11 +270,12 @@ class Worker:
             stored = self._fleet.current(connection)
         if stored is not self._followed:
             self._ingest.forget_fleet()
-            self._followed, self._settles = stored, SETTLED_AFTER
+            self._followed, self._looks_left = stored, 0
         self._follow(stored.fleet)
-        if self._settles in (0, SETTLED_AFTER):
-            tune_garbage_collection()  # a large fleet is never garbage: searching it took a third of a rollup
-        self._settles -= 1
+        if not self._looks_left:  # a large fleet is never garbage: searching it took a third of a rollup
+            tune_garbage_collection()
+            self._looks_left = SETTLED_AFTER
+        self._looks_left -= 1
 
     def _follow(self, fleet: Fleet) -> None:
         there = fleet.at(datetime.now(UTC))

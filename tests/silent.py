@@ -41,6 +41,11 @@ FAULTS = (
     "bypass",
     "stuck",
     "interleaved",
+    "unit_slip_power",
+    "ct_at_a_date",
+    "stuck_catches_up",
+    "daily_restart",
+    "power_gaps",
 )
 
 
@@ -261,6 +266,59 @@ def _interleaved(build: Build) -> str:
     return name
 
 
+def _as_power(build: Build, name: str) -> np.ndarray:  # type: ignore[type-arg]
+    build.kinds[name] = ReadingKind.POWER
+    return np.append(build.power[name], build.power[name][-1])
+
+
+def _unit_slip_power(build: Build) -> str:
+    _only_ups(build)
+    name = _gating(build)
+    kw = _as_power(build, name)
+    kw[build.row :] *= (1000.0, 0.001, 40.0, 0.025)[build.plan.victim // 2 % 4]
+    build.values[f"{name}.kwh"] = np.round(kw, 5)
+    return name
+
+
+def _ct_at_a_date(build: Build) -> str:
+    """The meter counts by another ratio, between the tenth hour and the tenth before the end."""
+    _only_ups(build)
+    name = _gating(build)
+    row = round((10 + build.plan.at * (HOURS - 20)) * build.plan.per_hour)
+    value = build.values[f"{name}.kwh"]
+    factor = (0.5, 2.0, 0.2, 4.0)[build.plan.victim // 2 % 4]
+    value[row:] = np.round(value[row] + (value[row:] - value[row]) * factor, 2)
+    return name
+
+
+def _stuck_catches_up(build: Build) -> str:
+    _only_ups(build)
+    name = _gating(build)
+    value = build.values[f"{name}.kwh"]
+    value[build.row : min(build.row + 12 * build.plan.per_hour, len(value) - 4)] = value[build.row]
+    return name
+
+
+def _daily_restart(build: Build) -> str:
+    _only_ups(build)
+    name = _gating(build)
+    value = build.values[f"{name}.kwh"]
+    day = np.arange(len(value)) // (24 * build.plan.per_hour)
+    build.values[f"{name}.kwh"] = np.round(value - value[day * 24 * build.plan.per_hour], 2)
+    return name
+
+
+def _power_gaps(build: Build) -> str:
+    """A tenth of the day is not sampled, at the hours of the highest load."""
+    _only_ups(build)
+    name = _gating(build)
+    kw = _as_power(build, name)
+    hour = np.arange(len(kw)) / build.plan.per_hour % 24
+    kw[(hour > 5) & (hour < 8)] = np.nan
+    build.values[f"{name}.kwh"] = kw
+    return name
+
+
 _FAULTS: dict[str, Callable[[Build], str]] = {
     "missing_fed_by": _missing_fed_by,
     "under_one_parent": _under_one_parent,
@@ -278,6 +336,11 @@ _FAULTS: dict[str, Callable[[Build], str]] = {
     "bypass": _bypass,
     "stuck": _stuck,
     "interleaved": _interleaved,
+    "unit_slip_power": _unit_slip_power,
+    "ct_at_a_date": _ct_at_a_date,
+    "stuck_catches_up": _stuck_catches_up,
+    "daily_restart": _daily_restart,
+    "power_gaps": _power_gaps,
 }
 
 

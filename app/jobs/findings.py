@@ -70,6 +70,7 @@ LOCAL_KINDS = (
 SITE_KINDS = (
     FindingKind.NEGATIVE_REMAINDER,
     FindingKind.IT_MISSING,
+    FindingKind.RATIO_CHANGED,
     FindingKind.IT_ABOVE_FACILITY,
     FindingKind.SAME_ENERGY,
 )

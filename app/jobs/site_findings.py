@@ -23,7 +23,12 @@ LIVE = timedelta(days=2)
 """Stretch that is looked at while readings come in; longer changes are looked at by whole months."""
 USUAL = timedelta(days=35)
 """Time before a month that says what its points usually take: a load may be missing all month."""
-FLOW_KINDS = (FindingKind.IT_MISSING, FindingKind.IT_ABOVE_FACILITY, FindingKind.SAME_ENERGY)
+FLOW_KINDS = (
+    FindingKind.IT_MISSING,
+    FindingKind.RATIO_CHANGED,
+    FindingKind.IT_ABOVE_FACILITY,
+    FindingKind.SAME_ENERGY,
+)
 
 
 def waiting(engine: Engine, longer_than: timedelta = LIVE) -> dict[int, Period]:

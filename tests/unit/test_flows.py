@@ -1,14 +1,16 @@
-"""Loads that vanish: seen also where they are away all month."""
+"""Loads that vanish, also all month, and meters whose ratio changes."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from app.domain.pue import boundary
-from app.domain.quality.flows import it_missing
+from app.domain.quality.finding import Finding, FindingKind
+from app.domain.quality.flows import flow_findings, it_missing
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point, Site
 
@@ -47,3 +49,35 @@ def test_what_began_before_the_month_is_a_finding_of_the_month_from_its_start_on
     assert "goes_on" not in found.evidence
     site, table = plant(("2026-09-10", "2026-09-20"))
     assert it_missing(boundary(site), table, MONTH) == []
+
+
+def changed(point: str, factor: float, first: int = 3000, last: int | None = None) -> list[Finding]:
+    site, table = plant()
+    table = table.copy()
+    if point == "a.kwh":
+        table["b.kwh"] = 0.001
+        table["main.kwh"] = 20 + 0.8 * table["a.kwh"]
+    table.iloc[first:last, list(table.columns).index(point)] *= factor
+    return [f for f in flow_findings(site, boundary(site), table) if f.kind is FindingKind.RATIO_CHANGED]
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 40.0])
+@pytest.mark.parametrize("point", ["main.kwh", "a.kwh"])
+def test_a_transformer_ratio_that_changes_is_found(point: str, factor: float) -> None:
+    (found,) = changed(point, factor)
+    assert found.point == point
+    assert abs((found.start - datetime(2026, 9, 1, tzinfo=UTC)) / timedelta(minutes=15) - 3000) <= 1
+
+
+def test_the_way_back_of_a_ratio_ends_it() -> None:
+    (found,) = changed("main.kwh", 2.0, 2000, 3000)
+    assert abs((found.end - datetime(2026, 9, 1, tzinfo=UTC)) / timedelta(minutes=15) - 3000) <= 1
+
+
+def test_a_chiller_that_starts_and_a_load_that_doubles_are_no_change_of_ratio() -> None:
+    site, table = plant()
+    chiller, load = table.copy(), table.copy()
+    chiller.iloc[3000:, 0] += 20.0
+    load.iloc[3000:] *= 2
+    for odd in (chiller, load, table):
+        assert flow_findings(site, boundary(site), odd) == []

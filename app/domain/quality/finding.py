@@ -51,6 +51,8 @@ class FindingKind(StrEnum):
     """All flow is backwards: the transformer is the wrong way round."""
     IT_MISSING = "it_missing"
     """IT energy falls away while the facility goes on: a bypass, or a meter that stands."""
+    RATIO_CHANGED = "ratio_changed"
+    """The power ratio changes in one step as no load changes it: the ratio of a meter is another one."""
     IT_ABOVE_FACILITY = "it_above_facility"
     SAME_ENERGY = "same_energy"
     """Meters whose energies follow each other, as two meters of one load do."""
@@ -74,6 +76,7 @@ WITHHOLDING = (
     FindingKind.UNIT_CHANGED,
     FindingKind.REVERSED,
     FindingKind.IT_MISSING,
+    FindingKind.RATIO_CHANGED,
     FindingKind.IT_ABOVE_FACILITY,
 )
 """Kinds that make a PUE doubtful: none is said until a person has acknowledged them."""

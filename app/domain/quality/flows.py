@@ -7,6 +7,7 @@ from some time before it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import combinations, pairwise
 
@@ -15,7 +16,18 @@ import pandas as pd
 
 from app.domain.limits import accuracy_percent
 from app.domain.pue import Boundary
-from app.domain.quality.finding import GOES_ON, Bools, Evidence, Finding, FindingKind, Floats, Severity, runs
+from app.domain.quality.finding import (
+    GOES_ON,
+    Bools,
+    Evidence,
+    Finding,
+    FindingKind,
+    Floats,
+    Severity,
+    outside,
+    runs,
+)
+from app.domain.quality.ratio import ratio_changes
 from app.domain.quantity import IT_ROLES, Role
 from app.domain.site import Point, Site
 from app.domain.tree import COVERAGE_FACTOR
@@ -67,11 +79,18 @@ def flow_findings(
     own = table if since is None else table[table.index >= since]
     if own.empty:
         return []
+    missing = it_missing(parts, table, since, is_now=is_now)
+    changes = ratio_changes(parts, table, _facility(parts, table), _sum(parts.it, table), is_now=is_now)
     return [
-        *it_missing(parts, table, since, is_now=is_now),
+        *missing,
+        *outside([_from(f, since) for f in changes if since is None or f.end > since], missing),
         *it_above_facility(site, parts, own),
         *same_energy(site, parts, own),
     ]
+
+
+def _from(finding: Finding, since: datetime | None) -> Finding:
+    return finding if since is None or finding.start >= since else replace(finding, start=since)
 
 
 def _sum(points: Sequence[Point], table: pd.DataFrame) -> Floats:
@@ -132,8 +151,8 @@ def _is_missing(it: Floats, facility: Floats, away: Bools, first: int, last: int
             range(max(last + 1 - BESIDE_ROWS, first), last + 1),
         ),
     )
-    for outside, inside in borders:
-        beside = [row for row in outside if known[row] and not away[row]]
+    for around, inside in borders:
+        beside = [row for row in around if known[row] and not away[row]]
         within = [row for row in inside if known[row]]
         if beside and within:
             lost_it = float(it[beside].mean() - it[within].mean())

@@ -127,9 +127,10 @@ def _of_values(value: Floats) -> Iterator[_Change]:
 
 def _kept_change(size: Floats, step: int) -> _Change | None:
     """The change of scale at a step; None where the level was there before, is not kept, or is a load's."""
-    if step < HISTORY or len(size) - step < KEPT:
+    if step < KEPT or len(size) - step < KEPT:
         return None
-    before, after = np.median(size[step - HISTORY : step]), np.median(size[step : step + HISTORY])
+    before = np.median(size[max(step - HISTORY, 0) : step])
+    after = np.median(size[step : step + HISTORY])
     factor = float(after / before)
     is_high = size > math.sqrt(before * after)
     turns = np.flatnonzero(np.diff(is_high)) + 1

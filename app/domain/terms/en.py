@@ -102,6 +102,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "exporting": "Energy flows out",
         "reversed": "Transformer reversed",
         "it_missing": "IT energy missing (bypass?)",
+        "ratio_changed": "Meter ratio changed",
         "it_above_facility": "IT energy above facility energy",
         "same_energy": "Two meters of one load",
     },

@@ -97,6 +97,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "exporting": "存在倒送电",
         "reversed": "互感器反接",
         "it_missing": "IT 设备耗电量缺失（旁路？）",
+        "ratio_changed": "仪表变比疑似变化",
         "it_above_facility": "IT 设备耗电量高于总耗电量",
         "same_energy": "疑似重复计量",
     },

@@ -6,6 +6,7 @@ keep their size. Nothing needs inline styles, which the pages' content security 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ class Bar:
     end: datetime
     values: Mapping[str, float | None]
     title: str = ""
+    estimated_ratio: float = 0.0
+    """Share of its energy that is an estimate."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,16 @@ class ChartFrame:
     label: Callable[[datetime], str] = field(default=lambda at: f"{at:%H:%M}")
     labels: Sequence[datetime] = ()
     """Instants with a label on the time axis."""
+    zone: str = "UTC"
+    """IANA name of the zone in which values are read."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Series -> what it is called where values are read; those without a name are not read."""
+    digits: int = 1
+    """Decimals of values that are read."""
+    until: datetime | None = None
+    """Time without values after this is no gap: it lies ahead."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """``gap`` and ``estimated``: what these are called."""
 
 
 def line(
@@ -132,7 +145,7 @@ def stack(span: Span, bars: Sequence[Bar], names: Sequence[str], frame: ChartFra
         f'<path class="s-{escape(name)}" d="{_area(span, axis, bars, [s[i] if s else 0.0 for s in sums])}"/>'
         for i, name in reversed(list(enumerate(names)))
     ]
-    return _frame(span, axis, frame, "".join(paths), (), ())
+    return _frame(span, axis, frame, "".join(paths), bars, ())
 
 
 def _running(bar: Bar, names: Sequence[str]) -> list[float]:
@@ -183,44 +196,115 @@ def curve(
     for at, v in points:
         joined = before is not None and at - before <= gap
         d, before = f"{d}{'L' if joined else 'M'}{_n(span.x(at))} {_n(axis.y(v))}", at
-    return _frame(span, axis, frame, f'<path class="line s-register" d="{d}"/>', (), marks)
+    drawn = [Bar(at, at + gap / 2, {"value": value}) for at, value in points]
+    return _frame(span, axis, frame, f'<path class="line s-register" d="{d}"/>', drawn, marks)
 
 
 def _frame(
     span: Span, axis: Axis, frame: ChartFrame, paths: str, bars: Sequence[Bar], marks: Sequence[Mark]
 ) -> Markup:
+    """A plot with its axes: value labels beside it, time labels below, its values for the script."""
     grid = "".join(f"M0 {_n(axis.y(t))}H{WIDTH:g}" for t in axis.ticks)
-    hits = "".join(
-        f'<rect x="{_n(span.x(b.start))}" width="{_n(span.x(b.end) - span.x(b.start))}" '
-        f'height="{HEIGHT:g}"><title>{escape(b.title)}</title></rect>'
-        for b in bars
-        if b.title
-    )
     flags = "".join(
         f'<path class="mark m-{escape(m.kind)}" d="M{_n(span.x(m.at))} 0V{HEIGHT:g}">'
         f"<title>{escape(m.title)}</title></path>"
         for m in marks
     )
     height = frame.height
+    reading = _reading(bars, frame)
+    attributes = f" tabindex=\"0\" data-plot='{reading}'" if reading else ""
     return Markup(
+        f'<figure class="plot" role="group" aria-label="{escape(frame.title)}"{attributes}>'
+        f'<svg class="ticks" width="64" height="{height + 22}" aria-hidden="true">'
+        f"{_value_labels(axis, frame)}</svg>"
         f'<svg class="chart" width="100%" height="{height + 22}" role="img" '
-        f'aria-label="{escape(frame.title)}">'
-        f'<svg x="0" y="8" width="100%" height="{height}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" '
-        f'preserveAspectRatio="none"><path class="grid" d="{grid}"/>{paths}{flags}'
-        f'<g class="hit">{hits}</g></svg>'
-        f"{_value_labels(axis, frame)}{_time_labels(span, frame)}</svg>"
+        f'aria-label="{escape(_summary(bars, frame))}">'
+        f'<svg class="area" x="0" y="8" width="100%" height="{height}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" '
+        f'preserveAspectRatio="none">{_unknown(span, bars, frame)}<path class="grid" d="{grid}"/>'
+        f"{paths}{_estimates(span, bars, frame)}{flags}</svg>"
+        f"{_time_labels(span, frame)}</svg>"
+        f'<figcaption class="reading" aria-live="polite"></figcaption></figure>'
+    )
+
+
+def _reading(bars: Sequence[Bar], frame: ChartFrame) -> str:
+    """The values of a plot for the script: minutes from the first start, and values by series."""
+    if not bars or not frame.names:
+        return ""
+    first = bars[0].start
+    values = [
+        [called, [_rounded(b.values.get(name), frame.digits) for b in bars]]
+        for name, called in frame.names.items()
+    ]
+    found = {
+        "a": int(first.timestamp()),
+        "t": [_minutes(b.start - first) for b in bars],
+        "e": [_minutes(b.end - first) for b in bars],
+        "s": values,
+        "u": frame.unit,
+        "z": frame.zone,
+        "d": frame.digits,
+    }
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("&", "&amp;").replace("'", "&#39;").replace("<", "&lt;")
+
+
+def _minutes(span: timedelta) -> int:
+    return int(span.total_seconds() // 60)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, digits)
+
+
+def _summary(bars: Sequence[Bar], frame: ChartFrame) -> str:
+    """A plot in words: lowest and highest of each series that is read."""
+    parts = [frame.title]
+    for name, called in frame.names.items():
+        known = [v for b in bars if (v := b.values.get(name)) is not None and math.isfinite(v)]
+        if known:
+            low, high = (f"{value:,.{frame.digits}f}" for value in (min(known), max(known)))
+            parts.append(f"{called} {low} – {high} {frame.unit}".rstrip())
+    return "; ".join(parts)
+
+
+def _unknown(span: Span, bars: Sequence[Bar], frame: ChartFrame) -> str:
+    """Stretches without any value, up to now."""
+    if "gap" not in frame.texts:
+        return ""
+    until = min(span.end, frame.until or span.end)
+    known = [b for b in bars if any(v is not None for v in b.values.values())]
+    found, at = [], span.start
+    for bar in known:
+        if bar.start > at:
+            found.append((at, bar.start))
+        at = max(at, bar.end)
+    if until > at:
+        found.append((at, until))
+    return "".join(
+        f'<rect class="gap" x="{_n(span.x(start))}" width="{_n(span.x(end) - span.x(start))}" '
+        f'height="{HEIGHT:g}"><title>{escape(frame.texts["gap"])}</title></rect>'
+        for start, end in found
+    )
+
+
+def _estimates(span: Span, bars: Sequence[Bar], frame: ChartFrame) -> str:
+    """A strip below the bars of which some energy is an estimate."""
+    if "estimated" not in frame.texts:
+        return ""
+    return "".join(
+        f'<rect class="estimated" x="{_n(span.x(b.start))}" width="{_n(span.x(b.end) - span.x(b.start))}" '
+        f'y="{HEIGHT - 4:g}" height="4"><title>{escape(frame.texts["estimated"])}</title></rect>'
+        for b in bars
+        if b.estimated_ratio > 0
     )
 
 
 def _value_labels(axis: Axis, frame: ChartFrame) -> str:
-    digits = axis.digits()
-    out = []
-    for i, tick in enumerate(axis.ticks):
-        y = 8 + frame.height * axis.y(tick) / HEIGHT
-        unit = f" {frame.unit}" if frame.unit and i == len(axis.ticks) - 1 else ""
-        out.append(
-            f'<text class="tick" x="2" y="{_n(y - 2 if i else y - 3)}">{tick:,.{digits}f}{unit}</text>'
-        )
+    digits, out = axis.digits(), []
+    for tick in axis.ticks:
+        y = 12 + frame.height * axis.y(tick) / HEIGHT
+        out.append(f'<text class="tick" x="58" y="{_n(y)}" text-anchor="end">{tick:,.{digits}f}</text>')
     return "".join(out)
 
 

@@ -312,3 +312,65 @@ def _rated_kw(members: Sequence[Meter]) -> float | None:
 
 def _by(load_kw: float | None, capacity_kw: float | None) -> float | None:
     return load_kw / capacity_kw if load_kw is not None and capacity_kw else None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the rest of a feed would have to carry without one of its meters."""
+
+    lost: str
+    taking_over: tuple[str, ...]
+    """Meters that are taken to carry its load: those of its feed, else those of its place and room."""
+    rated_kw: float | None
+    """Sum of their ratings. [kW] None where one is not stated."""
+    load: Load
+    """Load of all of them together with that of the lost one, against those ratings."""
+
+
+def failure(site: Site, energy_kwh: pd.DataFrame, lost: str) -> Failure | None:
+    """Whether the others carry all if one meter's supply fails, by the loads of a period.
+
+    The site is taken as it is at the end of the period.
+
+    Parameters
+    ----------
+    energy_kwh : DataFrame of float64, shape (n, points)
+        As for :func:`feed_loads`.
+    lost : str
+        Id of the meter whose supply fails.
+
+    Returns
+    -------
+    Failure or None
+        None where no meter feeds electricity in its place.
+    """
+    parts = list(by_state(site, energy_kwh))
+    if not parts:
+        return None
+    state, table = parts[-1]
+    meters = {m.id: m for m in state.meters if inflow_points(m)}
+    others = _in_place_of(state, meters, lost) if lost in meters else ()
+    if not others:
+        return None
+    rated_kw = _rated_kw([meters[m] for m in others])
+    together = sums(meter_flows(state, table), {"all": (lost, *others)})["all"] * INTERVALS_PER_HOUR
+    return Failure(lost, others, rated_kw, load(together, rated_kw))
+
+
+def _in_place_of(site: Site, meters: Mapping[str, Meter], lost: str) -> tuple[str, ...]:
+    """Meters that feed what the lost one feeds; else redundant ones of its stage, depth and, if any, room."""
+    own = meters[lost]
+    (feed,) = [f.meters for f in feeds(site) if lost in f.meters] or [(lost,)]
+    if len(feed) > 1:
+        return tuple(m for m in feed if m != lost and m in meters)
+    depth = len(site.upstream(lost))
+    alike = [
+        m
+        for m in meters.values()
+        if m.id != lost
+        and (m.stage, m.redundancy) == (own.stage, own.redundancy)
+        and m.redundancy != "N"
+        and len(site.upstream(m.id)) == depth
+    ]
+    of_room = [m for m in alike if m.room == own.room]
+    return tuple(m.id for m in of_room or alike)

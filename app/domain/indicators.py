@@ -234,6 +234,59 @@ def cost(energy_kwh: pd.Series[float], tariffs: Sequence[Tariff], zone: ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """Part of the energy, the cost and the emissions of a site that falls to one load class."""
+
+    energy_kwh: float
+    amount: float
+    """[currency]"""
+    emissions_kg: float | None
+    """None without a factor."""
+
+
+def shared_cost(
+    grid_kwh: pd.Series[float],
+    facility_kwh: pd.Series[float],
+    parts_kwh: Mapping[str, pd.Series[float]],
+    tariffs: Sequence[Tariff],
+    zone: ZoneInfo,
+    emissions_kg: float | None,
+) -> dict[str, Shared]:
+    """Cost and emissions of the grid electricity by load class, and of what no class has.
+
+    In every interval the cost is shared in proportion to the energy at that time, so a class that runs
+    at night pays the price of the night. Emissions are shared in proportion to the energy of the period.
+
+    Parameters
+    ----------
+    grid_kwh, facility_kwh : Series of float64, shape (n,)
+        Bought and used energy per interval, indexed by its start in UTC. [kWh]
+    parts_kwh : mapping of str to Series of float64, shape (n,)
+        Energy by load class per interval. [kWh]
+    emissions_kg : float or None
+        Emissions of the period. [kg]
+
+    Returns
+    -------
+    dict of str to Shared
+        The classes in their order, and ``unmetered``; the amounts sum to :func:`cost`.
+    """
+    prices = prices_per_kwh(tariffs, pd.DatetimeIndex(grid_kwh.index), zone).fillna(0.0)
+    rest_kwh = facility_kwh - sum(part.fillna(0.0) for part in parts_kwh.values())
+    every = {**parts_kwh, "unmetered": rest_kwh}
+    amount = (grid_kwh * prices).fillna(0.0)
+    used_kwh, total_kwh = facility_kwh.where(facility_kwh > 0), float(facility_kwh.sum())
+    return {
+        name: Shared(
+            float(part.sum()),
+            float((amount * (part / used_kwh)).fillna(0.0).sum()),
+            None if emissions_kg is None or total_kwh <= 0 else emissions_kg * float(part.sum()) / total_kwh,
+        )
+        for name, part in every.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
 class Saving:
     """Energy and money that a lower PUE would have saved at the same IT energy."""
 

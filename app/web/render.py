@@ -62,7 +62,7 @@ def _environment() -> Environment:
         offered_windows=OFFERED,
         version=__version__,
         style=f"/static/style.css?v={_digest('style.css')}",
-        script=f"/static/page.js?v={_digest('page.js')}",
+        scripts=[f"/static/{name}?v={_digest(name)}" for name in ("page.js", "plot.js")],
         languages=words.LANGUAGES,
     )
     return environment
@@ -102,6 +102,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             theme=_theme(request),
             form_token=masked(form_token),
             url=partial(_url, language),
+            base=str(request.base_url).rstrip("/"),
             here=partial(_here, request),
             signed_in=bool(cookie(request, KEY_COOKIE)),
             age=partial(_age, translate),

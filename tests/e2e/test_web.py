@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from html import unescape
+from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -36,6 +38,7 @@ PATHS = (
     "/sites/sh1?month=2026-03&compare=previous",
     "/sites/sh1?start=2026-03-01&end=2026-03-02&compare=year",
     "/sites/sh1/computed?window=24h",
+    "/sites/sh1/trend?window=24h&compare=previous",
     "/?month=2026-03",
     "/sites/sh1/outlook",
     "/sites/sh1/meters",
@@ -49,6 +52,17 @@ PATHS = (
     "/alarms",
     "/alarms?state=all&severity=critical&rule=pue_1h",
     "/?view=table&group=institution&sort=pue",
+    "/sites/sh1/capacity?window=24h",
+    "/sites/sh1/capacity?window=24h&without=ups",
+    "/sites/sh1/balance?window=24h",
+    "/sites/sh1/indicators?month=2026-03&compare=previous",
+    "/sites/sh1/costs?month=2026-03",
+    "/sites/sh1/compliance?window=24h",
+    "/sites/sh1/coverage?window=7d",
+    "/sites/sh1/events",
+    "/sites/sh1/events?month=2026-03&meter=ups",
+    "/settings/keys",
+    "/settings/audit",
     "/wall",
     "/wall?mode=rotate&at=1",
     "/reports",
@@ -209,6 +223,103 @@ def test_how_a_figure_was_computed_names_every_point_with_its_energy(open_pages:
         ("chiller.kwh", "1.000", "3,600.0"),
     ]
     assert "16,800.0 kWh / 12,000.0 kWh = <b>1.4000</b>" in page.text
+
+
+def test_what_is_drawn_can_be_had_as_a_table_and_as_files(open_pages: httpx.Client) -> None:
+    query = "start=2026-03-01T00:00:00Z&end=2026-03-02T00:00:00Z"
+    series = open_pages.get(f"/api/v1/sites/sh1/pue/series?{query}&step=15m").json()["bars"]
+    answer = open_pages.get(f"/sites/sh1/trend.csv?{query}")
+    assert answer.headers["content-disposition"] == 'attachment; filename="sh1-trend.csv"'
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    assert [float(row["pue"]) for row in rows] == [bar["pue"] for bar in series]
+    assert rows[0]["start"] == "2026-03-01T08:00:00+08:00"
+    assert {float(row["it_kw"]) for row in rows} == {500.0}
+    table = open_pages.get(f"/sites/sh1/trend?{query}&lang=en").text
+    assert table.count("<tr><td>2026-03-0") == len(rows) == 96
+    for chart in ("pue", "power"):
+        drawing = open_pages.get(f"/sites/sh1/trend.svg?{query}&chart={chart}")
+        assert drawing.headers["content-type"] == "image/svg+xml"
+        ElementTree.fromstring(drawing.text)
+
+
+def test_a_replacement_is_declared_and_withdrawn_by_operators_only(
+    database: sa.Engine, locked: httpx.Client
+) -> None:
+    sent = {
+        "meter": "ups",
+        "kind": "test",
+        "start": "2026-03-01T08:15",
+        "end": "2026-03-01T08:30",
+        "note": "load bank, technician Li",
+    }
+    with signed_in(locked, database, "viewer:site/sh1") as viewer:
+        page = viewer.get("/sites/sh1/events")
+        assert 'name="kind"' not in page.text
+        refused = viewer.post("/sites/sh1/events", data={**sent, "form_id": form_id(page)})
+        assert refused.status_code == 403
+    with signed_in(locked, database, "operator:site/sh1") as operator:
+        token = form_id(operator.get("/sites/sh1/events?meter=ups"))
+        for wrong, said in (("start", "is no instant"), ("end", "before the start"), ("note", "is empty")):
+            bad = {"start": "yesterday", "end": "2026-03-01T08:00", "note": " "}[wrong]
+            answer = operator.post("/sites/sh1/events?lang=en", data={**sent, "form_id": token, wrong: bad})
+            assert (answer.status_code, said in answer.text) == (422, True), answer.text
+        assert operator.post("/sites/sh1/events", data={**sent, "form_id": token}).status_code == 303
+        (entry,) = [
+            e
+            for e in operator.get("/api/v1/sites/sh1/events").json()["events"]
+            if e["note"] == sent["note"] and e["point"] == "ups.kwh"
+        ]
+        assert (entry["start"], entry["end"]) == ("2026-03-01T00:15:00Z", "2026-03-01T00:30:00Z")
+        page = operator.get("/sites/sh1/events?start=2026-03-01&end=2026-03-02&lang=en").text
+        assert "load bank, technician Li" in page
+        assert "load bank" not in operator.get("/sites/sh1/events?month=2026-02").text
+        for one in re.findall(r'action="(/sites/sh1/events/\d+/withdraw)"', page):
+            assert operator.post(one, data={"form_id": token}).status_code == 303
+        assert "/withdraw" not in operator.get("/sites/sh1/events").text
+
+
+def test_an_administrator_gives_read_access_to_one_site(database: sa.Engine, locked: httpx.Client) -> None:
+    with signed_in(locked, database, "admin") as admin:
+        page = admin.get("/settings/keys?lang=en")
+        sent = {"form_id": form_id(page), "name": "Wang", "role": "viewer", "scope": "site/sh1", "days": "30"}
+        made = admin.post("/settings/keys?lang=en", data=sent)
+        key = re.search(r"<pre id=\"new-key\"[^>]*>(wl_[^<]+)</pre>", made.text)
+        assert key is not None, made.text
+        bearer = {"Authorization": f"Bearer {key[1]}"}
+        seen = httpx.get(f"{locked.base_url}/api/v1/sites", headers=bearer).json()["sites"]
+        assert [site["id"] for site in seen] == ["sh1"]
+        assert key[1] not in admin.get("/settings/keys").text
+        assert "key.create" in admin.get("/settings/audit").text
+        form = r'action="(/settings/keys/\w+/revoke)"[^>]*>(?:(?!</form>).)*of Wang'
+        revoke = re.search(form, made.text, re.DOTALL)
+        assert revoke is not None
+        assert admin.post(revoke[1], data={"form_id": form_id(made)}).status_code == 303
+        assert httpx.get(f"{locked.base_url}/api/v1/sites", headers=bearer).status_code == 401
+    with signed_in(locked, database, "operator") as operator:
+        assert operator.get("/settings/keys").status_code == 403
+        assert operator.get("/settings/audit").status_code == 403
+
+
+def test_capacity_says_whether_the_others_carry_all_and_coverage_shows_every_day(
+    open_pages: httpx.Client,
+) -> None:
+    page = open_pages.get("/sites/sh1/capacity?window=24h&without=ups&lang=en").text
+    assert "Nothing else feeds in the place of ups" in page
+    assert open_pages.get("/sites/sh1/capacity?window=24h&without=none").status_code == 404
+    shown = open_pages.get("/sites/sh1/coverage?start=2026-02-28&end=2026-03-02&lang=en").text
+    first = re.search(r'>main</a></td><td class="n">([\d.]+) %</td>.*?<svg.*?</svg>', shown, re.DOTALL)
+    assert first is not None
+    assert re.findall(r'class="(c-\w+)"', first[0]) == ["c-none", "c-low"]  # 16 of 24 h of the local day
+    assert open_pages.get("/sites/sh1/coverage?year=2025").status_code == 422
+
+
+def test_limits_and_balance_are_shown(open_pages: httpx.Client) -> None:
+    page = open_pages.get("/sites/sh1/compliance?window=24h&lang=en").text
+    assert ">1.400</a>" in page
+    assert page.count("✓ Within limit") >= 2
+    balance = open_pages.get("/sites/sh1/balance?window=24h&lang=en").text
+    assert "16.80 MWh" in balance
+    assert "Losses or unmetered loads" in balance
 
 
 def test_the_overview_says_verdict_reason_and_belief(open_pages: httpx.Client) -> None:

@@ -32,7 +32,17 @@ PATHS = (
     "/sites/sh1?window=24h",
     "/sites/sh1?window=24h&compare=previous",
     "/sites/sh1/computed?window=24h",
+    "/sites/sh1/trend?window=24h",
     "/sites/sh1/outlook",
+    "/sites/sh1/capacity?window=24h&without=sh1-ups-b-out",
+    "/sites/sh1/balance?window=24h",
+    "/sites/sh1/indicators?window=24h",
+    "/sites/sh1/costs?window=24h",
+    "/sites/sh1/compliance?window=24h",
+    "/sites/sh1/coverage?window=7d",
+    "/sites/sh1/events",
+    "/settings/keys",
+    "/settings/audit",
     "/sites/sh1/meters",
     "/meters/sh1-utility-a?window=24h",
     "/sites/sh1/findings?state=all",
@@ -134,6 +144,37 @@ def test_live_parts_follow_and_rest_while_the_tab_is_hidden(demo: Running, chrom
         page.on("request", lambda r: asked.append(r.url))
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         assert not asked
+
+
+def test_values_are_read_under_the_pointer_and_by_keys_and_dragging_zooms(
+    demo: Running, chromium: Any
+) -> None:
+    with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, complaints):
+        page.goto(demo.base + "/sites/sh1?window=24h")
+        plots, said = page.locator("figure[data-plot]"), page.locator("figure[data-plot] .reading")
+        plots.first.scroll_into_view_if_needed()
+        box = plots.first.bounding_box()
+        page.mouse.move(box["x"] + 400, box["y"] + 60)
+        sync_api.expect(said.first).to_contain_text("PUE 1.")
+        sync_api.expect(said.nth(1)).to_contain_text("IT")
+        assert said.first.inner_text()[:16] == said.nth(1).inner_text()[:16]  # one time for all charts
+        page.mouse.down()
+        page.mouse.move(box["x"] + 700, box["y"] + 60, steps=4)
+        with page.expect_navigation():
+            page.mouse.up()
+        assert "start=" in page.url
+        assert "window=" not in page.url
+        page.locator("figure[data-plot]").first.focus()
+        page.keyboard.press("End")
+        last = page.locator(".reading").first.inner_text()
+        page.keyboard.press("ArrowLeft")
+        sync_api.expect(page.locator(".reading").first).not_to_have_text(last)
+        page.keyboard.press("Escape")
+        sync_api.expect(page.locator(".reading").first).to_have_text("")
+        with page.expect_navigation():
+            page.click("#zoom-reset")
+        assert page.url.endswith("?window=24h")
+        assert not complaints
 
 
 def test_theme_language_and_period_are_kept(demo: Running, chromium: Any) -> None:

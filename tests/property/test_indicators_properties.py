@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.indicators import cost, fleet_pue, saving
+from app.domain.indicators import cost, fleet_pue, saving, shared_cost
 from app.domain.tariff import Tariff, TariffBand
 
 _sites = st.lists(st.tuples(st.floats(1, 1e6), st.floats(1.0, 3.0)), min_size=1, max_size=8)
@@ -50,3 +50,30 @@ def test_two_bands_that_make_a_day_cost_what_the_parts_cost(
 def test_saving_brings_the_pue_to_the_target(it_kwh: float, pue: float, target: float) -> None:
     found = saving("x", target, pue * it_kwh, it_kwh, 1.0)
     assert (pue * it_kwh - found.energy_kwh) / it_kwh == pytest.approx(min(pue, target))
+
+
+_quarters = st.lists(
+    st.tuples(st.floats(1, 500), st.floats(0, 1), st.floats(0, 0.5)), min_size=1, max_size=60
+)
+
+
+@given(_quarters, st.floats(0, 3), st.floats(0, 3))
+def test_cost_and_emissions_of_the_classes_sum_to_those_of_the_site(
+    quarters: list[tuple[float, float, float]], day: float, night: float
+) -> None:
+    zone = ZoneInfo("Asia/Shanghai")
+    tariff = Tariff(
+        valid_from=date(2026, 1, 1),
+        price_per_kwh=day,
+        bands=(TariffBand(name="night", start="22:00", end="06:00", price_per_kwh=night),),
+    )
+    index = pd.date_range("2026-03-01", periods=len(quarters), freq="15min", tz="UTC")
+    facility = pd.Series([kwh for kwh, _, _ in quarters], index)
+    grid = facility * pd.Series([share for _, share, _ in quarters], index)
+    it, cooling = facility * 0.5, facility * pd.Series([share for _, _, share in quarters], index)
+    found = shared_cost(grid, facility, {"it": it, "cooling": cooling}, [tariff], zone, 100.0)
+    assert list(found) == ["it", "cooling", "unmetered"]
+    assert sum(part.amount for part in found.values()) == pytest.approx(cost(grid, [tariff], zone).amount)
+    assert sum(part.energy_kwh for part in found.values()) == pytest.approx(facility.sum())
+    assert sum(part.emissions_kg or 0.0 for part in found.values()) == pytest.approx(100.0)
+    assert found["it"].amount == pytest.approx(cost(grid, [tariff], zone).amount / 2)

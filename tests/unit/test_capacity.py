@@ -12,6 +12,7 @@ import pytest
 from app.domain.capacity import (
     FeedLoad,
     LoadState,
+    failure,
     feed_loads,
     it_load,
     load,
@@ -212,3 +213,27 @@ def test_load_of_before_a_feed_was_there_is_not_held_against_it() -> None:
     site = Site(id="s", institution="b", time_zone="UTC", meters=(later, other))
     table = pd.DataFrame({"ups.e": [100.0, 100.0, 10.0, 15.0], "old.e": 1.0}, index=INDEX)
     assert [f.load.peak_kw for f in feed_loads(site, table)] == [60]
+
+
+@pytest.mark.parametrize(("a", "b", "ratio"), [(40.0, 45.0, 0.85), (60.0, 55.0, 1.15)])
+def test_the_other_side_takes_over_what_the_lost_one_carried(a: float, b: float, ratio: float) -> None:
+    found = failure(site(), frame(grid=120, ups_a=a, ups_b=b, pdu_1=40, pdu_2=40), "ups-a")
+    assert found is not None
+    assert (found.taking_over, found.rated_kw) == (("ups-b",), 100)
+    assert found.load.peak_ratio == pytest.approx(ratio)
+
+
+def test_two_paths_of_their_own_stand_in_for_each_other_those_of_the_room_first() -> None:
+    paths = replace(
+        site(),
+        meters=(
+            *site().meters[:3],
+            meter("pdu-1", Stage.PDU, "ups-a", rated_kw=90, redundancy="2N"),
+            meter("pdu-2", Stage.PDU, "ups-b", rated_kw=90, redundancy="2N"),
+        ),
+    )
+    powers = frame(grid=120, ups_a=40, ups_b=45, pdu_1=38, pdu_2=43)
+    assert getattr(failure(paths, powers, "ups-b"), "taking_over", None) == ("ups-a",)
+    assert getattr(failure(paths, powers, "pdu-2"), "taking_over", None) == ("pdu-1",)
+    assert failure(paths, powers, "grid") is None
+    assert failure(paths, powers, "nothing") is None

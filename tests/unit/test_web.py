@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -22,10 +23,10 @@ from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.energy import EventKind
 from app.domain.period import WINDOWS
 from app.domain.quality.finding import FindingKind, Severity
-from app.domain.quantity import ReadingKind, Role
+from app.domain.quantity import OVERHEAD_ROLES, ReadingKind, Role
 from app.domain.site import Stage
 from app.errors import NotFound
-from app.web import format, words
+from app.web import format, svg, words
 from app.web.cache import TimedCache
 from app.web.pages import signin
 from app.web.pages.imports import _choose
@@ -201,17 +202,64 @@ def test_times_are_the_sites_own_with_utc_beside() -> None:
 
 def bars(values: list[float | None]) -> list[Bar]:
     hour = timedelta(hours=1)
-    return [Bar(START + i * hour, START + (i + 1) * hour, {"pue": v}, "<b>") for i, v in enumerate(values)]
+    return [Bar(START + i * hour, START + (i + 1) * hour, {"pue": v}) for i, v in enumerate(values)]
 
 
-def test_a_line_breaks_where_nothing_is_known_and_titles_are_escaped() -> None:
+def test_a_line_breaks_where_nothing_is_known_and_names_are_escaped() -> None:
     span = Span(START, START + timedelta(hours=4))
-    drawn = charts.line(span, bars([1.4, None, 1.5, 1.5]), ["pue"], ChartFrame("PUE"), limit=1.5)
-    ET.fromstring(drawn)
+    frame = ChartFrame("PUE <b>", names={"pue": "it's <b> & co"}, digits=3)
+    drawn = charts.line(span, bars([1.4, None, 1.5, 1.5]), ["pue"], frame, limit=1.5)
+    figure = ET.fromstring(drawn)
+    said = json.loads(figure.attrib["data-plot"])
+    assert said["s"] == [["it's <b> & co", [1.4, None, 1.5, 1.5]]]
+    assert said["t"] == [0, 60, 120, 180]
+    assert said["a"] == START.timestamp()
     path = re.search(r'class="line s-pue" d="([^"]*)"', drawn)
     assert path is not None
     assert path[1].count("M") == 2
     assert "<b>" not in drawn
+
+
+def test_gaps_are_shown_up_to_now_and_estimates_below() -> None:
+    hour = timedelta(hours=1)
+    known = [Bar(START + hour, START + 2 * hour, {"pue": 1.4}, estimated_ratio=0.5)]
+    texts = {"gap": "no data", "estimated": "estimated"}
+    frame = ChartFrame("PUE", texts=texts, until=START + 3 * hour)
+    drawn = charts.line(Span(START, START + 4 * hour), known, ["pue"], frame)
+    gaps = re.findall(r'class="gap" x="([\d.]+)" width="([\d.]+)"', drawn)
+    assert gaps == [("0", "250"), ("500", "250")]
+    assert re.findall(r'class="estimated" x="([\d.]+)"', drawn) == ["250"]
+
+
+def luminance(colour: str) -> float:
+    text = colour.lstrip("#")
+    text = "".join(c * 2 for c in text) if len(text) == 3 else text
+    parts = [int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_colour_of_a_chart_stands_out_from_its_ground() -> None:
+    """Neighbours are apart by a line in the colour of the ground, so this tells them apart, too."""
+    text = (HERE / "static" / "style.css").read_text(encoding="utf-8")
+    themes = re.findall(r"color-scheme: (?:light|dark);(.*?)\n *}", text, re.DOTALL)
+    assert len(themes) == 3
+    for theme in themes:
+        colours = dict(re.findall(r"--([\w-]+): (#\w+)", theme))
+        for name in (*(r.value for r in OVERHEAD_ROLES), "it", "unmetered", "limit"):
+            light, dark = sorted((luminance(colours[name]), luminance(colours["sheet"])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, name
+    assert re.search(r"path\.s-it,.*path\.s-unmetered \{ stroke: var\(--sheet\)", text)
+
+
+def test_a_chart_stands_alone_with_its_colours() -> None:
+    hour = timedelta(hours=1)
+    known = [Bar(START, START + hour, {"it": 5.0, "cooling": 2.0})]
+    drawn = charts.stack(Span(START, START + hour), known, ["it", "cooling"], ChartFrame("kW"))
+    alone = svg.alone(drawn, "Hall <1>", [("it", "IT"), ("cooling", "Cooling")])
+    ET.fromstring(alone)
+    assert "var(" not in alone
+    assert re.search(r"\.s-cooling \{ ?fill: #\w{6}", alone)
 
 
 def test_a_curve_is_not_drawn_across_a_gap() -> None:

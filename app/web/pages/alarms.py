@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -197,12 +197,20 @@ def _chart(view: View, alarm: StoredAlarm, site: Site, rule: Rule, words: Words)
     factor, unit = _scale(rule)
     span = Span(period.start, period.end)
     at, pattern = figures.labels(span, site)
-    scaled = [
-        Bar(b.start, b.end, {"value": _times(b.values["value"], factor)}, _title(b, site.zone, factor, unit))
-        for b in bars
-    ]
+    scaled = [Bar(b.start, b.end, {"value": _times(b.values["value"], factor)}) for b in bars]
     name = words(f"rule:{alarm.rule}")
-    frame = ChartFrame(name, unit, 150, lambda t: t.strftime(pattern), at)
+    frame = ChartFrame(
+        name,
+        unit,
+        150,
+        lambda t: t.strftime(pattern),
+        at,
+        zone=site.time_zone,
+        names={"value": name},
+        digits=3 if not unit else 1,
+        texts={"gap": words("No data")},
+        until=view.now,
+    )
     limit = _times(alarm.limit_value, factor)
     return {
         "period": period,
@@ -234,12 +242,6 @@ def _scale(rule: Rule) -> tuple[float, str]:
 
 def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
-
-
-def _title(bar: Bar, zone: tzinfo, factor: float, unit: str) -> str:
-    value = bar.values["value"]
-    said = "–" if value is None else f"{value * factor:.3f} {unit}".rstrip()
-    return f"{bar.start.astimezone(zone):%Y-%m-%d %H:%M}: {said}"
 
 
 def _marks(alarm: StoredAlarm, span: Span, words: Words) -> list[Mark]:

@@ -153,17 +153,9 @@ def moved(bars: Sequence[Bar], own: Period, onto: Period) -> list[Bar]:
     return [Bar(b.start + by, min(b.end + by, onto.end), b.values) for b in bars if b.start + by < onto.end]
 
 
-def pue_bars(bars: Sequence[PueBar], site: Site, unknown: str) -> list[Bar]:
-    """PUE of each bar, with what is shown when it is pointed at."""
-    return [Bar(b.start, b.end, {"pue": b.pue}, _title(b, site, unknown)) for b in bars]
-
-
-def _title(bar: PueBar, site: Site, unknown: str) -> str:
-    at = f"{bar.start.astimezone(site.zone):%Y-%m-%d %H:%M}"
-    hours = _covered_h(bar)
-    known = f"PUE {bar.pue:.3f}" if bar.pue is not None else unknown
-    powers = f", {bar.facility_kwh / hours:,.0f} kW, IT {bar.it_kwh / hours:,.0f} kW" if hours else ""
-    return f"{at}: {known}{powers}"
+def pue_bars(bars: Sequence[PueBar]) -> list[Bar]:
+    """PUE of each bar."""
+    return [Bar(b.start, b.end, {"pue": b.pue}, estimated_ratio=b.estimated_ratio) for b in bars]
 
 
 def _covered_h(bar: PueBar) -> float:

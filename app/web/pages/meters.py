@@ -181,8 +181,18 @@ def _drawn(
     marks = _marks(span, found, ledger, words)
     point = _main_point(meter)
 
-    def frame(title: str, unit: str) -> ChartFrame:
-        return ChartFrame(title, unit, 130, lambda t: t.strftime(pattern), at)
+    def frame(title: str, unit: str, name: str) -> ChartFrame:
+        return ChartFrame(
+            title,
+            unit,
+            130,
+            lambda t: t.strftime(pattern),
+            at,
+            zone=site.time_zone,
+            names={name: title},
+            texts={"gap": words("No data"), "estimated": words("Partly estimated")},
+            until=chosen.now,
+        )
 
     if point is None:
         return {"raw": None, "energy_chart": None, "point": None}
@@ -195,12 +205,12 @@ def _drawn(
         "point": point,
         "steps": words(f"step:{step.value}"),
         "is_long": period.duration_s > _LONGEST_RAW_S,
-        "raw": charts.curve(span, raw, frame(title, unit), gap=gap, marks=marks) if raw else None,
+        "raw": charts.curve(span, raw, frame(title, unit, "value"), gap=gap, marks=marks) if raw else None,
         "energy_chart": charts.line(
             span,
             bars,
             ["energy"],
-            frame(words("Energy"), "kWh"),
+            frame(words("Energy"), "kWh", "energy"),
             floor=0.0,
             marks=marks,
             ghost=_ghost(view, site, point, chosen),
@@ -249,8 +259,8 @@ def _energy_bars(view: View, site: Site, point: Point, period: Period, step: Ste
         end = ends.get(one.start)
         if end is None or (end == period.end and (end - one.start).total_seconds() < _LEAST_S[step]):
             continue  # only part of the step lies in the period: its energy would look like a fall
-        title = f"{one.start.astimezone(site.zone):%m-%d %H:%M}: {one.energy.energy_kwh:,.1f} kWh"
-        out.append(Bar(one.start, end, {"energy": one.energy.energy_kwh}, title))
+        share = one.energy.estimated_s / (end - one.start).total_seconds()
+        out.append(Bar(one.start, end, {"energy": one.energy.energy_kwh}, estimated_ratio=share))
     return out
 
 

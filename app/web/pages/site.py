@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,10 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app.actions.view import View
-from app.charts import live as charts
-from app.charts.live import ChartFrame
 from app.domain import capacity
-from app.domain.asked import step_of
 from app.domain.attribution import Attribution, attribute
 from app.domain.capacity import Load
 from app.domain.forecast import Exhaustion
@@ -28,6 +25,7 @@ from app.web.access import PageRoute, Viewer
 from app.web.cache import TimedCache
 from app.web.pages import figures
 from app.web.pages.figures import Document
+from app.web.pages.trend import Trend
 from app.web.periods import Chosen
 from app.web.words import Words
 
@@ -62,7 +60,8 @@ def site_page(request: Request, site: str, caller: Viewer, asked: periods.OfPage
             "compared": _compared(view, found, chosen),
             "live": figures.now_figures(view, caller.now)[site],
             "moved": _moved(view, found, chosen),
-            "chart": _chart(view, found, chosen, document, words),
+            "chart": Trend.of(view, found, chosen, figures.judged(document)[1], words),
+            "words": words,
             "series": figures.SERIES,
         }
     return periods.keep(render.page(request, "site.html", context), asked)
@@ -95,43 +94,6 @@ def _compared(view: View, site: Site, chosen: Chosen) -> Compared | None:
     if chosen.against is None:
         return None
     return Compared(figures.document(view, site, chosen.against))
-
-
-def _chart(view: View, site: Site, chosen: Chosen, document: Document, words: Words) -> dict[str, Any]:
-    """PUE and power over the period, with the line of what it is compared with."""
-    span, bars, step = figures.series(view, site, chosen.period)
-    at, pattern = figures.labels(span, site)
-    _, limit, _ = figures.judged(document)
-    unknown = words("verdict:unknown")
-
-    def frame(what: str, unit: str, height: int) -> ChartFrame:
-        return ChartFrame(what, unit, height, lambda t: t.strftime(pattern), at)
-
-    return {
-        "steps": words(f"step:{step.value}"),
-        "known": bool(bars),
-        "pue": charts.line(
-            span,
-            figures.pue_bars(bars, site, unknown),
-            ["pue"],
-            frame("PUE", "", 150),
-            limit=limit,
-            ghost=_ghost(view, site, chosen),
-        ),
-        "power": charts.stack(
-            span, figures.power_bars(bars), figures.SERIES, frame(words("Mean power"), "kW", 150)
-        ),
-    }
-
-
-def _ghost(view: View, site: Site, chosen: Chosen) -> Sequence[charts.Bar]:
-    """PUE of the compared period, moved onto the axis of the chosen one."""
-    if chosen.against is None:
-        return ()
-    step = step_of(chosen.period)
-    bars = pue.bars(view.connection, view.stored, site.id, chosen.against, step)
-    drawn = [charts.Bar(b.start, b.end, {"pue": b.pue}) for b in bars]
-    return figures.moved(drawn, chosen.against, chosen.period)
 
 
 def _moved(view: View, site: Site, chosen: Chosen) -> tuple[Attribution, Period] | str:

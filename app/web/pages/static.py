@@ -16,6 +16,7 @@ _FOLDER = Path(__file__).parent.parent / "static"
 _TYPES = {
     "style.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "plot.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}

@@ -18,7 +18,7 @@ document.documentElement.classList.add("script");
   const replace = (fresh) => {
     for (const part of parts()) {
       const next = fresh.getElementById(part.id);
-      if (!next || next.innerHTML === part.innerHTML || part.contains(document.activeElement)) continue;
+      if (!next || next.innerHTML === part.innerHTML || part.contains(document.activeElement) || part.querySelector("figure[data-plot]:hover")) continue;
       const open = new Set([...part.querySelectorAll("details[open]")].map((d) => d.id));
       part.innerHTML = next.innerHTML;
       for (const details of part.querySelectorAll("details")) details.open ||= open.has(details.id);

@@ -1,0 +1,96 @@
+"""Settings for administrators: keys, and the audit log."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from app.actions import keys as actions
+from app.actions.view import View
+from app.domain.access import Role
+from app.store import audit, identity
+from app.web import render
+from app.web.access import Caller, FromOwnPage, PageRoute, Viewer
+
+router = APIRouter(route_class=PageRoute)
+
+_PAGE = 100
+_DAYS = (1, 30, 90, 365)
+"""For how long a key may be chosen to open. [d]"""
+
+
+@router.get("/settings/keys")
+def keys_page(request: Request, caller: Viewer) -> Response:
+    """Every key with what it opens, and the form for another one."""
+    return _keys(request, caller)
+
+
+@router.post("/settings/keys", dependencies=[FromOwnPage])
+def create(
+    request: Request,
+    caller: Viewer,
+    name: Annotated[str, Form(max_length=100)],
+    role: Annotated[Role, Form()] = Role.VIEWER,
+    scope: Annotated[str, Form(max_length=220)] = "",
+    days: Annotated[int, Form(ge=0, le=3650)] = 0,
+) -> Response:
+    """Make a key; it is shown once, on the page that answers."""
+    expires_at = caller.now + timedelta(days=days) if days else None
+    with caller.write() as view:
+        made = actions.create(
+            view, name.strip(), [f"{role.value}:{scope}" if scope else role.value], expires_at
+        )
+    return _keys(request, caller, made=made)
+
+
+@router.post("/settings/keys/{key_id}/revoke", dependencies=[FromOwnPage])
+def revoke(key_id: str, caller: Viewer) -> Response:
+    """Make a key open nothing from now on."""
+    with caller.write() as view:
+        actions.revoke(view, key_id)
+    return RedirectResponse("/settings/keys", HTTPStatus.SEE_OTHER)
+
+
+def _keys(request: Request, caller: Caller, made: str = "") -> Response:
+    with caller.read() as view:
+        view.require_everywhere(Role.ADMIN)
+        context = {
+            "nav": "settings",
+            "tab": "keys",
+            "keys": identity.listing(view.connection),
+            "made": made,
+            "scopes": _scopes(view),
+            "roles": list(Role),
+            "days": _DAYS,
+            "now": caller.now,
+        }
+    return render.page(request, "keys.html", context)
+
+
+def _scopes(view: View) -> dict[str, str]:
+    """What a key may be made for, with its name."""
+    fleet = view.stored.fleet
+    banks = {f"institution/{key}": bank.name or key for key, bank in fleet.institution.items()}
+    return banks | {f"site/{site.id}": site.name or site.id for site in fleet.sites}
+
+
+@router.get("/settings/audit")
+def audit_page(
+    request: Request, caller: Viewer, before: Annotated[int | None, Query(ge=1)] = None
+) -> Response:
+    """Who did what, the newest first."""
+    with caller.read() as view:
+        view.require_everywhere(Role.ADMIN)
+        entries = audit.listing(view.connection, before_seq=before, limit=_PAGE)
+    context = {
+        "nav": "settings",
+        "tab": "audit",
+        "entries": entries,
+        "older": entries[-1].seq if len(entries) == _PAGE else None,
+        "now": caller.now,
+    }
+    return render.page(request, "audit.html", context)

@@ -47,7 +47,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["merge"] = _merged
+    environment.filters["merge"] = merged
     environment.globals.update(
         number=format.number,
         alarm_figure=format.alarm,
@@ -101,7 +101,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             lang=language,
             theme=_theme(request),
             form_token=masked(form_token),
-            url=partial(_url, language),
+            url=partial(url, language),
             base=str(request.base_url).rstrip("/"),
             here=partial(_here, request),
             signed_in=bool(cookie(request, KEY_COOKIE)),
@@ -195,7 +195,7 @@ def _span_of(translate: words.Words, span: Period, zone: tzinfo) -> str:
     return _period(translate, span.start.isoformat(), span.end.isoformat(), zone)
 
 
-def _merged(query: Mapping[str, object], **changed: object) -> dict[str, object]:
+def merged(query: Mapping[str, object], **changed: object) -> dict[str, object]:
     """Parameters of an address with some of them changed, without the empty ones."""
     return {name: value for name, value in {**query, **changed}.items() if value != ""}
 
@@ -205,7 +205,7 @@ def _combined(compare: str | None) -> dict[str, str]:
     return {"compare": compare} if compare in COMPARISONS else {}
 
 
-def _url(language: str, path: str, **query: object) -> str:
+def url(language: str, path: str, **query: object) -> str:
     """An address within the pages that keeps the language."""
     return f"{path}?{urlencode({**query, 'lang': language})}"
 

@@ -55,6 +55,8 @@ PATHS = (
     "/sites/sh1/capacity?window=24h",
     "/sites/sh1/capacity?window=24h&without=ups",
     "/sites/sh1/balance?window=24h",
+    "/sites/sh1/flow?window=24h",
+    "/docs",
     "/sites/sh1/indicators?month=2026-03&compare=previous",
     "/sites/sh1/costs?month=2026-03",
     "/sites/sh1/compliance?window=24h",

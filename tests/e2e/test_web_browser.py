@@ -36,6 +36,8 @@ PATHS = (
     "/sites/sh1/outlook",
     "/sites/sh1/capacity?window=24h&without=sh1-ups-b-out",
     "/sites/sh1/balance?window=24h",
+    "/sites/sh1/flow?window=24h",
+    "/docs",
     "/sites/sh1/indicators?window=24h",
     "/sites/sh1/costs?window=24h",
     "/sites/sh1/compliance?window=24h",
@@ -66,11 +68,13 @@ ENGLISH = """() => {
   const said = [...document.querySelectorAll("[aria-label], [title], [placeholder]")].flatMap((e) =>
     ["aria-label", "title", "placeholder"].map((name) => e.getAttribute(name) || ""));
   const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (nodes.nextNode())
-    if (!nodes.currentNode.parentElement.closest("pre, textarea")) said.push(nodes.currentNode.textContent);
+  while (nodes.nextNode()) {
+    const node = nodes.currentNode;
+    if (!node.parentElement.closest("pre, textarea, [lang=en]")) said.push(node.textContent);
+  }
   return said.filter((text) => /[a-z]{2,} [a-z]{2,} [a-z]{2,}/i.test(text) && !/[\u4e00-\u9fff]/.test(text));
 }"""
-"""Texts of a page that are sentences, and nothing in them is Chinese."""
+"""Texts of a page that are sentences, and nothing in them is Chinese; quotations say their language."""
 
 
 @pytest.fixture(scope="module")

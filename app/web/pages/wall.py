@@ -18,6 +18,8 @@ from app.web.pages import overview
 
 router = APIRouter(route_class=PageRoute)
 
+_GRID_S = 30
+"""How often the grid is shown anew. [s]"""
 _MOST = 60
 """Most sites on one wallboard; of more the worst are shown, and how many are not."""
 
@@ -49,9 +51,11 @@ def wall(
         "place": place,
         "size": next(size for size in (1, 2, 4, 6, 9, 12, 20, 30, _MOST) if len(shown) <= size),
         "mode": mode,
-        "every_s": every_s if mode == "rotate" else 30,
         "query": kept,
         "counts": overview.counts(rows),
         "now": caller.now,
     }
-    return render.page(request, "wall.html", context)
+    answer = render.page(request, "wall.html", context)
+    further = render.url(render.language_of(request), "/wall", **render.merged(kept, at=place + 1))
+    answer.headers["Refresh"] = f"{every_s}; url={further}" if mode == "rotate" else f"{_GRID_S}"
+    return answer

@@ -17,7 +17,7 @@ from app.cli.environment import settings, site_file
 from app.cli.opening import Opened, kept, opened
 from app.domain.reading import LATEST
 from app.domain.site import Site
-from app.errors import DataError, NotFound, SeriesError
+from app.errors import ConfigError, DataError, NotFound, SeriesError
 from app.jobs import close_month, imports, replace
 from app.jobs.dry_run import Seen, Trialled, dry_run
 from app.jobs.imports import RejectsFile
@@ -83,10 +83,10 @@ class Asked:
         ------
         NotFound
             If one of the files is none.
-        ConfigError
+        SeriesError
             If the mapping is not understood.
         """
-        mapping = None if self.map_path is None else load_mapping(self.map_path)
+        mapping = None if self.map_path is None else _loaded(self.map_path)
         for path in self.files:
             if not path.is_file():
                 raise NotFound(f"{path}: is no file; name CSV or Excel files")
@@ -103,6 +103,20 @@ class Asked:
     def rejects(self) -> RejectsFile:
         """The file for refused rows."""
         return RejectsFile(self.rejects_path or settings().data_dir / "rejects" / "latest-import.csv")
+
+
+def _loaded(path: Path) -> Mapping:
+    """The mapping of a file; a bad one is wrong use of the command (exit 2).
+
+    Raises
+    ------
+    SeriesError
+        If it is not understood, with file, line and key.
+    """
+    try:
+        return load_mapping(path)
+    except ConfigError as error:
+        raise SeriesError(str(error)) from None
 
 
 def run(asked: Asked) -> None:

@@ -37,6 +37,7 @@ from collectors.csv.columns import JOIN
 from collectors.csv.dialect import time_texts
 from collectors.csv.green_button import read_espi
 from collectors.csv.json_export import table_blocks
+from collectors.csv.layouts import shape_of
 from collectors.csv.mapping import name_pattern
 from collectors.csv.nem import read_nem
 from collectors.csv.number import BAD, MISSING, NUMBER, NumberStyle, known_unit, parse_numbers, why_no_number
@@ -128,6 +129,8 @@ def _read_sheets(
 
 
 def _cell(reject: Reject, plan: Understanding, sheet: SheetText) -> str:
+    if shape_of(plan.layout) is not None:  # its columns are not those of the sheet
+        return sheet.cell(reject.line, None)
     names = plan.header
     index = names.index(reject.column) if reject.column in names else None
     named = {c.name: c.index for c in plan.columns}

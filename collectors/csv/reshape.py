@@ -323,13 +323,18 @@ class Calendar:
     columns: tuple[tuple[int, int], ...]
     """(column, hour, day or month)."""
     name: int
-    when: int | None
-    unit: int | None
+    when: int | None = None
+    unit: int | None = None
+    base: date | None = None
+    """The month that the heading itself names."""
 
 
 def calendar_of(rows: Sequence[Row]) -> Calendar | None:
     """The heading whose columns are hours, days or months; None where there is none."""
-    for line, cells in rows[:40]:
+    for i, (line, cells) in enumerate(rows[:40]):
+        month = _of_month(cells, rows[i + 1]) if i + 1 < len(rows) else None
+        if month is not None:
+            return month
         for step, pattern in (("hour", _HOUR), ("day", _DAY), ("month", _MONTH)):
             found = [(i, int(m[1])) for i, c in enumerate(cells[:200]) if (m := pattern.fullmatch(c.strip()))]
             if len(found) >= _LEAST[step] and _run_on([n for _, n in found]):
@@ -346,6 +351,29 @@ def calendar_of(rows: Sequence[Row]) -> Calendar | None:
     return None
 
 
+def _of_month(names: Sequence[str], numbers: Row) -> Calendar | None:
+    """A heading of two rows: year, month and day, and below them which (MyEMS, offline meters)."""
+    line, cells = numbers
+    if not {"年", "月", "日"} <= {c.strip() for c in names}:
+        return None
+    found = [(name.strip(), i, _whole(_cell(cells, i))) for i, name in enumerate(names[:200])]
+    days = [(i, n) for name, i, n in found if name == "日" and n is not None]
+    year, month = (next((n for name, _, n in found if name == wanted), None) for wanted in "年月")
+    if len(days) < _LEAST["day"] or not _run_on([n for _, n in days]) or year is None or month is None:
+        return None
+    name = next(i for name, i, _ in found if name == "月")
+    try:
+        return Calendar(line, "day", tuple(days), name, base=date(year, month, 1))
+    except ValueError:
+        return None
+
+
+def _whole(text: str) -> int | None:
+    """A whole number, also as a spreadsheet writes it (2023.0)."""
+    found = re.fullmatch(r"(\d{1,4})(?:\.0)?(?:e0)?", text.strip())
+    return int(found[1]) if found else None
+
+
 def _run_on(numbers: Sequence[int]) -> bool:
     return all(b == a + 1 for a, b in pairwise(numbers))
 
@@ -356,7 +384,7 @@ def _calendar(opened: Opened) -> Rows:
     if heading is None:
         raise opened.refused("expected a heading of hours, days or months")
     above = " ".join(c for line, cells in head if line < heading.line for c in cells)
-    base, unit = _base(above, heading.step), _unit_of(above)
+    base, unit = heading.base or _base(above, heading.step), _unit_of(above)
     for line, cells in rows:
         name = _cell(cells, heading.name)
         if line <= heading.line or not name or name in _SUMS:
@@ -369,7 +397,7 @@ def _calendar(opened: Opened) -> Rows:
             )
         for index, number in heading.columns:
             bounds = _bounds(own, heading.step, number, heading.columns[0][1])
-            if bounds is not None and _cell(cells, index):
+            if _cell(cells, index):
                 own_unit = _cell(cells, heading.unit) or unit
                 yield line, [*bounds, name, _cell(cells, index), own_unit]
 
@@ -396,8 +424,8 @@ def _unit_of(text: str) -> str:
     return found[1] if found else ""
 
 
-def _bounds(base: date, step: str, number: int, first: int) -> list[str] | None:
-    """Start and end of a column, as local times; None for a day that its month does not have."""
+def _bounds(base: date, step: str, number: int, first: int) -> list[str]:
+    """Start and end of a column, as local times; no times for a day that its month does not have."""
     midnight = datetime(base.year, base.month, base.day)  # noqa: DTZ001 - the report's own clock
     if step == "hour":
         start = midnight + timedelta(hours=number - (1 if first == 1 else 0))
@@ -406,7 +434,7 @@ def _bounds(base: date, step: str, number: int, first: int) -> list[str] | None:
         try:
             start = midnight.replace(day=number) if step == "day" else midnight.replace(month=number, day=1)
         except ValueError:
-            return None
+            return [f"{base:%Y-%m}-{number} 00:00"] * 2
         longer = start + timedelta(days=1 if step == "day" else 32)
         end = longer if step == "day" else longer.replace(day=1)
     return [f"{start:%Y-%m-%d %H:%M}", f"{end:%Y-%m-%d %H:%M}"]

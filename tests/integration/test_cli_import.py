@@ -187,7 +187,7 @@ def test_mapping_errors_name_file_line_and_key(
     mapping = tmp_path / "map.yaml"
     mapping.write_text("columns:\n  main.kwh: main.kwh\ntime: {colum: time}\n")
     done = wattline("import", export, "--site", "sh1", "--config", site, "--map", mapping)
-    assert done.code == 1
+    assert done.code == 2
     assert done.err.startswith(f"{mapping}:3: time.colum: unknown key; allowed are column")
 
 
@@ -199,3 +199,14 @@ def test_unknown_site_and_file_are_named(wattline: Wattline, site: Path, export:
     assert done.code == 1
     assert "absent.csv" in done.err
     assert wattline("import", "--site", "sh1").code == 2
+
+
+def test_a_bad_mapping_is_wrong_use_and_names_file_line_and_key(
+    wattline: Wattline, site: Path, export: Path, tmp_path: Path
+) -> None:
+    mapping = tmp_path / "bad.yaml"
+    mapping.write_text("time: {format: '%Q'}\n")
+    for more in ([], ["--dry-run"]):
+        done = wattline("import", export, "--site", "sh1", "--config", site, "--map", mapping, *more)
+        assert done.code == 2
+        assert f"{mapping}:1: time.format: %Q" in done.err

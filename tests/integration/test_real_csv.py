@@ -231,6 +231,7 @@ READ = {
         48,
         0.0,
     ),
+    "csv_dialects/myems/offline_meter_data.xlsx": ("Asia/Shanghai", ENERGY, "{}", 31, 11_513.0),
     "csv_dialects/greenbutton/sample_greenbutton_data.xml": (
         "America/Los_Angeles",
         ENERGY,
@@ -282,7 +283,6 @@ REFUSED = {
     "csv_dialects/greenbutton/ESPIIntervalBlock.xml": "no ReadingType says in which unit",
     "csv_dialects/greenbutton/ESPILocalTimeParameters.xml": "without interval readings",
     "csv_dialects/greenbutton/ESPIReadingTypes.xml": "without interval readings",
-    "csv_dialects/myems/offline_meter_data.xlsx": "save the sheet as CSV",
 }
 
 ELSEWHERE = {

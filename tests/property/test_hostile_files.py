@@ -298,3 +298,41 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
 def test_an_export_with_damage_in_it_is_read_or_refused(at: float, length: float, damage: bytes) -> None:
     start = int(at * len(EXPORT))
     read_or_refused(EXPORT[:start] + damage + EXPORT[start + int(length * len(EXPORT)) :])
+
+
+SAMPLES = sorted(
+    p
+    for p in (Path(__file__).parents[1] / "golden" / "csv").glob("*/input.*")
+    if p.stat().st_size < 20_000 and not p.suffix.startswith(".xls")
+)
+DAMAGE = st.binary(max_size=30) | st.sampled_from(
+    [
+        *(
+            b'"',
+            b"\n",
+            b"\0",
+            b",",
+            b";",
+            b"\t",
+            b"<",
+            b"</",
+            b"&x;",
+            b"{",
+            b"[",
+            b"]}",
+            b"#datatype,",
+            b"1e999",
+        ),
+        *(b"9" * 400, b"NaN", b"24:00", b"0001-01-01", b"9999-12-31", b"\xff\xfe", b"300,20260101,"),
+    ]
+)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(SAMPLES), st.floats(0, 1), st.floats(0, 0.2), DAMAGE, st.integers(1, 3))
+def test_every_sample_with_damage_in_it_is_read_or_refused(
+    sample: Path, at: float, length: float, damage: bytes, times: int
+) -> None:
+    content = sample.read_bytes()
+    start = int(at * len(content))
+    read_or_refused(content[:start] + damage * times + content[start + int(length * len(content)) :])

@@ -231,7 +231,13 @@ READ = {
         48,
         0.0,
     ),
-    "csv_dialects/myems/offline_meter_data.xlsx": ("Asia/Shanghai", ENERGY, "{}", 31, 11_713.2),
+    "csv_dialects/myems/offline_meter_data.xlsx": (
+        "Asia/Shanghai",
+        ENERGY,
+        "columns: {Example Offline Meter: main}",
+        31,
+        11_713.2,
+    ),
     "csv_dialects/greenbutton/sample_greenbutton_data.xml": (
         "America/Los_Angeles",
         ENERGY,

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
 import anyio.to_thread
@@ -22,7 +21,7 @@ from app import __version__
 from app.api import problems, schemas
 from app.api.auth import Authenticator, OpenToLoopback
 from app.api.compression import Compression
-from app.api.context import ApiLimits, Context, caller_of
+from app.api.context import ApiLimits, Context, caller_of, shared_places
 from app.api.guard import Guard
 from app.api.pending import PendingNote
 from app.api.proxies import Proxies
@@ -125,6 +124,7 @@ def create_app(
         Reverse proxies whose forwarding headers are trusted.
     """
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
+    is_shared = authenticator is not None and not isinstance(authenticator, OpenToLoopback)
     app = FastAPI(
         title="Wattline",
         version=__version__,
@@ -143,8 +143,8 @@ def create_app(
         clock=clock,
         is_prepared=is_prepared,
         scratch=scratch,
-        imports=BoundedSemaphore(bounds.imports_at_once),
-        exports=BoundedSemaphore(bounds.exports_at_once),
+        imports=shared_places(bounds.imports_at_once, is_shared=is_shared),
+        exports=shared_places(bounds.exports_at_once, is_shared=is_shared),
         maker=Maker(engine, clock),
     )
     app.state.caller_of, app.state.status_of = caller_of, problems.status_of

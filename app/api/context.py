@@ -25,7 +25,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
@@ -33,13 +32,14 @@ from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
 from app.actions.view import View
+from app.api.admission import Places
 from app.api.auth import Authenticator, OpenToLoopback, token_of
 from app.api.rate import RateLimiter
 from app.api.report_maker import Maker
 from app.domain.access import Principal, Role
 from app.domain.period import Period
 from app.domain.reading import LATEST, OLDEST
-from app.errors import Forbidden, NotAuthenticated, TooBusy, WattlineError
+from app.errors import Forbidden, NotAuthenticated, WattlineError
 from app.store import pue
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.fleet_cache import FleetCache
@@ -65,8 +65,12 @@ class ApiLimits:
     """Most readings that an export may be expected to have."""
     requests_at_once: int = 128
     """Requests that are answered or wait for their turn."""
-    imports_at_once: int = 2
+    imports_at_once: int = 3
     exports_at_once: int = 4
+    work_at_once_each: int = 6
+    """Requests of one caller that are worked on; more of them wait, while others' go on."""
+    work_at_once_of_tenant: int = 10
+    """The same for the callers of one institution."""
     strangers_at_once: int = 32
     """Requests of those who have shown no key, without a body."""
     stranger_bodies: int = 64
@@ -99,8 +103,8 @@ class Context:
     scratch: Path | None = None
     """Folder for uploads and exports in the making; None: the system's."""
     fleet: FleetCache = field(default_factory=FleetCache)
-    imports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(2))
-    exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(4))
+    imports: Places = field(default_factory=lambda: Places(3, 3))
+    exports: Places = field(default_factory=lambda: Places(4, 4))
     probes: RateLimiter = field(default_factory=lambda: RateLimiter(12, 6))
     """How often one caller may have addresses asked what they are."""
     maker: Maker
@@ -192,21 +196,21 @@ class CallerOf:
         return View(connection, stored, self.principal, self.source, self.now)
 
 
-@contextmanager
-def bounded(gate: BoundedSemaphore, what: str) -> Iterator[None]:
-    """Let only so many at a time do heavy work.
+def bounded(gate: Places, principal: Principal, what: str) -> AbstractContextManager[None]:
+    """Let only so many at a time do heavy work, and leave places for other callers and institutions.
 
     Raises
     ------
     TooBusy
         If as many are at it already.
     """
-    if not gate.acquire(blocking=False):
-        raise TooBusy(f"too many {what} at the same time; try again shortly", retry_after_s=10)
-    try:
-        yield
-    finally:
-        gate.release()
+    problem = f"too many {what} at the same time; try again shortly"
+    return gate.taken(principal.name, problem, group=principal.tenant, retry_after_s=10)
+
+
+def shared_places(most: int, *, is_shared: bool) -> Places:
+    """Places for heavy work: no caller and no institution can take all of them, where there are several."""
+    return Places(most, most - most // 3, most - 1) if is_shared else Places(most, most)
 
 
 def context_of(request: Request) -> Context:

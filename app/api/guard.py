@@ -15,7 +15,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -30,7 +30,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import problems
-from app.api.admission import BodyLimits, Places
+from app.api.admission import BodyLimits, Places, Turns
 from app.api.auth import Authenticator, OpenToLoopback, token_of
 from app.api.context import ApiLimits, Identified, source_of
 from app.api.proxies import Proxies
@@ -78,6 +78,7 @@ class Guard:
         is_shared = not isinstance(authenticator, OpenToLoopback)
         each = limits.requests_at_once * 3 // 4 if is_shared else limits.requests_at_once
         self._callers = Places(limits.requests_at_once, max(each, 1))
+        self._turns = Turns(limits.work_at_once_each, limits.work_at_once_of_tenant) if is_shared else None
         self._strangers = Places(limits.strangers_at_once, limits.strangers_at_once)
         self._bodies = Places(limits.stranger_bodies, limits.stranger_bodies_each)
 
@@ -110,7 +111,8 @@ class Guard:
             exchange.bounds = self._bounds(exchange.scope, identified)
             exchange.check_length()
             with self._admitted(exchange, identified):
-                await self._app(exchange.scope, exchange.receive, exchange.send)
+                async with self._turn(identified):
+                    await self._app(exchange.scope, exchange.receive, exchange.send)
         except WattlineError as error:
             await exchange.refuse(error)
             return
@@ -164,6 +166,12 @@ class Guard:
         if path.endswith("/imports"):
             return self._limits.import_bytes
         return self._limits.readings_body_bytes if path.endswith("/readings") else self._limits.body_bytes
+
+    def _turn(self, identified: Identified | None) -> AbstractAsyncContextManager[None]:
+        """A caller's turn: nobody's requests keep all threads busy."""
+        if self._turns is None or identified is None or identified.principal is None:
+            return nullcontext()
+        return self._turns.taken(identified.principal.name, identified.principal.tenant)
 
     @contextmanager
     def _admitted(self, exchange: _Exchange, identified: Identified | None) -> Iterator[None]:

@@ -98,6 +98,13 @@ class Principal:
     key_id: str = ""
     """Id of the key that was shown; several keys may have one name."""
 
+    @property
+    def tenant(self) -> str:
+        """Whose work it is, for fair shares: the institutions or sites of the grants; empty: everybody's."""
+        if any(grant.is_everywhere for grant in self.grants):
+            return ""
+        return ",".join(sorted({grant.institution or grant.site for grant in self.grants}))
+
     def role_at(self, site: Site) -> Role | None:
         """The highest role on a site; None where the site does not exist for the caller."""
         return highest(g.role for g in self.grants if g.reaches(site))

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 
@@ -28,6 +27,18 @@ from app.errors import Forbidden, NotAuthenticated, SeriesError, WattlineError
 from app.store.engine import Engine
 from app.telemetry import Telemetry
 from app.web import render
+
+
+class Places(Protocol):
+    """Places that are shared, as the HTTP interface has them."""
+
+    def taken(
+        self, name: str, problem: str, *, group: str = "", retry_after_s: int = 1
+    ) -> AbstractContextManager[None]:
+        """Hold a place while the block lasts, or refuse with the problem."""
+
+    def take(self, name: str, problem: str, *, group: str = "", retry_after_s: int = 1) -> Callable[[], None]:
+        """The same until what is returned is called."""
 
 
 class Context(Protocol):
@@ -46,7 +57,7 @@ class Context(Protocol):
         """Folder for uploads."""
 
     @property
-    def imports(self) -> BoundedSemaphore:
+    def imports(self) -> Places:
         """How many imports may run at once."""
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
 import structlog
@@ -87,18 +86,18 @@ class ImportRun:
         """A count over all files."""
         return sum(getattr(f.taken, name) for f in self.files if f.taken)
 
-    def start(self, target: Target, gate: BoundedSemaphore) -> None:
-        """Begin, in a thread of its own; gives `gate` back at the end."""
-        threading.Thread(target=self._run, args=(target, gate), name="page-import", daemon=True).start()
+    def start(self, target: Target, give_back: Callable[[], None]) -> None:
+        """Begin, in a thread of its own; `give_back` is called at the end."""
+        threading.Thread(target=self._run, args=(target, give_back), name="page-import", daemon=True).start()
 
-    def _run(self, target: Target, gate: BoundedSemaphore) -> None:
+    def _run(self, target: Target, give_back: Callable[[], None]) -> None:
         try:
             with RejectsFile(self.rejects_path) as rejects:
                 for file in self.files:
                     self._one(target, file, rejects)
         finally:
             self.over.set()
-            gate.release()
+            give_back()
 
     def _one(self, target: Target, file: FileRun, rejects: RejectsFile) -> None:
         file.state = RUNNING

@@ -206,9 +206,54 @@ def test_an_order_of_before_the_clock_was_set_back_is_made(engine: sa.Engine) ->
     assert again.id == order.id
 
 
+def _wanted(n: int, bank: str = "bank") -> Wanted:
+    return Wanted("sh1", bank, f"{2000 + n}", None, "pdf", "en")
+
+
 def test_only_so_many_orders_wait(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        for n in range(orders.MOST_OPEN):
-            orders.put(connection, Wanted("sh1", "bank", f"{2000 + n}", None, "pdf", "en"), "test", NOW)
-        with pytest.raises(TooBusy, match="50 reports are waiting"):
-            orders.put(connection, Wanted("sh1", "bank", "1999", None, "pdf", "en"), "test", NOW)
+        for n in range(orders.MOST_OPEN_OF_CALLER):
+            orders.put(connection, _wanted(n), "test", NOW)
+        with pytest.raises(TooBusy, match="20 reports that you ordered are waiting"):
+            orders.put(connection, _wanted(999), "test", NOW)
+
+
+def test_orders_of_many_leave_room_for_whoever_has_none(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "MOST_OPEN", 6)
+    monkeypatch.setattr(orders, "MOST_OPEN_OF_INSTITUTION", 4)
+    with engine.begin() as connection:
+        for n in range(4):
+            orders.put(connection, _wanted(n), f"caller {n % 2}", NOW)
+        with pytest.raises(TooBusy):
+            orders.put(connection, _wanted(4), "caller 0", NOW)
+        for n in range(2):
+            orders.put(connection, _wanted(n, "other-bank"), "caller 2", NOW)
+        with pytest.raises(TooBusy):
+            orders.put(connection, _wanted(2, "other-bank"), "caller 2", NOW)
+        assert orders.put(connection, _wanted(9, "third-bank"), "caller 3", NOW).state == "waiting"
+
+
+def test_institutions_and_callers_take_turns(engine: sa.Engine) -> None:
+    """54 orders of one viewer held up everybody else's until they were made."""
+    with engine.begin() as connection:
+        for n in range(10):
+            orders.put(connection, _wanted(n), "busy", NOW + timedelta(seconds=n))
+        for n in range(2):
+            orders.put(connection, _wanted(100 + n), "other of bank", NOW + timedelta(minutes=1, seconds=n))
+            late = NOW + timedelta(minutes=2, seconds=n)
+            orders.put(connection, _wanted(n, "other-bank"), "elsewhere", late)
+    turns = []
+    for n in range(8):
+        with engine.begin() as connection:
+            order = orders.claim(connection, NOW + timedelta(minutes=5, seconds=n))
+        assert order is not None
+        turns.append((order.wanted.institution, order.asked_by))
+    assert turns[:4] == [
+        ("bank", "busy"),
+        ("other-bank", "elsewhere"),
+        ("bank", "other of bank"),
+        ("other-bank", "elsewhere"),
+    ]
+    assert turns[4:6] == [("bank", "busy"), ("bank", "other of bank")]

@@ -96,7 +96,7 @@ async def post_import(request: Request, caller: Caller) -> schemas.ImportOut | s
     The same file again changes nothing. Rows that cannot be read are rejected with line and reason.
     """
     caller.refuse_viewers()
-    with bounded(caller.context.imports, "imports"):
+    with bounded(caller.context.imports, caller.principal, "imports"):
         async with request.form(max_files=1, max_fields=5, max_part_size=_LONGEST_FIELD) as form:
             return await run_in_threadpool(_import, caller, _asked(form))
 

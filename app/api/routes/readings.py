@@ -168,7 +168,7 @@ def get_readings(
     if format == "json":
         with caller.read() as view:
             return JSONResponse(_page(view, _visible(view, point), period, limit))
-    with bounded(caller.context.exports, "exports"), caller.write() as view:
+    with bounded(caller.context.exports, caller.principal, "exports"), caller.write() as view:
         points = _visible(view, point)
         exports.check_size(points, period, caller.limits.export_readings)
         file = exports.readings_file(view, points, period, format, caller.context.scratch)

@@ -97,7 +97,7 @@ def get_report(
     known: Known = None,
 ) -> Response:
     """The report of a month or year: its newest frozen revision, else the provisional one."""
-    with bounded(caller.context.exports, "exports"):
+    with bounded(caller.context.exports, caller.principal, "exports"):
         with caller.read() as view:
             found = view.site(site)
             one = reports.of_site(view.connection, view.stored, found, period, revision, caller.now)
@@ -134,7 +134,7 @@ def get_institution_report(
             chain([head], content), media_type=media, headers={"Content-Disposition": name}
         )
         return _recorded(caller, institution, period, form, answer)
-    with bounded(caller.context.exports, "exports"):
+    with bounded(caller.context.exports, caller.principal, "exports"):
         with caller.read() as view, unhurried(view.connection):
             bank = view.institution(institution)
             one = reports.of_institution(view.connection, view.stored, bank, period, revision, caller.now)
@@ -158,7 +158,7 @@ def _listed(view: View, of: str, shelf: Shelf) -> ReportsOut:
 
 
 def _stream(caller: CallerOf, bank: Institution, period: str) -> Iterator[bytes]:
-    gate = bounded(caller.context.exports, "exports")
+    gate = bounded(caller.context.exports, caller.principal, "exports")
     with gate, connect(caller.context.engine) as connection, unhurried(connection):
         stored = caller.context.fleet.visible(connection, caller.principal)
         yield from csv.lines(reports.lines(connection, stored, bank, period, caller.now))

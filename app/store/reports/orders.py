@@ -14,8 +14,10 @@ from app.store import locks, tables
 from app.store.engine import store_errors
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-MOST_OPEN = 50
-"""Orders that may wait at the same time."""
+MOST_OPEN = 200
+"""Orders that may be open at the same time; who has none open may always order one."""
+MOST_OPEN_OF_CALLER = 20
+MOST_OPEN_OF_INSTITUTION = 60
 ABANDONED = timedelta(minutes=10)
 """An order that nobody touched for so long lost its maker and is made again; so did one touched so far ahead,
 before the clock was set back."""
@@ -83,12 +85,25 @@ def put(connection: sa.Connection, wanted: Wanted, asked_by: str, now: datetime)
         known = connection.execute(sa.select(*_SHOWN).where(is_open, *same)).first()
         if known is not None:
             return _order(known)
-        waiting = connection.execute(sa.select(sa.func.count()).where(is_open)).scalar_one()
-        if waiting >= MOST_OPEN:
-            raise TooBusy(f"{waiting} reports are waiting to be made; try again later", retry_after_s=60)
+        _refuse_more_than_a_share(connection, is_open, wanted, asked_by)
         values = {name: getattr(wanted, name) for name in _WANTED}
         row = {"id": uuid.uuid4(), **values, "asked_by": asked_by, "asked_at": now, "touched_at": now}
         return _order(connection.execute(sa.insert(_TABLE).values(row).returning(*_SHOWN)).one())
+
+
+def _refuse_more_than_a_share(
+    connection: sa.Connection, is_open: sa.ColumnElement[bool], wanted: Wanted, asked_by: str
+) -> None:
+    """Leave room for the orders of other callers and institutions."""
+    own, bank = _TABLE.c.asked_by == asked_by, _TABLE.c.institution == wanted.institution
+    count = sa.func.count
+    query = sa.select(count(), count().filter(own), count().filter(bank)).where(is_open)
+    of_all, of_caller, of_bank = connection.execute(query).one()
+    is_full = of_all >= MOST_OPEN or of_bank >= MOST_OPEN_OF_INSTITUTION
+    if of_caller >= MOST_OPEN_OF_CALLER or (of_caller and is_full):
+        raise TooBusy(
+            f"{of_caller} reports that you ordered are waiting to be made; try again later", retry_after_s=60
+        )
 
 
 def get(connection: sa.Connection, order_id: uuid.UUID) -> Order:
@@ -134,16 +149,24 @@ _CLAIM = sa.text(
     """
     UPDATE report_orders SET state = 'running', touched_at = :now, attempts = attempts + 1, steps_done = 0
     WHERE id = (
-        SELECT id FROM report_orders
-        WHERE state = 'waiting' OR (state = 'running' AND touched_at NOT BETWEEN :abandoned AND :ahead)
-        ORDER BY asked_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        SELECT o.id FROM report_orders o
+        WHERE o.state = 'waiting' OR (o.state = 'running' AND o.touched_at NOT BETWEEN :abandoned AND :ahead)
+        ORDER BY
+            (SELECT max(d.touched_at) FROM report_orders d
+                WHERE d.institution = o.institution AND d.state <> 'waiting' AND d.id <> o.id) NULLS FIRST,
+            (SELECT max(d.touched_at) FROM report_orders d
+                WHERE d.asked_by = o.asked_by AND d.state <> 'waiting' AND d.id <> o.id) NULLS FIRST,
+            o.asked_at
+        LIMIT 1 FOR UPDATE SKIP LOCKED
     ) RETURNING id, attempts
     """
 )
 
 
 def claim(connection: sa.Connection, now: datetime) -> Order | None:
-    """The order that has waited longest, now being made by the caller; None where none waits.
+    """The next order, now being made by the caller; None where none waits.
+
+    The institution whose turn was longest ago comes first, of that the person, of those the oldest order.
 
     Raises
     ------

@@ -6,8 +6,8 @@ far it is; a short one is over before the page is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import islice
@@ -320,18 +320,17 @@ def _try_replacing(caller: Caller, site: Site, preview: Preview) -> None:
         preview.problem = preview.upload.known_as(str(error))
 
 
-@contextmanager
-def _one_of_few(caller: Caller) -> Iterator[None]:
-    _acquire(caller)
-    try:
-        yield
-    finally:
-        caller.context.imports.release()
+_OTHERS_RUN = "other imports are running; try again shortly"
 
 
-def _acquire(caller: Caller) -> None:
-    if not caller.context.imports.acquire(blocking=False):
-        raise TooBusy("other imports are running; try again shortly", retry_after_s=10)
+def _one_of_few(caller: Caller) -> AbstractContextManager[None]:
+    who = caller.principal
+    return caller.context.imports.taken(who.name, _OTHERS_RUN, group=who.tenant, retry_after_s=10)
+
+
+def _acquire(caller: Caller) -> Callable[[], None]:
+    who = caller.principal
+    return caller.context.imports.take(who.name, _OTHERS_RUN, group=who.tenant, retry_after_s=10)
 
 
 def _answered(mapping: str, form: FormData) -> str:
@@ -420,10 +419,10 @@ def _import(
         kept.rejects_path,
     )
     kept.rejects_path.unlink(missing_ok=True)
-    _acquire(caller)
+    give_back = _acquire(caller)
     kept.run = run
     telemetry = caller.context.telemetry
-    run.start(Target(caller.context.engine, stored, site, actor, telemetry.stored), caller.context.imports)
+    run.start(Target(caller.context.engine, stored, site, actor, telemetry.stored), give_back)
     run.over.wait(_SHORT_S)
     if not run.is_over:
         return RedirectResponse(f"/sites/{site.id}/imports/{kept.ticket}", HTTPStatus.SEE_OTHER)

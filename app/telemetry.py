@@ -198,7 +198,7 @@ class Telemetry:
         with self._lock:
             figures = [f for f in self._figures.values() if visible is None or f.site in visible]
         parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
-        parts.append(self._lag(visible))
+        parts += [self._lag(visible), self._failed_months(visible)]
         if visible is None:
             parts += [*self._spools(), *self._notifications(), *self._work(), self._audit()]
             parts.append(self.service.exposition())
@@ -231,6 +231,12 @@ class Telemetry:
             if visible is None or site in visible
         ]
         return write_family("wattline_figures_lag_seconds", "gauge", text, samples)
+
+    def _failed_months(self, visible: Collection[str] | None) -> bytes:
+        text = "Months whose findings could not be looked for at the last try."
+        failed = self._progress.failed_months.items()
+        samples = [(labels(site=site), float(n)) for site, n in failed if visible is None or site in visible]
+        return write_family("wattline_findings_failed_months", "gauge", text, samples)
 
     def _work(self) -> list[bytes]:
         """What waits, and what the jobs of this process did."""

@@ -149,6 +149,7 @@ def create_app(
     )
     app.state.caller_of, app.state.status_of = caller_of, problems.status_of
     app.state.redefined = app.state.context.redefined
+    app.state.failed_months = app.state.context.failed_months
     app.state.single_sign_on = app.state.context.authenticator.single_sign_on
     _mount(app, extra)
     problems.install(app, _methods(app), missing_page)

@@ -40,7 +40,7 @@ from app.domain.access import Principal, Role
 from app.domain.period import Period
 from app.domain.reading import LATEST, OLDEST
 from app.errors import Forbidden, NotAuthenticated, WattlineError
-from app.store import pue
+from app.store import failed_months, pue
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.fleet_cache import FleetCache
 from app.telemetry import Telemetry
@@ -111,6 +111,11 @@ class Context:
     """Makes ordered reports."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
+
+    def failed_months(self, site_id: str) -> list[str]:
+        """Months of a site whose findings could not be looked for at the last try."""
+        with connect(self.engine) as connection:
+            return failed_months.of_sites(connection).get(site_id, [])
 
     def redefined(self, site_id: str) -> int:
         """Stretches of a site whose figures are still those of an earlier definition."""

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
+import structlog
+
 from app.domain.period import Period, floor, midnight
 from app.domain.pue import Boundary, boundary
 from app.domain.quality.finding import Finding, FindingKind
 from app.domain.quality.flows import flow_findings, it_missing
 from app.domain.site import Point, Site
+from app.errors import StoreUnavailable
 from app.jobs.findings import BALANCE_DAYS, of_tree
+from app.store import failed_months, sites, usage
 from app.store import findings as store
-from app.store import sites, usage
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.findings import Scope
 from app.store.sites import Stored
+
+_log = structlog.get_logger(__name__)
 
 LIVE = timedelta(days=2)
 """Stretch that is looked at while readings come in; longer changes are looked at by whole months."""
@@ -54,16 +59,52 @@ def look_at_months(engine: Engine, spans: dict[int, Period], now: datetime) -> i
     """
     looked = 0
     for number, span in spans.items():
-        with begin(engine) as connection:
+        with connect(engine) as connection:
             stored = sites.load(connection)
             site = next((s for s in stored.fleet.sites if stored.site_id[s.id] == number), None)
             if site is None:
                 continue
             months = store.months_of_site(connection, number, _days(span, site))
-            for month in months:
-                _look_at_month(connection, stored, site, month, now)
-            looked += len(months)
+        for month in months:
+            _try_month(engine, stored, site, month, now)
+        looked += len(months)
     return looked
+
+
+def try_failed_months(engine: Engine, now: datetime) -> None:
+    """Look again at the months at which something failed.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with connect(engine) as connection:
+        failed = failed_months.of_sites(connection)
+        stored = sites.load(connection) if failed else None
+    for site_id, months in failed.items():
+        site = stored.fleet.site.get(site_id) if stored else None
+        for month in months:
+            day = date.fromisoformat(f"{month}-01")
+            if stored is None or site is None:
+                with begin(engine) as connection:
+                    failed_months.clear(connection, site_id, day)
+            else:
+                _try_month(engine, stored, site, day, now)
+
+
+def _try_month(engine: Engine, stored: Stored, site: Site, month: date, now: datetime) -> None:
+    """Look at a month; one that fails keeps no other from being looked at, and is shown until it succeeds."""
+    try:
+        with begin(engine) as connection:
+            _look_at_month(connection, stored, site, month, now)
+            failed_months.clear(connection, site.id, month)
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - shown on the page and in the metrics, and tried again
+        _log.exception("findings of a month failed; retrying", site=site.id, month=f"{month:%Y-%m}")
+        with begin(engine) as connection:
+            failed_months.record(connection, site.id, month, f"{type(error).__name__}: {error}", now)
 
 
 def _days(span: Period, site: Site) -> tuple[date, date]:

@@ -51,6 +51,7 @@ LEDGER_EVERY_S = 60.0
 MEMORY_EVERY_S = 300.0
 PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
+UPKEEP_LEAST_S = 12 * 3600.0
 READER_EVERY_S = 10.0
 READER_PASSWORD_EVERY_S = 60.0
 STOP_S = 3.0
@@ -126,6 +127,7 @@ class Worker:
         self._had_backlog = False
         self._is_held = self._is_short = False
         self._close_again_s = 0.0
+        self._kept_up_s: float | None = None
         self._fleet = FleetCache()
         self._alarm_cache = judge.Cache(fleet=self._fleet)
         self._had_jobs = True
@@ -162,10 +164,10 @@ class Worker:
             Job("receipts", self._settle_receipts, RECEIPTS_EVERY_S),
             Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(engine, _now()), daily_at="02:47"),
-            Job("site", lambda: site_findings.look_at_last_days(engine, _now()), SITE_EVERY_S),
+            Job("site", self._look_at_sites, SITE_EVERY_S),
             Job("month", lambda: site_findings.look_at_this_month(engine, _now()), daily_at="02:57"),
             Job("reports", self._close_months, close_month.LOOK_EVERY_S),
-            Job("upkeep", lambda: retention.maintain(engine, self._kept, _now()), daily_at="03:17"),
+            Job("upkeep", self._keep_up, daily_at="03:17"),
             Job("reader", self._guard_reader, READER_EVERY_S),
             Job("reader password", lambda: reader.set_back_password(engine), READER_PASSWORD_EVERY_S),
             Job("audit", self._forget_audit, daily_at="03:47"),
@@ -212,9 +214,19 @@ class Worker:
             with begin(self._engine) as connection:
                 audit.append(connection, Actor("wattline").did("reader.limit", reader.ROLE, detail))
 
+    def _look_at_sites(self) -> None:
+        site_findings.look_at_last_days(self._engine, _now())
+        site_findings.try_failed_months(self._engine, _now())
+
+    def _keep_up(self) -> None:
+        """Once a day, by a clock that nobody sets, too: one that jumps from day to day makes no more runs."""
+        if self._kept_up_s is None or time.monotonic() - self._kept_up_s > UPKEEP_LEAST_S:
+            retention.maintain(self._engine, self._kept, _now())
+            self._kept_up_s = time.monotonic()
+
     def _forget_audit(self) -> None:
         with begin(self._engine) as connection:
-            audit.forget(connection, _now(), self._audit_days)
+            audit.forget(connection, retention.trusted_up_to(connection, _now()), self._audit_days)
 
     def poll(self, fleet: Fleet) -> None:
         """Start polling; the database may still be away, readings wait in the spool."""

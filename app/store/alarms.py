@@ -299,7 +299,7 @@ def _open(
         severity=change.severity,
         state=change.after.value,
         fingerprint=key,
-        started_at=change.started or change.at,
+        started_at=min(change.started or change.at, change.at),
         fired_at=change.at,
         value=change.value,
         limit_value=change.threshold,
@@ -323,7 +323,7 @@ def _update(
     if change.escalates:
         fresh |= {"value": change.value, "limit_value": change.threshold, "document": dict(document)}
     if change.resolves:
-        fresh["resolved_at"] = change.at
+        fresh["resolved_at"] = sa.func.greatest(t.c.fired_at, change.at)  # the clock may have been ahead
     if change.worst is not None:
         fresh |= {"worst_value": change.worst, "worst_at": change.worst_at}
     here = (t.c.fingerprint == key, t.c.resolved_at.is_(None))
@@ -352,7 +352,7 @@ class PastAlarm:
     @property
     def resolved_at(self) -> datetime | None:
         """When it was over; None: it goes on."""
-        return self.steps[-1].at if self.steps[-1].resolves else None
+        return max(self.steps[-1].at, self.steps[0].at, self.started_at) if self.steps[-1].resolves else None
 
     @property
     def worst(self) -> Transition:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from app.store import failed_months
 from app.store.engine import store_errors
 
 LOOKED_AT = 20_000
@@ -57,6 +58,8 @@ class Progress:
     """How long the oldest reading that is not in the figures has been stored, by site; 0: all are. [s]"""
     waiting: Mapping[str, int] = field(default_factory=dict)
     """Entries by queue; beyond 200,000 as the planner estimates them."""
+    failed_months: Mapping[str, int] = field(default_factory=dict)
+    """Months whose findings failed at the last try, by site."""
 
 
 def look(connection: sa.Connection) -> Progress:
@@ -73,7 +76,8 @@ def look(connection: sa.Connection) -> Progress:
             name: int(connection.execute(_length(*queue), {"most": _COUNTED}).scalar_one())
             for name, queue in _QUEUES.items()
         }
-    return Progress(lag_s, waiting)
+        failed = {site: len(months) for site, months in failed_months.of_sites(connection).items()}
+    return Progress(lag_s, waiting, {site: failed.get(site, 0) for site in lag_s})
 
 
 def oldest_s(connection: sa.Connection) -> float:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
-from app.store import partitions, timescale
+from app.store import deployment, partitions, timescale
 from app.store.engine import begin, connect, store_errors, unhurried
 
 TEN_YEARS_DAYS = 3653
@@ -68,6 +68,8 @@ class Maintenance:
     """Those that are due, but a rollup has not read them or somebody uses them."""
     dropped_rows: int = 0
     """Rows of 15-minute figures dropped."""
+    trusted: datetime | None = None
+    """The time by which they were too old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Slice:
 def maintain(engine: sa.Engine, policy: Retention, now: datetime) -> Maintenance:
     """Make partitions ahead, set up compression, drop what is too old. Run daily; harmless at any time.
 
+    What is too old is judged by :func:`trusted_now`, so that a clock that is ahead drops nothing.
+
     Raises
     ------
     StoreUnavailable
@@ -95,9 +99,57 @@ def maintain(engine: sa.Engine, policy: Retention, now: datetime) -> Maintenance
         made = partitions.ensure_ahead(connection, now)
     if hypertables:
         timescale.set_compression(engine, timedelta(days=policy.late_days))
-    dropped, count, postponed = _drop_readings(engine, policy, now)
-    rows = _drop_intervals(engine, now - timedelta(days=policy.intervals_days))
-    return Maintenance(tuple(made), tuple(dropped), count, tuple(postponed), rows)
+    with begin(engine) as connection:
+        trusted = trusted_now(connection, policy, now)
+    if now - trusted > DAILY_STEP:
+        _log.warning(
+            "old data is kept: the clock says %s, upkeep ran up to %s and advances by at most %d days a run",
+            f"{now:%Y-%m-%d}",
+            f"{trusted:%Y-%m-%d}",
+            DAILY_STEP.days,
+        )
+    dropped, count, postponed = _drop_readings(engine, policy, trusted)
+    rows = _drop_intervals(engine, trusted - timedelta(days=policy.intervals_days))
+    return Maintenance(tuple(made), tuple(dropped), count, tuple(postponed), rows, trusted)
+
+
+DAILY_STEP = timedelta(days=2)
+"""So far the time by which data is dropped advances in a run: after a standstill it catches up day by day."""
+_UPKEEP = "upkeep_trusted_at"
+_FIRST_RELEASE = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def trusted_now(connection: sa.Connection, policy: Retention, now: datetime) -> datetime:
+    """The time by which data is dropped: the clock's, unless that is far ahead of the last run; remembered.
+
+    A clock that is years ahead (a dead battery, a wrong time server, a virtual machine that was resumed)
+    must not cost more than a step a run, whatever readings it has stamped meanwhile. Before the first run,
+    the day on which the oldest slice is due stands for it.
+    """
+    reached = _reached(connection)
+    if reached is None:
+        reached = next((one.on for one in outgoing(connection, policy, now)), None)
+    trusted = now if reached is None else min(now, reached + DAILY_STEP)
+    deployment.save(connection, _UPKEEP, trusted.isoformat())
+    return trusted
+
+
+def trusted_up_to(connection: sa.Connection, now: datetime) -> datetime:
+    """The time up to which upkeep has trusted the clock, which is no later than now.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return min(now, _reached(connection) or now)
+
+
+def _reached(connection: sa.Connection) -> datetime | None:
+    """The time of the last run; None where there was none but under a clock that was behind."""
+    before = deployment.load(connection, _UPKEEP)
+    last = datetime.fromisoformat(before) if before else None
+    return last if last is not None and last >= _FIRST_RELEASE else None
 
 
 def slices(connection: sa.Connection) -> list[Slice]:

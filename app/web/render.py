@@ -107,6 +107,7 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
             signed_in=bool(cookie(request, KEY_COOKIE)),
             age=partial(_age, translate),
             redefined=_redefined(request, context.get("site")),
+            failed_months=_failed_months(request, context.get("site")),
             share=partial(format.share, sign=translate("percent:sign")),
             zone_label=partial(format.zone_label, at=context.get("now") or datetime.now(UTC)),
             local=partial(format.local, brackets=translate.text("mark:brackets")),
@@ -138,6 +139,12 @@ def unmasked(sent: str, token: str) -> str:
 
 def _tag(salt: str, token: str) -> str:
     return hmac.new(token.encode(), salt.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _failed_months(request: Request, site: Any) -> list[str]:
+    """Months of a page's site whose findings could not be looked for."""
+    name = getattr(site, "id", None)
+    return list(request.app.state.failed_months(name)) if name else []
 
 
 def _redefined(request: Request, site: Any) -> int:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 import collectors.simulated
 from app import config
-from app.domain.alarms.alarm import Alarms
+from app.domain.alarms.alarm import Alarms, Severity, State, Subject, Transition
 from app.domain.alarms.notification import Channel, ChannelKind, Language, MailSecurity, Notifications, Route
 from app.jobs import demo, evaluate, imports
 from app.jobs.alarms import judge
@@ -182,3 +182,19 @@ def test_feeds_that_are_calm_are_left_alone_and_fire_at_the_same_instants(engine
         (str(row[0]), str(row[1]), str(row[4])) for row in said
     }
     assert left_alone > 20
+
+
+def test_an_alarm_never_ends_before_it_began(engine: Engine) -> None:
+    """It began under a clock that was ahead, and ended when that was right again."""
+    subject, ahead = Subject("", "clock"), NOW + timedelta(days=700)
+    fired = Transition(ahead, State.PENDING, State.FIRING, Severity.WARNING, None, ahead, 1.0, 0.5)
+    over = Transition(NOW, State.FIRING, State.RESOLVED, None, Severity.WARNING, ahead, 0.1, 0.5)
+    with begin(engine) as connection:
+        number, _ = stored_alarms.record(connection, "r", subject, 0, fired, {})
+        assert stored_alarms.record(connection, "r", subject, 0, over, {})[0] == number
+        query = sa.text("SELECT started_at, fired_at, resolved_at FROM alarms WHERE id = :id")
+        row = connection.execute(query, {"id": number}).one()
+    assert row.started_at <= row.fired_at <= row.resolved_at
+    past = stored_alarms.PastAlarm("r", subject, (fired, over))
+    assert past.resolved_at is not None
+    assert past.started_at <= past.resolved_at

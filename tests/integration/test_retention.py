@@ -12,13 +12,19 @@ import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
 from app.store import engine as stores
-from app.store import partitions, readings, timescale
+from app.store import partitions, readings, retention, timescale
 from app.store.retention import Retention, maintain, raw_horizon
 from app.store.status import full_on, status
 from tests.integration.test_readings import START, batch, everything, ingest
 
 NOW = START + timedelta(days=200)
 FORTNIGHT_MINUTES = 14 * 24 * 60
+
+
+@pytest.fixture(autouse=True)
+def _long_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if upkeep had run every day until now."""
+    monkeypatch.setattr(retention, "DAILY_STEP", timedelta(days=10_000))
 
 
 def roll_up(engine: sa.Engine) -> None:
@@ -139,6 +145,47 @@ def test_a_dropped_week_takes_late_readings_again(engine: sa.Engine) -> None:
     maintain(engine, Retention(readings_days=90), NOW)
 
     assert ingest(engine, batch((2, 0, 1.0))) == (1, 0, 0)
+
+
+def test_a_clock_that_is_years_ahead_costs_no_more_than_a_step(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten days under it, with readings stamped by it; then the clock is right again."""
+    fill(engine)
+    roll_up(engine)
+    maintain(engine, Retention(readings_days=90), NOW)
+    assert len(everything(engine)) == 7
+    monkeypatch.setattr(retention, "DAILY_STEP", timedelta(days=2))
+    ahead = NOW + timedelta(days=5 * 365)
+    ingest(engine, batch((1, (ahead - START) / timedelta(minutes=1), 99.0)))
+    roll_up(engine)
+    for day in range(3):
+        done = maintain(engine, Retention(readings_days=90), ahead + timedelta(days=day))
+        assert done.trusted == NOW + timedelta(days=2 * (day + 1))
+    assert len(everything(engine)) == 8
+    assert maintain(engine, Retention(readings_days=90), NOW + timedelta(days=1)).dropped == ()
+    assert len(everything(engine)) == 8
+
+
+def test_the_first_run_of_all_under_such_a_clock_drops_a_step_at_most(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "DAILY_STEP", timedelta(days=2))
+    fill(engine)
+    roll_up(engine)
+    maintain(engine, Retention(readings_days=90), NOW + timedelta(days=3650))
+    assert len(everything(engine)) == 14
+
+
+def test_a_clock_that_was_behind_keeps_nothing_for_ever(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "DAILY_STEP", timedelta(days=2))
+    maintain(engine, Retention(readings_days=90), datetime(1970, 1, 2, tzinfo=UTC))
+    fill(engine)
+    roll_up(engine)
+    dropped = [maintain(engine, Retention(readings_days=90), NOW).dropped_readings for _ in range(6)]
+    assert sum(dropped) >= 1
 
 
 def test_the_coming_weeks_are_made_ahead(engine: sa.Engine) -> None:

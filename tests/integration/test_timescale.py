@@ -35,6 +35,12 @@ DAY = 24 * 60
 TABLES = "readings, reading_conflicts, rollup_queue, energy_15m, site_15m, dropped_readings, horizons"
 
 
+@pytest.fixture(autouse=True)
+def _long_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if upkeep had run every day until now."""
+    monkeypatch.setattr(retention, "DAILY_STEP", timedelta(days=10_000))
+
+
 @pytest.fixture(scope="module")
 def hyper_engine() -> Iterator[sa.Engine]:
     """Engine on a migrated TimescaleDB."""

@@ -82,13 +82,25 @@ def comment(view: View, number: int, text: str) -> StoredAlarm:
 def silences(view: View) -> list[StoredSilence]:
     """Silences that are not over and touch the caller's sites; those of the deployment touch everybody's.
 
+    Of the latter, who does not see the whole deployment gets neither author nor reason, nor any about things
+    of others: they may name what does not exist for the caller.
+
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
     kept = alarms.silences(view.connection, view.now)
-    return [s for s in kept if not s.silence.site or view.may(s.silence.site, Role.VIEWER)]
+    own = [s for s in kept if not s.silence.site or view.may(s.silence.site, Role.VIEWER)]
+    if view.may("", Role.VIEWER):
+        return own
+    fleet = view.stored.fleet
+    known = {"", *fleet.site, *fleet.meter, *view.stored.point_id}
+    return [
+        s if s.silence.site else replace(s, author="", silence=replace(s.silence, comment=""))
+        for s in own
+        if s.silence.site or s.silence.subject in known
+    ]
 
 
 def silence(view: View, wanted: Silence) -> StoredSilence:

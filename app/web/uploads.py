@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -20,6 +22,7 @@ LIFE_S = 3600.0
 MOST_PER_OWNER = 3
 """Uploads that one person may have waiting; another one drives out the oldest."""
 _CHUNK_BYTES = 1 << 20
+_PREFIX = "wattline-upload-"
 _TICKET = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
@@ -64,6 +67,8 @@ class Uploads:
     """The uploads of this process, by ticket; only their owner gets them back."""
 
     monotonic_s: Callable[[], float] = time.monotonic
+    life_s: float = LIFE_S
+    """How long one waits for a decision; then it is deleted. [s]"""
     _uploads: dict[str, Upload] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -72,13 +77,27 @@ class Uploads:
     ) -> Upload:
         """Write files to disk and return them with their ticket."""
         self._forget_old(owner)
+        forget_leftovers(folder)
         ticket = secrets.token_urlsafe(18)
-        home = Path(tempfile.mkdtemp(prefix="wattline-upload-", dir=folder))
+        home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
         files = tuple(_written(home, number, *source) for number, source in enumerate(sources, 1))
         upload = Upload(ticket, files, home, owner, site, self.monotonic_s())
         with self._lock:
             self._uploads[ticket] = upload
+        self._expire_later(upload)
         return upload
+
+    def _expire_later(self, upload: Upload) -> None:
+        expiry = threading.Timer(self.life_s, self._expire, (upload,))
+        expiry.daemon = True
+        expiry.start()
+
+    def _expire(self, upload: Upload) -> None:
+        """Delete an upload that nobody decided on; one that is being imported lives on."""
+        if upload.run is not None and not upload.run.is_over:
+            self._expire_later(upload)
+        else:
+            self.drop(upload)
 
     def get(self, ticket: str, owner: str, site: str) -> Upload:
         """The upload of a ticket.
@@ -104,7 +123,7 @@ class Uploads:
         """Make room: what is too old, and the oldest of an owner who holds as many as one may."""
         with self._lock:
             idle = [u for u in self._uploads.values() if u.run is None or u.run.is_over]
-            old = [u for u in idle if self.monotonic_s() - u.since_s > LIFE_S]
+            old = [u for u in idle if self.monotonic_s() - u.since_s > self.life_s]
             own = [u for u in idle if u.owner == owner and u not in old]
             old += own[: max(len(own) - MOST_PER_OWNER + 1, 0)]
         for upload in old:
@@ -116,3 +135,13 @@ def _written(home: Path, number: int, source: IO[bytes], name: str) -> UploadedF
     with path.open("wb") as out:
         shutil.copyfileobj(source, out, _CHUNK_BYTES)
     return UploadedFile(Path(name).name[:200] or "upload", path)
+
+
+def forget_leftovers(folder: Path | None) -> None:
+    """Delete uploads that a process left behind when it was killed: nobody has their tickets any more."""
+    home = Path(tempfile.gettempdir()) if folder is None else folder
+    oldest_s = time.time() - 2 * LIFE_S
+    for path in home.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if path.stat().st_mtime < oldest_s and path.stat().st_uid == os.getuid():
+                shutil.rmtree(path, ignore_errors=True)

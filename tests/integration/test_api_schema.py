@@ -57,11 +57,12 @@ def _without(*operations: str) -> list[str]:
 
 
 @pytest.mark.timeout(MAX_TIME_S * 5)
+@pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
 def test_every_operation_keeps_to_its_description(
-    http: httpx.Client, database: sa.Engine, tmp_path: Path
+    http: httpx.Client, database: sa.Engine, tmp_path: Path, role: str
 ) -> None:
     with database.begin() as connection:
-        key = identity.create(connection, "schemathesis", [Grant.parse("admin")], created_by="test")
+        key = identity.create(connection, f"schemathesis {role}", [Grant.parse(role)], created_by="test")
     limits = ["--max-time", str(MAX_TIME_S), "-n", "15", *_without("revoke_key", "probe_address")]
     run(http, tmp_path, "-H", f"Authorization: Bearer {key}", *limits)
 

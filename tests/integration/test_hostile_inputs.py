@@ -150,6 +150,6 @@ def test_silences_say_nothing_about_other_sites(http: httpx.Client, database: sa
         http.get("/api/v1/alarms?state=all", headers=mine),
     ):
         assert answer.status_code == 200
-        assert "bj" not in re.sub(r"<script.*?</script>", "", answer.text, flags=re.S)
+        assert not re.search(r"bj1|bj\.", answer.text)
     for number in range(1, 5):
         assert http.delete(f"/api/v1/silences/{number}", headers=mine).status_code in (204, 403, 404)

@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     E.g. ``wattline``."""
     oidc_client_secret_file: Path | None = None
     """File that holds its secret; absent: a public client. E.g. ``/run/secrets/oidc_client``."""
+    session_idle_minutes: int = Field(default=30, ge=1, le=720)
+    """A browser's session that is not used for so long is over; open pages use it. [min] E.g. ``10``."""
     public_url: str = ""
     """Address under which browsers reach the service; empty: the one they ask for. E.g.
     ``https://wattline.bank.example``."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import structlog
 from fastapi import Request
 
 from app.api import proxies
@@ -15,11 +16,12 @@ from app.api.rate import RateLimiter
 from app.api.recorder import Recorder, network_of
 from app.api.single_sign_on import Client, SingleSignOn
 from app.domain.access import KEY_COOKIE, Grant, Principal, Role, cookie_name
-from app.errors import ConfigError, NotAuthenticated
+from app.errors import ConfigError, NotAuthenticated, TooBusy
 from app.store import identity
 from app.store.audit import Entry
-from app.store.engine import Engine, connect
+from app.store.engine import Engine, begin
 
+_log = structlog.get_logger(__name__)
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -92,7 +94,10 @@ class KeyAuthenticator:
         requests_per_minute: int = 1200,
         failures_per_minute: int = 30,
         client: Client | None = None,
+        idle: timedelta = identity.IDLE,
     ) -> None:
+        self._idle = idle
+        self._locked = RateLimiter(1, 1)
         self.single_sign_on = (
             SingleSignOn(oidc, client, engine, clock, self.failed) if oidc and client else None
         )
@@ -119,16 +124,26 @@ class KeyAuthenticator:
         TooBusy
             If there are too many from there.
         """
-        self._failures.check(network_of(source))
+        try:
+            self._failures.check(network_of(source))
+        except TooBusy:
+            self._tell_locked(source)
+            raise
         self._recorder.record(Entry("nobody", "login.failed", path[:200], source, {"reason": reason}))
+
+    def _tell_locked(self, source: str) -> None:
+        """A sender with too many failures is locked out for a while: said once a minute."""
+        if self._locked.wait_s(network_of(source)) == 0:
+            _log.warning("too many failed logins; further ones are refused", source=source)
+            self._recorder.record(Entry("lock-out", "login.locked", "", source))
 
     def _believed(self, token: str) -> Principal:
         if not token:
             raise NotAuthenticated("a key is needed, as: Authorization: Bearer wl_...")
         if not token.startswith("wl_") and self._oidc is not None:
             return self._oidc.principal(token)
-        with connect(self._engine) as connection:
-            found = identity.find(connection, token, self._clock())
+        with begin(self._engine) as connection:
+            found = identity.find(connection, token, self._clock(), self._idle)
         if found is None:
             raise NotAuthenticated("the key is unknown, has expired or was revoked")
         return found
@@ -141,6 +156,7 @@ def authenticator_for(
     require_keys: bool | None = None,
     oidc: OidcSettings | None = None,
     client: Client | None = None,
+    idle: timedelta = identity.IDLE,
 ) -> Authenticator:
     """What fits an address that is listened on.
 
@@ -156,6 +172,8 @@ def authenticator_for(
         Sign-in provider.
     client : Client, optional
         Wattline as that provider knows it; for signing in with a browser.
+    idle : timedelta
+        A browser's session that is not used for so long is over.
 
     Raises
     ------
@@ -170,7 +188,7 @@ def authenticator_for(
         )
     if require_keys is False or (require_keys is None and local and oidc is None):
         return OpenToLoopback()
-    return KeyAuthenticator(engine, oidc=OidcVerifier(oidc) if oidc else None, client=client)
+    return KeyAuthenticator(engine, oidc=OidcVerifier(oidc) if oidc else None, client=client, idle=idle)
 
 
 def token_of(request: Request) -> str:

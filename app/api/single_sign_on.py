@@ -14,7 +14,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,9 +26,6 @@ from app.errors import NotAuthenticated
 from app.store import audit, identity
 from app.store.audit import Entry
 from app.store.engine import Engine, begin
-
-SESSION_LIFE = timedelta(hours=12)
-"""How long a sign-in holds; grants that the provider takes away hold no longer either."""
 
 MOST_AT_PROVIDER = 4
 """Sign-ins that may wait for the provider at the same time; all other requests go on."""
@@ -204,15 +201,10 @@ class SingleSignOn:
             )
         now = self._clock()
         with begin(self._engine) as connection:
-            key = identity.begin_session(connection, name, grants, now, now + SESSION_LIFE)
+            key = identity.begin_session(connection, name, grants, now)
             detail = {"grants": [str(grant) for grant in grants], "known_as": _known_as(claims)}
             audit.append(connection, Entry(name, "login", "single sign-on", source, detail), now)
         return key
-
-    def end(self, key: str) -> None:
-        """Make the key of a session open nothing any more; other keys stay."""
-        with begin(self._engine) as connection:
-            identity.end_session(connection, key)
 
 
 def challenge(verifier: str) -> str:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -109,7 +109,14 @@ def authenticator(environment: Settings, host: str, engine: Engine) -> Authentic
             secret=environment.oidc_client_secret(),
             public_url=environment.public_url,
         )
-    return authenticator_for(engine, host, require_keys=environment.require_keys, oidc=oidc, client=client)
+    return authenticator_for(
+        engine,
+        host,
+        require_keys=environment.require_keys,
+        oidc=oidc,
+        client=client,
+        idle=timedelta(minutes=environment.session_idle_minutes),
+    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -19,7 +19,16 @@ from app.store.engine import store_errors
 
 _KEY = re.compile(r"wl_([0-9a-f]{12})_([0-9a-f]{32})")
 SESSION = "single sign-on"
-"""Maker of the keys that stand for sign-ins in a browser."""
+"""Maker of the keys that stand for sign-ins in a browser at a provider."""
+KEY_SESSION = "sign-in with a key"
+"""The same for sign-ins with a key: the browser never keeps that."""
+SESSIONS = (SESSION, KEY_SESSION)
+SESSION_LIFE = timedelta(hours=12)
+"""How long a sign-in holds; grants that were taken away hold no longer either."""
+IDLE = timedelta(minutes=30)
+"""A session that is not used for so long is over."""
+_USED_EVERY = timedelta(minutes=1)
+"""So often it is written down that a session is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,19 @@ class ApiKey:
     expires_at: datetime | None
     revoked_at: datetime | None
     revoked_by: str | None
+    parent: str = ""
+    """Key that a session was begun with; empty: at a sign-in provider, or no session."""
+    last_used_at: datetime | None = None
+    """When a session was last used, to the minute."""
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it stands for a sign-in in a browser."""
+        return self.created_by in SESSIONS
+
+    def is_idle(self, now: datetime, idle: timedelta) -> bool:
+        """Whether it is a session that was not used for too long."""
+        return self.is_session and now - (self.last_used_at or self.created_at) > idle
 
     def is_valid(self, now: datetime) -> bool:
         """Whether it opens anything now."""
@@ -47,8 +69,9 @@ def create(
     *,
     created_by: str,
     expires_at: datetime | None = None,
+    parent: str = "",
 ) -> str:
-    """Make a key and return it; it cannot be shown again.
+    """Make a key and return it; it cannot be shown again. A session names the key it was begun with.
 
     Raises
     ------
@@ -63,6 +86,7 @@ def create(
         "grants": [str(grant) for grant in grants],
         "created_by": created_by,
         "expires_at": expires_at,
+        "parent": parent,
     }
     with store_errors():
         connection.execute(sa.insert(tables.api_keys).values(row))
@@ -74,8 +98,10 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def find(connection: sa.Connection, key: str, now: datetime) -> Principal | None:
+def find(connection: sa.Connection, key: str, now: datetime, idle: timedelta = IDLE) -> Principal | None:
     """Whom a key belongs to; None where it is none, has expired or was revoked.
+
+    A session is over with the key that it was begun with, and when it is not used for `idle`.
 
     Raises
     ------
@@ -91,7 +117,28 @@ def find(connection: sa.Connection, key: str, now: datetime) -> Principal | None
     if row is None or not hmac.compare_digest(row.secret_sha256, _hash(match[2])):
         return None
     found = _api_key(row)
-    return Principal(found.name, found.grants, found.public_id) if found.is_valid(now) else None
+    if not found.is_valid(now) or found.is_idle(now, idle) or not _parent_is_valid(connection, found, now):
+        return None
+    if found.is_session:
+        _note_use(connection, found, now)
+    return Principal(found.name, found.grants, found.public_id)
+
+
+def _parent_is_valid(connection: sa.Connection, session: ApiKey, now: datetime) -> bool:
+    if not session.parent:
+        return True
+    query = sa.select(tables.api_keys).where(tables.api_keys.c.public_id == session.parent)
+    with store_errors():
+        row = connection.execute(query).one_or_none()
+    return row is not None and _api_key(row).is_valid(now)
+
+
+def _note_use(connection: sa.Connection, session: ApiKey, now: datetime) -> None:
+    if session.last_used_at is None or abs(now - session.last_used_at) > _USED_EVERY:
+        table = tables.api_keys
+        update = sa.update(table).where(table.c.public_id == session.public_id).values(last_used_at=now)
+        with store_errors():
+            connection.execute(update)
 
 
 def listing(connection: sa.Connection) -> list[ApiKey]:
@@ -147,7 +194,7 @@ def _refuse_last_administrator(connection: sa.Connection, public_id: str) -> Non
     administrators = {
         key.public_id
         for key in listing(connection)
-        if key.is_valid(now) and key.created_by != SESSION and Grant(Role.ADMIN) in key.grants
+        if key.is_valid(now) and not key.is_session and Grant(Role.ADMIN) in key.grants
     }
     if administrators == {public_id}:
         raise SeriesError(
@@ -157,9 +204,22 @@ def _refuse_last_administrator(connection: sa.Connection, public_id: str) -> Non
 
 
 def begin_session(
-    connection: sa.Connection, name: str, grants: Sequence[Grant], now: datetime, expires_at: datetime
+    connection: sa.Connection,
+    name: str,
+    grants: Sequence[Grant],
+    now: datetime,
+    *,
+    parent: str = "",
+    maker: str = SESSION,
 ) -> str:
     """Make a key for a sign-in in a browser, and forget those of sign-ins that have ended.
+
+    Parameters
+    ----------
+    parent : str
+        Id of the key that was shown; the session ends with it. Empty: a provider vouched.
+    maker : str
+        One of :data:`SESSIONS`.
 
     Raises
     ------
@@ -169,8 +229,9 @@ def begin_session(
     table = tables.api_keys
     over = sa.or_(table.c.expires_at <= now, table.c.revoked_at.is_not(None))
     with store_errors():
-        connection.execute(sa.delete(table).where(table.c.created_by == SESSION, over))
-    return create(connection, name, grants, created_by=SESSION, expires_at=expires_at)
+        connection.execute(sa.delete(table).where(table.c.created_by.in_(SESSIONS), over))
+    ends = now + SESSION_LIFE
+    return create(connection, name, grants, created_by=maker, expires_at=ends, parent=parent)
 
 
 def end_session(connection: sa.Connection, key: str) -> None:
@@ -186,7 +247,7 @@ def end_session(connection: sa.Connection, key: str) -> None:
     if match is None:
         return
     mine = (table.c.public_id == match[1], table.c.secret_sha256 == _hash(match[2]))
-    update = sa.update(table).where(*mine, table.c.created_by == SESSION, table.c.revoked_at.is_(None))
+    update = sa.update(table).where(*mine, table.c.created_by.in_(SESSIONS), table.c.revoked_at.is_(None))
     with store_errors():
         connection.execute(update.values(revoked_at=sa.func.now(), revoked_by="sign-out"))
 
@@ -216,4 +277,6 @@ def _api_key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
         row.expires_at,
         row.revoked_at,
         row.revoked_by,
+        row.parent,
+        row.last_used_at,
     )

@@ -511,6 +511,8 @@ api_keys = Table(
     _instant("expires_at", nullable=True),
     _instant("revoked_at", nullable=True),
     Column("revoked_by", Text),
+    _text("parent", ""),
+    _instant("last_used_at", nullable=True),
 )
 
 audit = Table(

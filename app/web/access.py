@@ -115,9 +115,6 @@ class SingleSignOn(Protocol):
     def finish(self, pending: Pending, answer: Mapping[str, str], source: str) -> str:
         """The key of a new session."""
 
-    def end(self, key: str) -> None:
-        """End the session of a key."""
-
 
 def single_sign_on(request: Request) -> SingleSignOn | None:
     """Sign-in at a provider; None where none is configured."""

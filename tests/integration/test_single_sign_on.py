@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from app.api.auth import KeyAuthenticator
 from app.api.oidc import OidcSettings, OidcVerifier
-from app.api.single_sign_on import SESSION_LIFE, Client, SingleSignOn, challenge
+from app.api.single_sign_on import Client, SingleSignOn, challenge
 from app.store import audit, identity
+from app.store.identity import SESSION_LIFE
 from app.web import router as pages
 from tests.integration.api_helpers import NOW, client, declare, own_database
 from tests.integration.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, provider

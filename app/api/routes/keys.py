@@ -42,6 +42,8 @@ class KeyOut(BaseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     revoked_by: str | None
+    is_session: bool = Field(description="Whether it stands for a sign-in in a browser")
+    last_used_at: datetime | None = Field(description="When a session was last used, to the minute")
 
 
 class NewKeyOut(BaseModel):
@@ -124,4 +126,6 @@ def _out(key: ApiKey) -> KeyOut:
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
         revoked_by=key.revoked_by,
+        is_session=key.is_session,
+        last_used_at=key.last_used_at,
     )

@@ -6,6 +6,7 @@ anything comes with them from elsewhere; forms carry a token besides.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.access import KEY_COOKIE
-from app.errors import NotAuthenticated, NotFound
+from app.errors import NotAuthenticated, NotFound, TooBusy
+from app.store import identity
 from app.web import render
 from app.web.access import FromOwnPage, PageRoute, caller_of, single_sign_on
 
@@ -38,16 +40,25 @@ def sign_in(
     secret: Annotated[str, Form(max_length=16_384)] = "",
     next: Annotated[str, Form(max_length=500)] = "/",
 ) -> Response:
-    """Check the key and keep it in a cookie that no script reads and no other site sends."""
+    """Check the key and begin a session; its cookie is read by no script and sent by no other site."""
     value = secret.strip()
     if not value.isascii() or not value.isprintable() or set(value) & set(' ;,"\\'):
         return _page(request, next, "this is not an access key; keys start with wl_")
     try:
         with caller_of(_carrying(request, value)).write() as view:
+            who = view.principal
+            session = identity.begin_session(
+                view.connection,
+                who.name,
+                who.grants,
+                view.now,
+                parent=who.key_id,
+                maker=identity.KEY_SESSION,
+            )
             view.audit("login", "key")
     except NotAuthenticated as error:
         return _page(request, next, str(error))
-    return _signed_in(request, value, next)
+    return _signed_in(request, session, next)
 
 
 def _signed_in(request: Request, key: str, next: str) -> Response:
@@ -113,11 +124,11 @@ def _own_path(path: str) -> str:
 
 @router.post("/sign-out", dependencies=[FromOwnPage])
 def sign_out(request: Request) -> Response:
-    """Remove the key; the session ends on every device that holds it."""
-    provider = single_sign_on(request)
-    if provider is not None:
-        provider.end(render.cookie(request, KEY_COOKIE))
+    """End the session, wherever its cookie may be."""
     answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
+    with suppress(NotAuthenticated, TooBusy), caller_of(request).write() as view:
+        identity.end_session(view.connection, render.cookie(request, KEY_COOKIE))
+        view.audit("logout", "session")
     render.drop_cookie(request, answer, KEY_COOKIE)
     return answer
 

@@ -1,12 +1,12 @@
 """Sessions of browsers: of which key they are, and when they were last used
 
-Revision: 0022, after 0021
+Revision: 0023, after 0022
 """
 
 from alembic import op
 
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 

@@ -32,7 +32,7 @@ FORM_FIELD = "form_id"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _YEAR_S = 31_536_000
 _HERE = Path(__file__).parent

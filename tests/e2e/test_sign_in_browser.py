@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from app.api.auth import KeyAuthenticator
 from app.api.oidc import OidcSettings, OidcVerifier
 from app.api.single_sign_on import Client
+from app.domain.access import Grant
+from app.store import identity
 from app.web import router as pages
 from tests.integration.api_helpers import client, declare
 from tests.integration.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
@@ -72,3 +74,31 @@ def silenced(engine: sa.Engine) -> bool:
     """Whether the form of a page that was reached from elsewhere was taken."""
     with engine.connect() as connection:
         return bool(connection.execute(sa.text("SELECT count(*) FROM silences")).scalar_one())
+
+
+def test_a_display_signs_itself_in_with_the_key_behind_the_number_sign(engine: sa.Engine) -> None:
+    declare(engine)
+    with engine.begin() as connection:
+        key = identity.create(connection, "lobby", [Grant.parse("viewer:site/sh1")], created_by="test")
+    asks = KeyAuthenticator(engine)
+    with (
+        client(engine, authenticator=asks, extra=(pages.router,)) as http,
+        sync_api.sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(locale="en").new_page()
+        page.set_default_timeout(60_000)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        here = str(http.base_url).rstrip("/")
+        page.goto(f"{here}/wall?mode=rotate#{key}")
+        page.wait_for_selector("article.wall-site")
+        assert page.url == f"{here}/wall?mode=rotate"
+        assert page.locator("article").count() == 1
+        page.goto(f"{here}/wall")
+        assert page.locator("article").count() == 1  # it sees one site, and no other
+        assert not any(key in url.partition("#")[0] for url in asked)
+        page.context.clear_cookies()
+        page.goto(f"{here}/sign-in?next=/#{key}")
+        sync_api.expect(page.locator("[name=secret]")).to_have_value("")  # only for the wall
+        browser.close()

@@ -181,6 +181,68 @@ def test_values_are_read_under_the_pointer_and_by_keys_and_dragging_zooms(
         assert not complaints
 
 
+def test_the_pue_of_some_days_is_two_fields_and_one_click_away(demo: Running, chromium: Any) -> None:
+    with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, complaints):
+        page.goto(demo.base + "/")
+        page.click("h2 a >> nth=0")
+        page.click("#period-days summary")
+        today = page.input_value("#period-days [name=last]")
+        page.fill("#period-days [name=first]", today)
+        with page.expect_navigation():
+            page.press("#period-days [name=last]", "Enter")  # the keyboard submits, too
+        assert f"start={today}&end=" in page.url
+        sync_api.expect(page.locator("#period-figure small").first).to_contain_text(f"{today} 00:00")
+        page.click("[rel=prev]")
+        sync_api.expect(page.locator("#period-figure small").first).to_contain_text(f"to {today} 00:00")
+        assert not complaints
+
+
+def test_whether_the_other_ups_carries_all_and_that_a_meter_was_exchanged(
+    demo: Running, chromium: Any
+) -> None:
+    with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, complaints):
+        page.goto(demo.base + "/sites/sh1/capacity?window=24h")
+        page.select_option("[name=without]", "sh1-ups-b-out")
+        page.focus("#what-if button")
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+        sync_api.expect(page.locator("#what-if .note")).to_contain_text("The others carry all.")
+        sync_api.expect(page.locator("#what-if dl")).to_contain_text("UPS A")
+        page.goto(demo.base + "/meters/sh1-rack-101?window=24h")
+        page.click("text=Declare an event")
+        sync_api.expect(page.locator("#declare [name=meter]")).to_have_value("sh1-rack-101")
+        yesterday = page.evaluate("new Date(Date.now() - 864e5).toISOString().slice(0, 16)")
+        page.fill("#declare [name=start]", yesterday)
+        page.fill("#declare [name=old_value]", "5000")
+        page.fill("#declare [name=new_value]", "0")
+        page.fill("#declare [name=note]", "exchanged by Li, work order 17")
+        with page.expect_navigation():
+            page.click("#declare button[type=submit]")
+        sync_api.expect(page.locator("main")).to_contain_text("exchanged by Li, work order 17")
+        with page.expect_navigation():
+            page.click("tr:has-text('work order 17') >> text=Withdraw")
+        sync_api.expect(page.locator("tr:has-text('work order 17')")).to_contain_text("withdrawn")
+        assert not complaints
+
+
+def test_a_colleague_gets_read_access_to_one_site(demo: Running, chromium: Any) -> None:
+    with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, complaints):
+        page.goto(demo.base + "/")
+        page.click("footer >> text=Access keys")
+        page.fill("[name=name]", "Wang")
+        page.select_option("[name=scope]", "site/sh1")
+        page.select_option("[name=days]", "30")
+        with page.expect_navigation():
+            page.press("[name=name]", "Enter")
+        assert page.inner_text("#new-key").startswith("wl_")
+        sync_api.expect(page.locator("tr:has-text('Wang')")).to_contain_text("viewer:site/sh1")
+        page.on("dialog", lambda dialog: dialog.accept())
+        with page.expect_navigation():
+            page.click("tr:has-text('Wang') >> text=Revoke")
+        sync_api.expect(page.locator("tr:has-text('Wang')")).to_contain_text("revoked")
+        assert not complaints
+
+
 def test_theme_language_and_period_are_kept(demo: Running, chromium: Any) -> None:
     with visit(chromium, demo.base, VISITORS["light, English, desktop"]) as (page, complaints):
         page.goto(demo.base + "/sites/sh1?window=7d")

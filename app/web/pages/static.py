@@ -18,6 +18,7 @@ _TYPES = {
     "page.js": "text/javascript; charset=utf-8",
     "plot.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    "manifest.json": "application/manifest+json",
 }
 _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
 

@@ -214,9 +214,9 @@ class _Table:
 
     def _first_rows(self) -> list[tuple[int, list[str]]]:
         """The first rows, cut at the delimiter that gives the longest of them."""
-        data = self._sample().encode()
+        data = "\n".join(self._sample().split("\n", _HEADING_ROWS)[:_HEADING_ROWS]).encode()
         tried = [self.mapping.delimiter] if self.mapping.delimiter else DELIMITERS
-        cut = [records(data, d)[:_HEADING_ROWS] for d in tried]
+        cut = [records(data, d) for d in tried]
         return max(cut, key=lambda rows: sum(len(cells) for _, cells in rows))
 
     def _find(self) -> tuple[Findings, list[str]]:

@@ -151,7 +151,7 @@ def _sums(side: _Side) -> Iterator[Contradiction]:
         if apart > max(least, AGREE_RATIO * abs(total)):
             names = side.named("power", "energy_import", "energy_export") if unit == "kW" else ()
             sums = f"the phases sum to {three:.3f} {unit}, the total is {total:.3f} {unit}"
-            text = f"{side.scope}{quantity}: {sums}; neither is proposed"
+            text = f"{side.scope}{quantity}: {sums}"
             yield Contradiction(names or side.named(quantity), text)
 
 
@@ -262,4 +262,4 @@ def _least_inlet(out: float, least: float, unit: str) -> float:
 
 
 def _why_inlet(into: float) -> str:
-    return "it is not measured there" if into <= 0 else "one of them is wrong; the inlet is not proposed"
+    return "it is not measured there" if into <= 0 else "one of them is wrong"

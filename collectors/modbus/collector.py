@@ -14,6 +14,7 @@ from pydantic import model_validator
 from app.errors import CollectError, DeviceRefused, DeviceUnreachable
 from collectors.base import Binding, Poll, joined
 from collectors.config import CollectorConfig, Port
+from collectors.first_polls import FirstPolls
 from collectors.modbus.decode import BlockDecoder, Item, item
 from collectors.modbus.link import (
     Endpoint,
@@ -29,7 +30,14 @@ from collectors.modbus.plan import Block, plan, split
 from collectors.modbus.serial import Line
 from collectors.modbus.sunspec import model_address
 from collectors.modbus.tls import PORT, Tls
-from collectors.profiles.profile import Blocks, ModbusChannel, ModbusProfile, channel_for, modbus_profile
+from collectors.profiles.profile import (
+    Blocks,
+    ModbusChannel,
+    ModbusProfile,
+    channel_for,
+    channel_name,
+    modbus_profile,
+)
 from collectors.registry import CollectorKind
 
 SILENCES_TO_STOP = 2
@@ -199,6 +207,7 @@ class ModbusCollector:
     """
 
     __slots__ = (
+        "_check",
         "_config",
         "_items",
         "_limit_s",
@@ -223,6 +232,7 @@ class ModbusCollector:
         self._requester = Requester(self.device, config.device_id, config.timeout_s, config.retries)
         self._limit_s = config.poll_limit_s
         self._link: Link | None = None
+        self._check: FirstPolls | None = None
         self._sunspec_at = 0
         self._steps: list[_Step] = [] if self._profile.sunspec_models else self._plan()
 
@@ -239,8 +249,17 @@ class ModbusCollector:
         pdu = request_pdu(block.table, block.address, block.count)
         return _Step(block, BlockDecoder(self.device, block, self._items), pdu)
 
+    def check(self, first_polls: FirstPolls | None) -> Self:
+        """Let implausible readings be failures; None: let them pass."""
+        self._check = first_polls
+        return self
+
     async def poll(self, at: datetime) -> Poll:
         """Read every bound point once; stops early when the device stays silent or time runs out."""
+        poll = await self._read(at)
+        return poll if self._check is None else self._check.checked(poll)
+
+    async def _read(self, at: datetime) -> Poll:
         link = self._link or self._linked()
         if len(self._steps) != 1:
             return await self._poll_in_steps(link, at)
@@ -315,4 +334,10 @@ def _said_of(point: str, error: CollectError) -> CollectError:
     return kind(error.device, error.problem, point=point)
 
 
-KIND = CollectorKind(ModbusConfig, ModbusCollector)
+def _build(config: ModbusConfig, binding: Binding) -> ModbusCollector:
+    collector = ModbusCollector(config, binding)
+    channels = {point.id: channel_name(point) for point in binding.points}
+    return collector.check(FirstPolls(binding.meter, binding.points, channels))
+
+
+KIND = CollectorKind(ModbusConfig, _build)

@@ -260,6 +260,9 @@ class SnmpChannel(Channel):
     si_oid: Oid | None = None
     """Column of a prefix as ENTITY-SENSOR-MIB counts them: 8 is milli, 9 none, 10 kilo. E.g.
     ``1.3.6.1.2.1.99.1.1.1.2``."""
+    exponent_oid: Oid | None = None
+    """Column of a power of ten that the raw value is multiplied by, as ENERGY-OBJECT-MIB has it. E.g.
+    ``1.3.6.1.2.1.229.1.2.1.3``."""
     sum_of: tuple[str, ...] = ()
     """Channels this one is the sum of; a variable that is not in this name runs over all there are. E.g.
     ``["outlet_{n}_power_kw"]``."""

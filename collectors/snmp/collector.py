@@ -15,6 +15,7 @@ from pydantic import Field
 
 from app.errors import CollectError, DecodeError, DeviceRefused
 from collectors.base import Binding, Poll
+from collectors.first_polls import FirstPolls
 from collectors.profiles.profile import SnmpProfile, channel_for, channel_name, snmp_profile
 from collectors.registry import CollectorKind
 from collectors.snmp.session import Agent, SnmpAccess, Value
@@ -57,6 +58,7 @@ class SnmpCollector:
         self._sources: dict[str, Source] = {}
         self._oids: list[str] = []
         self._polls_since_survey = 0
+        self._check = FirstPolls(binding.meter, binding.points, {p.id: n for p, n in self._points.items()})
 
     async def poll(self, at: datetime) -> Poll:
         """Read every bound point once; see the contract in ``base.py``."""
@@ -108,7 +110,7 @@ class SnmpCollector:
                 failures.append(DecodeError(self.device, f"{name}: {error}", point=point.id))
             except InstanceMissing as error:
                 failures.append(DeviceRefused(self.device, f"{name}: {error}", point=point.id))
-        return Poll(at, tuple(read), tuple(read.values()), tuple(failures))
+        return self._check.checked(Poll(at, tuple(read), tuple(read.values()), tuple(failures)))
 
 
 KIND = CollectorKind(SnmpConfig, SnmpCollector)

@@ -74,6 +74,7 @@ class Cell:
     si_oid: str = ""
     valid_oid: str = ""
     unit_oid: str = ""
+    exponent_oid: str = ""
     _line: tuple[float, float] = field(init=False, repr=False)
     """Factor and offset from the raw value to the delivered unit."""
 
@@ -84,7 +85,17 @@ class Cell:
 
     def oids(self) -> Iterable[str]:
         """OIDs needed for the value."""
-        return filter(None, (self.oid, self.digits_oid, self.si_oid, self.valid_oid, self.unit_oid))
+        return filter(
+            None,
+            [
+                self.oid,
+                self.digits_oid,
+                self.si_oid,
+                self.valid_oid,
+                self.unit_oid,
+                self.exponent_oid,
+            ],
+        )
 
     def value(self, values: Mapping[str, Value]) -> float:
         """Value in the channel's delivered unit.
@@ -106,7 +117,7 @@ class Cell:
         if self.unit_oid:
             return self._in_stated_unit(raw, values)
         factor, offset = self._line
-        if self.digits_oid or self.si_oid:
+        if self.digits_oid or self.si_oid or self.exponent_oid:
             factor *= self._scale(values)
         return raw * factor + offset
 
@@ -129,6 +140,8 @@ class Cell:
         scale = 1.0
         if self.digits_oid:
             scale /= 10.0 ** number(_present(values, self.digits_oid))
+        if self.exponent_oid:
+            scale *= 10.0 ** number(_present(values, self.exponent_oid))
         if self.si_oid:
             scale *= 10.0 ** (3 * (number(_present(values, self.si_oid)) - _SI_NONE))
         return scale
@@ -258,12 +271,13 @@ class _Rows:
         return found
 
     async def _cell(self, channel: SnmpChannel, row: str) -> Cell:
-        for column in filter(None, (channel.digits_oid, channel.si_oid, channel.unit_oid)):
+        for column in filter(None, _beside(channel)):
             await self._column(column)
         digits, si = (f"{c}.{row}" if c else "" for c in (channel.digits_oid, channel.si_oid))
         given = [f"{c}.{row}" for c in channel.valid if row in await self._column(c)]
         unit = f"{channel.unit_oid}.{row}" if channel.unit_oid else ""
-        return Cell(channel, f"{channel.oid}.{row}", digits, si, "".join(given), unit)
+        exponent = f"{channel.exponent_oid}.{row}" if channel.exponent_oid else ""
+        return Cell(channel, f"{channel.oid}.{row}", digits, si, "".join(given), unit, exponent)
 
     async def _belongs(self, channel: SnmpChannel, row: str) -> bool:
         for column, allowed in channel.where.items():
@@ -281,6 +295,11 @@ class _Rows:
             self._walked[oid] = rows
             self.values.update({f"{oid}.{row}": value for row, value in rows.items()})
         return self._walked[oid]
+
+
+def _beside(channel: SnmpChannel) -> tuple[str | None, ...]:
+    """Columns that say how the value in the same row is meant."""
+    return channel.digits_oid, channel.si_oid, channel.unit_oid, channel.exponent_oid
 
 
 def _indices(pattern: str, row: str) -> dict[str, int] | None:

@@ -15,6 +15,7 @@ import pytest
 from app.errors import ConfigError, DeviceUnreachable
 from collectors import registry
 from collectors.base import Binding
+from collectors.modbus.collector import ModbusCollector
 from collectors.modbus.link import Endpoint, Requester, find_rtu_answer, rtu_frame, using_link
 from collectors.profiles.profile import ModbusProfile, load_profile
 from collectors.simulated.fault_proxy import FaultProxy, wrong_transaction_id
@@ -360,6 +361,8 @@ async def test_sunspec_models_are_found_and_scaled() -> None:
     served = SimulatedUnit(profile, lambda channel, at: there[channel])
     async with SimulatedModbus({1: served}) as server:
         meter = collector(server.port, model=profile, profile="sunspec_meter")
+        assert isinstance(meter, ModbusCollector)
+        meter.check(None)  # its phases have values of their own
         poll = await meter.poll(AT)
         served.requests.clear()
         again = await meter.poll(AT)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from collectors.modbus.collector import ModbusCollector
 from collectors.profiles.profile import ModbusChannel, ModbusProfile, load_profile, profile_names
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.protocol.modbus_helpers import AT, collector, plain_profile, read
@@ -193,6 +194,8 @@ async def test_a_simulated_meter_of_every_model_reads_back(name: str) -> None:
     there["frequency_hz"] = 50.0
     async with SimulatedModbus({1: SimulatedUnit(profile, lambda channel, at: there[channel])}) as server:
         meter = collector(server.port, model=profile, profile=name)
+        assert isinstance(meter, ModbusCollector)
+        meter.check(None)  # a value of its own for every register is no plausible meter
         poll = await meter.poll(AT)
         await meter.close()
     assert not poll.failures

@@ -49,9 +49,7 @@ async def test_a_map_whose_phases_do_not_sum_is_not_proposed() -> None:
     tree = {**three, f"{JANITZA}.2.1.0": 6000, f"{JANITZA}.3.5.0": 0, f"{JANITZA}.4.1.0": 50}
     (one,) = await probed(device(f"{JANITZA}.8.7", tree))
     assert (one.profile, one.values) == ("janitza_umg96", {})
-    assert one.findings[0] == (
-        "power: the phases sum to 3.000 kW, the total is 6.000 kW; neither is proposed"
-    )
+    assert one.findings[0] == ("power: the phases sum to 3.000 kW, the total is 6.000 kW")
     assert proposed(one) == set()
 
 
@@ -95,3 +93,44 @@ async def test_a_small_meter_that_answers_everything_with_zero_is_read_by_its_ow
     assert found[0].profile == "eastron_sdm120"
     assert found[0].values["power_kw"] == pytest.approx(1.15)
     assert [one.profile for one in found if "power_kw" in one.values] == ["eastron_sdm120"]
+
+
+RITTAL = "1.3.6.1.4.1.2606.7.4.2.2.1"
+
+
+async def test_values_that_are_rows_of_name_unit_and_text_are_read() -> None:
+    rows = {
+        "2.12": (b"Unit.Power.Active.Value", b"W", b"1637 W"),
+        "2.13": (b"Unit.Power.Active.SetPtHighAlarm", b"W", b"9000 W"),
+        "2.20": (b"Unit.Energy.Active.Value", b"kWh", b"1234.5 kWh"),
+        "2.30": (b"Phase L1.Power.Active.Value", b"W", b"1637 W"),
+        "2.31": (b"Phase L1.Voltage.Value", b"V", b"231.4 V"),
+        "2.32": (b"Phase L1.Current.Value", b"A", b"7.40 A"),
+        "1.4": (b"System.Supply 24V.Value", b"V", b"24.0 V"),
+    }
+    table: Objects = {
+        f"{RITTAL}.{column}.{row}": cell
+        for row, cells in rows.items()
+        for column, cell in zip((3, 5, 10), cells, strict=True)
+    }
+    (one,) = await probed(device("1.3.6.1.4.1.2606.7", table))
+    assert one.profile == "rittal_cmc3"
+    assert one.values == pytest.approx(
+        {
+            "power_kw": 1.637,
+            "energy_import_kwh": 1234.5,
+            "device_2_power_kw": 1.637,
+            "device_2_energy_import_kwh": 1234.5,
+            "device_2_power_l1_kw": 1.637,
+            "device_2_voltage_l1_v": 231.4,
+            "device_2_current_l1_a": 7.4,
+        }
+    )
+    assert proposed(one) == {"power_kw", "energy_import_kwh"}
+
+
+@pytest.mark.parametrize(("exponent", "kw"), [(0, 0.42), (3, 420.0), (-3, 0.00042)])
+async def test_energy_objects_are_read_with_their_unit_multiplier(exponent: int, kw: float) -> None:
+    power: Objects = {"1.3.6.1.2.1.229.1.2.1.1.1001": 420, "1.3.6.1.2.1.229.1.2.1.3.1001": exponent}
+    (one,) = await probed(device("1.3.6.1.4.1.9.1.1", power))
+    assert (one.profile, one.values) == ("energy_object", {"object_1001_power_kw": pytest.approx(kw)})

@@ -57,6 +57,8 @@ def snmp_profile(name: str) -> SnmpProfile:
 @pytest.mark.parametrize("name", profile_names("snmp"))
 async def test_what_is_shown_is_read(name: str) -> None:
     profile = snmp_profile(name)
+    if any(c.where_text or c.exponent_oid for c in profile.channels):
+        pytest.skip("its rows are found by their texts; tests/protocol/test_never_wrong.py reads them")
     shown = channels_shown(profile, most=3)
     values = (await survey(InMemory(View(profile, shown, _true_value)), profile)).readings()
     assert values, name

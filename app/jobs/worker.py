@@ -48,7 +48,6 @@ FLEET_EVERY_S = 30.0
 SETTLED_AFTER = 10
 """Looks at the fleet after which all is searched for garbage that is to be kept out of the search."""
 LEDGER_EVERY_S = 60.0
-MEMORY_EVERY_S = 300.0
 PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
 UPKEEP_LEAST_S = 12 * 3600.0
@@ -142,7 +141,6 @@ class Worker:
             Job("folders", lambda: self._folders.run(engine, _now()), FOLDERS_EVERY_S),
             Job("fleet", self._follow_fleet, FLEET_EVERY_S, busy_ratio=0.1),
             Job("ledger", lambda: self._ingest.write_ledger(self.spool), LEDGER_EVERY_S),
-            Job("memory", memory.give_back, MEMORY_EVERY_S),
             Job("audit anchor", self.anchoring.run, audit_anchor.LOOK_EVERY_S),
             Job("progress", lambda: self._on_progress(engine), PROGRESS_EVERY_S, busy_ratio=0.1),
             Job("evaluate", self._evaluate, EVALUATE_EVERY_S, busy_ratio=0.5),
@@ -286,6 +284,7 @@ class Worker:
         self._follow(stored.fleet)
         if not self._looks_left:  # a large fleet is never garbage: searching it took a third of a rollup
             tune_garbage_collection()
+            memory.give_back()
             self._looks_left = SETTLED_AFTER
         self._looks_left -= 1
 

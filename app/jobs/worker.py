@@ -47,6 +47,8 @@ FOLDERS_EVERY_S = 2.0
 FLEET_EVERY_S = 30.0
 SETTLED_AFTER = 10
 """Looks at the fleet after which all is searched for garbage that is to be kept out of the search."""
+LARGE_FLEET = 5000
+"""Points from which on Python's search for garbage takes noticeably long."""
 LEDGER_EVERY_S = 60.0
 PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
@@ -282,8 +284,9 @@ class Worker:
             self._ingest.forget_fleet()
             self._followed, self._looks_left = stored, 0
         self._follow(stored.fleet)
-        if not self._looks_left:  # a large fleet is never garbage: searching it took a third of a rollup
-            tune_garbage_collection()
+        if not self._looks_left:
+            if len(stored.point_id) >= LARGE_FLEET:  # never garbage: searching it took a third of a rollup
+                tune_garbage_collection()
             memory.give_back()
             self._looks_left = SETTLED_AFTER
         self._looks_left -= 1

@@ -18,6 +18,7 @@ from app.domain.quality.detect import point_findings
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Direction, Meter, Point, Site
 from app.errors import ConfigError, FileNotUnderstood
+from collectors.csv.mapping import MappingNeeded
 from tests.plant import Plant, read_csv
 
 
@@ -108,6 +109,21 @@ def test_c04_power_below_zero(cases: Path, tmp_path: Path) -> None:
     plain = imported(cases, "c04_power_export_15min", tmp_path, **power)
     assert plain.known_s("m.kwh") < 4 * 3600
     assert [k for k in kinds(plain) if k != "gap"] == ["exporting"]
+
+
+def test_c05_dates_without_a_time_are_the_days_themselves(cases: Path, tmp_path: Path) -> None:
+    daily = {"kind": ReadingKind.INTERVAL_ENERGY, "interval_s": 86_400}
+    plant = imported(cases, "c05_daily_dates_default_stamp", tmp_path, **daily)
+    known = plant.spans["m.kwh"]
+    assert datetime.fromtimestamp(known.start_us[0] / 1e6, UTC) == datetime(2026, 5, 1, tzinfo=UTC)
+    assert known.energy_kwh[0] == 101
+    assert plant.kwh("m.kwh") == 3596
+
+
+def test_d01_a_feed_that_names_no_unit_is_asked_about(cases: Path) -> None:
+    site = one_point(kind=ReadingKind.INTERVAL_ENERGY)
+    with pytest.raises(MappingNeeded, match="say it in a mapping"):
+        read_csv(cases / "import" / "d01_prefixed_feed.xml", site)
 
 
 def test_e01_two_stages_without_a_tree(cases: Path) -> None:

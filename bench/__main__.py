@@ -17,6 +17,7 @@ MODULES = (
     "figure",
     "ingest",
     "csv_import",
+    "csv_files",
     "load",
     "peers",
     "metrics",

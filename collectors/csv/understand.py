@@ -113,7 +113,11 @@ def _understand_sheet(sheet: SheetText, site: Site, mapping: Mapping) -> Underst
     told = mapping.model_copy(update={"encoding": None, "delimiter": ","})
     found = _Table(sheet.text, site, told, "utf-8", named=sheet.label, title=sheet.name).understand()
     saved = found.mapping.model_copy(
-        update={"encoding": None, "delimiter": mapping.delimiter, "sheet": (sheet.name,)}
+        update={
+            "encoding": None,
+            "delimiter": mapping.delimiter,
+            "sheet": (sheet.name,) if sheet.name else (),
+        }
     )
     return replace(found, path=sheet.workbook, sheet=sheet, mapping=saved)
 

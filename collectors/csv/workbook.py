@@ -44,7 +44,7 @@ class SheetText:
 
     def cell(self, line: int, index: int | None) -> str:
         """A cell as Excel names it, ``Data!C12``; the row where no column is meant."""
-        sheet = f"'{self.name}'" if not self.name.isalnum() else self.name
+        sheet = f"'{self.name}'" if not self.name.isidentifier() else self.name
         where = f"{line}:{line}" if index is None else f"{_letters(self.first_column + index)}{line}"
         return f"{sheet}!{where}"
 

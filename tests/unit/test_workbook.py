@@ -239,3 +239,42 @@ def test_the_text_of_a_sheet_is_gone_when_nobody_needs_it(tmp_path: Path) -> Non
     del plan
     gc.collect()
     assert not text.parent.exists()
+
+
+def test_a_meter_calendar_is_read_by_day(tmp_path: Path) -> None:
+    def fill(book: Any) -> None:
+        sheet = book.add_worksheet("2月")
+        sheet.write_row(0, 0, ["年", "月", "说明", *["日"] * 31])
+        sheet.write_row(1, 0, [2026, 2, "人工抄表", *range(1, 32)])
+        sheet.write_row(2, 0, [1, "meter-a.kwh", "A", *[100 + d for d in range(28)]])
+        sheet.write_row(3, 0, [2, "meter-b.kwh", "B", *[200 + d for d in range(28)]])
+        sheet.write(3, 4, "坏")
+        sheet.write(2, 33, 9)
+
+    of = site("a.kwh", "b.kwh", kind=ReadingKind.INTERVAL_ENERGY)
+    file = workbook(tmp_path / "a.xlsx", fill)
+    rows, rejects = readings(file, of)
+    assert [r for r in rows if r[0] == "a.kwh"][:2] == [
+        ("a.kwh", "2026-02-02 00:00:00", 100.0),
+        ("a.kwh", "2026-02-03 00:00:00", 101.0),
+    ]
+    assert len(rows) == 28 + 27
+    assert [(r.cell, r.text[:10]) for r in rejects] == [("'2月'!3:3", "2026-02-31"), ("'2月'!4:4", "坏")]
+    plan = understand(file, of)
+    again = understand(file, of, parse_mapping(plan.mapping_yaml))
+    assert [c.point.id for c in again.columns] == ["a.kwh", "b.kwh"]
+
+
+def test_the_offline_meter_workbook_of_myems(shared_data: Path) -> None:
+    meter = Point(
+        id="m.kwh",
+        name="Example Offline Meter",
+        role=Role.NONE,
+        kind=ReadingKind.INTERVAL_ENERGY,
+        interval_s=86_400,
+    )
+    of = Site(id="dc", institution="bank", time_zone="UTC", meters=(Meter(id="m", points=(meter,)),))
+    rows, rejects = readings(shared_data / "csv_dialects" / "myems" / "offline_meter_data.xlsx", of)
+    assert rows[0] == ("m.kwh", "2023-03-02 00:00:00", 999.0)
+    assert len(rows) == 31
+    assert rejects == []

@@ -136,8 +136,10 @@ def _targets(target: Wanted, host: str = "") -> list[Target]:
 def _show(host: str, outcome: Outcome) -> None:
     for unknown in outcome.unknown:
         _show_unknown(host, unknown)
-    if not outcome.found:
+    if not outcome.found and not outcome.unknown:
         say(f"{host}: nothing was recognised; name the port with --modbus or --snmp, and the --community")
+        return
+    if not outcome.found:
         return
     best = outcome.found[0]
     show(f"{host}: {best.model} (profile {best.profile})")
@@ -164,7 +166,7 @@ def _show_unknown(host: str, unknown: Unknown) -> None:
     if unknown.nearest:
         show(f"nearest profiles: {', '.join(unknown.nearest)}; read the device through one of them with")
         show(f"  wattline profiles try {unknown.nearest[0]} {host}")
-    show(f"or describe it: put this into a file in {folders.SETTING}, with the columns of the vendor's MIB")
+    show(f"To describe it, put this into a file in {folders.SETTING}, with the columns of the vendor's MIB:")
     show(unknown.description)
 
 

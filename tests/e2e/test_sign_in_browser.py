@@ -14,7 +14,7 @@ from app.api.single_sign_on import Client
 from app.domain.access import Grant
 from app.store import identity
 from app.web import router as pages
-from tests.integration.api_helpers import client, declare
+from tests.integration.api_helpers import NOW, client, declare
 from tests.integration.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="install the development packages: make install")
@@ -80,7 +80,7 @@ def test_a_display_signs_itself_in_with_the_key_behind_the_number_sign(engine: s
     declare(engine)
     with engine.begin() as connection:
         key = identity.create(connection, "lobby", [Grant.parse("viewer:site/sh1")], created_by="test")
-    asks = KeyAuthenticator(engine)
+    asks = KeyAuthenticator(engine, clock=lambda: NOW)
     with (
         client(engine, authenticator=asks, extra=(pages.router,)) as http,
         sync_api.sync_playwright() as playwright,

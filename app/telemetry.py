@@ -198,7 +198,7 @@ class Telemetry:
         with self._lock:
             figures = [f for f in self._figures.values() if visible is None or f.site in visible]
         parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
-        parts += [self._lag(visible), self._failed_months(visible)]
+        parts += [self._lag(visible), *self._failed(visible)]
         if visible is None:
             parts += [*self._spools(), *self._notifications(), *self._work(), self._audit()]
             parts.append(self.service.exposition())
@@ -232,11 +232,29 @@ class Telemetry:
         ]
         return write_family("wattline_figures_lag_seconds", "gauge", text, samples)
 
-    def _failed_months(self, visible: Collection[str] | None) -> bytes:
-        text = "Months whose findings could not be looked for at the last try."
-        failed = self._progress.failed_months.items()
-        samples = [(labels(site=site), float(n)) for site, n in failed if visible is None or site in visible]
-        return write_family("wattline_findings_failed_months", "gauge", text, samples)
+    def _failed(self, visible: Collection[str] | None) -> list[bytes]:
+        """What did not succeed and is tried again, by site."""
+        failed = (
+            (
+                "wattline_findings_failed_months",
+                "Months whose findings could not be looked for at the last try.",
+                self._progress.failed_months,
+            ),
+            (
+                "wattline_import_failed_files",
+                "Files that a watched folder set aside, and that were neither imported nor removed since.",
+                self._progress.failed_files,
+            ),
+        )
+        return [
+            write_family(
+                name,
+                "gauge",
+                text,
+                [(labels(site=s), float(n)) for s, n in counts.items() if visible is None or s in visible],
+            )
+            for name, text, counts in failed
+        ]
 
     def _work(self) -> list[bytes]:
         """What waits, and what the jobs of this process did."""

@@ -71,7 +71,7 @@ def run() -> list[Row]:
             rate(count, import_s),
             f"`\\copy` {rate(count, copy_s)}",
             copy_s / import_s,
-            ">= 0.45",
+            ">= 0.65",
             f"1 row in {_BAD_EVERY} is refused",
         ),
         Row(

@@ -73,8 +73,9 @@ SITE_KINDS = (
     FindingKind.RATIO_CHANGED,
     FindingKind.IT_ABOVE_FACILITY,
     FindingKind.SAME_ENERGY,
+    FindingKind.IMPORT_FAILED,
 )
-"""Kinds that meters of a site show only together."""
+"""Kinds that no meter shows by itself: meters of a site only together, or a watched folder."""
 RULES = (FindingKind.EXPORTING, FindingKind.REVERSED)
 """Kinds that only a look at the whole history shows, and that explain power below zero from then on."""
 METER_KINDS = tuple(k for k in FindingKind if k not in SITE_KINDS)

@@ -417,6 +417,26 @@ def standing(
         return [(p, first, last) for p, first, last in connection.execute(_STANDING, values)]
 
 
+_STANDING_COUNT = sa.text(
+    """
+    SELECT s.key, count(*) FROM findings f JOIN sites s ON s.id = f.site_id
+    WHERE f.kind = :kind AND f.state <> 'cleared' GROUP BY s.key
+    """
+)
+
+
+def standing_count(connection: sa.Connection, kind: FindingKind) -> dict[str, int]:
+    """Findings of a kind that are not cleared, by site; sites without any are absent.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        return {site: int(n) for site, n in connection.execute(_STANDING_COUNT, {"kind": kind.value})}
+
+
 _CONFLICTING = sa.text(
     "SELECT DISTINCT point_id FROM reading_conflicts"
     " WHERE at >= :start AND at < :end AND point_id = ANY(:points)"

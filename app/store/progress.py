@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from app.store import failed_months
+from app.domain.quality.finding import FindingKind
+from app.store import failed_months, findings
 from app.store.engine import store_errors
 
 LOOKED_AT = 20_000
@@ -60,6 +61,8 @@ class Progress:
     """Entries by queue; beyond 200,000 as the planner estimates them."""
     failed_months: Mapping[str, int] = field(default_factory=dict)
     """Months whose findings failed at the last try, by site."""
+    failed_files: Mapping[str, int] = field(default_factory=dict)
+    """Files that watched folders set aside and that still lie there, by site."""
 
 
 def look(connection: sa.Connection) -> Progress:
@@ -77,7 +80,9 @@ def look(connection: sa.Connection) -> Progress:
             for name, queue in _QUEUES.items()
         }
         failed = {site: len(months) for site, months in failed_months.of_sites(connection).items()}
-    return Progress(lag_s, waiting, {site: failed.get(site, 0) for site in lag_s})
+        files = findings.standing_count(connection, FindingKind.IMPORT_FAILED)
+    by_site = ({site: counts.get(site, 0) for site in lag_s} for counts in (failed, files))
+    return Progress(lag_s, waiting, *by_site)
 
 
 def oldest_s(connection: sa.Connection) -> float:

@@ -6,7 +6,8 @@
 
 A file is complete when its size and time have not changed for ``settle_s`` and its name does not say
 that it is still being written. Nothing is remembered outside the folder: a file that was taken over is
-moved into ``done/``, one that cannot be read into ``refused/`` beside a text that says why. A crash
+moved into ``done/``, one that cannot be read into ``refused/`` beside a text that says why. There it is
+read again when it changes; once it, or another file of its name, was taken over, the text goes. A crash
 before :meth:`Delivery.ack` leaves the file where it is; it is then delivered once more, and storing it
 again changes nothing.
 """
@@ -34,6 +35,7 @@ from collectors.csv.reader import read, understand
 from collectors.registry import CollectorKind
 
 DONE, REFUSED = "done", "refused"
+_REASON = ".reason.txt"
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", ".lock", "~")
 
 
@@ -71,6 +73,27 @@ class _State:
         return cls(stat.st_size, stat.st_mtime_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file that could not be read, and still lies in ``refused/``."""
+
+    path: Path
+    at_us: int
+    """When it was set aside, since 1970. [us]"""
+
+    @property
+    def reason(self) -> str:
+        """Why it could not be read; empty if that text is gone by now."""
+        try:
+            return _reason_of(self.path).read_text("utf-8", "replace").strip()
+        except OSError:
+            return ""
+
+
+def _reason_of(path: Path) -> Path:
+    return path.with_name(path.name + _REASON)
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One complete file. Read it, store it, then :meth:`ack`; or :meth:`refuse` it."""
@@ -97,25 +120,50 @@ class Delivery:
         """The readings are committed: the file is done. False if it changed meanwhile and comes again."""
         if _State.of(self.path) != self._state:
             return False
-        _move(self.path, DONE)
+        folder = _watched_folder(self.path)
+        _move(self.path, folder / DONE)
+        for path in _of_name(folder / REFUSED, self.path.name):
+            _reason_of(path).unlink(missing_ok=True)
         return True
 
     def refuse(self, problem: str) -> Path:
         """Sets the file aside; the reason stands beside it. Returns its new place."""
-        place = _move(self.path, REFUSED)
-        place.with_name(place.name + ".reason.txt").write_text(f"{problem}\n", encoding="utf-8")
+        aside = _watched_folder(self.path) / REFUSED
+        place = self.path if self.path.parent == aside else _move(self.path, aside)
+        _reason_of(place).write_text(f"{problem}\n", encoding="utf-8")
         return place
 
 
-def _move(path: Path, folder: str) -> Path:
-    target = path.parent / folder
+def _watched_folder(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == REFUSED else path.parent
+
+
+def _of_name(folder: Path, name: str) -> Iterator[Path]:
+    """Where :func:`_move` puts files of this name, one after the other."""
+    place, number = folder / name, 1
+    while place.exists() or _reason_of(place).exists():
+        yield place
+        number += 1
+        place = _numbered(folder, name, number)
+
+
+def _numbered(folder: Path, name: str, number: int) -> Path:
+    path = folder / name
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def _move(path: Path, target: Path) -> Path:
     target.mkdir(exist_ok=True)
     place, number = target / path.name, 1
     while place.exists():
         number += 1
-        place = target / f"{path.stem}.{number}{path.suffix}"
+        place = _numbered(target, path.name, number)
     os.replace(path, place)
     return place
+
+
+def _reason_state(path: Path) -> _State | None:
+    return _State.of(_reason_of(path))
 
 
 @dataclass
@@ -157,10 +205,31 @@ class CsvFolder:
                 complete.append(Delivery(path, self.mapping, state))
         return sorted(complete, key=lambda d: (d._state.mtime_ns, d.path.name))
 
+    def set_aside(self) -> list[SetAside]:
+        """Files that could not be read and were neither taken over nor removed since, oldest first.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be read.
+        """
+        aside = self.config.folder / REFUSED
+        states = ((path, _reason_state(path)) for path in self._files(aside))
+        found = [SetAside(path, state.mtime_ns // 1000) for path, state in states if state is not None]
+        return sorted(found, key=lambda f: (f.at_us, f.path.name))
+
     def _candidates(self) -> Iterator[Path]:
-        for entry in os.scandir(self.config.folder):
+        yield from self._files(self.config.folder)
+        for path in self._files(self.config.folder / REFUSED):
+            reason = _reason_state(path)
+            if reason is not None and path.stat().st_ctime_ns > reason.mtime_ns:
+                yield path  # it changed since the reason was written
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        """The files of a folder that this collector takes; none where it does not exist."""
+        for entry in os.scandir(folder) if folder.is_dir() else ():
             name = entry.name
-            if name.startswith((".", "~")) or name.lower().endswith(_UNFINISHED):
+            if name.startswith((".", "~")) or name.lower().endswith((*_UNFINISHED, _REASON)):
                 continue
             if entry.is_file(follow_symlinks=False) and fnmatch.fnmatch(name, self.config.pattern):
                 yield Path(entry.path)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from app.jobs.poll import Polling, readings_per_s
 from app.jobs.scheduler import Guarded, Job, Scheduler
 from app.jobs.watch import Folders
 from app.jobs.worker import Worker
-from app.store import evaluations, readings, sites
+from app.store import evaluations, findings, readings, sites
+from app.telemetry import Telemetry
 from collectors.csv import folder
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
@@ -175,6 +177,63 @@ def test_a_file_is_done_after_the_commit_and_a_bad_one_is_set_aside(
     assert (tmp_path / "done" / "good.csv").exists()
     assert (tmp_path / "refused" / "bad.csv.reason.txt").read_text().startswith(str(bad))
     assert scalar(engine, "SELECT count(*) FROM readings") == 3
+
+
+def test_a_file_set_aside_is_a_finding_until_it_is_imported_or_removed(
+    engine: sa.Engine, tmp_path: Path
+) -> None:
+    section = f"collector: {{kind: csv_folder, folder: {tmp_path}, settle_s: 5}}\n        points: [{{id: main"
+    declared = config.parse(SITE.replace("points: [{id: main", section)).fleet
+    with engine.begin() as connection:
+        sites.sync(connection, declared)
+    folders, telemetry, looks = Folders(), Telemetry(), count(0, 10)
+    folders.follow(declared)
+
+    def aside() -> dict[str, str]:
+        for _ in range(2):
+            folders.run(engine, START + timedelta(seconds=next(looks)))
+        with engine.begin() as connection:
+            found = findings.listing(connection, sites.load(connection).site_id["sh1"])
+        telemetry.look_at_progress(engine)
+        assert f'wattline_import_failed_files{{site="sh1"}} {len(found)}.0' in telemetry.exposition().decode()
+        assert all((f.kind, f.severity, f.point) == ("import_failed", "warning", "") for f in found)
+        return {Path(f.evidence["file"]).name: f.evidence["reason"] for f in found}
+
+    for name in ("a.csv", "b.csv", "c.csv", "d.csv"):
+        (tmp_path / name).write_text("no table\n")
+    refused, good = tmp_path / "refused", "time,main.kwh\n2026-03-01 00:00,1\n2026-03-01 00:15,2\n"
+    found = aside()
+    assert sorted(found) == ["a.csv", "b.csv", "c.csv", "d.csv"]
+    assert "expected rows of a time" in found["a.csv"]
+    assert aside() == found
+    (tmp_path / "a.csv").write_text(good)  # the sender delivers it again
+    (refused / "b.csv").write_text(good.replace("-01 ", "-02 "))  # somebody mends it where it lies
+    (refused / "c.csv").unlink()
+    (refused / "d.csv").write_text("still no table\n")
+    assert sorted(aside()) == ["d.csv"]
+    assert scalar(engine, "SELECT count(*) FROM readings") == 4
+    assert sorted(p.name for p in (tmp_path / "done").iterdir()) == ["a.csv", "b.csv"]
+    assert sorted(p.name for p in refused.iterdir() if "b.csv" in p.name) == []
+    folders = Folders()
+    folders.follow(declared)
+    assert sorted(aside()) == ["d.csv"]
+    folders.follow(config.parse(SITE).fleet)
+    assert aside() == {}
+
+
+def test_an_imported_file_that_cannot_be_moved_holds_up_no_other(engine: sa.Engine, tmp_path: Path) -> None:
+    section = f"collector: {{kind: csv_folder, folder: {tmp_path}, settle_s: 1}}\n        points: [{{id: main"
+    declared = config.parse(SITE.replace("points: [{id: main", section)).fleet
+    with engine.begin() as connection:
+        sites.sync(connection, declared)
+    (tmp_path / "done").write_text("in the way\n")
+    (tmp_path / "a.csv").write_text("time,main.kwh\n2026-03-01 00:00,1\n2026-03-01 00:15,2\n")
+    (tmp_path / "b.csv").write_text("time,main.kwh\n2026-03-01 00:30,3\n2026-03-01 00:45,4\n")
+    folders = Folders()
+    folders.follow(declared)
+    for second in (0, 2, 4):
+        folders.run(engine, START + timedelta(seconds=second))
+    assert scalar(engine, "SELECT count(*) FROM readings") == 4
 
 
 def test_a_folder_that_is_away_stops_nothing(engine: sa.Engine, tmp_path: Path) -> None:

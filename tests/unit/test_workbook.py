@@ -278,3 +278,16 @@ def test_the_offline_meter_workbook_of_myems(shared_data: Path) -> None:
     assert rows[0] == ("m.kwh", "2023-03-02 00:00:00", 999.0)
     assert len(rows) == 31
     assert rejects == []
+
+
+@pytest.mark.parametrize("form", ["xls", "xlsb"])
+def test_the_older_and_the_binary_form_are_read_alike(form: str) -> None:
+    path = Path(__file__).parent / "workbooks" / f"registers.{form}"
+    mapping = parse_mapping("columns: {main (MWh): main.kwh, ups (kWh): ups.kwh}")
+    rows, rejects = readings(path, site("main.kwh", "ups.kwh"), mapping)
+    hours = [f"2026-05-01 0{i}:00:00" for i in range(6)]
+    assert rows == [
+        *(("main.kwh", at, 1_000_500.0 + 8 * i) for i, at in enumerate(hours)),
+        *(("ups.kwh", at, 2000.0 + 4 * i) for i, at in enumerate(hours) if i != 3),
+    ]
+    assert [(r.cell, r.text) for r in rejects] == [("'May 2026'!C6", "n/a%")]

@@ -59,6 +59,8 @@ class FindingKind(StrEnum):
     CLOCK_DRIFT = "clock_drift"
     INTERVAL_TOO_LONG = "interval_too_long"
     NEGATIVE_REMAINDER = "negative_remainder"
+    IMPORT_FAILED = "import_failed"
+    """A file of a watched folder could not be read and was set aside."""
 
 
 class Severity(StrEnum):

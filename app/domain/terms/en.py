@@ -105,6 +105,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "ratio_changed": "Meter ratio changed",
         "it_above_facility": "IT energy above facility energy",
         "same_energy": "Two meters of one load",
+        "import_failed": "File not imported",
     },
     "finding_state": {"open": "Open", "acknowledged": "Acknowledged", "cleared": "Resolved"},
     "event": {

@@ -100,6 +100,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "ratio_changed": "仪表变比疑似变化",
         "it_above_facility": "IT 设备耗电量高于总耗电量",
         "same_energy": "疑似重复计量",
+        "import_failed": "文件未能导入",
     },
     "finding_state": {"open": "未处理", "acknowledged": "已确认", "cleared": "已恢复"},
     "event": {

@@ -22,7 +22,7 @@ from app.errors import StoreUnavailable
 from app.jobs import rollup
 from app.jobs.ingest import Ingest
 from app.jobs.poll import spool_path
-from app.store import audit
+from app.store import audit, audit_key
 from app.store.engine import Engine, connect, make_engine
 from collectors.spool import Spool
 from tests.faults.account import Account, drawn_up
@@ -273,7 +273,7 @@ def _reckoned(world: World, one: Run, seed: int, wrong: list[str]) -> Outcome:
         acknowledged = kept.union(*(s.confirmed for s in one.senders))
         account = drawn_up(engine, tried, acknowledged)
         with connect(engine) as connection:
-            broken = audit.verify(connection).problems
+            broken = audit.verify(connection, [audit_key.read(world.audit_key)]).problems
     finally:
         engine.dispose()
     wrong += [text for sender in one.senders for text in sender.wrong]

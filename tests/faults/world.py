@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import yaml
 from app import config
 from app.cli.demo import SITE_FILE
 from app.jobs import demo
+from app.store import audit_key
 from app.store.embedded.server import EmbeddedServer
 from collectors.simulated.devices import SimulatedDevices
 from collectors.simulated.fault_proxy import FaultProxy
@@ -166,6 +168,8 @@ class World:
         self._clock = folder / "clock"
         self.server = EmbeddedServer(disk / "database", settings=_SMALL)
         self._stranger = disk / "stranger"
+        self.audit_key = folder / "audit.key"
+        self.audit_key.write_text(secrets.token_hex(audit_key.LEAST_BYTES))
 
     def start(self, stack: ExitStack) -> None:
         """Start everything; `stack` ends it."""
@@ -223,6 +227,7 @@ class World:
             **os.environ,
             "WATTLINE_CONFIG": str(site),
             "WATTLINE_DATA_DIR": str(self.disk / name),
+            "WATTLINE_AUDIT_KEY_FILE": str(self.audit_key),
             "WATTLINE_DATABASE_URL": through(self.server.url, proxy.port),
             "LD_PRELOAD": _faketime(),
             "FAKETIME_TIMESTAMP_FILE": str(self._clock),

@@ -203,7 +203,8 @@ def test_lists_and_sums_hold_only_ones_own_sites(http: httpx.Client, database: s
     fleet = http.get("/api/v1/fleet/pue", headers=bearer(key)).json()
     assert (fleet["counted"], fleet["left_out"]) == (["sh1"], [])
     assert http.get("/api/v1/sites", headers=bearer(make_key(database, "viewer:site/zz"))).json() == {
-        "sites": []
+        "sites": [],
+        "next_cursor": None,
     }
 
 

@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-FROM python:3.11.11-slim-bookworm AS build
+FROM python:3.11.18-slim-bookworm AS build
 WORKDIR /build
 RUN python -m venv /opt/wattline
 COPY requirements.txt requirements-build.txt ./
@@ -11,13 +11,14 @@ COPY migrations migrations
 COPY grafana grafana
 RUN /opt/wattline/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation .
 
-FROM python:3.11.11-slim-bookworm
+FROM python:3.11.18-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends fonts-noto-cjk \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin wattline \
     && install -d -o wattline -g wattline /data
 COPY --from=build /opt/wattline /opt/wattline
+COPY deploy/sbom.json /usr/share/doc/wattline/sbom.json
 ENV PATH=/opt/wattline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

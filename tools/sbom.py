@@ -1,17 +1,21 @@
-"""``make sbom``: what is inside, as a CycloneDX document, from the lock file alone.
+"""``make sbom``: what is inside, as a CycloneDX document, from the lock file and the licences.
 
-No address of an index and no path of the machine is in it: it says the same wherever it is made, but for
-its time and serial number. The hashes of a package are those of all its published files, one of which is
+No address of an index, no path of the machine and no time is in it: it says the same wherever and whenever
+it is made, and its serial number follows from what it says. So it is committed (``deploy/sbom.json``) and the
+container image carries it. The hashes of a package are those of all its published files, one of which is
 installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID, uuid5
 
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
@@ -19,7 +23,11 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from app import __version__
+from tools.licences import licence_of
 from tools.locked import ROOT, RUNTIME, Locked, locked
+
+_NAMESPACE = UUID("6f0c5d0e-6f5b-4b39-9f0e-0a5a8d1f3c77")
+"""Of serial numbers; any fixed one would do."""
 
 
 def document(packages: Sequence[Locked]) -> str:
@@ -30,7 +38,15 @@ def document(packages: Sequence[Locked]) -> str:
     bom.metadata.component = root
     for wanting, component in (("wattline", root), *((p.name, c) for p, c in parts.items())):
         bom.register_dependency(component, [c for p, c in parts.items() if wanting in p.wanted_by])
-    return JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
+    written = json.loads(JsonV1Dot6(bom).output_as_string())
+    del written["serialNumber"], written["metadata"]["timestamp"]
+    serial = uuid5(_NAMESPACE, json.dumps(written, sort_keys=True))
+    return json.dumps(written | {"serialNumber": serial.urn}, indent=1, sort_keys=True) + "\n"
+
+
+def runtime() -> str:
+    """The bill of materials of an installation."""
+    return document(locked(RUNTIME))
 
 
 def _project() -> Component:
@@ -45,12 +61,14 @@ def _project() -> Component:
 
 
 def _component(package: Locked) -> Component:
+    licence = licence_of(package)
     address = PackageURL("pypi", name=package.name, version=package.version)
     return Component(
         name=package.name,
         version=package.version,
         purl=address,
         bom_ref=address.to_string(),
+        licenses=[LicenseFactory().make_from_string(licence)] if licence else [],
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=one) for one in package.hashes],
     )
 

@@ -19,7 +19,8 @@ from tests.programs import need_program
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"
 RULES = sorted((GRAFANA / "prometheus" / "rules").glob("*.yml"))
-PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*")
+PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
+"""A whole version, never a moving tag; a digest may follow."""
 
 
 def read(path: Path) -> Any:

@@ -22,8 +22,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from tools import audit, install, sbom
-from tools.locked import DEVELOPMENT, ROOT, RUNTIME, locked
+from tools import audit, install, licences, sbom
+from tools.locked import DEVELOPMENT, ROOT, RUNTIME, Locked, locked
 
 LOCKS = [RUNTIME, DEVELOPMENT, ROOT / "requirements-build.txt"]
 
@@ -173,6 +173,58 @@ def test_the_bill_is_valid_and_names_neither_host_nor_path(bom: dict[str, Any]) 
     assert str(Path.home()) not in plain
 
 
+def test_the_bill_says_the_same_wherever_and_whenever_it_is_made(bom: dict[str, Any]) -> None:
+    assert sbom.runtime() == (ROOT / "deploy" / "sbom.json").read_text("utf-8")
+    assert "timestamp" not in bom["metadata"]
+    fewer = json.loads(sbom.document(locked(RUNTIME)[1:]))
+    assert fewer["serialNumber"] != bom["serialNumber"]
+
+
+def test_the_image_carries_the_bill() -> None:
+    copied = re.findall(r"^COPY (deploy/\S+) (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert copied == [("deploy/sbom.json", "/usr/share/doc/wattline/sbom.json")]
+    assert "!deploy/sbom.json" in (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+
+
+# -- licences ----------------------------------------------------------------------------------------
+
+
+def test_every_pin_has_an_accepted_licence_and_the_bill_says_it(bom: dict[str, Any]) -> None:
+    pins = {(p.name, p.version) for lock in LOCKS for p in locked(lock)}
+    found = licences.every_licence()
+    assert {(p.name, p.version) for p in found} == pins
+    assert {p.name for p in found if p.is_shipped} == {c["name"] for c in bom["components"]}
+    assert all(c["licenses"] for c in bom["components"])
+
+
+@pytest.mark.parametrize(
+    ("expression", "accepted"),
+    [
+        ("MIT", True),
+        ("GPL-3.0-only OR MIT", True),
+        ("MIT AND Zlib", True),
+        ("MIT AND GPL-3.0-only", False),
+        ("AGPL-3.0-or-later", False),
+        ("(MIT OR ISC) AND MIT", False),
+        ("", False),
+    ],
+)
+def test_an_expression_is_accepted_if_one_alternative_is(expression: str, accepted: bool) -> None:
+    assert licences.is_accepted(expression) is accepted
+    assert (licences.refusal("some-package", expression) is None) is accepted
+
+
+def test_a_package_of_unknown_or_refused_licence_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(licences._LOOKED_UP, "numpy", "AGPL-3.0-only")
+    monkeypatch.setitem(licences._LOOKED_UP, "pandas", "")
+    with pytest.raises(ValueError, match=r"(?s)numpy: AGPL-3.0-only is not .*pandas: no known licence"):
+        licences.every_licence()
+
+
+def test_a_package_that_is_not_installed_has_no_licence_by_itself() -> None:
+    assert licences.licence_of(Locked("wattline-absent", "1.0", "", (), ())) is None
+
+
 # -- known flaws -------------------------------------------------------------------------------------
 
 
@@ -255,7 +307,9 @@ def test_the_image_runs_as_nobody_special_and_writes_nowhere_of_its_own() -> Non
     """Read-only roots, dropped capabilities and pinned images of all services: see tests/grafana."""
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     stages = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
-    assert all(re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+[\w.-]*", stage) for stage in stages), "tags are pinned"
+    pinned = re.compile(r"[\w./-]+:\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
+    assert all(pinned.fullmatch(stage) for stage in stages), "a whole version; a digest may follow"
+    assert not pinned.fullmatch("python:latest")
     last = dockerfile.rpartition("\nFROM ")[2]
     users = re.findall(r"^USER (\S+)", last, re.MULTILINE)
     assert users

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.reference import architecture, commands, http, layouts, models
+from tools import sbom
+from tools.reference import architecture, commands, http, layouts, licences, models
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "docs/reference"
@@ -22,6 +23,8 @@ PAGES: dict[str, Callable[[], str]] = {
     f"{FOLDER}/settings.md": models.settings,
     f"{FOLDER}/commands.md": commands.page,
     f"{FOLDER}/http.md": http.page,
+    f"{FOLDER}/licences.md": licences.page,
+    "deploy/sbom.json": sbom.runtime,
     "docs/architecture.md": architecture.page,
     "docs/decisions/README.md": architecture.decisions_index,
 }

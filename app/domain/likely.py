@@ -17,6 +17,8 @@ Bools = npt.NDArray[np.bool_]
 
 HOUR_US = 3_600_000_000
 
+LEAST_READING = 1e-9
+"""Below it a register reads nothing of which a factor could be told."""
 HISTORY = 8
 """Steps on each side of a step that say what is likely."""
 JUMP_RATIO = 20.0
@@ -159,7 +161,7 @@ def scale_changes(at_us: Ints, register: Floats) -> tuple[npt.NDArray[np.intp], 
         Rows of the first readings on the new scale, and the factors.
     """
     before, after = register[:-1], register[1:]
-    positive = (before > 0) & (after > 0)
+    positive = (before > LEAST_READING) & (after > LEAST_READING)
     ratio = np.divide(after, before, where=positive, out=np.ones(len(before)))
     rows = np.flatnonzero((ratio >= LEAST_FACTOR) | (ratio <= 1 / LEAST_FACTOR)) + 1
     earlier = _rate(at_us, register, np.maximum(rows - 1 - HISTORY, 0), rows - 1)

@@ -179,7 +179,7 @@ def walk(
     j = _next_odd(odd, 0)
     while j < n:
         j = _next_odd(odd, rules.settle(steps, j))
-    if falls is Falls.SUSPECT and len(odd) >= TANGLE:
+    if falls is Falls.SUSPECT and len(odd) >= TANGLE - 1:
         _untangle(steps, register, is_rated=math.isfinite(max_power))
     return steps
 
@@ -249,11 +249,22 @@ def _untangle(steps: Walk, register: Floats, *, is_rated: bool) -> None:
     kinds = (StepKind.FALL, StepKind.JUMP, *returned)
     bad = np.flatnonzero(np.isin(steps.kind, kinds) & (register != 0))
     for rows in np.split(bad, np.flatnonzero(np.diff(bad) > HISTORY) + 1):
+        if len(rows) == TANGLE - 1 and not is_rated:
+            rows = _with_rises_at_the_end(steps, register, rows)
         if len(rows) >= TANGLE and _is_tangle(register[max(rows[0] - 1, 0) : rows[-1] + 2]):
             part = _whole_tangle(register, int(rows[0]), int(rows[-1]))
             kept = ~np.isin(steps.kind[part], DROPPED)
             steps.energy[part] = math.nan
             steps.kind[part] = np.where(kept, StepKind.TANGLED, steps.kind[part])
+
+
+def _with_rises_at_the_end(steps: Walk, register: Floats, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """With the believed rises that are as large as the falls, where the data end too soon to show more."""
+    fall = -np.diff(register[max(rows[0] - 1, 0) : rows[-1] + 1]).min()
+    if fall <= 0 or rows[-1] + HISTORY < len(register):
+        return rows
+    start = max(int(rows[0]) - HISTORY, 1)
+    return np.union1d(rows, start + np.flatnonzero(steps.energy[start:] >= TANGLE_SHARE * fall))
 
 
 def _whole_tangle(register: Floats, first: int, last: int) -> slice:

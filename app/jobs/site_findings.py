@@ -117,7 +117,9 @@ def _look_at_month(connection: Connection, stored: Stored, site: Site, month: da
     for part in site.interval_segments(span):
         parts, start = boundary(part.site), part.period.start
         table = usage.frame(connection, stored, _points(parts), Period(start - USUAL, part.period.end))
-        found = flow_findings(part.site, parts, table, start, is_now=part.period.end > now)
+        lasting = store.lasting(connection, _numbers(stored, parts), start - USUAL, start)
+        is_now = part.period.end > now
+        found = flow_findings(part.site, parts, table, start, is_now=is_now, lasting=lasting)
         _keep(connection, stored, site, parts, FLOW_KINDS, part.period, found)
     if span.start < now - timedelta(days=BALANCE_DAYS + 1):  # later ones are balanced every day
         tree = (FindingKind.NEGATIVE_REMAINDER,)
@@ -126,6 +128,10 @@ def _look_at_month(connection: Connection, stored: Stored, site: Site, month: da
 
 def _points(parts: Boundary) -> list[Point]:
     return [*parts.it, *(p for p in parts.apart if p.id in parts.facility)]
+
+
+def _numbers(stored: Stored, parts: Boundary) -> list[int]:
+    return [stored.point_id[p.id] for p in _points(parts)]
 
 
 def _keep(
@@ -157,7 +163,9 @@ def look_at_last_days(engine: Engine, now: datetime) -> None:
             for part in site.interval_segments(span):
                 parts = boundary(part.site)
                 table = usage.frame(connection, stored, _points(parts), part.period)
-                found = it_missing(parts, table, is_now=part.period.end == span.end)
+                start, is_now = part.period.start, part.period.end == span.end
+                lasting = store.lasting(connection, _numbers(stored, parts), start, part.period.end)
+                found = it_missing(parts, table, is_now=is_now, lasting=lasting)
                 _keep(connection, stored, site, parts, FLOW_KINDS[:1], part.period, found)
 
 

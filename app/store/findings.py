@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.energy import Event
 from app.domain.period import Period
-from app.domain.quality.finding import GOES_ON, WITHHOLDING, Finding, FindingKind
+from app.domain.quality.finding import GOES_ON, WITHHOLDING, Finding, FindingKind, Severity
 from app.domain.quality.units import withholding
 from app.domain.reading import LATEST
 from app.errors import NotFound
@@ -521,6 +521,40 @@ def doubts(
     with store_errors():
         rows = connection.execute(_DOUBTS, values)
         return [(key or "", kind, start, end) for key, kind, start, end in rows]
+
+
+_LASTING = sa.text(
+    """
+    SELECT p.key, f.kind, f.start_at, f.end_at, f.severity, f.effect_kwh, f.evidence
+    FROM findings f JOIN points p ON p.id = f.point_id
+    WHERE f.point_id = ANY(:points) AND f.state <> 'cleared'
+      AND f.kind = ANY(:kinds) AND f.start_at < :before
+      AND (f.end_at >= :since OR jsonb_exists(f.evidence, :goes_on))
+    ORDER BY f.start_at
+    """
+)
+
+
+def lasting(
+    connection: sa.Connection, points: Sequence[int], since: datetime, before: datetime
+) -> list[Finding]:
+    """Missing loads and changed ratios that began before an instant and lasted beyond another, in order.
+
+    Acknowledged ones too: a person decides month by month.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    kinds = [FindingKind.IT_MISSING.value, FindingKind.RATIO_CHANGED.value]
+    values = {"points": list(points), "kinds": kinds, "goes_on": GOES_ON}
+    with store_errors():
+        rows = connection.execute(_LASTING, {**values, "since": since, "before": before})
+        return [
+            Finding(FindingKind(kind), key, start, end, Severity(severity), effect, evidence)
+            for key, kind, start, end, severity, effect, evidence in rows
+        ]
 
 
 _CONFLICTS = sa.text(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from math import pi, sin
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,53 @@ def test_a_jump_counts_once_a_person_confirmed_it(wattline: Wattline, cases: Pat
     entry = wattline("meter", "events", "s", "--json").document["events"][0]
     assert wattline("meter", "withdraw", "s", entry["id"]).code == 0
     assert kwh() == (pytest.approx(80), ["replacement_suspected"])
+
+
+TWO_UPS = """
+institutions: [{id: b, institution_class: joint_stock}]
+sites:
+  - id: s
+    institution: b
+    time_zone: UTC
+    meters:
+      - {id: main, rated_power_kw: 400, points: [
+          {id: main.kwh, role: facility, kind: register, interval_s: 3600}]}
+      - {id: a, fed_by: [main], rated_power_kw: 200, points: [
+          {id: a.kwh, role: it_ups_output, kind: register, interval_s: 3600}]}
+      - {id: b, fed_by: [main], rated_power_kw: 200, points: [
+          {id: b.kwh, role: it_ups_output, kind: register, interval_s: 3600}]}
+"""
+MONTHS = ("2026-05", "2026-06", "2026-07", "2026-08", "2026-09")
+
+
+def hours(main: float, a: float, b: float, *, from_15_may: tuple[float, float, float]) -> str:
+    """Five months of three registers, other powers from 15 May on, with a daily swing. [kW]"""
+    start, first = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 15, 10, tzinfo=UTC)
+    counts, lines = [1000.0, 2000.0, 3000.0], ["time,main.kwh,a.kwh,b.kwh"]
+    for n in range(153 * 24 + 1):
+        at = start + timedelta(hours=n)
+        lines.append(f"{at:%Y-%m-%dT%H:%M:%SZ}," + ",".join(f"{c:.2f}" for c in counts))
+        swing = 1 + 0.2 * sin(n * pi / 12)
+        powers = (main, a, b) if at < first else from_15_may
+        counts = [c + kw * swing for c, kw in zip(counts, powers, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("later", "kind"),
+    [((150, 0, 40), "it_missing"), ((150, 25, 20), "ratio_changed"), ((300, 60, 40), "ratio_changed")],
+    ids=["bypass", "ratio of IT", "ratio of the facility"],
+)
+def test_what_lasts_for_months_withholds_every_one_of_them(
+    wattline: Wattline, tmp_path: Path, later: tuple[float, float, float], kind: str
+) -> None:
+    site, file = tmp_path / "site.yaml", tmp_path / "months.csv"
+    site.write_text(TWO_UPS)
+    file.write_text(hours(150, 60, 40, from_15_may=later))
+    load(wattline, file, "s", site)
+    for month in MONTHS:
+        found = wattline("pue", "s", "--month", month, "--json").document
+        assert found["pue"] is None, month
+        assert found["reason_code"] == "waits", month
+    listed = wattline("findings", "list", "s", "--json").document["findings"]
+    assert sorted(f["start"][:7] for f in listed if f["kind"] == kind) == list(MONTHS)

@@ -67,6 +67,12 @@ def test_one_plant_of_each_fault(seed: int) -> None:
     assert not result(sampled(seed)).is_silent
 
 
+@pytest.mark.parametrize("seed", [544, 3118, 7166])
+def test_foreign_readings_that_are_the_last_ones_are_not_booked(seed: int) -> None:
+    assert sampled(seed).fault == "interleaved"
+    assert result(sampled(seed)).pue is None
+
+
 def test_a_plant_in_order_is_right_and_free_of_doubt() -> None:
     for seed in range(0, 10 * len(FAULTS), len(FAULTS)):
         plan = sampled(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,74 @@ def test_what_began_before_the_month_is_a_finding_of_the_month_from_its_start_on
     assert "goes_on" not in found.evidence
     site, table = plant(("2026-09-10", "2026-09-20"))
     assert it_missing(boundary(site), table, MONTH) == []
+
+
+def months(table: pd.DataFrame, site: Site, kind: FindingKind) -> list[list[Finding]]:
+    """Findings of each of four months, as the job looks at them: 35 days before it, and what lasted."""
+    found: list[list[Finding]] = []
+    for first, after in pairwise(STARTS):
+        memory = first - timedelta(days=35)
+        seen = table[(table.index >= memory) & (table.index < after)]
+        lasting = [f for one in found for f in one if f.end >= memory]
+        now = flow_findings(site, boundary(site), seen, first, lasting=lasting)
+        found.append([f for f in now if f.kind is kind])
+    return found
+
+
+STARTS = [datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11, 12)] + [
+    datetime(2027, 1, 1, tzinfo=UTC)
+]
+
+
+def long(site_table: tuple[Site, pd.DataFrame]) -> tuple[Site, pd.DataFrame]:
+    """Over four months."""
+    site, table = site_table
+    index = pd.date_range("2026-09-01", "2027-01-01", freq="15min", inclusive="left", tz="UTC")
+    repeated = np.resize(table.to_numpy(), (len(index), table.shape[1]))
+    return site, pd.DataFrame(repeated, index, table.columns)
+
+
+@pytest.mark.parametrize("gap", [None, ("2026-11-30 22:00", "2026-12-01 03:00")])
+def test_a_bypass_that_lasts_is_found_in_every_month(gap: tuple[str, str] | None) -> None:
+    site, table = long(plant())
+    table.loc["2026-09-15":"2026-12-20 11:45", "a.kwh"] = 0.0  # type: ignore[misc]
+    if gap:
+        table.loc[gap[0] : gap[1]] = np.nan  # type: ignore[misc]
+    found = months(table, site, FindingKind.IT_MISSING)
+    assert [f.point for one in found for f in one[-1:]] == ["a.kwh"] * 4
+    assert found[-1][-1].end == datetime(2026, 12, 20, 12, tzinfo=UTC)
+    assert found[2][0].start == STARTS[2]
+
+
+def test_a_load_that_is_back_is_missed_no_longer() -> None:
+    site, table = long(plant())
+    table.loc["2026-09-15":"2026-10-31 23:45", "a.kwh"] = 0.0  # type: ignore[misc]
+    assert [len(one) for one in months(table, site, FindingKind.IT_MISSING)] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("last", "expected"), [(None, [1, 1, 1, 1]), ("2026-11-20", [1, 1, 1, 0])])
+@pytest.mark.parametrize("began", ["2026-09-15", "2026-09-30 23:00"])
+def test_a_ratio_that_stays_changed_is_found_in_every_month(
+    began: str, last: str | None, expected: list[int]
+) -> None:
+    site, table = long(plant())
+    table["b.kwh"] = 0.001
+    table["main.kwh"] = 20 + 0.8 * table["a.kwh"]
+    table.loc[began:last, "a.kwh"] *= 0.5  # type: ignore[misc]
+    found = months(table, site, FindingKind.RATIO_CHANGED)
+    counts = [len(one) for one in found]
+    assert counts[1:] == expected[1:]
+    assert began.endswith("23:00") or counts[0] == 1
+    assert {f.point for one in found for f in one} == {"a.kwh"}
+
+
+def test_a_live_look_keeps_a_missing_load_that_began_before_all_it_sees() -> None:
+    site, table = plant(("2026-10-20", "2026-11-01"))
+    (begun,) = it_missing(boundary(site), table, MONTH, is_now=True)
+    assert it_missing(boundary(site), table.iloc[-192:], is_now=True) == []
+    (found,) = it_missing(boundary(site), table.iloc[-192:], is_now=True, lasting=[begun])
+    assert found.start == begun.start
+    assert found.evidence["goes_on"] == "yes"
 
 
 def changed(point: str, factor: float, first: int = 3000, last: int | None = None) -> list[Finding]:

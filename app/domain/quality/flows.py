@@ -60,6 +60,7 @@ def flow_findings(
     since: datetime | None = None,
     *,
     is_now: bool = False,
+    lasting: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Everything that the energies of one stretch of time tell.
 
@@ -75,12 +76,21 @@ def flow_findings(
         Begin of the time that is looked at; what stands before it says what is usual.
     is_now : bool
         Whether the time ends now, so that what lasts to its end goes on.
+    lasting : sequence of Finding
+        Found earlier, from before `since` on; it may go on where the table no longer shows how it began.
     """
     own = table if since is None else table[table.index >= since]
     if own.empty:
         return []
-    missing = it_missing(parts, table, since, is_now=is_now)
-    changes = ratio_changes(parts, table, _facility(parts, table), _sum(parts.it, table), is_now=is_now)
+    missing = it_missing(parts, table, since, is_now=is_now, lasting=lasting)
+    changes = ratio_changes(
+        parts,
+        table,
+        _facility(parts, table),
+        _sum(parts.it, table),
+        is_now=is_now,
+        lasting=[f for f in lasting if f.kind is FindingKind.RATIO_CHANGED],
+    )
     return [
         *missing,
         *outside([_from(f, since) for f in changes if since is None or f.end > since], missing),
@@ -111,29 +121,62 @@ def _facility(parts: Boundary, table: pd.DataFrame) -> Floats:
 
 
 def it_missing(
-    parts: Boundary, table: pd.DataFrame, since: datetime | None = None, *, is_now: bool = False
+    parts: Boundary,
+    table: pd.DataFrame,
+    since: datetime | None = None,
+    *,
+    is_now: bool = False,
+    lasting: Sequence[Finding] = (),
 ) -> list[Finding]:
     """IT points whose energy falls to nothing while the facility goes on, as in a UPS bypass.
 
     Compared with the quarter-hours before and after: IT energy is missing if the facility lost less than
     :data:`FOLLOWED_SHARE` of what IT lost, or gained less when it came back. A load that
-    another IT point took over is not missing.
+    another IT point took over is not missing. What was found earlier goes on until energy flows again.
     """
     it, facility = _sum(parts.it, table), _facility(parts, table)
     first_own = 0 if since is None else int((table.index < since).sum())
     found: list[Finding] = []
     for point in parts.it:
         energy = table.reindex(columns=[point.id]).to_numpy()[:, 0]
-        usual = _usual(energy)
-        if not usual > 0 or usual * point.weight < LEAST_LOST_SHARE * np.nanmedian(it[energy > 0]):
+        past = [f for f in lasting if f.kind is FindingKind.IT_MISSING and f.point == point.id]
+        usual = max([_usual(energy), *map(_usual_of, past[-1:])])
+        if not usual > 0 or not (past or _matters(usual * point.weight, it[energy > 0])):
             continue
         away = energy < AWAY_SHARE * usual
+        flows = np.isfinite(energy) & ~away
+        known = [f for f in past if not flows[table.index < f.start].any()]  # others are judged here
         for first, last in runs(away):
-            is_long = last - first + 1 >= SHORTEST_ROWS and last >= first_own
-            if is_long and _is_missing(it, facility, away, first, last, usual):
-                goes_on = is_now and not np.isfinite(energy[last + 1 :]).any()
-                found.append(_missing(point, table, max(first, first_own), last, usual, goes_on=goes_on))
+            earlier = _goes_on_from(known, table, flows, first)
+            if last - first + 1 < SHORTEST_ROWS or not (
+                earlier or _is_missing(it, facility, away, first, last, usual)
+            ):
+                continue
+            goes_on = is_now and not np.isfinite(energy[last + 1 :]).any()
+            own_first = max(first, first_own) if last >= first_own else first
+            one = _missing(point, table, own_first, last, usual, goes_on=goes_on)
+            known.append(one)
+            if last >= first_own:
+                is_one = since is None and earlier in past
+                found.append(replace(one, start=earlier.start) if earlier and is_one else one)
     return found
+
+
+def _matters(usual: float, it: Floats) -> bool:
+    return usual >= LEAST_LOST_SHARE * float(np.nanmedian(it))
+
+
+def _usual_of(finding: Finding) -> float:
+    """Energy of a quarter-hour that a finding misses. [kWh]"""
+    return float(finding.evidence["suggested_kwh"]) / (4 * float(finding.evidence["hours"]))
+
+
+def _goes_on_from(known: Sequence[Finding], table: pd.DataFrame, flows: Bools, first: int) -> Finding | None:
+    """The latest of these findings after which nothing flowed until this row."""
+    for finding in reversed(known):
+        if finding.start <= table.index[first]:
+            return None if flows[:first][table.index[:first] >= finding.end].any() else finding
+    return None
 
 
 def _usual(energy: Floats) -> float:

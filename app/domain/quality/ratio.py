@@ -8,6 +8,8 @@ chiller that starts changes the facility, but not its response to IT.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +45,13 @@ class _Side(NamedTuple):
 
 
 def ratio_changes(
-    parts: Boundary, table: pd.DataFrame, facility: Floats, it: Floats, *, is_now: bool
+    parts: Boundary,
+    table: pd.DataFrame,
+    facility: Floats,
+    it: Floats,
+    *,
+    is_now: bool,
+    lasting: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Steps of the power ratio that no load makes, each up to the way back.
 
@@ -57,12 +65,15 @@ def ratio_changes(
         Its sums. [kWh] NaN: not known.
     is_now : bool
         Whether the time ends now, so that what lasts to its end goes on.
+    lasting : sequence of Finding
+        Found earlier; one whose step lies before what the table shows goes on up to the way back.
     """
     flows = (facility > 0) & (it > 0)
     log_ratio = np.full(len(it), np.nan)
     log_ratio[flows] = np.log(facility[flows] / it[flows])
-    found: list[Finding] = []
-    after, last_factor = 0, 0.0
+    earlier = _at_the_start(lasting, table)
+    found = [_lengthened(f, table, is_now=is_now) for f in earlier]
+    after, last_factor = 0, _change_of(earlier[0]) if earlier else 0.0
     for row in _steps(log_ratio).tolist():
         if row < after:
             continue
@@ -163,6 +174,22 @@ def _finding(
         **({GOES_ON: "yes"} if is_now else {}),
     }
     return Finding(FindingKind.RATIO_CHANGED, point.id, start, end, Severity.ERROR, None, evidence)
+
+
+def _change_of(finding: Finding) -> float:
+    """Change of the logarithm of the ratio."""
+    return math.log(float(finding.evidence["after"]) / float(finding.evidence["before"]))
+
+
+def _at_the_start(lasting: Sequence[Finding], table: pd.DataFrame) -> list[Finding]:
+    """The latest finding, if any, that holds where the table begins, too near to it to be seen again."""
+    first, seen_from = table.index[0], table.index[min(LEAST_KNOWN, len(table)) - 1]
+    return [f for f in lasting if f.start <= seen_from and (f.end > first or GOES_ON in f.evidence)][-1:]
+
+
+def _lengthened(finding: Finding, table: pd.DataFrame, *, is_now: bool) -> Finding:
+    ended = _ended(finding, table.index[-1])
+    return replace(ended, evidence={**ended.evidence, **({GOES_ON: "yes"} if is_now else {})})
 
 
 def _ended(finding: Finding, end: pd.Timestamp) -> Finding:

@@ -409,6 +409,13 @@ _TIME_NAMES = {
         "日期時間",
     ),
 }
+
+
+def is_time_name(name: str) -> bool:
+    """Whether a column that is called so is a time, whatever unit or zone stands behind the name."""
+    return normal(bare_name(name)) in _TIME_NAMES
+
+
 _SERIAL = re.compile(r"[2-6]\d{4}(?:[.,]\d+)?")
 """A spreadsheet's day number (1954 to 2091), with the time of day behind the mark."""
 
@@ -419,7 +426,7 @@ def serial_column(text: str, mapping: Mapping) -> tuple[str, str] | None:
     for delimiter in [mapping.delimiter] if mapping.delimiter else DELIMITERS:
         rows = [cells for _, cells in islice(records(data, delimiter), _SNIFFED_ROWS) if len(cells) > 1]
         for i, names in enumerate(rows):
-            at = next((k for k, n in enumerate(names) if normal(bare_name(n)) in _TIME_NAMES), None)
+            at = next((k for k, n in enumerate(names) if is_time_name(n)), None)
             if at is not None and _is_serial(rows[i + 1 :], at):
                 return delimiter, names[at].strip()
     return None

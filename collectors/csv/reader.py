@@ -7,6 +7,7 @@ for the interval kinds. The way of a file::
     csv_source      bytes, unpacked; encoding; blocks of whole lines
     csv_rows        blocks to cells: fast where regular, line by line where not
     csv_dialect     where the table begins, its columns' names, where the time stands
+    csv_new_heading another row of names in the middle of it
     csv_formats     which time format; csv_order: which way the rows go and how far apart
     csv_columns     what the columns beside the time are; csv_match: which point each fills
     csv_understand  all of that together -> csv_plan.Understanding, csv_saved: as a mapping
@@ -40,6 +41,9 @@ from collectors.csv.json_export import table_blocks
 from collectors.csv.layouts import shape_of
 from collectors.csv.mapping import name_pattern
 from collectors.csv.nem import read_nem
+from collectors.csv.new_heading import MOST as MOST_HEADINGS
+from collectors.csv.new_heading import NewHeading, follow
+from collectors.csv.new_heading import find as find_heading
 from collectors.csv.number import BAD, MISSING, NUMBER, NumberStyle, known_unit, parse_numbers, why_no_number
 from collectors.csv.plan import DESCENDING, MIXED, ColumnPlan, Understanding
 from collectors.csv.rows import Cells, Reject, RowParser
@@ -103,7 +107,7 @@ def _read_table(
     table = _TableReader(understanding, batcher, careful_only)
     packed_bytes = 0
     for block in table_blocks(path, understanding.encoding, understanding.layout, block_bytes):
-        yield table.block(block)
+        yield from table.block(block)
         packed_bytes = block.packed_bytes
     yield table.finish(packed_bytes)
 
@@ -157,26 +161,65 @@ class _TableReader:
     """Turns the blocks of one text table into batches; remembers what one block must tell the next."""
 
     def __init__(self, plan: Understanding, batcher: Batcher, careful_only: bool) -> None:
-        self._plan, self._batcher = plan, batcher
-        side = [s.index for s in (plan.valid, plan.status) if s]
-        wanted = {*plan.time.columns, *(c.index for c in plan.columns), *side}
-        wanted |= {i for i in (plan.time.offset_column, plan.long_point, plan.long_unit) if i is not None}
-        wanted |= set(plan.long_more)
-        self._rows = RowParser(plan.delimiter, plan.width, plan.full_width, sorted(wanted), careful_only)
+        self._batcher, self._careful_only, self._first = batcher, careful_only, plan
         descending = plan.time.order == DESCENDING
         self._clocks = (LocalClock(plan.time.zone, descending), LocalClock(plan.time.zone, descending))
         self._held: dict[int, Bulk] = {}
         self._ends = LocalClock(plan.time.zone)
         self._texts: dict[str, int] = {c.name: i for i, c in enumerate(plan.columns)}
         self._patterns = list(_patterns(plan))
+        self._heads: set[bytes] = set()
+        self._heading: NewHeading | None = None
+        self._turns = 0
+        self._follow(plan)
 
-    def block(self, block: Block) -> ParsedBatch:
-        """The readings of one block."""
+    def _follow(self, plan: Understanding) -> None:
+        """Cut the rows from here on as this plan says."""
+        self._plan = plan
+        side = [s.index for s in (plan.valid, plan.status) if s]
+        wanted = {*plan.time.columns, *(c.index for c in plan.columns), *side, *plan.long_more}
+        wanted |= {i for i in (plan.time.offset_column, plan.long_point, plan.long_unit) if i is not None}
+        rows = sorted(wanted - {-1}) or [0]
+        self._rows = RowParser(plan.delimiter, plan.width, plan.full_width, rows, self._careful_only)
+
+    def block(self, block: Block) -> Iterator[ParsedBatch]:
+        """The readings of one block; several batches where it holds other headings."""
+        rest: Block | None = block
+        while rest is not None:
+            batch, rest = self._up_to_heading(rest)
+            yield batch
+
+    def _up_to_heading(self, block: Block) -> tuple[ParsedBatch, Block | None]:
+        """The readings up to the next other heading, and what follows it."""
+        if block.lines is None and block.first_line < self._first.first_line:
+            head = block.data.split(b"\n", self._first.first_line - block.first_line)[:-1]
+            self._heads |= {line.strip() for line in head}
         cells, odd, rejects = self._rows.parse(block)
+        found = find_heading(block, cells, odd, self._plan, self._heads)
+        if found is not None:
+            line = found[0]
+            cells = cells.take(cells.line < line)
+            odd, rejects = [o for o in odd if o[0] < line], [r for r in rejects if r.line < line]
         self._judge_odd(odd, rejects)
         if block.first_line < self._plan.first_line:
             cells, rejects = self._without_head(cells, rejects)
-        return self._batch(cells, rejects, block.packed_bytes, last=False)
+        batch = self._batch(cells, rejects, block.packed_bytes, last=False)
+        if found is None:
+            return batch, None
+        self._turn(*found)
+        data = block.data.split(b"\n", line - block.first_line + 1)[-1]
+        return batch, Block(line + 1, data, block.packed_bytes) if data else None
+
+    def _turn(self, line: int, text: bytes, names: list[str]) -> None:
+        """Follow another heading from here on; after too many of them nothing more is taken."""
+        self._turns += 1
+        heading = follow(self._first, line, text, names)
+        if self._turns > MOST_HEADINGS:
+            heading = replace(
+                heading, refused=f"more than {MOST_HEADINGS} other headings stand above this row"
+            )
+        self._heading, self._heads = heading, {text}
+        self._follow(heading.plan)
 
     def finish(self, packed_bytes: int) -> ParsedBatch:
         """What was held back until the end of the file."""
@@ -198,16 +241,34 @@ class _TableReader:
 
     def _batch(self, cells: Cells, rejects: list[Reject], packed_bytes: int, *, last: bool) -> ParsedBatch:
         bulks: dict[int, Bulk] = {}
-        if len(cells):
+        if self._heading is not None and self._heading.refused:
+            self._refuse_all(cells, self._heading, rejects)
+        elif len(cells):
             series = self._series(cells, rejects)
             if series is not None:
                 cells, series = cells.take(series >= 0), series[series >= 0]
             times = self._times(cells, series)
             self._refuse_times(cells, times, rejects)
+            self._refuse_missing(cells, times, rejects)
             bulks = self._bulks(cells, series, times, rejects)
         if last:
             self._refuse_held(rejects)
         return self._batcher.pack(bulks, rejects, packed_bytes)
+
+    def _refuse_all(self, cells: Cells, heading: NewHeading, rejects: list[Reject]) -> None:
+        """Refuse every row after a heading that does not name what is needed to read them."""
+        (first, *_) = cells.columns.values()
+        for line, text in zip(cells.line.tolist(), first.to_pylist(), strict=True):
+            if not self._batcher.is_footer(text):
+                rejects.append(Reject(line, "", heading.refused, text[:200]))
+
+    def _refuse_missing(self, cells: Cells, times: _RowTimes, rejects: list[Reject]) -> None:
+        """Refuse the columns that another heading does not name any more, row by row."""
+        if self._heading is None or not self._heading.missing:
+            return
+        names = ", ".join(self._heading.missing)
+        reason = f"the heading in line {self._heading.line} has no such column"
+        rejects += [Reject(line, names, reason, "") for line in cells.line[times.ok].tolist()]
 
     def _refuse_held(self, rejects: list[Reject]) -> None:
         """In a descending file whose intervals reach back to the row before, the oldest row has none."""
@@ -377,6 +438,8 @@ class _TableReader:
         bulks: dict[int, Bulk] = {}
         for i, rows in parts:
             column = self._plan.columns[i]
+            if column.index < 0:
+                continue
             if column.index not in parsed:
                 parsed[column.index] = self._values(cells, column, times.ok, unusable, rejects)
             value = parsed[column.index][rows] * column.factor + column.offset

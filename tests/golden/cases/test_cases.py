@@ -5,6 +5,7 @@ The inputs stand beside the repository (``../shared/data/cases``, with their rig
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,8 @@ from app.domain.quality.detect import point_findings
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Direction, Meter, Point, Site
 from app.errors import ConfigError, FileNotUnderstood
-from collectors.csv.mapping import MappingNeeded
+from collectors.csv.mapping import MappingNeeded, parse_mapping
+from collectors.csv.reader import understand
 from tests.plant import Plant, read_csv
 
 
@@ -118,6 +120,24 @@ def test_c05_dates_without_a_time_are_the_days_themselves(cases: Path, tmp_path:
     assert datetime.fromtimestamp(known.start_us[0] / 1e6, UTC) == datetime(2026, 5, 1, tzinfo=UTC)
     assert known.energy_kwh[0] == 101
     assert plant.kwh("m.kwh") == 3596
+
+
+def test_registers_of_another_scale_are_warned_of(cases: Path) -> None:
+    mapping = parse_mapping("columns: {总进线读数: main.kwh, PDU-A 有功电度: pdu.kwh}")
+    for rated_kw, warned in ((100, ["总进线读数", "PDU-A 有功电度"]), (150, ["总进线读数"]), (math.inf, [])):
+        points = (
+            Point(
+                id="main.kwh", role=Role.FACILITY, kind=ReadingKind.REGISTER, max_power_kw=max(rated_kw, 250)
+            ),
+            Point(id="pdu.kwh", role=Role.IT_PDU_OUTPUT, kind=ReadingKind.REGISTER, max_power_kw=rated_kw),
+        )
+        site = Site(
+            id="s", institution="b", time_zone="Asia/Shanghai", meters=(Meter(id="m", points=points),)
+        )
+        plan = understand(cases / "import" / "unknown_columns.csv", site, mapping)
+        assert plan.unused == ("备注编号",)
+        assert [w.split(":")[0].removeprefix("column ") for w in plan.warnings] == warned
+        assert all(w.endswith("can carry; check unit and scale") for w in plan.warnings)
 
 
 def test_d01_a_feed_that_names_no_unit_is_asked_about(cases: Path) -> None:

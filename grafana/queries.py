@@ -14,6 +14,11 @@ PROMETHEUS = common_model.DataSourceRef(type_val="prometheus", uid="${prometheus
 DATABASE = common_model.DataSourceRef(type_val="grafana-postgresql-datasource", uid="${database}")
 
 
+WITHHELD = """EXISTS (SELECT FROM v_findings w WHERE w.site = min(v_pue.site) AND w.withholds
+AND w.start_at < max(v_pue.at) + interval '15 minutes' AND w.lasts_until > min(v_pue.at))"""
+"""Whether a finding keeps the ratio of sums over rows of v_pue from being said; stands for `{withheld}`."""
+
+
 @dataclass(frozen=True)
 class Query:
     """One query of a panel."""
@@ -41,8 +46,11 @@ def prometheus(text: str, legend: str = "", *, instant: bool = False) -> Query:
 
 
 def database(text: str, *, time_series: bool = False, legend: str = "") -> Query:
-    """A query of the reading role's views; see ``words.each_class`` for what stands for every load class."""
-    lines = [line.strip() for line in each_class(text).strip().splitlines()]
+    """A query of the reading role's views; see ``words.each_class`` for what stands for every load class.
+
+    ``{withheld}`` stands for :data:`WITHHELD`.
+    """
+    lines = [line.strip() for line in each_class(text.replace("{withheld}", WITHHELD)).strip().splitlines()]
     return Query("\n".join(lines), is_sql=True, time_series=time_series, legend=legend)
 
 

@@ -15,14 +15,15 @@ _MONTHS = """
     FROM generate_series(date_trunc('month', $__timeFrom()::timestamptz AT TIME ZONE s.time_zone),
     $__timeTo()::timestamptz AT TIME ZONE s.time_zone, interval '1 month') AS begins
     CROSS JOIN LATERAL (SELECT sum(facility_kwh) AS facility_kwh, sum(it_kwh) AS it_kwh,
-    sum(coverage_ratio) * 900 AS covered_s FROM v_pue WHERE site = ${site:sqlstring} AND room = ''
+    sum(coverage_ratio) * 900 AS covered_s, {withheld} AS withheld
+    FROM v_pue WHERE site = ${site:sqlstring} AND room = ''
     AND at >= begins AT TIME ZONE s.time_zone
     AND at < (begins + interval '1 month') AT TIME ZONE s.time_zone) q WHERE q.it_kwh IS NOT NULL) e
     CROSS JOIN LATERAL (SELECT least(e.covered_s / extract(epoch FROM least(now(),
     (e.begins + interval '1 month') AT TIME ZONE s.time_zone) - e.begins AT TIME ZONE s.time_zone), 1)
     AS covered) c
     CROSS JOIN LATERAL (SELECT CASE WHEN c.covered >= s.minimum_coverage_ratio
-    AND e.facility_kwh >= e.it_kwh THEN e.facility_kwh / nullif(e.it_kwh, 0) END AS pue) p
+    AND NOT e.withheld AND e.facility_kwh >= e.it_kwh THEN e.facility_kwh / nullif(e.it_kwh, 0) END AS pue) p
     CROSS JOIN (SELECT min(limit_pue) AS limit_pue FROM v_verdict WHERE site = ${site:sqlstring}) l
     WHERE s.site = ${site:sqlstring}
 """

@@ -153,7 +153,8 @@ HISTORY = Panel(
     [
         database(
             """
-            SELECT $__timeGroupAlias(at, '24h'), site AS metric, sum(facility_kwh) / sum(it_kwh) AS value
+            SELECT $__timeGroupAlias(at, '24h'), site AS metric,
+            CASE WHEN NOT {withheld} THEN sum(facility_kwh) / sum(it_kwh) END AS value
             FROM v_pue WHERE room = '' AND coverage_ratio > 0 AND it_kwh > 0 AND $__timeFilter(at)
             GROUP BY 1, 2 ORDER BY 1
             """,

@@ -86,7 +86,8 @@ PUE_HISTORY = Panel(
     [
         database(
             """
-            SELECT $__timeGroupAlias(at, $__interval), sum(facility_kwh) / sum(it_kwh) AS pue,
+            SELECT $__timeGroupAlias(at, $__interval),
+            CASE WHEN NOT {withheld} THEN sum(facility_kwh) / sum(it_kwh) END AS pue,
             max(l.limit_pue) AS limit_pue, max(l.designed_pue) AS designed_pue
             FROM v_pue, (SELECT min(v.limit_pue) AS limit_pue, min(s.designed_pue) AS designed_pue
             FROM v_verdict v JOIN v_site s USING (site) WHERE site = ${site:sqlstring}) l
@@ -115,7 +116,8 @@ WHERE = Panel(
         database(
             """
             SELECT c.load_class, c.kwh / nullif(it_kwh, 0) AS share FROM (
-            SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS facility_kwh, <<, |sum(#_kwh) AS #>>
+            SELECT CASE WHEN NOT {withheld} THEN sum(it_kwh) END AS it_kwh,
+            sum(facility_kwh) AS facility_kwh, <<, |sum(#_kwh) AS #>>
             FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
             AND $__timeFilter(at)) e CROSS JOIN LATERAL (VALUES
             <<, |('@#@', #)>>,
@@ -145,9 +147,11 @@ CHANGED = Panel(
             SELECT c.load_class, c.kwh AS energy_kwh, c.kwh / now.it_kwh AS share,
             c.before / nullif(past.it_kwh, 0) AS share_before,
             c.kwh / now.it_kwh - c.before / nullif(past.it_kwh, 0) AS change
-            FROM (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
+            FROM (SELECT CASE WHEN NOT {withheld} THEN sum(it_kwh) END AS it_kwh,
+            sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
             WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0 AND $__timeFilter(at)) now,
-            (SELECT sum(it_kwh) AS it_kwh, sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
+            (SELECT CASE WHEN NOT {withheld} THEN sum(it_kwh) END AS it_kwh,
+            sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
             WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
             AND at >= $__timeFrom()::timestamptz - ($__timeTo()::timestamptz - $__timeFrom()::timestamptz)
             AND at < $__timeFrom()::timestamptz) past

@@ -7,7 +7,11 @@ from math import pi, sin
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from app.domain.quality.finding import WITHHOLDING, FindingKind
+from app.store import engine as stores
+from grafana.queries import WITHHELD
 from tests.integration.conftest import Wattline
 
 REGISTER = """
@@ -135,7 +139,7 @@ def hours(main: float, a: float, b: float, *, from_15_may: tuple[float, float, f
     ids=["bypass", "ratio of IT", "ratio of the facility"],
 )
 def test_what_lasts_for_months_withholds_every_one_of_them(
-    wattline: Wattline, tmp_path: Path, later: tuple[float, float, float], kind: str
+    wattline: Wattline, tmp_path: Path, engine: sa.Engine, later: tuple[float, float, float], kind: str
 ) -> None:
     site, file = tmp_path / "site.yaml", tmp_path / "months.csv"
     site.write_text(TWO_UPS)
@@ -147,3 +151,29 @@ def test_what_lasts_for_months_withholds_every_one_of_them(
         assert found["reason_code"] == "waits", month
     listed = wattline("findings", "list", "s", "--json").document["findings"]
     assert sorted(f["start"][:7] for f in listed if f["kind"] == kind) == list(MONTHS)
+    said, by_day = _on_boards(engine)
+    assert said[:13] == by_day[:13] == [1.5] * 13  # days before 15 May
+    assert said[15:] == by_day[15:] == [None] * 138
+    assert by_day[14] is None
+    assert len(by_day) == 153
+
+
+def _on_boards(engine: sa.Engine) -> tuple[list[float | None], list[float | None]]:
+    """PUE by day of the views: of the intervals, and of sums as the boards form it."""
+    query = f"""
+        SELECT round(avg(pue)::numeric, 3)::float8,
+            CASE WHEN NOT {WITHHELD} THEN round((sum(facility_kwh) / sum(it_kwh))::numeric, 2)::float8 END
+        FROM v_pue WHERE site = 's' AND room = '' GROUP BY date_trunc('day', at AT TIME ZONE 'UTC')
+        ORDER BY min(at)
+    """
+    with stores.connect(engine) as connection:
+        rows = connection.exec_driver_sql(query).all()
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def test_the_views_withhold_for_the_kinds_for_which_figures_wait(engine: sa.Engine) -> None:
+    with stores.connect(engine) as connection:
+        for view in ("v_pue", "v_findings"):
+            text = connection.exec_driver_sql(f"SELECT pg_get_viewdef('{view}'::regclass)").scalar_one()
+            kinds = {kind for kind in FindingKind if f"'{kind.value}'" in text}
+            assert kinds == set(WITHHOLDING)

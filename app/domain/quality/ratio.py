@@ -166,7 +166,7 @@ def _slope(side: _Side) -> float | None:
 def _finding(
     point: Point, table: pd.DataFrame, row: int, sides: tuple[_Side, _Side], *, is_now: bool
 ) -> Finding:
-    start, end = table.index[row].to_pydatetime(), table.index[-1].to_pydatetime()
+    start, end = table.index[row].to_pydatetime(), _end(table).to_pydatetime()
     evidence: Evidence = {
         "before": round(math.exp(sides[0].ratio), 4),
         "after": round(math.exp(sides[1].ratio), 4),
@@ -188,8 +188,13 @@ def _at_the_start(lasting: Sequence[Finding], table: pd.DataFrame) -> list[Findi
 
 
 def _lengthened(finding: Finding, table: pd.DataFrame, *, is_now: bool) -> Finding:
-    ended = _ended(finding, table.index[-1])
+    ended = _ended(finding, _end(table))
     return replace(ended, evidence={**ended.evidence, **({GOES_ON: "yes"} if is_now else {})})
+
+
+def _end(table: pd.DataFrame) -> pd.Timestamp:
+    end: pd.Timestamp = table.index[-1] + pd.Timedelta("15min")
+    return end
 
 
 def _ended(finding: Finding, end: pd.Timestamp) -> Finding:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from app.actions.view import View
 from app.domain.access import Grant, Role, check_expiry
-from app.errors import SeriesError
+from app.errors import NotFound, SeriesError
 from app.store import identity
 from app.store.identity import ApiKey
 
@@ -65,3 +65,23 @@ def revoke(view: View, key_id: str) -> ApiKey:
     revoked = identity.revoke(view.connection, key_id, view.principal.name)
     view.audit("key.revoke", revoked.name, {"id": revoked.public_id})
     return revoked
+
+
+def end_session(view: View, session_id: str) -> ApiKey:
+    """End a sign-in in a browser; nothing else can be revoked this way.
+
+    Raises
+    ------
+    Forbidden
+        If the caller is not administrator of the whole deployment.
+    NotFound
+        If there is no such session, or it is over already.
+    StoreUnavailable
+        If the database is away.
+    """
+    view.require_everywhere(Role.ADMIN)
+    if all(one.public_id != session_id for one in identity.sessions(view.connection, view.now)):
+        raise NotFound("there is no such session, or it is over already")
+    ended = identity.revoke(view.connection, session_id, view.principal.name)
+    view.audit("session.end", ended.name, {"id": ended.public_id})
+    return ended

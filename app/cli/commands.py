@@ -694,6 +694,21 @@ def audit_verify(
     verify_audit(expect or (), anchors or (), key or (), as_json=as_json)
 
 
+@_audit.command("export")
+def audit_export(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write. (default: print)")
+    ] = None,
+    after: Annotated[
+        int, typer.Option(min=0, metavar="SEQ", help="Only entries after this number, to continue.")
+    ] = 0,
+) -> None:
+    """Export the audit log, oldest entry first, one JSON document per line."""
+    from app.cli.keys import export_audit
+
+    export_audit(output, after)
+
+
 # -- alarms ------------------------------------------------------------------------------------------
 
 _AlarmId = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the alarm, as listed.")]

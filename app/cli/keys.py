@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from app.cli.environment import settings
 from app.cli.opening import opened
 from app.errors import ConfigError
 from app.jobs import audit_anchor
-from app.store import audit, audit_key, identity
+from app.store import audit, audit_key, identity, receipts
 from app.store.audit import Anchor
 from app.store.engine import connect
 from app.store.identity import ApiKey
@@ -111,6 +112,56 @@ def verify_audit(
         show("the chain is broken" if found.problems else "the chain is whole")
     if found.problems:
         raise typer.Exit(1)
+
+
+def export_audit(output: Path | None, after_seq: int) -> None:
+    """Write entries as lines of JSON, each with one hash: the file is one of anchors, too.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be written.
+    """
+    with opened() as here:
+        receipts.settle(here.engine, datetime.now(UTC) + timedelta(hours=1))
+        with connect(here.engine) as connection:
+            lines = map(_line, audit.in_order(connection, after_seq))
+            count, last_seq = _written(output, lines) if output else _shown(lines)
+        with here.write() as view:
+            detail = {"after_seq": after_seq, "entries": count, "file": str(output or "")}
+            view.audit("audit.export", "", detail)
+    say(f"{count:,} entries; continue with --after {last_seq or after_seq}")
+
+
+def _line(entry: audit.Written) -> tuple[int, str]:
+    """An entry as JSON; the hash before it stands in the line before."""
+    found = {**asdict(entry), "at": entry.at.astimezone(UTC).isoformat()}
+    del found["previous_hash"]
+    return entry.seq, json.dumps(found, ensure_ascii=True)
+
+
+def _written(output: Path, lines: Iterable[tuple[int, str]]) -> tuple[int, int]:
+    """How many lines, and the last number, of a file that is whole or not there."""
+    part = output.with_name(f".{output.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            counted = _counted(lines, lambda line: file.write(f"{line}\n"))
+        part.replace(output)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}", key="--output") from None
+    return counted
+
+
+def _shown(lines: Iterable[tuple[int, str]]) -> tuple[int, int]:
+    return _counted(lines, show)
+
+
+def _counted(lines: Iterable[tuple[int, str]], put: Callable[[str], object]) -> tuple[int, int]:
+    count, last_seq = 0, 0
+    for seq, line in lines:
+        put(line)
+        count, last_seq = count + 1, seq
+    return count, last_seq
 
 
 def _signed(found: audit.Verification) -> str:

@@ -275,13 +275,20 @@ def verify(
         If the database is away.
     """
     walk = _Walk({key.id: key for key in (*keys, audit_key.current()) if key}, anchors)
-    for row in _in_order(connection):
+    for row in in_order(connection):
         walk.step(row)
     return walk.result()
 
 
-def _in_order(connection: sa.Connection) -> Iterator[Written]:
-    query = sa.select(tables.audit).order_by(tables.audit.c.seq)
+def in_order(connection: sa.Connection, after_seq: int = 0) -> Iterator[Written]:
+    """Entries after one, oldest first, as they are read.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.select(tables.audit).where(tables.audit.c.seq > after_seq).order_by(tables.audit.c.seq)
     with store_errors():
         for row in connection.execution_options(yield_per=5000).execute(query):
             yield Written(*row)

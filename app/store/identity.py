@@ -154,6 +154,23 @@ def listing(connection: sa.Connection) -> list[ApiKey]:
         return [_api_key(row) for row in rows]
 
 
+def sessions(connection: sa.Connection, now: datetime) -> list[ApiKey]:
+    """Sign-ins in a browser that open something still, the newest first; also those not used for long.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    keys = listing(connection)
+    valid = {key.public_id for key in keys if key.is_valid(now)}
+    return [
+        key
+        for key in reversed(keys)
+        if key.is_session and key.public_id in valid and (not key.parent or key.parent in valid)
+    ]
+
+
 def revoke(connection: sa.Connection, public_id: str, by: str) -> ApiKey:
     """Make a key open nothing from now on.
 

@@ -64,6 +64,7 @@ PATHS = (
     "/sites/sh1/events",
     "/sites/sh1/events?month=2026-03&meter=ups",
     "/settings/keys",
+    "/settings/sessions",
     "/settings/audit",
     "/wall",
     "/wall?mode=rotate&at=1",

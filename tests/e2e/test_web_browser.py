@@ -44,6 +44,7 @@ PATHS = (
     "/sites/sh1/coverage?window=7d",
     "/sites/sh1/events",
     "/settings/keys",
+    "/settings/sessions",
     "/settings/audit",
     "/sites/sh1/meters",
     "/meters/sh1-utility-a?window=24h",

@@ -236,6 +236,30 @@ def test_the_command_compares_with_what_was_kept(
     assert "cannot be read" in wattline("audit", "verify", "--anchors", tmp_path / "absent").err
 
 
+def test_the_log_is_exported_and_the_file_shows_later_what_was_changed(
+    wattline: Wattline, engine: sa.Engine, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        wattline("keys", "create", name, "--grant", "viewer")
+    file = tmp_path / "audit.jsonl"
+    done = wattline("audit", "export", "-o", file)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert [(e["seq"], e["action"], e["target"]) for e in lines] == [
+        (1, "key.create", "one"),
+        (2, "key.create", "two"),
+    ]
+    assert json.loads(lines[0]["detail"]) == {"grants": ["viewer"]}
+    assert "--after 2" in done.err
+    (rest,) = map(json.loads, wattline("audit", "export", "--after", "2").out.splitlines())
+    assert (rest["seq"], rest["action"], json.loads(rest["detail"])["entries"]) == (3, "audit.export", 2)
+    assert wattline("audit", "verify", "--anchors", file).code == 0
+    disarmed(engine, "UPDATE audit SET target = 'three' WHERE seq = 2")
+    assert wattline("audit", "verify", "--anchors", file).code == 1
+    missing = wattline("audit", "export", "-o", tmp_path / "absent" / "audit.jsonl")
+    assert (missing.code, "cannot be written" in missing.err) == (1, True)
+
+
 def test_the_key_lies_outside_the_database_for_its_owner_alone(wattline: Wattline, tmp_path: Path) -> None:
     wattline("keys", "create", "one", "--grant", "viewer")
     file = tmp_path / "data" / "audit.key"

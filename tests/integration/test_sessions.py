@@ -136,3 +136,42 @@ def test_who_fails_too_often_is_locked_out_and_it_is_told(
     assert wrong[:5] == [401] * 5
     assert 429 in wrong
     assert actions(engine).count(("lock-out", "login.locked")) == 1
+
+
+def test_an_administrator_sees_who_is_signed_in_and_ends_a_session(
+    engine: sa.Engine, http: httpx.Client, key: str, clock: Clock
+) -> None:
+    with engine.begin() as connection:
+        other = identity.create(connection, "bob", [Grant.parse("viewer")], created_by="test")
+    theirs = sign_in(http, other)
+    assert http.get("/settings/sessions").status_code == 403
+    http.cookies.clear()
+    mine = sign_in(http, key)
+    page = http.get("/settings/sessions?lang=en").text
+    assert (theirs[3:15] in page, mine[3:15] in page, "key of bob" in page) == (True, True, True)
+    assert theirs not in page
+    assert theirs[3:15] not in http.get("/settings/keys").text, "keys are keys"
+    end = f"/settings/sessions/{theirs[3:15]}/revoke"
+    assert http.post(end, data={"form_id": "0" * 32}).status_code == 403, "not from our page"
+    assert http.post(end, data={"form_id": FORM}).status_code == 303
+    assert theirs[3:15] not in http.get("/settings/sessions").text
+    assert http.post(end, data={"form_id": FORM}).status_code == 404
+    assert http.post(f"/settings/sessions/{key[3:15]}/revoke", data={"form_id": FORM}).status_code == 404
+    assert actions(engine)[0] == ("ann", "session.end")
+    http.cookies.clear()
+    assert not http.get("/api/v1/sites", headers={"Cookie": f"wattline_key={theirs}"}).is_success
+    assert http.get("/api/v1/sites", headers={"Cookie": f"wattline_key={mine}"}).is_success
+
+
+def test_the_list_of_sessions_has_none_that_is_over(engine: sa.Engine, http: httpx.Client, key: str) -> None:
+    session = sign_in(http, key)[3:15]
+
+    def listed(hours: int) -> list[str]:
+        with engine.connect() as connection:
+            return [s.public_id for s in identity.sessions(connection, NOW + timedelta(hours=hours))]
+
+    assert (listed(11), listed(13)) == ([session], [])
+    with engine.begin() as connection:
+        identity.create(connection, "other", [Grant.parse("admin")], created_by="test")
+        identity.revoke(connection, key, "test")
+    assert listed(1) == []

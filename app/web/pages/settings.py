@@ -1,4 +1,4 @@
-"""Settings for administrators: keys, and the audit log."""
+"""Settings for administrators: keys, sessions, and the audit log."""
 
 from __future__ import annotations
 
@@ -55,13 +55,39 @@ def revoke(key_id: str, caller: Viewer) -> Response:
     return RedirectResponse("/settings/keys", HTTPStatus.SEE_OTHER)
 
 
+@router.get("/settings/sessions")
+def sessions_page(request: Request, caller: Viewer) -> Response:
+    """Who is signed in with a browser."""
+    with caller.read() as view:
+        view.require_everywhere(Role.ADMIN)
+        sessions = identity.sessions(view.connection, caller.now)
+        names = {key.public_id: key.name for key in identity.listing(view.connection)}
+    context = {
+        "nav": "settings",
+        "tab": "sessions",
+        "sessions": sessions,
+        "names": names,
+        "own": caller.principal.key_id,
+        "now": caller.now,
+    }
+    return render.page(request, "sessions.html", context)
+
+
+@router.post("/settings/sessions/{key_id}/revoke", dependencies=[FromOwnPage])
+def end_session(key_id: str, caller: Viewer) -> Response:
+    """End a session; the key that it was begun with stays."""
+    with caller.write() as view:
+        actions.end_session(view, key_id)
+    return RedirectResponse("/settings/sessions", HTTPStatus.SEE_OTHER)
+
+
 def _keys(request: Request, caller: Caller, made: str = "") -> Response:
     with caller.read() as view:
         view.require_everywhere(Role.ADMIN)
         context = {
             "nav": "settings",
             "tab": "keys",
-            "keys": identity.listing(view.connection),
+            "keys": [key for key in identity.listing(view.connection) if not key.is_session],
             "made": made,
             "scopes": _scopes(view),
             "roles": list(Role),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,18 +15,20 @@ from rich.progress import Progress
 from app.cli.actor import actor
 from app.cli.console import kwh, progress, say, show, show_json, show_table
 from app.cli.environment import settings, site_file
-from app.cli.opening import Opened, kept, opened
-from app.domain.reading import LATEST
+from app.cli.opening import Opened, database, has_database, kept, opened
+from app.domain.reading import LATEST, ReadingColumns
 from app.domain.site import Site
-from app.errors import ConfigError, DataError, NotFound, SeriesError
+from app.errors import ConfigError, DataError, NotFound, SeriesError, StoreUnavailable
 from app.jobs import close_month, imports, replace
-from app.jobs.dry_run import Seen, Trialled, dry_run
+from app.jobs.dry_run import Held, Seen, Trialled, dry_run
 from app.jobs.imports import RejectsFile
 from app.jobs.replace import MonthChange, Trial
-from app.store import findings, retention
+from app.store import findings, migrate, readings, retention, sites
 from app.store.corrections import Correction
-from app.store.engine import connect
+from app.store.engine import Connection, connect
 from app.store.findings import StoredFinding
+from app.store.readings import from_us
+from app.store.sites import Stored
 from collectors.csv.mapping import Mapping, MappingNeeded, load_mapping
 from collectors.csv.proposal import Proposal, merged, of_plan
 from collectors.csv.reader import understand
@@ -355,8 +358,8 @@ def _preview_all(asked: Asked) -> None:
     """
     mapping = asked.mapping()
     site = _site(asked.site_id, asked.config_path)
-    outcome, seen = _Outcome(), Seen()
-    with asked.rejects() as rejects:
+    outcome = _Outcome()
+    with asked.rejects() as rejects, _seen() as seen:
         for path in asked.files:
             try:
                 found = dry_run(path, site, mapping, rejects=rejects, seen=seen)
@@ -372,7 +375,7 @@ def _preview_all(asked: Asked) -> None:
 
 
 def _site(site_id: str, config_path: Path | None) -> Site:
-    """The site, from the site file alone where one is given: a dry run then needs no database."""
+    """The site, from the site file alone where one is given."""
     file = site_file(config_path, settings())
     if file is None:
         with opened() as here:
@@ -380,6 +383,35 @@ def _site(site_id: str, config_path: Path | None) -> Site:
     if site_id not in file.fleet.site:
         raise NotFound(f"there is no site {site_id!r}; the site file has {', '.join(file.fleet.site)}")
     return file.fleet.site[site_id]
+
+
+@contextmanager
+def _seen() -> Iterator[Seen]:
+    """What the files are compared with: each other, and what a database holds where there is one."""
+    with ExitStack() as stack:
+        held = None
+        if has_database():
+            try:
+                held = _holding(stack)
+            except StoreUnavailable as error:
+                say(f"what is stored already is not compared: {error}")
+        yield Seen(held)
+
+
+def _holding(stack: ExitStack) -> Held | None:
+    engine = stack.enter_context(database())
+    if not migrate.status(engine).up_to_date:
+        say("what is stored already is not compared: the database is of another version")
+        return None
+    connection = stack.enter_context(connect(engine))
+    stored = sites.load(connection)
+    return lambda point, first_us, last_us: _held(connection, stored, point, first_us, last_us)
+
+
+def _held(connection: Connection, stored: Stored, point: str, first_us: int, last_us: int) -> ReadingColumns:
+    if point not in stored.point_id:
+        return ReadingColumns.concat([])
+    return readings.load(connection, stored.point_id[point], from_us(first_us), from_us(last_us + 1))
 
 
 def _preview(found: Trialled) -> dict[str, Any]:

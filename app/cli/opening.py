@@ -113,6 +113,12 @@ def engine_at(
         engine.dispose()
 
 
+def has_database() -> bool:
+    """Whether the environment names a database, or there is an embedded one already."""
+    environment = settings()
+    return environment.url() is not None or (environment.data_dir / "postgres.json").exists()
+
+
 @contextmanager
 def database() -> Iterator[Engine]:
     """The database of the environment, as it is: not migrated."""

@@ -1,14 +1,16 @@
-"""What an import would do with files, counted as the import counts, without a database."""
+"""What an import would do with files, counted as the import counts; nothing is stored."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.reading import ReadingColumns
 from app.domain.site import Site
 from app.jobs.imports import RejectsFile
 from collectors.csv.batch import ParsedBatch
@@ -31,10 +33,18 @@ class Trialled:
     missing: Counter[str] = field(default_factory=Counter)
 
 
-class Seen:
-    """The readings of the files so far: a repeated one is a duplicate, another value a conflict."""
+Held = Callable[[str, int, int], ReadingColumns]
+"""Stored readings of a point from one instant to another [us], both included, oldest first."""
 
-    def __init__(self) -> None:
+
+class Seen:
+    """The readings of the files so far: a repeated one is a duplicate, another value a conflict.
+
+    With `held`, so are those that are stored already.
+    """
+
+    def __init__(self, held: Held | None = None) -> None:
+        self._held = held
         self._stored: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = {}
         self._count = 0
 
@@ -44,9 +54,28 @@ class Seen:
         accepted = duplicate = conflicting = 0
         for number in np.unique(columns.point_id).tolist():
             rows = columns.point_id == number
+            if self._held is not None:
+                self._recall(batch.points[number], columns, np.flatnonzero(rows), self._held)
             new, same, other = self._of_point(batch.points[number], columns.at_us[rows], columns.value[rows])
             accepted, duplicate, conflicting = accepted + new, duplicate + same, conflicting + other
         return accepted, duplicate, conflicting
+
+    def _recall(self, point: str, columns: ReadingColumns, rows: npt.NDArray[np.intp], held: Held) -> None:
+        """Remember the stored readings of the same instants; one of another length contradicts any value."""
+        at_us = columns.at_us[rows]
+        stored = held(point, int(at_us.min()), int(at_us.max()))
+        known_us, known = self._stored.get(point, (np.empty(0, np.int64), np.empty(0)))
+        if not len(stored):
+            return
+        place = np.minimum(np.searchsorted(stored.at_us, at_us), len(stored) - 1)
+        is_there = (stored.at_us[place] == at_us) & ~np.isin(at_us, known_us)
+        place, rows = place[is_there], rows[is_there]
+        is_other = stored.interval_s[place] != columns.interval_s[rows]
+        is_other |= stored.valid_s[place] != columns.valid_s[rows]
+        found_us, first = np.unique(stored.at_us[place], return_index=True)
+        values = np.where(is_other, np.nan, stored.value[place])[first]
+        order = np.argsort(all_us := np.concatenate([known_us, found_us]), kind="stable")
+        self._stored[point] = all_us[order], np.concatenate([known, values])[order]
 
     def _of_point(
         self, point: str, at_us: npt.NDArray[np.int64], value: npt.NDArray[np.float64]

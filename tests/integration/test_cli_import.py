@@ -181,6 +181,20 @@ def test_dry_run_shows_what_is_understood_and_stores_nothing(
     assert "Asia/Shanghai" in shown
 
 
+def test_dry_run_counts_what_is_stored_already_as_the_import_does(
+    wattline: Wattline, site: Path, tmp_path: Path, engine: sa.Engine
+) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("time,main.kwh\n2026-03-01 00:00,10\n2026-03-01 00:15,11\n2026-03-01 00:30,12\n")
+    second.write_text("time,main.kwh\n2026-03-01 00:15,11\n2026-03-01 00:30,12.5\n2026-03-01 00:45,13\n")
+    of_site = ("--site", "sh1", "--config", site, "--json")
+    wattline("import", first, *of_site)
+    told = [wattline("import", second, *of_site, *more).document["files"][0] for more in (["--dry-run"], [])]
+    for file in told:
+        assert (file["accepted"], file["duplicate"], file["conflicting"]) == (1, 1, 1)
+    assert counts(engine, "readings") == 4
+
+
 def test_mapping_errors_name_file_line_and_key(
     wattline: Wattline, site: Path, export: Path, tmp_path: Path
 ) -> None:

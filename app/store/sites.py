@@ -42,6 +42,7 @@ from app.domain.site import (
     Site,
 )
 from app.domain.timeline import Stretch, of_point
+from app.errors import ConfigError
 from app.store import locks, site_sources, tables
 from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
@@ -188,6 +189,7 @@ def sync(connection: sa.Connection, fleet: Fleet, owner: str = "") -> SyncResult
     with store_errors():
         locks.hold(connection, locks.SITES)
         scope = site_sources.claim(connection, owner, fleet)
+        _refuse_undated_moves(connection, fleet)
         names, sites_before = _rename(connection, fleet)
         before = _hashes(connection) | {("sites", key): mark for key, mark in sites_before.items()}
         _write(connection, fleet)
@@ -437,6 +439,28 @@ def _write_rows(connection: sa.Connection, table: sa.Table, values: list[dict[st
         f" ON CONFLICT (key) DO UPDATE SET {fresh} RETURNING key, id"
     )
     return dict(driver(connection).execute(query, (Jsonb(values, dumps=_dumps),)).fetchall())
+
+
+def _refuse_undated_moves(connection: sa.Connection, fleet: Fleet) -> None:
+    """A meter that stands in another site all at once would take its history along, out of closed months.
+
+    Where the former site is no longer described, the whole site was given another name.
+    """
+    m, s = tables.meters, tables.sites
+    query = (
+        sa.select(m.c.key, s.c.key.label("site"))
+        .join(s, s.c.id == m.c.site_id)
+        .where(m.c.retired_at.is_(None), m.c.key.in_(list(fleet.meter)), s.c.key.in_(list(fleet.site)))
+        .order_by(m.c.key)
+    )
+    for key, former in connection.execute(query):
+        site = fleet.meter[key][0]
+        if key not in {meter.id for meter in fleet.site[former].meters}:
+            raise ConfigError(
+                f"meter {key!r} stood in site {former!r} until now and stands in {site.id!r} here; say when "
+                f"it moved: keep it in {former!r} with valid_to, and give it that valid_from in {site.id!r}",
+                key="meters",
+            )
 
 
 class _Names(NamedTuple):

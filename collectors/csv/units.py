@@ -27,6 +27,8 @@ _TAILS = (
     re.compile(r"(?:^|[\s_./:：,，;；|-])([^\s_./:：,，;；|-]+)$"),
 )
 """What stands behind Chinese characters, or behind the last separator: ``kWh``."""
+_JOINED_TAIL = re.compile(r"((?<=[A-Za-z])[kKMG]Wh|(?<=[a-z])[kKMG]W)$")
+"""Joined to the word before it: ``UtilKWh``, ``ChillerKW``."""
 _CHINESE_TAIL = re.compile(r"(万千瓦时|千瓦时|兆瓦时|吉瓦时|万度|千瓦|兆瓦|立方米)$")
 _SEPARATORS = re.compile(r"[\s_./:：,，;；|-]+")
 _SURELY = re.compile(r"(btu|wh|therms?)$", re.IGNORECASE)
@@ -126,7 +128,7 @@ def _tail(name: str) -> str | None:
 
 
 def _tail_match(name: str) -> re.Match[str] | None:
-    for pattern in (_CHINESE_TAIL, *_TAILS):
+    for pattern in (_CHINESE_TAIL, *_TAILS, _JOINED_TAIL):
         found = pattern.search(name)
         unit = _known(found[1]) if found else None
         if found and unit:

@@ -25,6 +25,7 @@ from app.store.sites import Stored
 from app.web import router as pages
 from tests.integration.api_helpers import NOW, client, declare
 from tests.integration.conftest import Wattline
+from tests.waiting import until
 
 START = NOW - timedelta(hours=3)
 _SERIAL = count()
@@ -233,7 +234,8 @@ def test_a_viewer_is_refused_in_the_same_words(doors: Doors, name: str) -> None:
     if act.page:
         page = doors.page(*act.page(number, "sh1"), grant="viewer:site/sh1")
         assert (page.status_code, words in html.unescape(page.text)) == (403, True)
-    assert {action for action, _, _ in doors.entries()} == {"access.denied"}
+    # refusals are written by a thread of their own
+    until(lambda: {action for action, _, _ in doors.entries()} == {"access.denied"}, name="the refusals")
 
 
 @pytest.mark.parametrize("make", [an_alarm, a_silence])

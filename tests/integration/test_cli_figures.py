@@ -51,7 +51,7 @@ def test_pue_for_people(filled: Wattline) -> None:
     out = filled("pue", "sh1", *DAY).out
     assert "sh1: 2026-03-01 00:00 .. 2026-03-02 00:00 Asia/Shanghai" in out
     assert "PUE2 = 1.60 ± 0.02 (Interim PUE)" in out
-    assert "Coverage 100.0 %" in out
+    assert "Coverage 100 %" in out
     assert "Limit 1.50, Bank IT guideline 2016–2020: above limit" in out
     assert "Unmetered" in out
 

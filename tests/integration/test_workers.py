@@ -189,6 +189,13 @@ def test_a_meter_of_another_files_site_is_refused_by_name(engine: sa.Engine) -> 
     assert declared(engine) == ({"north"}, {"n1"})
 
 
+def test_a_meter_that_moves_between_sites_needs_a_date(engine: sa.Engine) -> None:
+    sync(engine, "site.yaml", site("north", "n1", "n2"), SOUTH)
+    with pytest.raises(ConfigError, match=r"meter 'n2' stood in site 'north' until now .* say when it moved"):
+        sync(engine, "site.yaml", NORTH, site("south", "s1", "n2"))
+    assert sync(engine, "site.yaml", site("renamed", "n1", "n2"), SOUTH).retired_points == ()
+
+
 def test_sites_of_before_the_upgrade_belong_to_the_first_file(engine: sa.Engine) -> None:
     sync(engine, "", NORTH, SOUTH)
     with stores.begin(engine) as connection:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from app.store import engine as stores
-from app.store import migrate, reader, readings, retention, timescale
+from app.store import locks, migrate, reader, readings, retention, timescale
 from app.store import move as moving
 from app.store.move import APPLICATION_NAME, move
 from app.store.retention import Retention
@@ -49,7 +49,9 @@ def hyper_engine() -> Iterator[sa.Engine]:
         return
     with wasm_url() as url:
         engine = stores.make_engine(url, prepare_threshold=None, pool_size=1)
-        migrate.upgrade(engine)
+        with engine.connect() as connection:  # it has one connection only: nobody else waits for the lock
+            locks.ensure(connection)
+            migrate._upgrade_locked(connection, "head")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(readings, "stage", stage_by_insert)
             yield engine

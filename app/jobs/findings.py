@@ -50,7 +50,7 @@ AT_ONCE = 250
 """Meters of which it is seen together whether what is new is plain."""
 TOGETHER = 100
 """Meters whose histories may be read together ..."""
-TOGETHER_READINGS = 2_000_000
+TOGETHER_READINGS = 250_000
 """... as long as they have no more readings than this, which bounds the memory."""
 SLICE_READINGS = 1_000_000
 """A history of more readings than this is looked at in parts, which bounds the memory."""
@@ -202,8 +202,9 @@ class _Pass:
             return
         with connect(self._engine) as connection:
             points = {look.meter_id: _points(self._stored, self._names[look.meter_id]) for look in looks}
-            spans = readings.known_spans(connection, sorted({n for own in points.values() for n in own}))
-        sizes = [sum(_size(self._stored, spans, n) for n in points[look.meter_id]) for look in looks]
+            every = sorted({n for own in points.values() for n in own})
+            spans, counts = readings.known_spans(connection, every), readings.counts(connection, every)
+        sizes = [sum(counts.get(n, 0) for n in points[look.meter_id]) for look in looks]
         for some in _groups(sizes, TOGETHER_READINGS):
             if self._should_stop():
                 return
@@ -238,13 +239,6 @@ def _points(stored: Stored, meter_id: str) -> list[int]:
     """Numbers of all the points that a meter has or had."""
     places = _places(stored.fleet, meter_id)
     return sorted({stored.point_id[point.id] for _, meter in places for point in meter.points})
-
-
-def _size(stored: Stored, spans: Mapping[int, Period], number: int) -> int:
-    """How many readings a point has, about."""
-    known, span = stored.measured(number), spans.get(number)
-    interval_s = 60 if known is None else known[1].interval_s
-    return 0 if span is None else int(span.duration_s) // interval_s + 1
 
 
 def _groups(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -405,8 +399,9 @@ def _slices(connection: Connection, stored: Stored, meter: Meter) -> Iterator[Pe
     """The time of a meter's history, in parts of so many readings as fit into memory."""
     numbers = [stored.point_id[p.id] for p in meter.points]
     known = readings.known_span(connection, numbers)
-    step = timedelta(seconds=SLICE_READINGS * min(p.interval_s for p in meter.points))
+    count = max(readings.counts(connection, numbers).values(), default=1)
     cuts = [_EVER.start]
+    step = timedelta() if known is None else (known.end - known.start) * SLICE_READINGS / count
     while known is not None and known.end - max(cuts[-1], known.start) > step:
         cuts.append(max(cuts[-1], known.start) + step)
     for start, end in zip(cuts, [*cuts[1:], LATEST], strict=True):

@@ -458,6 +458,22 @@ def known_spans(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int
         return {number: Period(first, last + _LEAST) for number, first, last in rows}
 
 
+def counts(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, int]:
+    """How many readings each point has, by number; without those that have none.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT p.id, n.count FROM unnest(CAST(:points AS int[])) AS p(id), LATERAL ("
+        " SELECT count(*) AS count FROM readings WHERE point_id = p.id) n WHERE n.count > 0"
+    )
+    with store_errors():
+        return {row.id: row.count for row in connection.execute(query, {"points": list(point_ids)})}
+
+
 def copy_out(
     connection: sa.Connection,
     point_ids: Sequence[int],

@@ -471,7 +471,8 @@ def counts(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, int
         " SELECT count(*) AS count FROM readings WHERE point_id = p.id) n WHERE n.count > 0"
     )
     with store_errors():
-        return {row.id: row.count for row in connection.execute(query, {"points": list(point_ids)})}
+        rows = connection.execute(query, {"points": list(point_ids)}).tuples()
+        return dict(iter(rows))
 
 
 def copy_out(

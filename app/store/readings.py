@@ -471,8 +471,8 @@ def counts(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, int
         " SELECT count(*) AS count FROM readings WHERE point_id = p.id) n WHERE n.count > 0"
     )
     with store_errors():
-        rows = connection.execute(query, {"points": list(point_ids)}).tuples()
-        return dict(iter(rows))
+        rows = connection.execute(query, {"points": list(point_ids)}).all()
+    return {row[0]: row[1] for row in rows}
 
 
 def copy_out(

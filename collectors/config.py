@@ -28,6 +28,11 @@ class CollectorConfig(BaseModel):
         return True
 
     @property
+    def hosts(self) -> dict[str, str]:
+        """Hosts that are connected to, by the key that names each; see ``collectors.network``."""
+        return {"host": str(getattr(self, "host", ""))}
+
+    @property
     def gateway(self) -> str:
         """Polls with the same non-empty name share a line: the poller caps how many run at once."""
         return ""

@@ -3,68 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import importlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 import yaml
 
 from app.domain.quantity import ReadingKind, Role
-from app.errors import CollectError
-from collectors.modbus import probe as modbus_probe
+from app.errors import CollectError, ConfigError
+from collectors.found import Outcome, Target
 from collectors.profiles.profile import broken_profiles, load_profile
-from collectors.snmp import probe as snmp_probe
-from collectors.snmp.unknown import Unknown
+from collectors.registry import KINDS, require_packages
 
-MODBUS_PORT, SNMP_PORT = 502, 161
 PATIENCE_S = 30.0
 """Longest time that a probe takes. [s]"""
+BOTH = "both"
+"""The protocols that any address may speak, each on its usual port."""
 
-Protocol = Literal["both", "modbus", "snmp"]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is probed; without a port each protocol's usual one."""
-
-    host: str = ""
-    protocol: Protocol = "both"
-    port: int | None = None
-    unit: int = 1
-    community: str = "public"
-    timeout_s: float | None = None
-    """Longest wait for one answer; a probe waits ten times as long in all. None: the usual one. [s]"""
-    profile: str = ""
-    """Profile through which the device is read, whether it fits or not; empty: those that fit."""
-    input_registers: bool = False
-    """Whether a Modbus device is asked for input registers only, as some refuse others."""
-    snmp: Mapping[str, Any] = field(default_factory=dict)
-    """Further keys of SNMP access: ``version``, ``user``, ``auth_protocol``, ``auth_password_file`` ..."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A device as a probe recognised it."""
-
-    profile: str
-    model: str
-    values: dict[str, float]
-    """By channel, in the unit its name ends in."""
-    notes: tuple[str, ...]
-    """Why it is taken for this model, and what the installer should look at."""
-    yaml: str
-    """A meter for the site file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What answered, and why the rest did not."""
-
-    found: tuple[Found, ...]
-    problems: tuple[str, ...]
-    unknown: tuple[Unknown, ...] = ()
-    """What a device says of itself of which no profile gives power or energy."""
+PROTOCOLS: dict[str, str] = {name: kind.title for name, kind in KINDS.items() if kind.probe}
+"""Name of a kind that can be probed -> its name for people."""
 
 
 async def probe(target: Target, *, patience_s: float | None = None) -> Outcome:
@@ -78,26 +35,69 @@ async def probe(target: Target, *, patience_s: float | None = None) -> Outcome:
     Raises
     ------
     ConfigError
-        If the named profile is not known or broken, or what is said of SNMP is not understood.
+        If the protocol or profile is not known or broken, or what is said of the access is not understood.
     """
     patience_s = patience_s or max(PATIENCE_S, 10 * (target.timeout_s or 0))
-    asked = {"Modbus": _modbus, "SNMP": _snmp}
-    chosen = [name for name in asked if target.protocol in ("both", name.lower())]
-    if target.profile:
-        protocol = load_profile(target.profile).protocol
-        chosen = [name for name in chosen if name.lower() == protocol]
-    patient = [asyncio.wait_for(asked[name](target), patience_s) for name in chosen]
-    found: list[Found] = []
-    unknown: list[Unknown] = []
-    problems: list[str] = [f"own profile left out: {error}" for error in broken_profiles()]
-    for name, outcome in zip(chosen, await asyncio.gather(*patient, return_exceptions=True), strict=True):
-        if isinstance(outcome, BaseException):
-            problems.append(_problem(name, outcome, patience_s))
-            continue
-        found += outcome.found
-        unknown += outcome.unknown
-        problems += [] if outcome.found else [_no_profile(name, target)]
-    return Outcome(tuple(found), tuple(problems), tuple(unknown))
+    chosen = _protocols(target)
+    patient = [asyncio.wait_for(_asked(name, target), patience_s) for name in chosen]
+    outcomes = await asyncio.gather(*patient, return_exceptions=True)
+    own = tuple(f"own profile left out: {error}" for error in broken_profiles())
+    parts = [_part(*one, target, patience_s) for one in zip(chosen, outcomes, strict=True)]
+    return joined([Outcome((), own), *parts])
+
+
+def joined(outcomes: Iterable[Outcome]) -> Outcome:
+    """Several outcomes as one."""
+    parts = list(outcomes)
+    return Outcome(
+        tuple(one for part in parts for one in part.found),
+        tuple(one for part in parts for one in part.problems),
+        tuple(one for part in parts for one in part.unknown),
+    )
+
+
+def allowed(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of the collector that somebody from elsewhere says, without empty ones.
+
+    Raises
+    ------
+    ConfigError
+        If one may be said by the operator of this machine only.
+    """
+    may_say = KINDS[protocol].options if protocol in KINDS else ()
+    for key in options:
+        if key not in may_say:
+            which = ", ".join(may_say) or "none"
+            raise ConfigError(f"is not an option of {protocol} here; allowed are {which}", key=key)
+    return {key: value for key, value in options.items() if value != ""}
+
+
+def _protocols(target: Target) -> list[str]:
+    """The protocols that a target is asked in."""
+    if target.protocol != BOTH and target.protocol not in PROTOCOLS:
+        allowed = ", ".join((BOTH, *PROTOCOLS))
+        raise ConfigError(f"{target.protocol!r} is not known; allowed are {allowed}", key="protocol")
+    if not target.profile:
+        return [
+            n for n in PROTOCOLS if n == target.protocol or (target.protocol == BOTH and KINDS[n].is_tried)
+        ]
+    protocol = load_profile(target.profile).protocol
+    return [protocol] if target.protocol in (BOTH, protocol) else []
+
+
+def _asked(name: str, target: Target) -> Awaitable[Outcome]:
+    kind = KINDS[name]
+    require_packages(name)
+    ask: Callable[[Target, int], Awaitable[Outcome]] = importlib.import_module(kind.probe).answers
+    return ask(target, kind.port)
+
+
+def _part(name: str, outcome: Outcome | BaseException, target: Target, patience_s: float) -> Outcome:
+    if isinstance(outcome, BaseException):
+        return Outcome((), (_problem(PROTOCOLS[name], outcome, patience_s),))
+    if outcome.found or outcome.problems:
+        return outcome
+    return Outcome((), (_no_profile(PROTOCOLS[name], target),), outcome.unknown)
 
 
 def _no_profile(protocol: str, target: Target) -> str:
@@ -113,41 +113,6 @@ def _problem(protocol: str, error: BaseException, patience_s: float) -> str:
     if not isinstance(error, CollectError):
         raise error  # a fault of ours, or of what was asked
     return f"{protocol}: {error}"
-
-
-async def _modbus(target: Target) -> Outcome:
-    seen = await modbus_probe.probe(
-        target.host,
-        target.port or MODBUS_PORT,
-        [target.unit],
-        timeout_s=target.timeout_s or 1.0,
-        profile=target.profile,
-        table="input" if target.input_registers else "holding",
-    )
-    return Outcome(tuple(_from_modbus(one) for one in seen), ())
-
-
-def _from_modbus(one: modbus_probe.Recognised) -> Found:
-    doubt = () if one.certain else ("identification is uncertain: compare the values with the display",)
-    problems = tuple(f"{name}: {problem}" for name, problem in one.problems.items())
-    model = f"{one.vendor} {one.model} (Modbus {one.device_id})"
-    notes = (one.why, *one.contradictions, *doubt, *problems)
-    return Found(one.profile, model, one.values, notes, one.yaml)
-
-
-async def _snmp(target: Target) -> Outcome:
-    access = {**target.snmp, **({} if target.timeout_s is None else {"timeout_s": target.timeout_s})}
-    where = (target.host, target.port or SNMP_PORT, target.community)
-    seen = await snmp_probe.probe(*where, profile=target.profile, **access)
-    found = tuple(
-        Found(one.profile, f"{one.model} (SNMP)", one.values, (one.sys_descr, *one.findings), one.yaml)
-        for one in seen
-    )
-    if target.profile or any(name.endswith(("_kw", "_kwh")) for one in seen for name in one.values):
-        return Outcome(found, ())
-    with contextlib.suppress(CollectError):
-        return Outcome(found, (), (await snmp_probe.unknown(*where, **access),))
-    return Outcome(found, ())
 
 
 def composed(text: str, picks: Mapping[str, str]) -> str:

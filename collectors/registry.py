@@ -1,13 +1,15 @@
 """Every kind of collector, in one table: what ``collector: {kind: ...}`` may say.
 
-To add one, write a module that defines ``KIND = CollectorKind(Config, build)`` and name it here; it
-must pass the checklist in ``collectors/README.md``. A module is imported when its kind is first
-used, so a platform without one protocol's library can still read the others.
+To add one, write a module that defines ``KIND = CollectorKind(Config, build)`` and name it in `KINDS`; it
+must pass the checklist in ``collectors/README.md``. Site file, schema, reference, probe, page and HTTP
+interface have it from there. A module is imported when its kind is first used, and a library that is an
+extra when its collector is built or probed: others can be read without it.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,22 +22,45 @@ from app.errors import ConfigError
 from collectors import network
 from collectors.base import Binding, Collector
 from collectors.config import CollectorConfig
-from collectors.profiles.profile import ModbusProfile, SnmpProfile, config_error, defaults_for
+from collectors.profiles.profile import HasChannels, config_error, defaults_for
 
-KINDS: dict[str, str] = {
-    "csv_folder": "collectors.csv.folder",
-    "modbus": "collectors.modbus.collector",
-    "snmp": "collectors.snmp.collector",
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A kind in the table, before any of its modules is imported."""
+
+    module: str
+    """Module with ``KIND``."""
+    title: str
+    """The protocol's name for people."""
+    probe: str = ""
+    """Module with ``answers(target, port)``, which says what is there; empty where nothing can be asked."""
+    port: int = 0
+    """Port that is asked where none is named."""
+    is_tried: bool = False
+    """Whether a probe without a protocol tries it."""
+    options: tuple[str, ...] = ()
+    """Keys of the settings that somebody from elsewhere (page, HTTP interface) may say in a probe: none that
+    name a file or a port of this machine."""
+    packages: tuple[str, ...] = ()
+    """Modules it needs that not every installation has; `extra` installs them."""
+    extra: str = ""
+
+
+KINDS: dict[str, Entry] = {
+    "csv_folder": Entry("collectors.csv.folder", "CSV"),
+    "modbus": Entry("collectors.modbus.collector", "Modbus", "collectors.modbus.probe", 502, is_tried=True),
+    "snmp": Entry("collectors.snmp.collector", "SNMP", "collectors.snmp.probe", 161, is_tried=True),
 }
-"""Kind -> module."""
+"""Every kind, by the name that ``collector: {kind: ...}`` says."""
 
 
 @runtime_checkable
 class HasProfile(Protocol):
-    """Settings of a collector that reads a device through a profile."""
+    """Settings of a collector that reads channels: of a profile, or written in the site file."""
 
-    def device_profile(self) -> ModbusProfile | SnmpProfile:
-        """The profile."""
+    def device_profile(self) -> HasChannels:
+        """The profile, or what has the channels."""
 
 
 _Config = TypeVar("_Config", bound=CollectorConfig)
@@ -61,7 +86,22 @@ def kind_of(name: str) -> CollectorKind[CollectorConfig]:
     """
     if name not in KINDS:
         raise ConfigError(f"{name!r} is not known; allowed are {', '.join(sorted(KINDS))}", key="kind")
-    return cast("CollectorKind[CollectorConfig]", importlib.import_module(KINDS[name]).KIND)
+    return cast("CollectorKind[CollectorConfig]", importlib.import_module(KINDS[name].module).KIND)
+
+
+def require_packages(name: str) -> None:
+    """See that what a kind needs is installed.
+
+    Raises
+    ------
+    ConfigError
+        If not, with the command that installs it.
+    """
+    entry = KINDS[name]
+    for package in entry.packages:
+        if importlib.util.find_spec(package) is None:
+            how = f"install it with pip install 'wattline[{entry.extra}]'"
+            raise ConfigError(f"{name} needs the package {package}; {how}", key="kind")
 
 
 def parse(mapping: Mapping[str, Any]) -> CollectorConfig:
@@ -88,8 +128,10 @@ def build(config: CollectorConfig, binding: Binding) -> Collector:
         If a point of the binding cannot be read by it (no such channel, other kind or unit), or if its
         host is outside of the networks that collectors may reach.
     """
-    if why := network.refusal(getattr(config, "host", "")):
-        raise ConfigError(why, key="host")
+    for key, host in config.hosts.items():
+        if why := network.refusal(host):
+            raise ConfigError(why, key=key)
+    require_packages(config.kind)
     return kind_of(config.kind).build(config, binding)
 
 

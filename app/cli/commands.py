@@ -50,6 +50,17 @@ _Room = Annotated[str, typer.Option(metavar="ROOM", help="Partial PUE of one roo
 
 _ModbusPort = Annotated[int | None, typer.Option(metavar="PORT", help="Try Modbus TCP on this port.")]
 _SnmpPort = Annotated[int | None, typer.Option(metavar="PORT", help="Try SNMP on this port.")]
+_Protocol = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Kind of collector, as in the site file. (default: modbus and snmp)"),
+]
+_Port = Annotated[
+    int | None, typer.Option("--port", metavar="PORT", help="Port of --protocol. (default: its usual one)")
+]
+_Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="Further key of the collector; repeatable."),
+]
 _SnmpUser = Annotated[str | None, typer.Option(metavar="U", help="User of SNMPv3.")]
 _SnmpAuth = Annotated[
     str | None, typer.Option(metavar="SHA-256:FILE", help="Digest of SNMPv3, and the file of its password.")
@@ -150,6 +161,9 @@ def probe(
     host: Annotated[
         str, typer.Argument(help="Name or address of the device, or a range such as 10.0.4.0/28.")
     ],
+    protocol: _Protocol = "",
+    port: _Port = None,
+    option: _Option = None,
     modbus: _ModbusPort = None,
     snmp: _SnmpPort = None,
     device_id: Annotated[int, typer.Option(help="Modbus unit id.")] = 1,
@@ -174,12 +188,25 @@ def probe(
     as_json: _Json = False,
 ) -> None:
     """Detect a meter or PDU; print its values and the YAML for the site file."""
-    from app.cli.devices import Wanted, snmp_access
+    from app.cli.devices import Wanted, collector_options, snmp_access
     from app.cli.devices import probe as work
 
     access = snmp_access(snmp_user, snmp_auth, snmp_privacy)
     wanted = Wanted(
-        host, modbus, snmp, device_id, community, register, shown, timeout, profile, input_registers, access
+        host,
+        modbus,
+        snmp,
+        device_id,
+        community,
+        register,
+        shown,
+        timeout,
+        profile,
+        input_registers,
+        access,
+        protocol,
+        port,
+        collector_options(option or ()),
     )
     work(wanted, as_json=as_json)
 
@@ -207,6 +234,8 @@ def profiles_show(
 def profiles_try(
     name: Annotated[str, typer.Argument(metavar="PROFILE", help="Name of a profile, or its file.")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="Name or address of the device.")],
+    port: _Port = None,
+    option: _Option = None,
     modbus: _ModbusPort = None,
     snmp: _SnmpPort = None,
     device_id: Annotated[int, typer.Option(help="Modbus unit id.")] = 1,
@@ -218,11 +247,22 @@ def profiles_try(
     as_json: _Json = False,
 ) -> None:
     """Read a device through a profile, whether it fits or not."""
-    from app.cli.devices import Wanted, snmp_access
+    from app.cli.devices import Wanted, collector_options, snmp_access
     from app.cli.profiles import attempt
 
     access = snmp_access(snmp_user, snmp_auth, snmp_privacy)
-    wanted = Wanted(host, modbus, snmp, device_id, community, None, None, timeout, name, False, access)
+    wanted = Wanted(
+        host,
+        modbus,
+        snmp,
+        device_id,
+        community,
+        timeout_s=timeout,
+        profile=name,
+        access=access,
+        port=port,
+        options=collector_options(option or ()),
+    )
     attempt(wanted, as_json=as_json)
 
 
@@ -233,6 +273,8 @@ def profiles_test(
         str | None,
         typer.Option(metavar="HOST|RECORDING", help="Device to read, or a recording (.snmprec)."),
     ] = None,
+    port: _Port = None,
+    option: _Option = None,
     modbus: _ModbusPort = None,
     snmp: _SnmpPort = None,
     device_id: Annotated[int, typer.Option(help="Modbus unit id.")] = 1,
@@ -244,7 +286,7 @@ def profiles_test(
     as_json: _Json = False,
 ) -> None:
     """Check an own profile, and read a device or a recording through it."""
-    from app.cli.devices import Wanted, snmp_access
+    from app.cli.devices import Wanted, collector_options, snmp_access
     from app.cli.profiles import check
 
     access = snmp_access(snmp_user, snmp_auth, snmp_privacy)
@@ -252,7 +294,16 @@ def profiles_test(
         file,
         against,
         lambda host, name: Wanted(
-            host, modbus, snmp, device_id, community, None, None, timeout, name, False, access
+            host,
+            modbus,
+            snmp,
+            device_id,
+            community,
+            timeout_s=timeout,
+            profile=name,
+            access=access,
+            port=port,
+            options=collector_options(option or ()),
         ),
         as_json=as_json,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 
 from app.cli.console import say, show, show_json, show_table
 from app.cli.environment import settings, site_file
@@ -21,16 +22,15 @@ from app.store.breakdown import text_of
 from collectors import probe as probing
 from collectors import registry
 from collectors.base import Binding, Poll
+from collectors.found import Outcome, Target, Unknown
 from collectors.modbus import probe as modbus_probe
 from collectors.network import refusal
-from collectors.probe import Outcome, Protocol, Target
 from collectors.profiles import folders
-from collectors.snmp.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is probed; without a port both protocols are tried on their usual ones."""
+    """What is probed; without protocol and port those that any address may speak, on their usual ones."""
 
     host: str
     modbus: int | None
@@ -44,6 +44,37 @@ class Wanted:
     input_registers: bool = False
     access: Mapping[str, Any] = field(default_factory=dict)
     """Keys of SNMPv3 access."""
+    protocol: str = ""
+    port: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the collector, as the site file has them."""
+
+
+def collector_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Keys of a collector from ``--option KEY=VALUE``; lists and mappings are YAML, all else is text.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of that form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{text!r} is not understood; give KEY=VALUE", key="--option")
+        found[key.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    """An address such as 000000000017 stays a text: YAML takes it for a number."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{text!r} is no YAML; give a list or a mapping", key="--option") from None
 
 
 def snmp_access(user: str | None, auth: str | None, privacy: str | None) -> dict[str, Any]:
@@ -80,7 +111,7 @@ def probe(target: Wanted, *, as_json: bool) -> None:
     if target.register is not None and target.shown is not None:
         _try_orders(target, target.register, target.shown, as_json=as_json)
         return
-    if "/" in target.host:
+    if "/" in target.host and "://" not in target.host:
         _probe_range(target, as_json=as_json)
         return
     outcome = asyncio.run(_probe(target))
@@ -102,21 +133,21 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 
 async def _probe(target: Wanted) -> Outcome:
     """What was recognised; says why anything else was not."""
-    outcomes = await asyncio.gather(*(probing.probe(one) for one in _targets(target)))
-    for problem in (problem for outcome in outcomes for problem in outcome.problems):
+    outcome = probing.joined(await asyncio.gather(*map(probing.probe, _targets(target))))
+    for problem in outcome.problems:
         say(problem)
-    return Outcome(
-        tuple(found for outcome in outcomes for found in outcome.found),
-        tuple(problem for outcome in outcomes for problem in outcome.problems),
-        tuple(unknown for outcome in outcomes for unknown in outcome.unknown),
-    )
+    return outcome
 
 
 def _targets(target: Wanted, host: str = "") -> list[Target]:
-    """Protocols whose port was named; else both, on their usual ones."""
-    ports: dict[Protocol, int | None] = {"modbus": target.modbus, "snmp": target.snmp}
-    named = {protocol: port for protocol, port in ports.items() if port is not None}
-    asked: dict[Protocol, int | None] = {**named} or {"both": None}
+    """Protocols whose port was named; else the one that was named, or both."""
+    ports: dict[str, int | None] = {
+        "modbus": target.modbus,
+        "snmp": target.snmp,
+        target.protocol: target.port,
+    }
+    named = {protocol: port for protocol, port in ports.items() if protocol and port is not None}
+    asked: dict[str, int | None] = {**named} or {target.protocol or probing.BOTH: target.port}
     return [
         Target(
             host or target.host,
@@ -128,6 +159,7 @@ def _targets(target: Wanted, host: str = "") -> list[Target]:
             target.profile,
             target.input_registers,
             target.access,
+            target.options,
         )
         for protocol, port in asked.items()
     ]
@@ -137,7 +169,10 @@ def _show(host: str, outcome: Outcome) -> None:
     for unknown in outcome.unknown:
         _show_unknown(host, unknown)
     if not outcome.found and not outcome.unknown:
-        say(f"{host}: nothing was recognised; name the port with --modbus or --snmp, and the --community")
+        say(
+            f"{host}: nothing was recognised; name the port with --modbus or --snmp, and the --community; "
+            f"or name another protocol with --protocol: {', '.join(probing.PROTOCOLS)}"
+        )
         return
     if not outcome.found:
         return
@@ -216,12 +251,7 @@ async def _probe_all(target: Wanted, hosts: Sequence[str]) -> dict[str, Outcome]
 
     async def one(host: str) -> Outcome:
         async with limit:
-            outcomes = [await probing.probe(asked) for asked in _targets(target, host)]
-        return Outcome(
-            tuple(f for o in outcomes for f in o.found),
-            tuple(p for o in outcomes for p in o.problems),
-            tuple(u for o in outcomes for u in o.unknown),
-        )
+            return probing.joined([await probing.probe(asked) for asked in _targets(target, host)])
 
     return dict(zip(hosts, await asyncio.gather(*map(one, hosts)), strict=True))
 
@@ -242,7 +272,7 @@ def _row(entry: tuple[str, Outcome]) -> list[str]:
 
 
 def _try_orders(target: Wanted, register: int, shown: float, *, as_json: bool) -> None:
-    port = target.modbus or probing.MODBUS_PORT
+    port = target.modbus or registry.KINDS["modbus"].port
     table: modbus_probe.Table = "input" if target.input_registers else "holding"
     ways = asyncio.run(
         modbus_probe.try_orders(target.host, port, target.device_id, register, shown, table=table)

@@ -15,7 +15,7 @@ from app.cli.devices import Wanted
 from app.cli.environment import settings
 from app.errors import ConfigError
 from collectors.profiles.profile import (
-    ModbusProfile,
+    AnyProfile,
     SnmpProfile,
     broken_profiles,
     load_profile,
@@ -45,11 +45,11 @@ def listing(*, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _row(name: str, profile: ModbusProfile | SnmpProfile) -> list[str]:
+def _row(name: str, profile: AnyProfile) -> list[str]:
     return [name, profile.protocol, profile.vendor, profile.model, "yes" if profile.verified else "no"]
 
 
-def _document(name: str, profile: ModbusProfile | SnmpProfile) -> dict[str, Any]:
+def _document(name: str, profile: AnyProfile) -> dict[str, Any]:
     return {
         "profile": name,
         "protocol": profile.protocol,

@@ -16,6 +16,7 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachable
 from collectors.base import Binding
+from collectors.found import Found, Outcome, Target
 from collectors.modbus.codec import NoValue, Raw, raw_decoder
 from collectors.modbus.collector import ModbusCollector, ModbusConfig
 from collectors.modbus.link import Endpoint, Link, Requester, using_link
@@ -359,3 +360,24 @@ def _scaled(
 def _channel(kind: str, word_order: str, byte_order: str) -> ModbusChannel:
     settings: dict[str, Any] = {"name": "probe", "kind": "gauge", "unit": "1", "address": 0}
     return ModbusChannel(**settings, type=kind, word_order=word_order, byte_order=byte_order)  # type: ignore[arg-type]
+
+
+async def answers(target: Target, port: int) -> Outcome:
+    """What the unit at a target is."""
+    seen = await probe(
+        target.host,
+        target.port or port,
+        [target.unit],
+        timeout_s=target.timeout_s or 1.0,
+        profile=target.profile,
+        table="input" if target.input_registers else "holding",
+    )
+    return Outcome(tuple(map(_found, seen)))
+
+
+def _found(one: Recognised) -> Found:
+    doubt = () if one.certain else ("identification is uncertain: compare the values with the display",)
+    problems = tuple(f"{name}: {problem}" for name, problem in one.problems.items())
+    model = f"{one.vendor} {one.model} (Modbus {one.device_id})"
+    notes = (one.why, *one.contradictions, *doubt, *problems)
+    return Found(one.profile, model, one.values, notes, one.yaml)

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -42,7 +42,6 @@ from collectors.yaml_lines import YamlLines, dotted
 FOLDER = Path(__file__).parent
 MOST_VALUES = 50_000
 """Values in one profile."""
-PROTOCOLS = ("modbus", "snmp")
 
 GAUGE_UNITS: dict[str, tuple[str, float]] = {
     "va": ("kva", 1e-3),
@@ -424,7 +423,17 @@ class SnmpProfile(Profile):
         return self
 
 
-_MODELS: dict[str, type[ModbusProfile | SnmpProfile]] = {"modbus": ModbusProfile, "snmp": SnmpProfile}
+AnyProfile: TypeAlias = ModbusProfile | SnmpProfile
+MODELS: dict[str, type[AnyProfile]] = {"modbus": ModbusProfile, "snmp": SnmpProfile}
+"""Model of a profile by its protocol, which is also the folder of the shipped ones."""
+
+
+class HasChannels(Protocol):
+    """A profile, or a collector's settings with channels of its own."""
+
+    @property
+    def channels(self) -> Sequence[Channel]:
+        """What is offered."""
 
 
 @cache
@@ -469,11 +478,11 @@ def _own_names(protocol: str) -> Iterable[str]:
 
 
 def _files(protocol: str = "") -> list[Path]:
-    folders = [protocol] if protocol else PROTOCOLS
+    folders = [protocol] if protocol else list(MODELS)
     return [path for folder in folders for path in sorted((FOLDER / folder).glob("*.yaml"))]
 
 
-def load_profile(name: str | Path) -> ModbusProfile | SnmpProfile:
+def load_profile(name: str | Path) -> AnyProfile:
     """The profile of that name, or the one in a YAML file of the user's.
 
     Parameters
@@ -517,8 +526,11 @@ def _named(name: str) -> Path:
     )
 
 
-def snmp_profile(name: str) -> SnmpProfile:
-    """The SNMP profile of that name.
+_Profile = TypeVar("_Profile", bound=Profile)
+
+
+def profile_of(model: type[_Profile], name: str | Path) -> _Profile:
+    """The profile of that name, of one protocol.
 
     Raises
     ------
@@ -526,26 +538,23 @@ def snmp_profile(name: str) -> SnmpProfile:
         If there is none, or it is of another protocol.
     """
     profile = load_profile(name)
-    if not isinstance(profile, SnmpProfile):
-        raise ConfigError(f"{name!r} is a profile for another protocol; use kind: modbus", key="profile")
+    if not isinstance(profile, model):
+        problem = f"{str(name)!r} is a profile for another protocol; use kind: {profile.protocol}"
+        raise ConfigError(problem, key="profile")
     return profile
+
+
+def snmp_profile(name: str) -> SnmpProfile:
+    """The SNMP profile of that name; raises as `profile_of`."""
+    return profile_of(SnmpProfile, name)
 
 
 def modbus_profile(name: str | Path) -> ModbusProfile:
-    """The Modbus profile of that name.
-
-    Raises
-    ------
-    ConfigError
-        If there is none, or it is of another protocol.
-    """
-    profile = load_profile(name)
-    if not isinstance(profile, ModbusProfile):
-        raise ConfigError(f"{str(name)!r} is a profile for another protocol; use kind: snmp", key="profile")
-    return profile
+    """The Modbus profile of that name; raises as `profile_of`."""
+    return profile_of(ModbusProfile, name)
 
 
-def _read(path: Path) -> ModbusProfile | SnmpProfile:
+def _read(path: Path) -> AnyProfile:
     """The profile of a file; read again when the file has changed."""
     try:
         state = path.stat()
@@ -555,7 +564,7 @@ def _read(path: Path) -> ModbusProfile | SnmpProfile:
 
 
 @lru_cache(maxsize=1000)
-def _read_cached(path: Path, changed_ns: int, size: int) -> ModbusProfile | SnmpProfile:
+def _read_cached(path: Path, changed_ns: int, size: int) -> AnyProfile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -563,7 +572,7 @@ def _read_cached(path: Path, changed_ns: int, size: int) -> ModbusProfile | Snmp
     return read_profile(text, file=str(path)).named(path.stem)
 
 
-def read_profile(text: str, *, file: str = "profile") -> ModbusProfile | SnmpProfile:
+def read_profile(text: str, *, file: str = "profile") -> AnyProfile:
     """The profile in a YAML text.
 
     Raises
@@ -573,11 +582,11 @@ def read_profile(text: str, *, file: str = "profile") -> ModbusProfile | SnmpPro
     """
     lines = YamlLines(text, file, "protocol, model and channels", most_values=MOST_VALUES)
     protocol = lines.data.get("protocol")
-    if not isinstance(protocol, str) or protocol not in _MODELS:
-        allowed = " or ".join(_MODELS)
+    if not isinstance(protocol, str) or protocol not in MODELS:
+        allowed = " or ".join(MODELS)
         raise lines.error(("protocol",), f"{protocol!r} is not known; allowed is {allowed}")
     try:
-        return _MODELS[protocol].model_validate(lines.data)
+        return MODELS[protocol].model_validate(lines.data)
     except ValidationError as error:
         raise config_error(error, lines) from None
 
@@ -657,7 +666,7 @@ def _refuse_other_kind(point: Point, channel: Channel) -> None:
         )
 
 
-def defaults_for(point: Point, profile: ModbusProfile | SnmpProfile) -> Point:
+def defaults_for(point: Point, profile: HasChannels) -> Point:
     """The point, with the register modulus of its channel where the site file gives none.
 
     Raises

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from app.domain.quantity import Role
 from app.errors import CollectError, DeviceUnreachable
+from collectors.found import Found, Outcome, Target, Unknown
 from collectors.plausibility import AGREE_KW, AGREE_RATIO, contradictions, withheld
 from collectors.profiles.profile import (
     SnmpProfile,
@@ -29,7 +30,7 @@ from collectors.profiles.profile import (
 )
 from collectors.snmp.session import Agent, SnmpAccess, Value
 from collectors.snmp.table import Survey, TableReader, survey
-from collectors.snmp.unknown import Unknown, describe
+from collectors.snmp.unknown import describe
 
 _SYS_DESCR, _SYS_OBJECT_ID, _SYS_NAME = "1.3.6.1.2.1.1.1.0", "1.3.6.1.2.1.1.2.0", "1.3.6.1.2.1.1.5.0"
 _TOTALS = ("energy_import_kwh", "power_kw")
@@ -303,3 +304,19 @@ def _point(meter: str, profile: SnmpProfile, channel: str) -> dict[str, str]:
     if kind == "gauge":
         role = Role.TEMPERATURE if channel.endswith("temperature_c") else Role.HUMIDITY
     return {"id": f"{meter}.{channel}", "role": role.value, "kind": kind, "channel": channel}
+
+
+async def answers(target: Target, port: int) -> Outcome:
+    """What the device at a target is; what it says of itself where no profile gives power or energy."""
+    access = {**target.snmp, **({} if target.timeout_s is None else {"timeout_s": target.timeout_s})}
+    where = (target.host, target.port or port, target.community)
+    seen = await probe(*where, profile=target.profile, **access)
+    found = tuple(
+        Found(one.profile, f"{one.model} (SNMP)", one.values, (one.sys_descr, *one.findings), one.yaml)
+        for one in seen
+    )
+    if target.profile or any(name.endswith(("_kw", "_kwh")) for one in seen for name in one.values):
+        return Outcome(found)
+    with contextlib.suppress(CollectError):
+        return Outcome(found, unknown=(await unknown(*where, **access),))
+    return Outcome(found)

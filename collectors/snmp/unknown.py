@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import product
 
 from app.errors import CollectError
+from collectors.found import Column, Unknown
 from collectors.profiles.profile import SnmpProfile, load_profile, profile_names
 from collectors.snmp.session import Value
 from collectors.snmp.table import NoValue, TableReader, number
@@ -31,31 +31,6 @@ _AMPERES = (0.5, 80.0)
 """What the most loaded outlet or circuit takes. [A]"""
 LEAST_ROWS, DIFFERENT, ALIKE, LEAST_W = 3, 1.5, 1.3, 20.0
 """So many loaded rows must agree, of which the powers differ by this factor and the power factors do not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Numbers of one column of a table, or of single objects side by side."""
-
-    oid: str
-    rows: tuple[str, ...]
-    values: tuple[float, ...]
-    looks_like: str = ""
-    """What it may be, with the factors under which volts, amperes and power agree with each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A device that answers and is not known."""
-
-    sys_descr: str
-    sys_object_id: str
-    columns: tuple[Column, ...]
-    """Those that look like power first."""
-    nearest: tuple[str, ...]
-    """Profiles of the same vendor, or whose vendor's name the device says."""
-    description: str
-    """A profile of five lines to begin with."""
 
 
 async def describe(agent: TableReader, sys_descr: str, object_id: str) -> Unknown:

@@ -11,7 +11,7 @@ from app.config import Settings
 from app.schema import described
 from app.schema import site_file as site_file_schema
 from collectors.csv.mapping import Mapping
-from collectors.profiles.profile import ModbusProfile, SnmpProfile
+from collectors.profiles.profile import MODELS
 from tools.reference.markdown import page, wrapped
 from tools.reference.schemas import Models
 
@@ -21,9 +21,9 @@ each. `wattline check-config FILE` checks it and names every problem with its li
 prints the JSON schema from which this page is made, for editors that complete and check YAML. Unknown keys
 are refused. Times of day are quoted (`"08:00"`); a *default* left empty means that nothing is set."""
 _PROFILE = """A profile says what a model of meter offers and where each value stands: one YAML file per
-model under `collectors/profiles/modbus` or `collectors/profiles/snmp`, named by its stem, or a file of your
-own whose path the meter's collector names. The channels of a Modbus profile may also be written into the
-site file, under `collector.channels`."""
+model in a folder of `collectors/profiles` for each protocol, named by its stem, or a file of your own whose
+path the meter's collector names. The channels of a profile may also be written into the site file, under
+`collector.channels`, except those of SNMP."""
 _MAPPING = """A mapping says how the export files of one source are read. Every key is optional: what is
 absent is found out where only one reading is possible, and asked for where it is not. `wattline import FILE
 --site SITE --dry-run` prints the whole mapping as it was understood; `--map FILE` uses one. [How to import
@@ -47,8 +47,8 @@ def csv_mapping() -> str:
 
 
 def device_profile() -> str:
-    """The page of device profiles, of both protocols."""
-    adapters: dict[str, TypeAdapter[Any]] = {m.__name__: TypeAdapter(m) for m in (ModbusProfile, SnmpProfile)}
+    """The page of device profiles, of every protocol."""
+    adapters: dict[str, TypeAdapter[Any]] = {m.__name__: TypeAdapter(m) for m in MODELS.values()}
     _, definitions = described(adapters)
     models = Models(definitions)
     paths: dict[str, str] = {}

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Caller
 from app.domain.quantity import Role
 from collectors import probe
+from collectors.found import Target
 from collectors.snmp.session import AuthProtocol, PrivProtocol
 
 router = APIRouter(tags=["meters"])
+
+
+def _known(protocol: str) -> str:
+    allowed = (probe.BOTH, *probe.PROTOCOLS)
+    if protocol not in allowed:
+        raise ValueError(f"allowed are {', '.join(allowed)}")
+    return protocol
+
+
+Protocol = Annotated[
+    str,
+    AfterValidator(_known),
+    WithJsonSchema({"type": "string", "enum": [probe.BOTH, *probe.PROTOCOLS]}),
+]
 
 
 class SnmpV3In(BaseModel):
@@ -34,8 +50,10 @@ class ProbeIn(BaseModel):
         extra="forbid", json_schema_extra={"example": {"host": "10.0.0.17", "protocol": "modbus"}}
     )
     host: str = Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_%-]*$")
-    protocol: probe.Protocol = "both"
-    port: int | None = Field(None, ge=1, le=65_535, description="Default: 502 for Modbus, 161 for SNMP")
+    protocol: Protocol = Field(
+        probe.BOTH, description="A kind of collector; `both`: Modbus and SNMP, each on its usual port"
+    )
+    port: int | None = Field(None, ge=1, le=65_535, description="Default: the usual one of the protocol")
     unit: int = Field(1, ge=1, le=255, description="Unit behind the Modbus address")
     community: str = Field("public", max_length=200, pattern=r"^[\x20-\x7e]*$")
     timeout_s: float | None = Field(None, gt=0, le=30, description="Longest wait for one answer")
@@ -44,6 +62,11 @@ class ProbeIn(BaseModel):
     )
     input_registers: bool = Field(False, description="Ask a Modbus device for input registers")
     snmp_v3: SnmpV3In | None = Field(None, description="Access of SNMPv3 in place of a community")
+    options: dict[str, bool | int | float | Annotated[str, Field(max_length=500)]] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Further keys of the collector, as the site file has them; none that name a file",
+    )
     picks: dict[str, Role] = Field(
         default_factory=dict, max_length=500, description="Channels to be read, with their roles"
     )
@@ -95,7 +118,7 @@ async def probe_address(body: ProbeIn, caller: Caller) -> ProbeOut:
     """
     await run_in_threadpool(caller.begin_probe, body.host)
     access = {} if body.snmp_v3 is None else {"version": "3", **body.snmp_v3.model_dump(exclude_none=True)}
-    target = probe.Target(
+    target = Target(
         body.host,
         body.protocol,
         body.port,
@@ -105,6 +128,7 @@ async def probe_address(body: ProbeIn, caller: Caller) -> ProbeOut:
         body.profile,
         body.input_registers,
         access,
+        probe.allowed(body.protocol, body.options),
     )
     with caller.reach():
         outcome = await probe.probe(target)

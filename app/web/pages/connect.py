@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import indent
-from typing import cast, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -12,12 +11,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from app.domain.quantity import Role
+from app.errors import ConfigError
 from app.web import render
 from app.web.access import Caller, FromOwnPage, PageRoute, Viewer
 from collectors import probe as probing
-from collectors.probe import Found, Target
+from collectors.found import Found, Target
+from collectors.registry import KINDS
 
 router = APIRouter(route_class=PageRoute)
+
+_OPTIONS = {name: KINDS[name].options for name in probing.PROTOCOLS}
 
 FIRST_SITE = """\
 institutions:
@@ -34,13 +37,18 @@ sites:
 
 def _target(form: FormData) -> Target:
     """What a form asks for; what is no choice becomes the usual one."""
-    protocol = str(form.get("protocol", "both"))
+    protocol = str(form.get("protocol", probing.BOTH))
+    protocol = protocol if protocol in probing.PROTOCOLS else probing.BOTH
+    said = {
+        key: str(form.get(f"option.{protocol}.{key}", "")).strip()[:500] for key in _OPTIONS.get(protocol, ())
+    }
     return Target(
         str(form.get("host", "")).strip()[:253],
-        cast("probing.Protocol", protocol) if protocol in get_args(probing.Protocol) else "both",
+        protocol,
         _number(form, "port", 65_535),
         _number(form, "unit", 255) or 1,
         str(form.get("community", "public"))[:200],
+        options=probing.allowed(protocol, said),
     )
 
 
@@ -64,8 +72,11 @@ async def probe(request: Request, caller: Viewer) -> Response:
     if not target.host:
         return _page(request, target, problems=["enter an address, such as 10.0.0.17"])
     await run_in_threadpool(caller.begin_probe, target.host)
-    with caller.reach():
-        outcome = await probing.probe(target)
+    try:
+        with caller.reach():
+            outcome = await probing.probe(target)
+    except ConfigError as error:
+        return _page(request, target, problems=[str(error)])
     picks = _picks(form)
     is_first = await run_in_threadpool(_has_no_site, caller)
     shown = [(one, _pasted(probing.composed(one.yaml, picks), is_first)) for one in outcome.found]
@@ -95,6 +106,8 @@ def _page(
     context = {
         "is_first": is_first,
         "nav": "connect",
+        "protocols": [(name, title, KINDS[name].port) for name, title in probing.PROTOCOLS.items()],
+        "options": {name: keys for name, keys in _OPTIONS.items() if keys},
         "target": target,
         "found": found,
         "problems": problems or [],

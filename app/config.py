@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     E.g. ``/var/lib/wattline``."""
     config: Path | None = None
     """The site file; absent: the one the database holds. E.g. ``/etc/wattline/site.yaml``."""
+    config_managed: bool = False
+    """Whether the site file is managed from outside, e.g. by configuration management: pages then show it
+    and do not edit it. One that the service may not write is not edited anyway. E.g. ``true``."""
     postgres_bin: Path | None = None
     """Folder of `initdb` and `postgres` for the embedded server, instead of the packaged one. E.g.
     ``/usr/lib/postgresql/17/bin``."""

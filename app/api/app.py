@@ -18,6 +18,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from app import __version__
+from app.actions.site_file import Place
 from app.api import problems, schemas
 from app.api.auth import Authenticator, OpenToLoopback
 from app.api.compression import Compression
@@ -97,6 +98,7 @@ def create_app(
     extra: tuple[APIRouter, ...] = (),
     missing_page: problems.Page | None = None,
     proxies: Proxies = Proxies(),
+    site_file: Place = Place(),
 ) -> FastAPI:
     """The application.
 
@@ -122,6 +124,8 @@ def create_app(
         What a browser is shown at an address that nothing has.
     proxies : Proxies
         Reverse proxies whose forwarding headers are trusted.
+    site_file : Place
+        Where this process has its site file.
     """
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
     is_shared = authenticator is not None and not isinstance(authenticator, OpenToLoopback)
@@ -146,6 +150,7 @@ def create_app(
         imports=shared_places(bounds.imports_at_once, is_shared=is_shared),
         exports=shared_places(bounds.exports_at_once, is_shared=is_shared),
         maker=Maker(engine, clock),
+        site_file=site_file,
     )
     app.state.caller_of, app.state.status_of = caller_of, problems.status_of
     app.state.redefined = app.state.context.redefined

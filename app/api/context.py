@@ -31,6 +31,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
+from app.actions.site_file import Place
 from app.actions.view import View
 from app.api.admission import Places
 from app.api.auth import Authenticator, OpenToLoopback, token_of
@@ -107,6 +108,8 @@ class Context:
     exports: Places = field(default_factory=lambda: Places(4, 4))
     probes: RateLimiter = field(default_factory=lambda: RateLimiter(12, 6))
     """How often one caller may have addresses asked what they are."""
+    site_file: Place = field(default_factory=Place)
+    """Where this process has its site file."""
     maker: Maker
     """Makes ordered reports."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))

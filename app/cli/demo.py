@@ -14,6 +14,7 @@ from pathlib import Path
 
 import collectors.simulated
 from app import config
+from app.actions.site_file import Place
 from app.cli import logs
 from app.cli.console import progress, say, show
 from app.cli.environment import settings
@@ -64,7 +65,13 @@ def run(*, port: int, browser: bool) -> None:
         devices = stack.enter_context(demo.running(world.devices()))
         file = SiteFile(institutions=world.file.institutions, sites=devices.patched(world.fleet).sites)
         service = stack.enter_context(
-            Service(environment, place, file, on_ready=lambda worker: world.load(worker, stop))
+            Service(
+                environment,
+                place,
+                file,
+                on_ready=lambda worker: world.load(worker, stop),
+                site_file=Place(SITE_FILE, is_managed=True),
+            )
         )
         service.start()
         base = f"http://{HOST}:{listener.getsockname()[1]}"

@@ -8,29 +8,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app import config
+from app.actions import site_file as site_files
 from app.actions.view import View
-from app.cli.actor import actor, principal, record, user
+from app.cli.actor import actor, principal
 from app.cli.console import say
 from app.cli.environment import settings, site_file
 from app.cli.owner import forget_gone, owner_of
 from app.config import Settings, SiteFile
-from app.domain.alarms.alarm import Alarms
-from app.domain.alarms.notification import Notifications
-from app.domain.reference import Reference
 from app.domain.site import Site
 from app.errors import NotFound
-from app.store import alarms, deployment, migrate, roles, rollup_queue, sites
+from app.store import migrate, roles, rollup_queue, site_sources, sites
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
 from app.store.migrate import Status
 from app.store.retention import Retention
-from app.store.sites import Edit, Stored, SyncResult
+from app.store.sites import Stored
 
 WORK_TIMEOUT_S = 3600.0
 """Longest statement of a command; imports and rollups take their time. [s]"""
 _COMMAND_WAIT_S = 30.0
-_HASHES = "site_file_hashes"
 _NAMED = 100
 """So many points a change is said to touch; there may be thousands."""
 
@@ -201,60 +197,17 @@ def synchronised(engine: Engine, file: SiteFile | None, owner: str = "") -> Stor
     if file is not None:
         with begin(engine) as connection:
             forget_gone(connection, owner)
-            synced = sites.sync(connection, file.fleet, owner)
+            site_sources.take_over(connection, site_files.IN_DATABASE, file.fleet)
+            synced = site_files.bring(connection, file, owner, actor())
             if synced.retired_points:
                 _say_retired(synced.retired_points)
             if synced.kept_sites:
                 say(f"another site file describes these, so they stay: {', '.join(synced.kept_sites)}")
-            _save_sections(connection, file, owner)
-            _record_change(connection, file, synced, owner)
     with connect(engine) as connection:
         return sites.load(connection)
-
-
-def _save_sections(connection: Connection, file: SiteFile, owner: str) -> None:
-    """Keep what belongs to no single site; a file that says nothing of it leaves another's alone."""
-
-    def is_ours(section: str, says: object, nothing: object) -> bool:
-        return deployment.take_section(connection, section, owner, is_stated=says != nothing)
-
-    if is_ours("limit_profiles", file.limit_profiles, ()):
-        deployment.save_limit_profiles(connection, file.limit_profiles)
-    if is_ours("reference", file.reference, Reference()):
-        deployment.save_reference(connection, file.reference)
-    if is_ours("alarms", (file.alarms, file.notifications), (Alarms(), Notifications())):
-        alarms.save_sections(connection, file.alarms, file.notifications)
 
 
 def _say_retired(points: Sequence[str]) -> None:
     named = ", ".join(points[:_NAMED])
     say(f"no longer declared: {named}; their history stays. Of a point that was renamed the new one says")
     say(f"formerly: [{points[0]}]; a meter that was taken away stays in the file with valid_to")
-
-
-def _record_change(connection: Connection, file: SiteFile, synced: SyncResult, owner: str) -> None:
-    """Where the file says something else than the last time: who brought it, its hash and what it changes."""
-    sha256, known = config.fingerprint(file), deployment.load(connection, _HASHES) or {}
-    before = known.get(owner)
-    if sha256 == before:
-        return
-    deployment.save(connection, _HASHES, {**known, owner: sha256})
-    points = sum(len(meter.points) for _, meter in file.fleet.meter.values())
-    detail = {
-        "sha256": sha256,
-        "before": before,
-        "sites": len(file.fleet.site),
-        "meters": len(file.fleet.meter),
-        "points": points,
-        "edits": [_edit(e) for e in synced.edits[:_NAMED]],
-        "recomputed": synced.recomputed_points[:_NAMED],
-        "retired": synced.retired_points[:_NAMED],
-    }
-    record(connection, "site_file.change", "", detail)
-    if known and synced.edits:
-        deployment.add_edits(connection, user(), [_edit(e) for e in synced.edits])
-
-
-def _edit(edit: Edit) -> dict[str, str | None]:
-    start, end = (None if at is None else at.isoformat() for at in (edit.start, edit.end))
-    return {"what": edit.what, "start": start, "end": end}

@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from app.actions.site_file import Place
 from app.api.app import create_app
 from app.api.auth import Authenticator, OpenToLoopback, authenticator_for
 from app.api.connection import PatientProtocol
@@ -69,12 +70,26 @@ def serve(config_path: Path | None, *, host: str, port: int, role: str) -> None:
         authenticate = partial(authenticator, environment, host)
         owner = owner_of(environment, config_path)
         service = stack.enter_context(
-            Service(environment, place, file, role, owner=owner, authenticate=authenticate)
+            Service(
+                environment,
+                place,
+                file,
+                role,
+                owner=owner,
+                authenticate=authenticate,
+                site_file=place_of_file(environment, config_path, owner),
+            )
         )
         service.start()
         if listener is not None:
             _tell(f"http://{host}:{listener.getsockname()[1]}", asks_keys=service.asks_keys)
         service.run(listener, stop)
+
+
+def place_of_file(environment: Settings, config_path: Path | None, owner: str) -> Place:
+    """Where pages find the site file of this process."""
+    path = config_path or environment.config
+    return Place(path, owner, environment.config_managed) if path else Place()
 
 
 def _tell(base: str, *, asks_keys: bool) -> None:
@@ -222,6 +237,8 @@ class Service:
         Makes what finds out who asks; default: everybody on this machine may.
     on_ready : callable
         Called once with the worker, in a thread of its own, when that is at work.
+    site_file : Place
+        Where pages show and edit the site file.
     """
 
     def __init__(
@@ -234,9 +251,10 @@ class Service:
         owner: str = "",
         authenticate: Callable[[Engine], Authenticator] = lambda engine: OpenToLoopback(),
         on_ready: Callable[[Worker], None] = lambda worker: None,
+        site_file: Place = Place(),
     ) -> None:
         self._engines, self._file, self._owner, self._on_ready = _Engines.on(place.url), file, owner, on_ready
-        self._place = place
+        self._place, self._site_file = place, site_file
         self._authenticator = authenticate(self._engines.api)
         self._proxies = Proxies(network.parse(environment.trusted_proxies), environment.public_url)
         self.telemetry = Telemetry()
@@ -262,6 +280,7 @@ class Service:
             extra=(pages.router,),
             missing_page=missing_page,
             proxies=self._proxies,
+            site_file=self._site_file,
         )
 
     def _worker(self, environment: Settings) -> Worker:
@@ -277,6 +296,7 @@ class Service:
             kept=kept(environment),
             spool_limits=Limits(environment.spool_days * 86_400, environment.spool_max_bytes),
             anchor_sinks=_anchor_sinks(environment),
+            owner=self._owner,
         )
         self.telemetry.meter_states = lambda: {
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from app.errors import StoreUnavailable
-from app.store import workers
+from app.store import site_sources, workers
 from app.store.engine import Engine, begin, connect
 from app.store.workers import LEASE_S, Share, Worker
 
@@ -30,15 +30,22 @@ class Membership:
     engine : Engine
     sites : frozenset, optional
         Sites that the worker's site file names; None: it has no file and knows every site.
+    owner : str
+        Whose the site file is; where that is given, the sites it describes now are looked up at every beat.
     clock : callable
         Seconds that nobody sets.
     """
 
     def __init__(
-        self, engine: Engine, sites: frozenset[str] | None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        sites: frozenset[str] | None,
+        owner: str = "",
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         name = f"{socket.gethostname()}:{os.getpid()}"
-        self._engine, self._clock = engine, clock
+        self._engine, self._clock, self._owner = engine, clock, owner
         self._worker = Worker(secrets.token_hex(8), name, sites)
         self._share: Share | None = None
         self._beat_s = -LEASE_S
@@ -67,6 +74,9 @@ class Membership:
         """
         began_s, before = self._clock(), self._share
         with begin(self._engine) as connection:
+            if self._owner:
+                described = frozenset(site_sources.described_by(connection, self._owner))
+                self._worker = self._worker._replace(sites=described)
             self._share = workers.beat(connection, self._worker, sites)
         self._beat_s = began_s
         if self._share != before:

@@ -94,6 +94,8 @@ class Worker:
         How much may wait in the spool.
     anchor_sinks : sequence of Sink
         Where anchors of the audit log go, besides the data folder and the log.
+    owner : str
+        Whose the site file is; what it describes is looked up, since pages may edit it.
     """
 
     def __init__(
@@ -110,12 +112,13 @@ class Worker:
         kept: Retention | None = None,
         spool_limits: Limits | None = None,
         anchor_sinks: Sequence[Sink] = (),
+        owner: str = "",
     ) -> None:
         self._engine, self._on_evaluated = engine, on_evaluated
         self._on_progress, self._on_stuck = on_progress, on_stuck
         self._audit_days, self._kept = audit_retention_days, kept or Retention()
         self.spool = Spool(spool_path(data_dir), spool_limits or Limits())
-        self._member = Membership(engine, sites)
+        self._member = Membership(engine, sites, owner)
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed, lost=self._member.lost)
         self._has_fleet = threading.Event()
         self._followed: Stored | None = None

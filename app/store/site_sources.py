@@ -115,3 +115,45 @@ def _refuse_foreign(connection: sa.Connection, sites: tuple[int, ...], fleet: Fl
                 f"choose another id, or describe both sites in one file if the {what} moved",
                 key=f"{table.name}",
             )
+
+
+def described_by(connection: sa.Connection, owner: str) -> set[str]:
+    """Sites that an owner's file describes.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t, s = tables.site_sources, tables.sites
+    query = sa.select(s.c.key).join(t, t.c.site_id == s.c.id).where(t.c.owner == owner)
+    with store_errors():
+        return set(connection.execute(query).scalars())
+
+
+def described_by_others(connection: sa.Connection, owner: str) -> set[str]:
+    """Sites that files of other owners describe.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t, s = tables.site_sources, tables.sites
+    query = sa.select(s.c.key).join(t, t.c.site_id == s.c.id).where(t.c.owner != owner)
+    with store_errors():
+        return set(connection.execute(query).scalars())
+
+
+def take_over(connection: sa.Connection, owner: str, fleet: Fleet) -> None:
+    """The sites of `fleet` are no longer the owner's: another file describes them.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    t, s = tables.site_sources, tables.sites
+    taken = sa.select(s.c.id).where(s.c.key.in_(list(fleet.site)))
+    with store_errors():
+        connection.execute(sa.delete(t).where(t.c.owner == owner, t.c.site_id.in_(taken)))

@@ -30,6 +30,7 @@ from app.domain.pue import Boundary, boundary, counted_points
 from app.domain.quantity import ESTIMATE_KINDS
 from app.domain.site import (
     ALWAYS,
+    Declared,
     Direction,
     Falls,
     Fleet,
@@ -43,7 +44,7 @@ from app.domain.site import (
 )
 from app.domain.timeline import Stretch, of_point
 from app.errors import ConfigError
-from app.store import locks, site_sources, tables
+from app.store import declarations, locks, site_sources, tables
 from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
 from app.store.site_sources import Scope
@@ -234,6 +235,7 @@ def _read(connection: sa.Connection) -> Stored:
         meters = _current(connection, tables.meters)
         points = _current(connection, tables.points)
         points_of, meters_of = _grouped(points, "meter_id"), _grouped(meters, "site_id")
+        said = declarations.in_force(connection)
         institutions = connection.execute(
             sa.select(tables.institutions).order_by(tables.institutions.c.position, tables.institutions.c.id)
         ).all()
@@ -242,7 +244,7 @@ def _read(connection: sa.Connection) -> Stored:
             Institution(id=row.key, name=row.name, institution_class=InstitutionClass(row.institution_class))
             for row in institutions
         ),
-        sites=tuple(_site(row, meters_of[row.id], points_of) for row in sites),
+        sites=tuple(_site(row, meters_of[row.id], points_of, said[row.id]) for row in sites),
     )
     numbers = _numbers(points)
     gone = [key for key in fleet.placements if key not in numbers]
@@ -658,9 +660,15 @@ def _grouped(rows: list[sa.Row[Any]], column: str) -> dict[int, list[sa.Row[Any]
     return groups
 
 
-def _site(row: sa.Row[Any], meters: list[sa.Row[Any]], points_of: dict[int, list[sa.Row[Any]]]) -> Site:
+def _site(
+    row: sa.Row[Any],
+    meters: list[sa.Row[Any]],
+    points_of: dict[int, list[sa.Row[Any]]],
+    said: tuple[Declared, ...],
+) -> Site:
     own = [{**m.definition, "points": [p.definition for p in points_of[m.id]]} for m in meters]
-    return _SITE.validate_python({**row.definition, "meters": [*own, *row.definition.get("meters", ())]})
+    site = _SITE.validate_python({**row.definition, "meters": [*own, *row.definition.get("meters", ())]})
+    return replace(site, declared=(*site.declared, *said)) if said else site
 
 
 def _numbers_of(connection: sa.Connection, keys: list[str]) -> dict[str, int]:

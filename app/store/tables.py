@@ -523,3 +523,29 @@ audit = Table(
     *(_text(name) for name in ("actor", "source", "action", "target", "detail", "previous_hash", "hash")),
     _text("key_id", ""),
 )
+
+site_file_texts = Table(
+    "site_file_texts",
+    metadata,
+    _id(BigInteger),
+    *(_text(name) for name in ("owner", "text", "sha256", "base_sha256")),
+    _text("note", ""),
+    _text("written_by"),
+    _instant("written_at", now=True),
+    Column("applied_by", Text),
+    _instant("applied_at", nullable=True),
+)
+
+declarations = Table(
+    "declarations",
+    metadata,
+    _id(BigInteger),
+    Column("site_id", Integer, ForeignKey("sites.id"), nullable=False),
+    _text("indicator"),
+    _number("value"),
+    Column("dated", Date, nullable=False),
+    *(_text(name) for name in ("evidence", "author")),
+    _instant("created_at", now=True),
+    Column("withdrawn_by", Text),
+    _instant("withdrawn_at", nullable=True),
+)

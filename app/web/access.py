@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 
+from app.actions.site_file import Place
 from app.actions.view import View
 from app.domain.access import Principal
 from app.errors import Forbidden, NotAuthenticated, SeriesError, WattlineError
@@ -41,6 +42,13 @@ class Places(Protocol):
         """The same until what is returned is called."""
 
 
+class Bell(Protocol):
+    """Something that waits for work."""
+
+    def ring(self) -> None:
+        """There is something to do."""
+
+
 class Context(Protocol):
     """What the application is made of, as far as pages need it."""
 
@@ -59,6 +67,14 @@ class Context(Protocol):
     @property
     def imports(self) -> Places:
         """How many imports may run at once."""
+
+    @property
+    def site_file(self) -> Place:
+        """Where this process has its site file."""
+
+    @property
+    def maker(self) -> Bell:
+        """Makes ordered reports."""
 
 
 class Caller(Protocol):

@@ -90,6 +90,41 @@ document.documentElement.classList.add("script");
     });
   }
 
+  // The editor of the site file: to the line of a problem, and help about the key under the caret.
+  const text = document.getElementById("site-text");
+  if (text) {
+    for (const link of document.querySelectorAll("a[data-line]")) {
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        const lines = text.value.split("\n"), at = Number(link.dataset.line) - 1;
+        const start = lines.slice(0, at).join("\n").length + (at ? 1 : 0);
+        text.focus();
+        text.setSelectionRange(start, start + (lines[at] || "").length);
+        text.scrollTop = (text.scrollHeight / lines.length) * Math.max(at - 4, 0);
+      });
+    }
+    let shown = "", waiting = 0;
+    const help = async () => {
+      const before = text.value.slice(0, text.selectionStart);
+      const line = before.slice(before.lastIndexOf("\n") + 1) + text.value.slice(text.selectionStart).split("\n")[0];
+      const keys = [...line.matchAll(/([a-z_0-9]+):(?=\s|$)/g)];
+      const column = before.length - before.lastIndexOf("\n") - 1;
+      const key = (keys.filter((one) => one.index <= column).pop() || keys[0] || [])[1];
+      if (!key || key === shown) return;
+      shown = key;
+      const address = new URL(text.dataset.help, location.href);
+      address.searchParams.set("q", key);
+      const answer = await fetch(address, { credentials: "same-origin" });
+      if (!answer.ok) return;
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const found = page.getElementById("keys");
+      if (found && shown === key) document.getElementById("key-help").replaceChildren(found);
+    };
+    for (const name of ["keyup", "click", "focus"]) {
+      text.addEventListener(name, () => { clearTimeout(waiting); waiting = setTimeout(help, 250); });
+    }
+  }
+
   // A display opens /wall#wl_... : the key behind the number sign stays in the browser and signs it in.
   const keyed = document.querySelector("form[data-key-from-address]");
   if (keyed && /^#wl_[\w-]+$/.test(location.hash)) {

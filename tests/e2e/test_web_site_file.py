@@ -1,0 +1,149 @@
+"""The site file in the browser, over HTTP without script: check, difference, apply, undo, two editors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from app.actions.site_file import Place
+from app.api.auth import KeyAuthenticator
+from app.domain.access import Grant
+from app.store import audit, identity
+from app.web import router as pages
+from tests.integration.api_helpers import ESTATE, NOW, client, declare, own_database
+
+PAGE = "/settings/site-file"
+
+
+@pytest.fixture
+def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
+    """An empty database."""
+    with own_database(server_url, _template) as engine:
+        yield engine
+
+
+def token(http: httpx.Client, path: str = PAGE) -> str:
+    found = re.search(r'name="form_id" value="([^"]+)"', http.get(path).text)
+    assert found, path
+    return found[1]
+
+
+def base(http: httpx.Client) -> str:
+    found = re.search(r'name="base" value="([^"]*)"', http.get(PAGE).text)
+    assert found
+    return found[1]
+
+
+def drafted(http: httpx.Client, text: str, of: str) -> str:
+    """Address of the draft of a text."""
+    sent = {"form_id": token(http), "base": of, "text": text.replace("\n", "\r\n")}
+    answer = http.post(PAGE, data=sent)
+    assert answer.status_code == 303, answer.text
+    return answer.headers["location"]
+
+
+def applied(http: httpx.Client, draft: str, note: str = "") -> httpx.Response:
+    return http.post(f"{draft}/apply", data={"form_id": token(http, draft), "note": note})
+
+
+def test_a_text_is_checked_compared_applied_and_undone(database: sa.Engine) -> None:
+    with client(database, extra=(pages.router,)) as http:
+        wrong = drafted(http, ESTATE.replace("Asia/Shanghai", "Asia/Shangai", 1), base(http))
+        shown = http.get(wrong).text
+        assert 'data-line="8"' in shown  # as `check-config` names it
+        assert "Asia/Shangai" in shown
+        assert f"{wrong}/apply" not in shown
+        assert http.post(f"{wrong}/apply", data={"form_id": token(http)}).status_code == 422
+
+        first = drafted(http, ESTATE, base(http))
+        assert applied(http, first, "first").status_code == 303
+        assert http.get("/api/v1/sites/sh1").status_code == 200
+        more = ESTATE.replace("rated_power_kw: 400", "rated_power_kw: 450")
+        second = drafted(http, more, base(http))
+        difference = http.get(second).text
+        assert re.search(r'class="gone".*rated_power_kw: 400', difference)
+        assert re.search(r'class="added".*rated_power_kw: 450', difference)
+        assert "chiller.kwh" in difference  # computed again
+        assert applied(http, second, "new breaker").status_code == 303
+        assert "new breaker" in http.get(PAGE).text
+
+        revision = first.replace("drafts", "revisions")
+        restored = http.post(f"{revision}/restore", data={"form_id": token(http, revision)})
+        assert applied(http, restored.headers["location"]).status_code == 303
+        assert http.get(f"{PAGE}/text").text == ESTATE
+        with database.begin() as connection:
+            done = [e for e in audit.listing(connection) if e.action == "site_file.edit"]
+        assert len(done) == 3
+        assert "new breaker" in done[1].detail
+
+
+def test_two_editors_do_not_overwrite_each_other(database: sa.Engine) -> None:
+    with client(database, extra=(pages.router,)) as http:
+        applied(http, drafted(http, ESTATE, ""))
+        seen = base(http)
+        one = drafted(http, ESTATE.replace("rated_power_kw: 400", "rated_power_kw: 410"), seen)
+        other = drafted(http, ESTATE.replace("rated_power_kw: 800", "rated_power_kw: 810"), seen)
+        assert applied(http, one).status_code == 303
+        refused = applied(http, other)
+        assert refused.status_code == 409
+        assert "was changed meanwhile" in refused.text
+        assert re.search(r'class="gone".*rated_power_kw: 410', refused.text)  # what would be lost is seen
+        assert "rated_power_kw: 410" in http.get(f"{PAGE}/text").text
+
+
+def test_a_file_on_disk_is_edited_unless_it_is_managed_from_outside(
+    database: sa.Engine, tmp_path: Path
+) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(ESTATE)
+    file.chmod(0o640)
+    place = Place(file, f"one:{file}")
+    with client(database, extra=(pages.router,), site_file=place) as http:
+        draft = drafted(http, "# by Li\n" + ESTATE, base(http))
+        assert applied(http, draft, "a remark").status_code == 303
+        assert file.read_text() == "# by Li\n" + ESTATE
+        assert file.stat().st_mode & 0o777 == 0o640
+        assert "changed outside of these pages" in http.get(PAGE).text  # what was there before is kept
+        assert [one.name for one in tmp_path.iterdir()] == ["site.yaml"]
+    with client(database, extra=(pages.router,), site_file=Place(file, place.owner, is_managed=True)) as http:
+        page = http.get(PAGE).text
+        assert "managed from outside" in page
+        assert "<textarea" not in page
+        sent = {"form_id": token(http, "/settings/keys"), "base": "", "text": ESTATE}
+        assert http.post(PAGE, data=sent).status_code == 403
+
+
+def test_only_administrators_see_the_text(database: sa.Engine) -> None:
+    declare(database)
+    with database.begin() as connection:
+        key = identity.create(connection, "op", [Grant.parse("operator")], created_by="test")
+    authenticator = KeyAuthenticator(database, clock=lambda: NOW)
+    with client(database, authenticator=authenticator, extra=(pages.router,)) as http:
+        bearer = {"Authorization": f"Bearer {key}"}
+        for path in (PAGE, f"{PAGE}/text", f"{PAGE}/revisions/1", f"{PAGE}/drafts/1"):
+            assert http.get(path, headers=bearer).status_code == 403, path
+        assert http.get(f"{PAGE}/keys?q=rated_power_kw", headers=bearer).status_code == 200
+
+
+def test_a_site_of_another_file_is_not_described_twice(database: sa.Engine) -> None:
+    from app import config
+    from app.store import sites
+
+    with database.begin() as connection:
+        sites.sync(connection, config.parse(ESTATE).fleet, "two:/etc/site.yaml")
+    with client(database, extra=(pages.router,)) as http:
+        assert "sh1" in http.get(PAGE).text
+        refused = applied_of(http, ESTATE)
+        assert refused.status_code == 422
+        assert "described by another site file" in refused.text
+
+
+def applied_of(http: httpx.Client, text: str) -> httpx.Response:
+    """What applying a text is answered, whether its page offers it or not."""
+    draft = drafted(http, text, base(http))
+    return http.post(f"{draft}/apply", data={"form_id": token(http), "note": ""})

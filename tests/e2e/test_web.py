@@ -66,6 +66,8 @@ PATHS = (
     "/settings/keys",
     "/settings/sessions",
     "/settings/audit",
+    "/settings/site-file",
+    "/settings/site-file/keys?q=rated_power_kw",
     "/wall",
     "/wall?mode=rotate&at=1",
     "/reports",

@@ -46,6 +46,8 @@ PATHS = (
     "/settings/keys",
     "/settings/sessions",
     "/settings/audit",
+    "/settings/site-file",
+    "/settings/site-file/keys?q=rated_power_kw",
     "/sites/sh1/meters",
     "/meters/sh1-utility-a?window=24h",
     "/sites/sh1/findings?state=all",

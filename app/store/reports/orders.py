@@ -123,6 +123,19 @@ def get(connection: sa.Connection, order_id: uuid.UUID) -> Order:
     return _order(row)
 
 
+def of_site(connection: sa.Connection, site: str, most: int = 20) -> list[Order]:
+    """The orders of a site's reports that are kept, the newest first.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.select(*_SHOWN).where(_TABLE.c.site == site).order_by(_TABLE.c.asked_at.desc()).limit(most)
+    with store_errors():
+        return [_order(row) for row in connection.execute(query)]
+
+
 def missing(order_id: uuid.UUID) -> NotFound:
     """What is answered about an order that there is not."""
     return NotFound(f"there is no order {order_id}; files are kept for a day, order it again")

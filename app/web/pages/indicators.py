@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import date
+from http import HTTPStatus
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
 
+from app.actions import declarations as actions
 from app.actions.view import View
+from app.domain.access import Role
 from app.domain.asked import step_of
 from app.domain.evidence import Basis
 from app.domain.indicators import Shared, shared_cost
 from app.domain.period import WINDOWS, Period
 from app.domain.quantity import OVERHEAD_ROLES
-from app.domain.site import Site
-from app.errors import DataError
+from app.domain.site import Declared, Site
+from app.errors import DataError, SeriesError
 from app.reports import indicators
 from app.reports.document import Indicators
 from app.reports.money import grid_kwh
-from app.store import outlook
+from app.store import declarations, deployment, outlook
 from app.store.reports import revisions
 from app.web import periods, render
-from app.web.access import PageRoute, Viewer
+from app.web.access import FromOwnPage, PageRoute, Viewer
 from app.web.cache import TimedCache
 from app.web.pages import figures
 from app.web.periods import Chosen
@@ -30,12 +34,14 @@ from app.web.periods import Chosen
 router = APIRouter(route_class=PageRoute)
 
 _FIGURES = TimedCache(life_s=60)
+_DECLARED = ("maturity_level", "automation_share_percent", "racks_in_use")
+"""Indicators that are declared, beside those that a target names."""
 _UNITS = {"wue": "L/kWh", "cue": "kgCO₂/kWh", "iteu_sv_percent": "%"}
 
 
 def _figures(view: View, site: Site, period: Period) -> tuple[Indicators, Basis] | str:
     """The indicators of a period with what they rest on; or why there are none."""
-    key = (id(view.connection.engine), view.stored.site_id[site.id], period)
+    key = (id(view.connection.engine), view.stored.site_id[site.id], period, site.declared)
 
     def compute() -> tuple[Indicators, Basis] | str:
         try:
@@ -110,10 +116,54 @@ def compliance_page(request: Request, site: str, caller: Viewer, asked: periods.
     with caller.read() as view:
         documents = figures.evaluated(view)[site]
         document = figures.document(view, context["site"], context["chosen"].period)
+        context["may_act"] = view.may(site, Role.OPERATOR)
+        context["declarations"] = declarations.listing(view.connection, view.stored.site_id[site])
+        known = deployment.reference(view.connection).indicator_targets
+    context["declarable"] = sorted({t.indicator for t in known} | set(_DECLARED))
     columns = {name: documents[name] for name in WINDOWS if name in documents}
     profiles = list(dict.fromkeys(v["profile"] for d in (*columns.values(), document) for v in d["verdicts"]))
     context |= {"columns": columns, "profiles": profiles, "document": document}
     return periods.keep(render.page(request, "compliance.html", context), asked)
+
+
+@router.post("/sites/{site}/declarations", dependencies=[FromOwnPage])
+def declare(
+    site: str,
+    caller: Viewer,
+    indicator: Annotated[str, Form(min_length=1, max_length=100)],
+    value: Annotated[str, Form(max_length=40)],
+    dated: Annotated[str, Form(max_length=10)],
+    evidence: Annotated[str, Form(max_length=2000)],
+) -> Response:
+    """Declare an indicator with what supports it."""
+    declared = Declared(
+        indicator=indicator.strip(), value=_number(value), date=_day(dated), evidence=evidence.strip()
+    )
+    with caller.write() as view:
+        actions.declare(view, site, declared)
+    return RedirectResponse(f"/sites/{site}/compliance#declared", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/sites/{site}/declarations/{number}/withdraw", dependencies=[FromOwnPage])
+def withdraw(site: str, number: int, caller: Viewer) -> Response:
+    """Take a declaration back."""
+    with caller.write() as view:
+        actions.withdraw(view, site, number)
+    return RedirectResponse(f"/sites/{site}/compliance#declared", HTTPStatus.SEE_OTHER)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.strip())
+    except ValueError:
+        raise SeriesError(f"value: {text!r} is no number; write it like 3") from None
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise SeriesError(f"date: {text!r} is no day; write it like 2026-10-01") from None
 
 
 @router.get("/sites/{site}/balance")

@@ -1,4 +1,4 @@
-"""The site file in the browser: its text, check, difference, apply and undo; read-only where others manage it."""
+"""The site file in the browser: text, check, difference, apply and undo; read-only where others manage it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app import schema
 from app.actions import site_file as actions
 from app.actions.site_file import Place
 from app.actions.view import View
-from app.errors import SeriesError
+from app.errors import ConfigError, SeriesError
 from app.store.site_files import sha256_of
 from app.web import render
 from app.web.access import Caller, FromOwnPage, PageRoute, Viewer
@@ -116,7 +116,7 @@ def _draft(request: Request, caller: Caller, number: int) -> Response:
         if not wrong and lines and not place.obstacle:
             try:
                 changed = actions.effects(view, place, draft.text)
-            except actions.ConfigError as error:
+            except ConfigError as error:
                 wrong = [actions.Problem(0, str(error))]
         context = {
             **_common(view, place, draft.text),

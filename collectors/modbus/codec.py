@@ -59,6 +59,8 @@ def raw_decoder(channel: ModbusChannel) -> Callable[[bytes], Raw]:
         return lambda data: _finite(unpack(ordered(data))[0])
     if channel.type == "mod10":
         return lambda data: _from_mod10(ordered(data))
+    if channel.type == "bcd":
+        return lambda data: _from_bcd(ordered(data))
     signed = channel.type.startswith("int")
     return lambda data: int.from_bytes(ordered(data), "big", signed=signed)
 
@@ -77,6 +79,13 @@ def _from_mod10(data: bytes) -> int:
     for group in digits:
         value = value * MOD10_BASE + group
     return value
+
+
+def _from_bcd(data: bytes) -> int:
+    digits = data.hex()
+    if not digits.isdecimal():
+        raise NoValue(f"holds 0x{digits.upper()}, which is not a decimal number")
+    return int(digits)
 
 
 def decoder(channel: ModbusChannel) -> Callable[[bytes], float]:
@@ -128,6 +137,20 @@ def scale_factor(data: bytes) -> float:
     return float(10.0**exponent)
 
 
+def factor(data: bytes) -> float:
+    """The whole number in a register that multiplies a value.
+
+    Raises
+    ------
+    NoValue
+        If it is 0: the ratio was never set.
+    """
+    number = int.from_bytes(data, "big")
+    if not number:
+        raise NoValue("is multiplied by a register that holds 0, so the number means nothing")
+    return float(number)
+
+
 def encode(value: float, channel: ModbusChannel, *, factor: float = 1.0) -> bytes:
     """Registers in which a device holds `value`: what the simulated devices serve.
 
@@ -166,6 +189,8 @@ def encode_raw(raw: Raw, channel: ModbusChannel) -> bytes:
         return ordered(_FLOATS[channel.type].pack(raw))
     if channel.type == "mod10":
         return ordered(_to_mod10(int(raw), channel.length))
+    if channel.type == "bcd":
+        return ordered(_to_bcd(int(raw), channel.length))
     return ordered(int(raw).to_bytes(2 * channel.length, "big", signed=channel.type.startswith("int")))
 
 
@@ -174,3 +199,9 @@ def _to_mod10(count: int, words: int) -> bytes:
         raise OverflowError(f"{count} does not fit {words} decimal digit groups")
     groups = [count // MOD10_BASE**power % MOD10_BASE for power in reversed(range(words))]
     return struct.pack(f">{words}H", *groups)
+
+
+def _to_bcd(count: int, words: int) -> bytes:
+    if not 0 <= count < MOD10_BASE**words:
+        raise OverflowError(f"{count} does not fit {4 * words} decimal digits")
+    return bytes.fromhex(f"{count:0{4 * words}d}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field as Setting
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from app.errors import CollectError, DeviceRefused, DeviceUnreachable
 from collectors.base import Binding, Poll, joined
@@ -36,6 +36,7 @@ from collectors.profiles.profile import (
     ModbusProfile,
     channel_for,
     channel_name,
+    config_error,
     modbus_profile,
 )
 from collectors.registry import CollectorKind
@@ -128,9 +129,11 @@ class ModbusConfig(CollectorConfig):
             If the profile does not exist, is broken, or is for another protocol.
         """
         if self.profile is None:
-            return ModbusProfile(
-                model="own", vendor="own", protocol="modbus", source="site file", channels=self.channels
-            )
+            own = {"model": "own", "vendor": "own", "protocol": "modbus", "source": "site file"}
+            try:
+                return ModbusProfile.model_validate({**own, "channels": self.channels})
+            except ValidationError as error:
+                raise config_error(error) from None
         return modbus_profile(self.profile)
 
 
@@ -238,8 +241,10 @@ class ModbusCollector:
 
     def _ordered(self, channel: ModbusChannel) -> ModbusChannel:
         """The channel with the orders that the site file sets."""
-        changes = {"word_order": self._config.word_order, "byte_order": self._config.byte_order}
-        return channel.model_copy(update={key: value for key, value in changes.items() if value})
+        orders = {"word_order": self._config.word_order, "byte_order": self._config.byte_order}
+        changes = {key: value for key, value in orders.items() if value}
+        changed = channel.model_copy(update=changes)
+        return changed.made_of(tuple(map(self._ordered, channel.parts))) if channel.parts else changed
 
     def _plan(self) -> list[_Step]:
         rules = self._config.blocks or self._profile.blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from operator import ge, le, mul
 from app.domain.quantity import NUMBER, Quantity
 from app.errors import CollectError, DecodeError
 from collectors.base import Poll, joined
-from collectors.modbus.codec import NoValue, decoder, linear, scale_factor
+from collectors.modbus.codec import NoValue, decoder, factor, linear, scale_factor
 from collectors.modbus.plan import Block, Field
 from collectors.profiles.profile import ModbusChannel
 
@@ -49,20 +50,36 @@ class Item:
 
 def item(point: str, channel: ModbusChannel) -> Item:
     """The item of a point that reads `channel`."""
-    if channel.scale_from is None:
-        field = Field(channel.table, channel.address, channel.length)
-        return Item(point, field, channel, _bounded(channel, decoder(channel)))
-    start = min(channel.address, channel.scale_from)
-    end = max(channel.address + channel.length, channel.scale_from + 1)
+    if channel.parts:
+        return _summed(point, channel)
+    start, end = channel.span
     field = Field(channel.table, start, end - start)
-    return Item(point, field, channel, _bounded(channel, _scaled(channel, start)))
+    plain = channel.scale_from is None and channel.factor_from is None
+    decode = decoder(channel) if plain else _scaled(channel, start)
+    return Item(point, field, channel, _bounded(channel, decode))
 
 
 def _scaled(channel: ModbusChannel, start: int) -> Callable[[bytes], float]:
     decode = decoder(channel)
-    value_at, scale_at = 2 * (channel.address - start), 2 * ((channel.scale_from or 0) - start)
+    read_scale, at = (
+        (scale_factor, channel.scale_from) if channel.factor_from is None else (factor, channel.factor_from)
+    )
+    value_at, scale_at = 2 * (channel.address - start), 2 * ((at or 0) - start)
     size = 2 * channel.length
-    return lambda data: decode(data[value_at : value_at + size]) * scale_factor(data[scale_at : scale_at + 2])
+    return lambda data: decode(data[value_at : value_at + size]) * read_scale(data[scale_at : scale_at + 2])
+
+
+def _summed(point: str, channel: ModbusChannel) -> Item:
+    """All parts in one field: a fraction that is read later may belong to the next whole."""
+    parts = [item(point, part) for part in channel.parts]
+    start = min(part.field.address for part in parts)
+    field = Field(parts[0].field.table, start, max(part.field.end for part in parts) - start)
+    places = [(part, 2 * (part.field.address - start), 2 * (part.field.end - start)) for part in parts]
+
+    def decode(data: bytes) -> float:
+        return math.fsum(part.value_of(data[first:last]) for part, first, last in places) * channel.scale
+
+    return Item(point, field, channel, _bounded(channel, decode))
 
 
 def _bounded(channel: ModbusChannel, decode: Callable[[bytes], float]) -> Callable[[bytes], float]:
@@ -168,7 +185,10 @@ def quantity_of(channel: ModbusChannel) -> Quantity:
 def _code(channel: ModbusChannel) -> str:
     """Letter of `struct` that reads the channel in one go; empty where there is none."""
     plain = channel.word_order == "big" or channel.length == 1
-    plain = plain and channel.byte_order == "big" and channel.scale_from is None
+    plain = (
+        plain and channel.byte_order == "big" and channel.scale_from is None and channel.factor_from is None
+    )
+    plain = plain and not channel.parts
     plain = plain and not linear(channel)[1]
     return _CODES.get(channel.type, "") if plain else ""
 

@@ -170,7 +170,7 @@ _Channel = TypeVar("_Channel", bound=Channel)
 
 ModbusType = Literal[
     "int16", "uint16", "int32", "uint32", "int48", "uint48", "int64", "uint64",
-    "float32", "float64", "acc32", "acc64", "mod10",
+    "float32", "float64", "acc32", "acc64", "mod10", "bcd",
 ]  # fmt: skip
 WORDS_OF_TYPE: dict[str, int] = {
     "int16": 1,
@@ -186,39 +186,99 @@ WORDS_OF_TYPE: dict[str, int] = {
     "acc64": 4,
     "float64": 4,
 }
-"""Registers a value occupies; ``mod10`` says its own number."""
+"""Registers a value occupies; the decimal types say their own number."""
+DECIMAL_TYPES = ("mod10", "bcd")
+MOST_REGISTERS = 125
+"""Registers in one answer."""
 Address = Annotated[int, Field(ge=0, le=65_535)]
 
 
 class ModbusChannel(Channel):
-    """A value in Modbus registers."""
+    """A value in Modbus registers, or the sum of others."""
 
-    address: Address
-    """Register, counted from 0; for SunSpec, counted from the model's ID register. E.g. ``2699``.
+    address: Address = 0
+    """Register, counted from 0; for SunSpec, counted from the model's ID register. Needed unless
+    `sum_of` is given. E.g. ``2699``.
 
     Vendors that count from 1, or write 4xxxx for holding registers, mean the register before: 42700 is
     2699."""
     table: Literal["holding", "input"] = "holding"
     """``holding`` registers (function code 3) or ``input`` registers (4)."""
-    type: ModbusType
-    """How the registers are decoded; ``acc`` are SunSpec accumulators, ``mod10`` four decimal digits a
-    register."""
+    type: ModbusType = "uint16"
+    """How the registers are decoded; needed unless `sum_of` is given. ``acc`` are SunSpec accumulators,
+    ``mod10`` holds a number up to 9999 in each register, ``bcd`` four decimal digits of four bits."""
     words: Annotated[int, Field(ge=1, le=4)] | None = None
-    """Registers of a ``mod10`` value: each holds 0..9999. E.g. ``3``."""
+    """Registers of a ``mod10`` or ``bcd`` value. E.g. ``3``."""
     word_order: Literal["big", "little"] = "big"
     """``big``: most significant register first."""
     byte_order: Literal["big", "little"] = "big"
     """``little``: the two bytes of every register are swapped."""
     scale_from: Address | None = None
     """Register of a SunSpec scale factor (a signed power of ten), counted like `address`. E.g. ``45``."""
+    factor_from: Address | None = None
+    """Register of a whole number that multiplies the value, such as the ratio of the current
+    transformers. E.g. ``6``."""
+    sum_of: tuple[str, ...] = ()
+    """Channels described before it that this one is the sum of: a whole number and its fraction in
+    registers of their own, or phases of a meter without a total. They are read in one request, so they must
+    lie within 125 registers of one table. E.g. ``[energy_whole_kwh, energy_fraction_kwh]``."""
+    _parts: tuple[ModbusChannel, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_an_origin(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("sum_of"):
+            for key in ("address", "type"):
+                if key not in data:
+                    raise ValueError(f"{key} is needed, or sum_of")
+        return data
 
     @model_validator(mode="after")
     def _words_fit(self) -> Self:
-        if (self.type == "mod10") != (self.words is not None):
-            raise ValueError("words: is needed for type mod10 and allowed for no other")
+        if (self.type in DECIMAL_TYPES) != (self.words is not None):
+            raise ValueError("words: is needed for types mod10 and bcd and allowed for no other")
+        if self.scale_from is not None and self.factor_from is not None:
+            raise ValueError("one of scale_from and factor_from")
+        if self.sum_of and {"address", "type", "scale_from", "factor_from"} & self.model_fields_set:
+            raise ValueError("a sum has no registers of its own: give either sum_of or address and type")
         if self.address + self.length > 65_536:
             raise ValueError(f"{self.length} registers from {self.address} end beyond 65535")
         return self
+
+    @property
+    def parts(self) -> tuple[ModbusChannel, ...]:
+        """Channels it is the sum of."""
+        return self._parts
+
+    def made_of(self, parts: tuple[ModbusChannel, ...]) -> Self:
+        """The same channel, knowing the channels it is the sum of.
+
+        Raises
+        ------
+        ValueError
+            If they cannot be read in one request, or are not of its unit.
+        """
+        if len({part.table for part in parts}) > 1:
+            raise ValueError(f"channel {self.name} is the sum of holding and of input registers")
+        spans = [part.span for part in parts]
+        apart = max(end for _, end in spans) - min(start for start, _ in spans)
+        if apart > MOST_REGISTERS:
+            raise ValueError(
+                f"the parts of channel {self.name} lie {apart} registers apart; at most 125 are read"
+            )
+        for part in parts:
+            if part.sum_of or delivered_unit(part.unit) != delivered_unit(self.unit):
+                raise ValueError(
+                    f"channel {self.name} cannot be made of {part.name}: a sum, or of another unit"
+                )
+        self._parts = parts
+        return self
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First register of the value and its scale, and the one behind the last."""
+        others = [a for a in (self.scale_from, self.factor_from) if a is not None]
+        return min([self.address, *others]), max([self.address + self.length, *(a + 1 for a in others)])
 
     @property
     def length(self) -> int:
@@ -238,10 +298,11 @@ class SnmpChannel(Channel):
     oid: Oid | None = None
     """Instance; with `index`, the column of a table. E.g. ``1.3.6.1.2.1.33.1.4.4.1.4``."""
     index: (
-        Annotated[str, Field(pattern=r"^(\d+|\*|\{[a-z](\+1)?\})(\.(\d+|\*|\{[a-z](\+1)?\}))*$")] | None
+        Annotated[str, Field(pattern=r"^(\d+|\*|\{[a-z](\+1|\*)?\})(\.(\d+|\*|\{[a-z](\+1|\*)?\}))*$")] | None
     ) = None
     """What follows the column in the rows that belong: numbers, ``*`` for any, ``{n}`` for a number that
-    names the channel, ``{n+1}`` where the device counts from 0. E.g. ``"{n}"``."""
+    names the channel, ``{n+1}`` where the device counts from 0, ``{u*}`` for a name of several numbers (a
+    serial number), of which the first in order is 1. E.g. ``"{n}"``."""
     where: dict[Oid, tuple[int, ...]] = Field(default_factory=dict)
     """Column -> values it must hold in the same row. E.g. ``{1.3.6.1.4.1.318.1.1.26.6.3.1.5: [2]}``."""
     where_text: dict[Oid, str] = Field(default_factory=dict)
@@ -310,7 +371,7 @@ class ModbusRecognition(Strict):
     table: Literal["holding", "input"] = "holding"
     """``holding`` or ``input`` registers."""
     type: ModbusType = "uint16"
-    """How it is decoded."""
+    """How it is decoded; not a decimal type."""
     word_order: Literal["big", "little"] = "big"
     """``big``: most significant register first."""
     equals: tuple[float, ...] = ()
@@ -345,6 +406,8 @@ class Profile(Strict):
     """Document the numbers come from. E.g. ``PM5000 register list, 2022-05``."""
     verified: bool = True
     """False where no vendor document or second source confirmed the numbers."""
+    evidence: Literal["recording", "document"] = "document"
+    """What it was tested with: the ``recording`` of a real device, or only what its ``document`` says."""
     notes: str = ""
     """What an installer must know. E.g. ``Set the CT ratio at the meter``."""
     _name: str = PrivateAttr(default="")
@@ -391,6 +454,14 @@ class ModbusProfile(Profile):
     @model_validator(mode="after")
     def _channels_differ(self) -> Self:
         refuse_doubles(c.name for c in self.channels)
+        known: dict[str, ModbusChannel] = {}
+        for channel in self.channels:
+            for part in channel.sum_of:
+                if part not in known:
+                    raise ValueError(_not_before(channel.name, part))
+            if channel.sum_of:
+                channel.made_of(tuple(known[part] for part in channel.sum_of))
+            known[channel.name] = channel
         return self
 
 
@@ -417,9 +488,7 @@ class SnmpProfile(Profile):
             names.add(channel.name)
             for part in (*channel.sum_of, *channel.product_of):
                 if part not in names - {channel.name}:
-                    raise ValueError(
-                        f"channel {channel.name} is made of {part!r}, which is not described before it"
-                    )
+                    raise ValueError(_not_before(channel.name, part))
         return self
 
 
@@ -440,6 +509,10 @@ class HasChannels(Protocol):
 def _pattern_of(name: str) -> str:
     pattern = re.escape(name).replace(re.escape(_FIRST_UNIT), r"(?:unit_\{u\}_)?")
     return re.sub(r"\\\{([a-z])\\\}", r"(?P<\1>\\d+)", pattern)
+
+
+def _not_before(channel: str, part: str) -> str:
+    return f"channel {channel} is made of {part!r}, which is not described before it"
 
 
 def refuse_doubles(names: Iterable[str]) -> None:
@@ -464,7 +537,7 @@ def broken_profiles() -> list[ConfigError]:
 
 def profile_names(protocol: str = "") -> tuple[str, ...]:
     """Names of the usable profiles, shipped and own, sorted; of one protocol where it is given."""
-    return tuple(sorted({*(path.stem for path in _files(protocol)), *_own_names(protocol)}))
+    return tuple(sorted({*(path.stem for path in shipped_files(protocol)), *_own_names(protocol)}))
 
 
 def _own_names(protocol: str) -> Iterable[str]:
@@ -477,7 +550,8 @@ def _own_names(protocol: str) -> Iterable[str]:
             yield path.stem
 
 
-def _files(protocol: str = "") -> list[Path]:
+def shipped_files(protocol: str = "") -> list[Path]:
+    """Files of the shipped profiles, sorted; of one protocol where it is given."""
     folders = [protocol] if protocol else list(MODELS)
     return [path for folder in folders for path in sorted((FOLDER / folder).glob("*.yaml"))]
 
@@ -517,7 +591,7 @@ def profile_file(name: str | Path) -> Path:
 
 
 def _named(name: str) -> Path:
-    for path in (*own_files(), *_files()):
+    for path in (*own_files(), *shipped_files()):
         if path.stem == name:
             return path
     raise ConfigError(

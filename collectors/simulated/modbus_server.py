@@ -75,7 +75,7 @@ class SimulatedUnit:
 
     def __post_init__(self) -> None:
         assert isinstance(self.profile, ModbusProfile)
-        self._channels = self.profile.channels
+        self._channels = tuple(c for c in self.profile.channels if not c.sum_of)
         self._model_at = BASES[0] + 2 + 2 + COMMON_LENGTH if self.profile.sunspec_models else 0
         if self.profile.sunspec_models:
             self._add_sunspec_map(self.profile.sunspec_models[0])
@@ -89,7 +89,7 @@ class SimulatedUnit:
 
     @staticmethod
     def _end(channel: ModbusChannel) -> int:
-        return max(channel.address + channel.length, (channel.scale_from or 0) + 1)
+        return channel.span[1]
 
     def read(self, table: str, address: int, count: int) -> list[int] | int:
         """Registers, or the exception code."""
@@ -120,6 +120,7 @@ class SimulatedUnit:
                 data = self._encoded(channel, at)
                 image |= dict(enumerate(struct.unpack(f">{channel.length}H", data), first))
         image |= {a: word for (t, a), word in self._scale_factors(at).items() if t == table}
+        image |= {c.factor_from: 1 for c in self._channels if c.factor_from is not None and c.table == table}
         image |= {a: word for (t, a), word in self.words.items() if t == table}
         return image
 

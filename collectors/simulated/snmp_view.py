@@ -93,7 +93,7 @@ def _row(index: str | None, indices: Mapping[str, int]) -> str:
     """Index of the row that shows a channel."""
     if index is None:
         return ""
-    filled = re.sub(r"\{([a-z])(\+1)?\}", lambda m: str(indices[m[1]] - bool(m[2])), index)
+    filled = re.sub(r"\{([a-z])(\+1|\*)?\}", lambda m: str(indices[m[1]] - (m[2] == "+1")), index)
     return filled.replace("*", "1")
 
 

@@ -237,6 +237,7 @@ def _recognised(
         values=values,
         findings=(
             *(one.text for one in contradicting),
+            *seen.doubled,
             *_uncertainties(profile, seen),
             *_disagreements(values, read),
         ),

@@ -18,6 +18,8 @@ from collectors.snmp.session import Value
 
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(?:%|[A-Za-z°]{1,4})?\s*")
 _SI_NONE = 9
+ALIKE_RATIO = 0.05
+"""Values of one quantity that a device lists twice may differ so far: they are not read at one instant."""
 
 
 class NoValue(ValueError):
@@ -199,6 +201,8 @@ class Survey:
 
     sources: dict[str, Source]
     values: dict[str, Value]
+    doubled: tuple[str, ...] = ()
+    """What the device says more than once, and not alike."""
 
     def readings(self) -> dict[str, float]:
         """Every channel that has a value now."""
@@ -224,7 +228,8 @@ async def survey(agent: TableReader, profile: SnmpProfile, names: Iterable[str] 
         for name, source in finder.of(template).items():
             options.setdefault(name, []).append(source)
     asked = options if names is None else [name for name in names if name in options]
-    return Survey({name: _choice(options[name], rows.values) for name in asked}, rows.values)
+    chosen = {name: _choice(options[name], rows.values) for name in asked}
+    return Survey(chosen, rows.values, tuple(rows.doubled.values()))
 
 
 def _needed(profile: SnmpProfile, names: set[str] | None) -> tuple[SnmpChannel, ...]:
@@ -248,6 +253,8 @@ class _Rows:
         self._walked: dict[str, dict[str, Value]] = {}
         self.values: dict[str, Value] = {}
         """Every value seen, by its OID."""
+        self.doubled: dict[str, str] = {}
+        """Channels that stand in several rows with different values."""
 
     async def fetch_scalars(self, channels: Iterable[SnmpChannel]) -> None:
         """Read all instances that need no walk in as few requests as possible."""
@@ -263,12 +270,21 @@ class _Rows:
             scale = {"digits_oid": channel.digits_oid or "", "si_oid": channel.si_oid or ""}
             there = channel.oid in self.values
             return {channel.name: Cell(channel, channel.oid, **scale)} if there else {}
-        found: dict[str, Cell] = {}
-        for row in await self._column(channel.oid):
-            indices = _indices(channel.index, row)
-            if indices is not None and await self._belongs(channel, row):
-                found.setdefault(channel.name_for(indices), await self._cell(channel, row))
-        return found
+        found: dict[str, list[Cell]] = {}
+        for row, indices in _rows(channel.index, await self._column(channel.oid)):
+            if await self._belongs(channel, row):
+                found.setdefault(channel.name_for(indices), []).append(await self._cell(channel, row))
+        return {name: cells[0] for name, cells in found.items() if not self._differ(name, cells)}
+
+    def _differ(self, name: str, cells: Sequence[Cell]) -> bool:
+        """Whether rows that would have one name say different things: then none of them is it."""
+        if len(cells) == 1:
+            return False
+        known = [v for v in (_usable(cell, self.values) for cell in cells) if v is not None]
+        if known and max(known) - min(known) > ALIKE_RATIO * max(map(abs, known)):
+            said = " and ".join(f"{v:g}" for v in known[:3])
+            self.doubled[name] = f"{name} stands in {len(cells)} rows with {said}; none of them is taken"
+        return name in self.doubled
 
     async def _cell(self, channel: SnmpChannel, row: str) -> Cell:
         for column in filter(None, _beside(channel)):
@@ -302,21 +318,31 @@ def _beside(channel: SnmpChannel) -> tuple[str | None, ...]:
     return channel.digits_oid, channel.si_oid, channel.unit_oid, channel.exponent_oid
 
 
-def _indices(pattern: str, row: str) -> dict[str, int] | None:
-    """Numbers that the variables of an index pattern stand for, or None where the row is another's."""
-    match = _index_pattern(pattern).fullmatch(row)
-    if match is None:
-        return None
-    return {name[0]: int(text) + name.endswith("1") for name, text in match.groupdict().items()}
+def _rows(pattern: str, column: Iterable[str]) -> Iterable[tuple[str, dict[str, int]]]:
+    """Rows that belong to an index pattern, with the numbers that its variables stand for."""
+    matches = [m for m in map(_index_pattern(pattern).fullmatch, column) if m is not None]
+    texts = {text for m in matches for name, text in m.groupdict().items() if name.endswith("_")}
+    order = {text: n for n, text in enumerate(sorted(texts, key=_arcs), 1)}
+    for match in matches:
+        groups = match.groupdict().items()
+        yield (
+            match[0],
+            {n[0]: order[text] if n.endswith("_") else int(text) + n.endswith("1") for n, text in groups},
+        )
+
+
+def _arcs(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
 
 
 @cache
 def _index_pattern(pattern: str) -> re.Pattern[str]:
     parts = []
     for part in pattern.split("."):
-        variable = re.fullmatch(r"\{([a-z])(\+1)?\}", part)
+        variable = re.fullmatch(r"\{([a-z])(\+1|\*)?\}", part)
         if variable:
-            parts.append(rf"(?P<{variable[1]}{'1' if variable[2] else '0'}>\d+)")
+            name = variable[1] + {None: "0", "+1": "1", "*": "_"}[variable[2]]
+            parts.append(rf"(?P<{name}>\d+(?:\.\d+)*)" if variable[2] == "*" else rf"(?P<{name}>\d+)")
         else:
             parts.append(r"\d+" if part == "*" else re.escape(part))
     return re.compile(r"\.".join(parts))

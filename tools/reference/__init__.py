@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools import sbom
-from tools.reference import architecture, commands, http, layouts, licences, models
+from tools.reference import architecture, commands, devices, http, layouts, licences, models
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "docs/reference"
@@ -20,6 +20,7 @@ PAGES: dict[str, Callable[[], str]] = {
     f"{FOLDER}/csv-mapping.md": models.csv_mapping,
     f"{FOLDER}/layouts.md": layouts.page,
     f"{FOLDER}/device-profile.md": models.device_profile,
+    f"{FOLDER}/devices.md": devices.page,
     f"{FOLDER}/settings.md": models.settings,
     f"{FOLDER}/commands.md": commands.page,
     f"{FOLDER}/http.md": http.page,

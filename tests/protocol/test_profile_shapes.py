@@ -1,0 +1,231 @@
+"""Devices of which only the shape is at hand: small tables from the vendor's MIB, with answers by hand.
+
+Each device is probed as a stranger would: the right profile must come first, say what the table says, and
+find nothing that contradicts. Numbers of a recording are cited where a note names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from collectors.snmp.probe import Recognised, probe_agent
+from tests.protocol.snmp_objects import Objects, Recorded
+
+E = "1.3.6.1.4.1"
+NET_SNMP = f"{E}.8072.3.2.10"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A device: objects by column and row under a root, and what must come out."""
+
+    profile: str
+    object_id: str
+    root: str
+    columns: dict[str, dict[str, Any]]
+    right: dict[str, float]
+    """Of the values that come out, these must be there and so."""
+    absent: tuple[str, ...] = ()
+    """Channels that must not be there: the device says nothing usable of them."""
+    findings: tuple[str, ...] = field(default=())
+
+    def objects(self) -> Objects:
+        system: Objects = {"1.3.6.1.2.1.1.1.0": b"a device", "1.3.6.1.2.1.1.2.0": self.object_id}
+        cells = {
+            f"{self.root}.{column}.{row}" if row else f"{self.root}.{column}": value
+            for column, rows in self.columns.items()
+            for row, value in rows.items()
+        }
+        return {**system, **cells}
+
+
+DELL_OUTLETS = [250, 250, 352, 239, 271, 235, 99, 0, 57, 276, 113, 90]
+DELL_OUTLETS += [95, 273, 267, 0, 172, 146, 173, 181, 0, 163, 52, 0]
+
+SHAPES = [
+    Shape(  # the first two units of a recording, whose watts LibreNMS divides by 100
+        "conteg_databus",
+        f"{E}.28402.11.1",
+        f"{E}.28402.12.1.1.2.6.1.1",
+        {
+            "2": {"1.1": 85, "2.1": 965},
+            "3": {"1.1": 86, "2.1": 3},
+            "4": {"1.1": 7836, "2.1": 8751},
+            "5": {"1.1": 38, "2.1": 199},
+            "7": {"1.1": 23034, "2.1": 22848},
+            "9": {"1.1": 90, "2.1": 460},
+            "10": {"1.1": 70, "2.1": 400},
+        },
+        {"power_kw": 0.47, "energy_import_kwh": 1050, "unit_2_infeed_1_voltage_v": 228.48},
+    ),
+    Shape(  # a recording: unit and phase in tens of watts, outlets in watts
+        "dell_rpdu",
+        f"{E}.674.10903.200.3.1",
+        f"{E}.674.10903.200.2.200",
+        {
+            "110.2.1.3": {"1": 379},
+            "110.2.1.4": {"1": 630139},
+            "120.2.1.4": {"1": 193},
+            "120.2.1.5": {"1": 205},
+            "120.2.1.6": {"1": 381},
+            "130.2.2.1.8": {str(n): watts for n, watts in enumerate(DELL_OUTLETS, 1)},
+        },
+        {
+            "power_kw": 3.79,
+            "energy_import_kwh": 63013.9,
+            "phase_1_power_kw": 3.81,
+            "outlet_3_power_kw": 0.352,
+        },
+    ),
+    Shape(  # a recording: one phase of three
+        "vertiv_ita2",
+        f"{E}.13400.2.54",
+        f"{E}.13400.2.54.2.3",
+        {
+            **{str(n): {"0": v} for n, v in ((1, 2308), (2, 0), (3, 0), (4, 76), (5, 0), (6, 0), (7, 4999))},
+            **{str(n): {"0": v} for n, v in ((8, 141), (9, 0), (10, 0), (14, 292))},
+        },
+        {"power_kw": 1.41, "voltage_l1_v": 230.8, "current_l1_a": 7.6, "frequency_hz": 49.99},
+    ),
+    Shape(  # a recording: the power of three phases stands in the first row
+        "sinetica_ups",
+        f"{E}.13891.101",
+        f"{E}.13891.101.4",
+        {
+            "2": {"0": 600},
+            "4.1.2": {"1": 208, "2": 208, "3": 209},
+            "4.1.3": {"1": 1780, "2": 1540, "3": 1630},
+            "4.1.4": {"1": 58500, "2": 0, "3": 0},
+            "4.1.5": {"1": 39, "2": 0, "3": 0},
+        },
+        {"power_kw": 58.5, "current_l2_a": 154, "frequency_hz": 60},
+        absent=("power_l1_kw",),
+    ),
+    Shape(
+        "dell_ups",
+        f"{E}.674.10902.2",
+        f"{E}.674.10902.2.120.2",
+        {"6": {"0": 1234}},
+        {"power_kw": 1.234},
+    ),
+    Shape(
+        "wti_mpc",
+        NET_SNMP,
+        f"{E}.2634.3.200.10.1",
+        {"4": {"1": 52}, "5": {"1": 208}, "6": {"1": 1070}, "7": {"1": 31}, "8": {"1": 208}, "9": {"1": 630}},
+        {"power_kw": 1.7, "infeed_1_power_kw": 1.07, "infeed_2_current_a": 3.1},
+    ),
+    Shape(
+        "eaton_sc200",
+        f"{E}.1918.2.13",
+        f"{E}.1918.2.13.10",
+        {"50.10": {"0": 45}, "50.20": {"0": 22}, "50.30": {"0": 243}, "70.10.20": {"0": 5402}},
+        {"power_kw": 2.43, "current_a": 45, "voltage_v": 54.02},
+    ),
+    Shape(
+        "eaton_matrix",
+        f"{E}.935.10.2",
+        f"{E}.935.10.2.1",
+        {
+            "2.2.1.6": {"1": 2300, "2": 2301},
+            "2.2.1.7": {"1": 3, "2": 4},
+            "2.2.1.10": {"1": 700, "2": 800},
+            "3.2.1.11": {"1": 2299},
+            "3.2.1.12": {"1": 7},
+            "3.2.1.13": {"1": 1500},
+        },
+        {"power_kw": 1.5, "inverter_2_power_kw": 0.8, "switch_1_voltage_v": 229.9},
+    ),
+    Shape(
+        "hpe_mpdu",
+        f"{E}.232.165.5",
+        f"{E}.232.165.5.2.1.1",
+        {
+            "6": {"1.1": 2081, "1.2": 2081},
+            "7": {"1.1": 512, "1.2": -1},
+            "8": {"1.1": 1065, "1.2": -1},
+            "9": {"1.1": 1040, "1.2": -1},
+            "10": {"1.1": 98, "1.2": -1},
+        },
+        {"power_kw": 1.04, "segment_1_1_current_a": 5.12, "segment_1_1_voltage_v": 208.1},
+    ),
+    Shape(
+        "rnx_updu",
+        f"{E}.55108",
+        f"{E}.55108.2",
+        {
+            **{f"1.2.1.{c}": {"1": v} for c, v in ((50, 0), (53, 1650), (54, 1700), (56, 123456))},
+            **{f"9.2.1.{c}": {"1": v, "2": 0} for c, v in ((51, 7600), (52, 230100), (53, 1640), (56, 5000))},
+            "9.2.1.50": {"1": 0, "2": 2},
+        },
+        {
+            "power_kw": 1.65,
+            "energy_import_kwh": 123.456,
+            "outlet_1_power_kw": 1.64,
+            "outlet_1_current_a": 7.6,
+        },
+        absent=("outlet_2_power_kw", "outlet_2_energy_kwh"),
+    ),
+    Shape(  # values and exponents of a phase are those that a Checkmk plug-in cites
+        "bachmann_bluenet2",
+        f"{E}.31770.2.1",
+        f"{E}.31770.2.2.8",
+        {
+            f"{column}.{row}": {"": value}
+            for row, raw, exponent in (
+                ("0.0.255.255.255.255.0.19", 1602, -1),
+                ("0.0.255.255.255.255.0.36", 1842643, -4),
+                ("0.0.0.1.255.255.0.1", 23410, -2),
+                ("0.0.0.1.255.255.0.4", 95, -2),
+                ("0.0.0.1.255.255.0.18", 2234, -1),
+                ("0.0.0.1.255.255.0.19", 1602, -1),
+            )
+            for column, value in (("4.1.5", raw), ("2.1.9", exponent))
+        },
+        {"power_kw": 0.1602, "energy_import_kwh": 184.2643, "voltage_l2_v": 234.1, "current_l2_a": 0.95},
+    ),
+]
+
+
+async def first(objects: Objects) -> Recognised:
+    found = await probe_agent(Recorded(objects), {"host": "192.0.2.7"})
+    assert found, "no profile fits"
+    return found[0]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.profile)
+async def test_a_device_of_this_shape_is_read_right(shape: Shape) -> None:
+    one = await first(shape.objects())
+    assert one.profile == shape.profile
+    assert {name: one.values.get(name) for name in shape.right} == pytest.approx(shape.right)
+    assert not set(shape.absent) & one.values.keys()
+    assert not [text for text in one.findings if "withheld" in text or " sum to " in text]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.profile)
+async def test_its_vendor_number_without_its_table_is_not_taken_for_it(shape: Shape) -> None:
+    bare = {oid: value for oid, value in shape.objects().items() if oid.startswith("1.3.6.1.2.1.1.")}
+    assert await probe_agent(Recorded(bare), {"host": "192.0.2.7"}) == []
+
+
+DOUBLE = "1.3.6.1.4.1.476.1.42.3.9.20.1"
+
+
+@pytest.mark.parametrize(("second", "kw"), [(b"20.1", 20.0), (b"3", None)])
+async def test_a_label_that_stands_twice_counts_only_where_both_say_the_same(
+    second: bytes, kw: float | None
+) -> None:
+    rows: Objects = {}
+    for row, value in (("1.2.1.1", b"20"), ("1.2.1.9", second)):
+        cells = {"10": b"System Output Power", "20": value, "30": b"kW"}
+        rows |= {f"{DOUBLE}.{column}.{row}": cell for column, cell in cells.items()}
+    load: Objects = {"10": b"System Output Power Percent Load", "20": b"40", "30": b"%"}
+    rows |= {f"{DOUBLE}.{column}.1.2.1.5": cell for column, cell in load.items()}
+    system: Objects = {"1.3.6.1.2.1.1.1.0": b"a card", "1.3.6.1.2.1.1.2.0": "1.3.6.1.4.1.476.1.42"}
+    found = await probe_agent(Recorded(system | rows), {"host": "192.0.2.7"})
+    values = {name: value for one in found for name, value in one.values.items()}
+    assert values.get("power_kw") == kw
+    assert kw is not None or any("none of them is taken" in text for one in found for text in one.findings)

@@ -5,12 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from collectors.profiles.profile import (
-    ModbusProfile,
-    SnmpProfile,
-    read_profile,
-    shipped_files,
-)
+from collectors.profiles.profile import MODELS, AnyProfile, read_profile, shipped_files
 from tools.reference import markdown
 
 _TITLES = {"modbus": "Modbus", "snmp": "SNMP"}
@@ -45,18 +40,18 @@ def page() -> str:
     """The whole page."""
     profiles = [read_profile(path.read_text(), file=path.name).named(path.stem) for path in shipped_files()]
     texts = [markdown.wrapped(" ".join(_INTRODUCTION.split())), f"{len(profiles)} profiles."]
-    for protocol, title in _TITLES.items():
+    for protocol in MODELS:
         chosen = sorted(
             (p for p in profiles if p.protocol == protocol), key=lambda p: (p.vendor.lower(), p.name)
         )
-        texts += [f"## {title}", markdown.table(_HEADING, map(_row, chosen))]
+        texts += [f"## {_TITLES.get(protocol, protocol)}", markdown.table(_HEADING, map(_row, chosen))]
     return markdown.page("Devices", *texts)
 
 
 _HEADING = ["Maker", "Models", "Profile", "Gives", "Tested with", "Source"]
 
 
-def _row(profile: ModbusProfile | SnmpProfile) -> list[str]:
+def _row(profile: AnyProfile) -> list[str]:
     names = [channel.name for channel in profile.channels]
     return [
         profile.vendor,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from app.domain.reading import Reading
 from app.domain.site import Point
@@ -25,11 +25,23 @@ class Poll(NamedTuple):
     values: tuple[float, ...] = ()
     """One per point, in house units."""
     failures: tuple[CollectError, ...] = ()
+    dated: tuple[Reading, ...] = ()
+    """What a source gives that says itself when it was measured, in house units."""
+    cursor: tuple[str, str] | None = None
+    """Device, and up to where its source has been read; kept in the same commit as the readings."""
+    kept: Callable[[], None] | None = None
+    """Called once all of it is on disk; a source that holds readings until then may let go of them."""
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """The columns as readings."""
-        return tuple(Reading(p, self.at, value) for p, value in zip(self.points, self.values, strict=True))
+        """The columns as readings, and those that the source dated."""
+        read = (Reading(p, self.at, value) for p, value in zip(self.points, self.values, strict=True))
+        return (*read, *self.dated)
+
+    @property
+    def weight(self) -> int:
+        """How much there is to keep; 0 where nothing is."""
+        return len(self.points) + len(self.dated) + bool(self.cursor or self.kept)
 
 
 class Collector(Protocol):
@@ -51,6 +63,17 @@ class Collector(Protocol):
         """Release sockets and tasks."""
 
 
+@runtime_checkable
+class Resuming(Protocol):
+    """A collector whose source has a memory, and which goes on where it was when the process ended."""
+
+    def resume(self, cursor: str) -> None:
+        """Called before the first poll, with the cursor that was kept last; empty: none.
+
+        Nothing is connected yet. All devices of a poller are resumed before any of them is polled.
+        """
+
+
 def joined(at: datetime, polls: Iterable[Poll]) -> Poll:
     """What several requests to one device brought, as one poll."""
     points: list[str] = []
@@ -69,3 +92,7 @@ class Binding:
 
     meter: str
     points: Sequence[Point] = field(default_factory=tuple)
+    site: str = ""
+    """Site of the meter, where it is known."""
+    zone: str = ""
+    """The site's time zone, where it is known."""

@@ -20,12 +20,13 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 
 from app.errors import CollectError, DeviceUnreachable
-from collectors.base import Collector, Poll
+from collectors.base import Collector, Poll, Resuming
 from collectors.config import CollectorConfig
 from collectors.deadline import Deadlines
 from collectors.fair_semaphore import FairSemaphore
@@ -40,8 +41,11 @@ GARBAGE_OBJECTS = 50_000
 
 _log = structlog.get_logger(__name__)
 
-Sink = Callable[[Sequence[Poll]], Awaitable[None] | None]
-"""Takes the polls of a round; a plain function runs in a thread, so that a slow disk delays no poll."""
+Sink = Callable[[Sequence[Poll]], Awaitable[object] | object]
+"""Takes the polls of a round; a plain function runs in a thread, so that a slow disk delays no poll.
+
+It returns False where they wait in memory only: sources are told that their readings are kept by a later
+round, which is on disk together with all before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ class Poller:
         delivered again.
     clock : callable
         The wall clock (UTC).
+    cursors : mapping of str to str
+        Up to where sources with a memory were read, by device: ``spool.cursors()``.
     """
 
     def __init__(
@@ -161,8 +167,10 @@ class Poller:
         settings: Settings = _DEFAULT_SETTINGS,
         *,
         clock: Callable[[], datetime] = now_utc,
+        cursors: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._devices = {device.name: device for device in devices}
+        self._cursors = cursors
         self._settings, self._clock = settings, clock
         self._rounds = _Rounds(sink, settings)
         self._deadlines: Deadlines[asyncio.Task[Any]] = Deadlines(self._give_up)
@@ -191,6 +199,9 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled; then what was read is delivered and every collector is closed."""
+        for device in self._devices.values():
+            if isinstance(device.collector, Resuming):
+                device.collector.resume(self._cursors.get(device.name, ""))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._rounds.run(), name="poller: rounds")
@@ -317,6 +328,8 @@ def _note(state: DeviceState, poll: Poll, slot: datetime) -> None:
     state.points_failed = len(poll.failures)
     if poll.points:
         state.last_reading_at = slot
+    elif poll.dated:
+        state.last_reading_at = max(reading.at for reading in poll.dated)
     if not poll.failures:
         state.up, state.problem = True, ""
         state.unanswered_in_a_row = state.failures_in_a_row = 0
@@ -328,7 +341,7 @@ def _note(state: DeviceState, poll: Poll, slot: datetime) -> None:
 
 def _note_failures(state: DeviceState, poll: Poll) -> None:
     state.problem = poll.failures[0].problem
-    state.up = bool(poll.points)
+    state.up = bool(poll.points or poll.dated)
     silent = not state.up and any(isinstance(f, DeviceUnreachable) for f in poll.failures)
     state.unanswered_in_a_row = state.unanswered_in_a_row + 1 if silent else 0
     state.failures_in_a_row = 0 if state.up else state.failures_in_a_row + 1
@@ -378,6 +391,7 @@ class _Rounds:
         self._readings = 0
         self._threshold = min(settings.round_readings, settings.waiting_readings)
         self._refusals = 0
+        self._owed: list[Callable[[], None]] = []
         self._handing = asyncio.Lock()
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
@@ -391,10 +405,11 @@ class _Rounds:
 
     def put(self, poll: Poll) -> None:
         """Put a poll into the present round, if anything was read."""
-        if not poll.points:
+        weight = poll.weight
+        if not weight:
             return
         self._waiting.append(poll)
-        self._readings += len(poll.points)
+        self._readings += weight
         if self._readings >= self._threshold or not self._some.is_set():
             self._signal()
 
@@ -421,7 +436,7 @@ class _Rounds:
             batch, self._waiting = self._waiting, []
             count, self._readings = self._readings, 0
             try:
-                await self._give(batch)
+                is_safe = await self._give(batch)
             except BaseException as error:
                 self._waiting[:0] = batch
                 self._readings += count
@@ -432,7 +447,16 @@ class _Rounds:
             finally:
                 self._signal()
             self._refusals = 0
+            self._tell(batch, is_safe)
             return True
+
+    def _tell(self, batch: list[Poll], is_safe: bool) -> None:
+        """Let sources go of what is on disk."""
+        self._owed += [poll.kept for poll in batch if poll.kept is not None]
+        if is_safe and self._owed:
+            owed, self._owed = self._owed, []
+            for kept in owed:
+                kept()
 
     def _refused(self, error: Exception) -> None:
         self._refusals += 1
@@ -444,10 +468,10 @@ class _Rounds:
                 problem=repr(error),
             )
 
-    async def _give(self, batch: list[Poll]) -> None:
+    async def _give(self, batch: list[Poll]) -> bool:
+        """Give a round to the sink; whether it is on disk."""
         if not batch:
-            return
+            return False
         if inspect.iscoroutinefunction(self._sink):
-            await self._sink(batch)
-        else:
-            await asyncio.to_thread(self._sink, batch)
+            return await self._sink(batch) is not False
+        return await asyncio.to_thread(self._sink, batch) is not False

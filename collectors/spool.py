@@ -26,10 +26,11 @@ import sqlite3
 import threading
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -50,6 +51,7 @@ CREATE TABLE IF NOT EXISTS reading (
 CREATE TABLE IF NOT EXISTS dropped (
     point TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
     oldest_us INTEGER NOT NULL, newest_us INTEGER NOT NULL, PRIMARY KEY (point, reason)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursor (device TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _PRAGMAS = (
@@ -70,6 +72,7 @@ _LEDGER = (
     "count = count + excluded.count, oldest_us = min(oldest_us, excluded.oldest_us), "
     "newest_us = max(newest_us, excluded.newest_us)"
 )
+_CURSOR = "INSERT INTO cursor VALUES (?, ?) ON CONFLICT (device) DO UPDATE SET position = excluded.position"
 _NOT_TAKEN = "id NOT BETWEEN ? AND ? AND id NOT BETWEEN ? AND ?"
 _SELECT_LIVE = _SELECT + "WHERE id >= ? ORDER BY id LIMIT ?"
 _SELECT_OLD = _SELECT + "WHERE id < ? ORDER BY id LIMIT ?"
@@ -187,6 +190,7 @@ class Spool:
         self._lock = threading.RLock()
         self._memory = _Memory()
         self._owed: list[_Entry] = []
+        self._moved: dict[str, str] = {}
         self._broken = ""
         self._count = 0
         self._oldest_arrival_us = 0
@@ -204,17 +208,33 @@ class Spool:
         Where the disk is full they are kept in memory instead (see `disk_full`).
         """
         now_us = _to_us(self._clock())
-        self._keep([(r.point, _to_us(r.at), r.value, r.interval_s, r.valid_s, now_us) for r in readings])
+        self._keep([_row(reading, now_us) for reading in readings])
 
-    def append_polls(self, polls: Iterable[Poll]) -> None:
-        """The same for polls, without a `Reading` for every value."""
+    def append_polls(self, polls: Sequence[Poll]) -> bool:
+        """The same for polls, without a `Reading` for every value; their cursors move in the same commit.
+
+        Returns False where the disk refuses and all of it waits in memory.
+        """
         now_us = _to_us(self._clock())
-        self._keep([row for poll in polls for row in _rows(poll, now_us)])
+        rows = [row for poll in polls for row in _rows(poll, now_us)]
+        return self._keep(rows, dict(p.cursor for p in polls if p.cursor is not None))
 
-    def _keep(self, rows: list[_Row]) -> None:
+    def _keep(self, rows: list[_Row], cursors: Mapping[str, str] = MappingProxyType({})) -> bool:
         with self._lock:
             self._memory.rows.extend(rows)
+            self._moved |= cursors
             self._write()
+            return not self.disk_full
+
+    def cursors(self) -> dict[str, str]:
+        """Up to where the sources with a memory were read, by device."""
+        with self._lock:
+            try:
+                written = dict(self._db.execute("SELECT device, position FROM cursor").fetchall())
+            except sqlite3.DatabaseError as error:
+                self._on_write_error(error)
+                written = {}
+            return written | self._moved
 
     def _write(self) -> None:
         """Move what waits in memory to the disk."""
@@ -223,6 +243,7 @@ class Spool:
             with self._commit():
                 self._db.executemany(_INSERT, self._memory.rows)
                 self._db.executemany(_LEDGER, self._owed)
+                self._db.executemany(_CURSOR, self._moved.items())
                 self._count += len(self._memory.rows)
                 self._enforce()
         except (sqlite3.DatabaseError, OSError) as error:
@@ -230,6 +251,7 @@ class Spool:
         else:
             self._memory.clear()
             self._owed.clear()
+            self._moved.clear()
             self._say_disk_full(False)
             self._say_fill()
 
@@ -438,6 +460,7 @@ class Spool:
         db.execute("BEGIN IMMEDIATE")
         db.executemany(_INSERT, _salvaged_readings(aside))
         db.executemany(_LEDGER, _salvaged_ledger(aside))
+        db.executemany(_CURSOR, _readable(aside, "SELECT device, position FROM cursor"))
         db.execute("COMMIT")
         self._count = int(db.execute("SELECT count(*) FROM reading").fetchone()[0])
         _log.error(
@@ -535,7 +558,19 @@ def _range(rows: Sequence[tuple[int, ...]]) -> tuple[int, int]:
 
 def _rows(poll: Poll, now_us: int) -> Iterator[_Row]:
     at_us, zero, now = map(itertools.repeat, (_to_us(poll.at), 0, now_us))
-    return zip(poll.points, at_us, poll.values, zero, zero, now, strict=False)
+    rows = zip(poll.points, at_us, poll.values, zero, zero, now, strict=False)
+    return itertools.chain(rows, (_row(reading, now_us) for reading in poll.dated)) if poll.dated else rows
+
+
+def _row(reading: Reading, now_us: int) -> _Row:
+    return (
+        reading.point,
+        _to_us(reading.at),
+        reading.value,
+        reading.interval_s,
+        reading.valid_s,
+        now_us,
+    )
 
 
 def _reading(row: Sequence[Any]) -> Reading:

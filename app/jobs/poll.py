@@ -55,7 +55,8 @@ def readings_per_s(fleet: Fleet) -> float:
 
 def _device(site: Site, meter: Meter) -> Device:
     config = registry.parse(meter.collector or {})
-    return Device(registry.build(config, Binding(meter.id, meter.read_points)), config, site.id)
+    binding = Binding(meter.id, meter.read_points, site.id, site.time_zone)
+    return Device(registry.build(config, binding), config, site.id)
 
 
 class Polling:
@@ -160,7 +161,8 @@ class Polling:
         await drain(self._spool, self._ingest.send)
 
     async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
-        self._poller = Poller(devices(self._fleet), self._spool.append_polls)
+        cursors = await asyncio.to_thread(self._spool.cursors)
+        self._poller = Poller(devices(self._fleet), self._spool.append_polls, cursors=cursors)
         tune_garbage_collection()
         polling = asyncio.create_task(self._poller.run(), name="poller")
         waiting = asyncio.create_task(wake.wait(), name="wake")

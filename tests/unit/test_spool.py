@@ -62,6 +62,40 @@ def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_cursors_move_with_their_readings(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = Spool(path)
+    dated = (Reading("a", START, 1.5, 900, 900), Reading("a", START + timedelta(hours=1), 2.5, 900, 900))
+    assert spool.append_polls([Poll(START, dated=dated, cursor=("db", "1")), Poll(START, ("b",), (1.0,))])
+    assert spool.append_polls([Poll(START, cursor=("db", "2")), Poll(START, cursor=("mqtt", "x"))])
+    assert spool.take().readings == (*dated, Reading("b", START, 1.0))
+    spool.close()
+    again = Spool(path)
+    assert again.cursors() == {"db": "2", "mqtt": "x"}
+    again.close()
+
+
+def test_a_cursor_does_not_move_before_its_readings_are_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = Spool(path)
+    spool.append_polls([Poll(START, cursor=("db", "1"))])
+    limit_pages(spool, 0)
+    many = [Poll(START, tuple(f"p{n}" for n in range(20_000)), (1.0,) * 20_000, cursor=("db", "2"))]
+    assert not spool.append_polls(many)
+    assert spool.cursors() == {"db": "2"}, "what waits in memory is not read twice"
+    seen = sqlite3.connect(":memory:")
+    spool._db.backup(seen)
+    assert seen.execute("SELECT position FROM cursor").fetchall() == [("1",)]
+    seen.close()
+    limit_pages(spool, 100_000)
+    assert spool.append_polls([Poll(START, ("a",), (2.0,))])
+    spool.close()
+    again = Spool(path)
+    assert again.cursors() == {"db": "2"}
+    assert len(again) == 20_001
+    again.close()
+
+
 def test_polls_come_back_as_their_readings(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db")
     polls = [

@@ -26,6 +26,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from app.errors import ConfigError, DecodeError, DeviceRefused, DeviceUnreachable
 from collectors import network
 from collectors.config import CollectorConfig
+from collectors.found import Target
 
 if TYPE_CHECKING:
     import httpcore
@@ -94,6 +95,11 @@ class HttpAccess(CollectorConfig):
     def host(self) -> str:
         """Name or number of the server."""
         return self.parts.hostname or ""
+
+    @property
+    def hosts(self) -> dict[str, str]:
+        """The server."""
+        return {"url": self.host}
 
     def check(self) -> None:
         """See that secrets and certificates can be read.
@@ -355,6 +361,16 @@ def _backend(fingerprint: str) -> httpcore.AsyncNetworkBackend:
             return self._stream.get_extra_info(info)
 
     return _Backend()
+
+
+def url_of(target: Target, port: int, scheme: str) -> str:
+    """Address of a probe's target: the one it names, or host and port."""
+    if "url" in target.options:
+        return str(target.options["url"])
+    if "://" in target.host:
+        return target.host
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{scheme}://{host}:{target.port or port}"
 
 
 def refuse_status(device: str, answer: Answer, said: str = "") -> None:

@@ -50,6 +50,7 @@ class Entry:
 KINDS: dict[str, Entry] = {
     "csv_folder": Entry("collectors.csv.folder", "CSV"),
     "modbus": Entry("collectors.modbus.collector", "Modbus", "collectors.modbus.probe", 502, is_tried=True),
+    "prometheus": Entry("collectors.prometheus.collector", "Prometheus", "collectors.prometheus.probe", 9090),
     "snmp": Entry("collectors.snmp.collector", "SNMP", "collectors.snmp.probe", 161, is_tried=True),
 }
 """Every kind, by the name that ``collector: {kind: ...}`` says."""

@@ -64,6 +64,8 @@ _PRAGMAS = (
 _INSERT = (
     "INSERT INTO reading (point, at_us, value, interval_s, valid_s, arrived_us) VALUES (?, ?, ?, ?, ?, ?)"
 )
+_RESCUE = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
+"""Rows of pages that are gone come back empty."""
 _SELECT = "SELECT id, point, at_us, value, interval_s, valid_s, arrived_us FROM reading "
 _COUNT = "SELECT point, ?, count(*), min(at_us), max(at_us) FROM reading WHERE id IN ({}) GROUP BY point"
 _DELETE = "DELETE FROM reading WHERE id IN ({})"
@@ -458,7 +460,7 @@ class Spool:
         _pad(aside)
         db = self._opened()
         db.execute("BEGIN IMMEDIATE")
-        db.executemany(_INSERT, _salvaged_readings(aside))
+        db.executemany(_RESCUE, _salvaged_readings(aside))
         db.executemany(_LEDGER, _salvaged_ledger(aside))
         db.executemany(_CURSOR, _readable(aside, "SELECT device, position FROM cursor"))
         db.execute("COMMIT")

@@ -177,7 +177,7 @@ def _show(host: str, outcome: Outcome) -> None:
     if not outcome.found:
         return
     best = outcome.found[0]
-    show(f"{host}: {best.model} (profile {best.profile})")
+    show(f"{host}: {best.model}{f' (profile {best.profile})' if best.profile else ''}")
     for note in best.notes:
         show(f"note: {note}")
     show_table(["channel", ">value"], ([name, f"{value:,.3f}"] for name, value in best.values.items()))

@@ -16,13 +16,20 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+import yaml
 
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from app.errors import ConfigError, DecodeError, DeviceRefused, DeviceUnreachable
 from collectors import network, registry
 from collectors.base import Binding, Poll, Resuming
+from collectors.config import CollectorConfig
+from collectors.found import Target
+from collectors.poller import Device, Poller, Settings
+from collectors.probe import probe
+from collectors.prometheus.collector import PrometheusConfig
 from collectors.prometheus.server import is_selector
+from collectors.spool import Spool
 from tests.programs import need_program
 from tests.protocol.http_peer import Asked, Said, http_peer
 from tests.protocol.test_modbus_tls import Authority
@@ -235,6 +242,75 @@ async def test_two_series_are_never_taken_for_one(server: Mapping[str, Any]) -> 
     (poll,) = await polled(collector_of(points=(POWER,), **{**server, "channels": channels}, catch_up_s=7200))
     assert poll.dated == ()
     assert "2 series match" in str(poll.failures[0])
+
+
+async def test_a_probe_lists_what_looks_like_power(history: History, server: Mapping[str, Any]) -> None:
+    async with http_peer(Catalogue()) as port:
+        outcome = await probe(Target("127.0.0.1", "prometheus", port))
+    (found,) = outcome.found
+    assert found.values == pytest.approx(
+        {
+            "rack_power_watts_1_kw": 1.5,
+            "rack_power_watts_2_kw": 2.5,
+            "dcgm_fi_dev_total_energy_consumption_1_kwh": 1.0,
+        }
+    )
+    assert any("rPDU2DeviceStatusPower" in note for note in found.notes)
+    (meter,) = yaml.safe_load(found.yaml)
+    config = registry.parse(meter["collector"])
+    assert isinstance(config, PrometheusConfig)
+    assert [c.labels for c in config.channels] == [{}, {"rack": "1"}, {"rack": "2"}]
+    options = {**server}
+    (own,) = (await probe(Target(options.pop("url"), "prometheus", options=options))).problems
+    assert "no metric is named like power" in own
+
+
+class Catalogue:
+    """A server that has power, energy and things that are named alike."""
+
+    def __call__(self, asked: Asked) -> Said:
+        assert "__name__" in asked.query
+        named = [
+            ({"__name__": "rack_power_watts", "rack": "1", "job": "pdu"}, 1500),
+            ({"__name__": "rack_power_watts", "rack": "2", "job": "pdu"}, 2500),
+            ({"__name__": "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "gpu": "0"}, 3.6e9),
+            ({"__name__": "rPDU2DeviceStatusPower", "instance": "a"}, 12),
+            ({"__name__": "node_powered_on", "instance": "a"}, 1),
+        ]
+        result = [{"metric": metric, "value": [1, str(value)]} for metric, value in named]
+        document = {"status": "success", "data": {"resultType": "vector", "result": result}}
+        return Said(200, json.dumps(document).encode())
+
+
+async def test_through_poller_and_spool_nothing_is_lost_at_kills(tmp_path: Path) -> None:
+    """Killed at any moment: what the spool has is every step, once."""
+    fake = Fake()
+    first = math.floor(fake.now_s / STEP_S)
+    fake.samples = {first + n: str(1000 + n) for n in range(100)}
+    seen: list[tuple[str, datetime]] = []
+    async with http_peer(fake) as port:
+        for turn in range(6):
+            spool = Spool(tmp_path / "spool.sqlite")
+            collector = collector_of(f"http://127.0.0.1:{port}", points=(POWER,), catch_up_s=0, late_s=0)
+            config = CollectorConfig(kind="test", interval_s=0.05)
+            settings = Settings(jitter_ratio=0, round_s=0.001)
+            poller = Poller(
+                [Device(collector, config)], spool.append_polls, settings, cursors=spool.cursors()
+            )
+            running = asyncio.create_task(poller.run())
+            while collector._queries[0].read_up_to != first + 3 * turn:
+                await asyncio.sleep(0.01 * turn)
+            fake.now_s += 3 * STEP_S
+            await asyncio.sleep(0.02 * turn)
+            running.cancel()
+            await asyncio.wait([running])
+            spool.close()
+    spool = Spool(tmp_path / "spool.sqlite")
+    seen = [(r.point, r.at) for r in spool.take(10_000).readings]
+    spool.close()
+    steps = sorted(int(at.timestamp()) // STEP_S - first for _, at in seen)
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 16
 
 
 # -- servers that answer badly -----------------------------------------------------------------------

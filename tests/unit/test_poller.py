@@ -119,7 +119,8 @@ async def polled(devices: Sequence[Device], for_s: float, **keys: object) -> tup
         taken.extend(r for poll in polls for r in poll.readings)
 
     settings = keys.pop("settings", QUICK)
-    poller = Poller(devices, keys.pop("sink", sink), settings, clock=keys.pop("clock", World()))  # type: ignore[arg-type]
+    clock = keys.pop("clock", None) or World()
+    poller = Poller(devices, keys.pop("sink", sink), settings, clock=clock, **keys)  # type: ignore[arg-type]
     running = asyncio.create_task(poller.run())
     await asyncio.sleep(for_s)
     running.cancel()
@@ -375,3 +376,54 @@ def test_backoff_doubles_up_to_its_longest(failures: int, skip: int) -> None:
 
 def test_a_device_asked_rarely_is_never_left_alone_longer() -> None:
     assert slots_to_skip(50, 900, Settings()) == 0
+
+
+class Source(Meter):
+    """A collector whose source has a memory and waits for its readings to be kept."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
+        self.resumed: list[str] = []
+        self.kept = 0
+
+    def resume(self, cursor: str) -> None:
+        assert not self.asked, "before the first poll"
+        self.resumed.append(cursor)
+
+    async def poll(self, at: datetime) -> Poll:
+        self.asked.append(at)
+        return Poll(at, dated=(Reading("d", at, 1.0, 900, 900),), cursor=(self.device, "5"), kept=self._keep)
+
+    def _keep(self) -> None:
+        self.kept += 1
+
+
+def test_a_source_goes_on_where_it_was_and_its_readings_count() -> None:
+    async def scenario() -> None:
+        source, other = Source("db"), Source("new")
+        devices = [Device(one, config()) for one in (source, other)]
+        poller, taken = await polled(devices, 25, cursors={"db": "4"})
+        assert (source.resumed, other.resumed) == (["4"], [""])
+        assert Reading("d", source.asked[0], 1.0, 900, 900) in taken
+        state = poller.states["db"]
+        assert state.up
+        assert state.last_reading_at == source.asked[-1]
+        assert source.kept == len(source.asked)
+
+    leap(scenario)
+
+
+def test_a_source_is_told_only_of_what_is_on_disk() -> None:
+    async def scenario() -> None:
+        source, on_disk, told = Source("db"), [False], []
+
+        async def sink(polls: Sequence[Poll]) -> bool:
+            told.append(source.kept)
+            on_disk[0] = len(told) > 2
+            return on_disk[0]
+
+        await polled([Device(source, config())], 45, sink=sink)
+        assert told[:3] == [0, 0, 0]
+        assert source.kept == len(source.asked) > 2
+
+    leap(scenario)

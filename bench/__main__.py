@@ -23,6 +23,7 @@ MODULES = (
     "metrics",
     "modbus",
     "snmp",
+    "sources",
     "spool",
     "poller",
     "report",

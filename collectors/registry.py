@@ -49,6 +49,13 @@ class Entry:
 
 KINDS: dict[str, Entry] = {
     "csv_folder": Entry("collectors.csv.folder", "CSV"),
+    "dlt645": Entry(
+        "collectors.dlt645.collector",
+        "DL/T 645",
+        "collectors.dlt645.probe",
+        4001,
+        options=("address", "wake_up", "gap_s"),
+    ),
     "modbus": Entry("collectors.modbus.collector", "Modbus", "collectors.modbus.probe", 502, is_tried=True),
     "prometheus": Entry("collectors.prometheus.collector", "Prometheus", "collectors.prometheus.probe", 9090),
     "snmp": Entry("collectors.snmp.collector", "SNMP", "collectors.snmp.probe", 161, is_tried=True),

@@ -16,6 +16,7 @@ from typing import Any
 
 import hypothesis
 
+from tests.property import test_dlt645_codec as frames
 from tests.property import test_hostile_files as files
 from tests.protocol import test_hostile_devices as devices
 
@@ -25,6 +26,7 @@ _MOST_GROWTH_BYTES = 100_000_000
 
 TARGETS: Mapping[str, tuple[Callable[..., Any], ...]] = {
     "modbus": (devices.test_whatever_a_modbus_device_answers,),
+    "dlt645": (devices.test_whatever_a_dlt645_line_says, frames.test_only_sound_frames_are_found_in_anything),
     "snmp": (devices.test_whatever_an_snmp_agent_answers,),
     "site-file": tuple(
         partial(test, kind="site file")

@@ -27,7 +27,6 @@ from collectors.modbus.link import (
     shared_link,
 )
 from collectors.modbus.plan import Block, plan, split
-from collectors.modbus.serial import Line
 from collectors.modbus.sunspec import model_address
 from collectors.modbus.tls import PORT, Tls
 from collectors.profiles.profile import (
@@ -40,6 +39,7 @@ from collectors.profiles.profile import (
     modbus_profile,
 )
 from collectors.registry import CollectorKind
+from collectors.serial import Line
 
 SILENCES_TO_STOP = 2
 """A device that was silent for this many requests in a row is not asked the rest of the poll."""

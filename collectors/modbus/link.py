@@ -35,8 +35,8 @@ from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachab
 from collectors import network
 from collectors.deadline import Deadlines
 from collectors.fair_semaphore import FairSemaphore
-from collectors.modbus.serial import Line, SerialPort
 from collectors.modbus.tls import Tls
+from collectors.serial import Line, SerialPort
 
 READ_HOLDING, READ_INPUT, READ_DEVICE_ID = 3, 4, 43
 FUNCTION_OF_TABLE = {"holding": READ_HOLDING, "input": READ_INPUT}

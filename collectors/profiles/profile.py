@@ -126,6 +126,16 @@ class Channel(Strict):
             raise ValueError(f"{name!r} is not a channel name; allowed are lower case, digits, _ and {{n}}")
         return name
 
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_by_unit(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "kind" in data or not isinstance(data.get("unit"), str):
+            return data
+        try:
+            return {**data, "kind": _KIND_OF_UNIT.get(delivered_unit(data["unit"]), "gauge")}
+        except KeyError:
+            return {**data, "kind": "gauge"}
+
     @model_validator(mode="after")
     def _unit_fits(self) -> Self:
         try:
@@ -333,16 +343,6 @@ class SnmpChannel(Channel):
     doubt: str = ""
     """Why an installer should compare the value with the panel. E.g. ``Apparent, not active power``."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _kind_by_unit(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "kind" in data or not isinstance(data.get("unit"), str):
-            return data
-        try:
-            return {**data, "kind": _KIND_OF_UNIT.get(delivered_unit(data["unit"]), "gauge")}
-        except KeyError:
-            return {**data, "kind": "gauge"}
-
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if sum(map(bool, (self.oid, self.sum_of, self.product_of))) != 1:
@@ -356,6 +356,55 @@ class SnmpChannel(Channel):
         if self.oid and named != set(re.findall(r"\{([a-z])", self.index or "")):
             raise ValueError("index and name must have the same variables")
         return self
+
+
+Identifier = Annotated[str, Field(pattern=r"^[0-9A-F]{4}([0-9A-F]{4})?$")]
+
+
+class Dlt645Channel(Channel):
+    """A value behind an identifier of DL/T 645."""
+
+    identifier: Identifier
+    """Eight hexadecimal digits (2007, DI3 first) or four (1997), in quotes. E.g. ``"00010000"``."""
+    digits: Annotated[int, Field(ge=2, le=16, multiple_of=2)]
+    """Decimal digits of the value, two a byte. E.g. ``8``."""
+    decimals: Annotated[int, Field(ge=0, le=8)] = 0
+    """How many of them stand behind the decimal point; `scale` and the rollover follow. E.g. ``2``."""
+    sign: Literal["none", "minus", "direction"] = "none"
+    """What the highest bit means: `none`, it is part of the digits; `minus`; `direction`, which is left out
+    (currents are given without)."""
+    followed_by: Annotated[int, Field(ge=0, le=200)] = 0
+    """Bytes behind the value that are not read, such as the time of a maximum. E.g. ``5``."""
+    block: Identifier | None = None
+    """Identifier that gives this value together with its neighbours. E.g. ``"0201FF00"``."""
+    place: Annotated[int, Field(ge=0, le=63)] = 0
+    """Where the value stands in the block, counted from 0. E.g. ``1``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scale_by_decimals(cls, data: Any) -> Any:
+        """The scale that the decimals mean, and for a register the count at which its digits are used up."""
+        if not isinstance(data, dict) or not isinstance(data.get("identifier"), str):
+            if isinstance(data, dict) and isinstance(data.get("identifier"), int):
+                raise ValueError("write the identifier in quotes: YAML takes its digits for a number")
+            return data
+        decimals, digits = data.get("decimals", 0), data.get("digits")
+        if not isinstance(decimals, int) or not isinstance(digits, int) or not 0 <= decimals <= 8:
+            return data
+        counts = _is_register(data) and data.get("sign", "none") == "none"
+        return {"scale": 10.0**-decimals, **({"modulus": 10.0**digits} if counts else {}), **data}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value."""
+        return self.digits // 2
+
+
+def _is_register(data: Mapping[str, Any]) -> bool:
+    try:
+        return _KIND_OF_UNIT.get(delivered_unit(str(data.get("unit")))) == "register"
+    except KeyError:
+        return False
 
 
 class ModbusRecognition(Strict):
@@ -492,8 +541,26 @@ class SnmpProfile(Profile):
         return self
 
 
-AnyProfile: TypeAlias = ModbusProfile | SnmpProfile
-MODELS: dict[str, type[AnyProfile]] = {"modbus": ModbusProfile, "snmp": SnmpProfile}
+class Dlt645Profile(Profile):
+    """Identifiers of DL/T 645 meters."""
+
+    protocol: Literal["dlt645"]
+    """Protocol of the profile."""
+    channels: Annotated[tuple[Dlt645Channel, ...], Field(min_length=1)]
+    """What the meters offer."""
+
+    @model_validator(mode="after")
+    def _channels_differ(self) -> Self:
+        refuse_doubles(c.name for c in self.channels)
+        return self
+
+
+AnyProfile: TypeAlias = ModbusProfile | SnmpProfile | Dlt645Profile
+MODELS: dict[str, type[AnyProfile]] = {
+    "modbus": ModbusProfile,
+    "snmp": SnmpProfile,
+    "dlt645": Dlt645Profile,
+}
 """Model of a profile by its protocol, which is also the folder of the shipped ones."""
 
 

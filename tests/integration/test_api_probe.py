@@ -15,6 +15,7 @@ from app.store import audit, identity
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import NOW, client, declare
+from tests.protocol.dlt645_meter import PLAIN, Bus, Meter, SerialServer
 from tests.protocol.test_modbus_probe import plausible
 
 
@@ -49,6 +50,21 @@ async def test_a_meter_is_recognised_with_its_configuration(
     assert "energy_import_kwh" not in found["yaml"]
     with engine.connect() as connection:
         assert [one.target for one in audit.listing(connection)] == ["127.0.0.1"]
+
+
+async def test_other_protocols_are_asked_with_their_own_options(engine: sa.Engine) -> None:
+    declare(engine)
+    async with SerialServer(Bus(Meter("000000000017", dict(PLAIN)))) as server:
+        asked = {"host": "127.0.0.1", "protocol": "dlt645", "port": server.port, "timeout_s": 5}
+        with client(engine) as http:
+            answer = await post(http, {**asked, "options": {"address": "17"}})
+            assert answer.status_code == 200, answer.text
+            (found,) = answer.json()["recognised"]
+            assert 'address: "000000000017"' in found["yaml"]
+            for wrong in ({"serial_port": "/dev/ttyS0"}, {"profile": "/etc/passwd.yaml"}):
+                refused = await post(http, {**asked, "options": wrong})
+                assert refused.status_code == 422
+                assert "allowed are address" in refused.text
 
 
 async def test_what_does_not_answer_is_a_problem(engine: sa.Engine, meter: SimulatedModbus) -> None:

@@ -101,6 +101,77 @@ def test_whatever_a_modbus_device_answers(said: Said, transport: str) -> None:
     assert len(outcome.readings) == 2 or outcome.failures
 
 
+# -- DL/T 645 ----------------------------------------------------------------------------------------
+
+
+class Spoken(NamedTuple):
+    """What a line says to a request: `body` as it is, or as data of a good frame, with so much changed."""
+
+    how: str
+    control: int
+    body: bytes
+    at: float
+    piece: bytes
+
+    def to(self, request: bytes) -> bytes:
+        """The bytes that are sent."""
+        start = request.find(b"\x68")
+        if self.how == "raw" or start < 0 or len(request) < start + 12:
+            return self.body
+        data = request[start + 10 : -2] + self.body if self.how == "echoed" else self.body
+        head = request[start : start + 8] + bytes([self.control, len(data) & 0xFF])
+        sent = head + data + bytes([sum(head + data) & 0xFF, 0x16])
+        place = int(self.at * len(sent))
+        return sent[:place] + self.piece + sent[place + len(self.piece) :]
+
+
+SPOKEN = st.builds(
+    Spoken,
+    st.sampled_from(["raw", "framed", "echoed", "echoed"]),
+    st.sampled_from([0x91, 0xB1, 0x92, 0xB2, 0xD1, 0x93, 0x11, 0x81, 0xFF]),
+    st.binary(max_size=300),
+    st.floats(0, 1),
+    st.one_of(st.just(b""), st.binary(max_size=20)),
+)
+
+
+async def _dlt645(spoken: Spoken, profile: str) -> Poll:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while request := await reader.read(1000):
+                writer.write(spoken.to(request))
+                await writer.drain()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    mapping = {"kind": "dlt645", "host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}
+    more = {"address": "42", "profile": profile, "timeout_s": TIMEOUT_S, "retries": 0, "gap_s": 0}
+    collector = registry.build(registry.parse(mapping | more), Binding("meter", POINTS))
+    try:
+        async with asyncio.timeout(SOON_S):
+            return await collector.poll(NOW)
+    finally:
+        await collector.close()
+        server.close()
+        while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(rest)
+
+
+@settings(max_examples=30)
+@given(SPOKEN, st.sampled_from(["dlt645_2007", "dlt645_1997"]))
+@example(Spoken("echoed", 0xB1, b"\x33" * 4, 0, b""), "dlt645_2007")
+@example(Spoken("echoed", 0x91, b"\x32" * 4, 0, b""), "dlt645_2007")
+@example(Spoken("raw", 0x91, b"\x68" * 300, 0, b""), "dlt645_2007")
+def test_whatever_a_dlt645_line_says(spoken: Spoken, profile: str) -> None:
+    with asyncio.Runner() as runner:
+        outcome = runner.run(_dlt645(spoken, profile))
+    assert all(math.isfinite(reading.value) for reading in outcome.readings)
+    assert {r.point for r in outcome.readings} | {f.point for f in outcome.failures} == {"kwh", "kw"}
+    assert len(outcome.readings) + len(outcome.failures) == 2
+
+
 # -- SNMP --------------------------------------------------------------------------------------------
 
 GET, GET_NEXT, GET_BULK, RESPONSE = 0xA0, 0xA1, 0xA5, 0xA2

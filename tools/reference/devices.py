@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from collectors.profiles.profile import MODELS, AnyProfile, read_profile, shipped_files
 from tools.reference import markdown
 
-_TITLES = {"modbus": "Modbus", "snmp": "SNMP"}
+_TITLES = {"dlt645": "DL/T 645", "modbus": "Modbus", "snmp": "SNMP"}
 _INTRODUCTION = """
 What Wattline reads without a description of your own. `wattline probe HOST` tells which of them fits a
 device, `wattline profiles show NAME` prints its registers or OIDs. *Tested with* says what stands behind a

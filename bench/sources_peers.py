@@ -1,0 +1,44 @@
+"""The libraries' side of the bench of sources: values one at a time, as their documentation shows it.
+
+Usage: sources_peers.py dlt645 PORT SECONDS; run by a Python that has the library. Prints values and the
+seconds of processor time that they took.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+IDENTIFIERS = [
+    *(0x00010000 + (rate << 8) for rate in range(5)),
+    *(0x02010000 + (phase << 8) for phase in (1, 2, 3)),
+    *(0x02020000 + (phase << 8) for phase in (1, 2, 3)),
+    *(0x02030000 + (phase << 8) for phase in range(4)),
+    0x02800002,
+]
+
+
+def dlt645(port: int, seconds: float) -> tuple[int, float]:
+    """Read the identifiers one after the other with the package `dlt645`."""
+    from dlt645 import MeterClientService  # type: ignore[import-not-found]
+
+    client = MeterClientService.new_tcp_client("127.0.0.1", port, 5)
+    client.set_address("420000112320")  # 202311000042: it sends the digits in the order given
+    client.connect()
+
+    def once() -> None:
+        for identifier in IDENTIFIERS:
+            read = client.read_00 if identifier >> 24 == 0 else client.read_02
+            if read(identifier) is None:
+                raise RuntimeError(f"{identifier:08X} was not read")
+
+    once()
+    began, processor, values = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - began < seconds:
+        once()
+        values += len(IDENTIFIERS)
+    return values, time.process_time() - processor
+
+
+if __name__ == "__main__":
+    print(*{"dlt645": dlt645}[sys.argv[1]](int(sys.argv[2]), float(sys.argv[3])))

@@ -664,12 +664,23 @@ def db_backup(
 @_db.command("restore")
 def db_restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Backup to restore from.")],
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only verify the backup, in a database made for it and dropped."),
+    ] = False,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --check: file of a key that signed its audit log.", exists=True),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Restore a backup into an empty database, completely or not at all."""
-    from app.cli.db import restore
+    from app.cli.db import check_restore, restore
 
-    restore(file, as_json=as_json)
+    if check:
+        check_restore(file, key or (), as_json=as_json)
+    else:
+        restore(file, as_json=as_json)
 
 
 @_db.command("move")

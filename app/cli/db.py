@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+
+import typer
 
 from app.cli.actor import record
 from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.environment import settings
 from app.cli.opening import database, engine_at, kept, located
 from app.errors import ConfigError
-from app.jobs import audit_anchor
-from app.store import audit, migrate, reader
+from app.jobs import audit_anchor, restore_check
+from app.jobs.restore_check import Checked
+from app.store import audit, audit_key, migrate, reader
 from app.store import backup as backups
 from app.store import move as moves
+from app.store import restore as restores
 from app.store import status as states
 from app.store.engine import Engine, Url, begin
 from app.store.migrate import Status
@@ -188,7 +194,7 @@ def restore(file: Path, *, as_json: bool) -> None:
     environment = settings()
     with located(environment) as place, progress() as bar:
         task = bar.add_task("restore", total=None)
-        backups.restore(
+        found = restores.restore(
             _text_of(place.widest),
             file,
             bin_dir=environment.postgres_bin,
@@ -198,7 +204,62 @@ def restore(file: Path, *, as_json: bool) -> None:
         with engine_at(place.url) as engine, begin(engine) as connection:
             _set_anchors_aside(environment.data_dir, audit.known_log_id(connection) or "")
             record(connection, "database.restore", "", {"file": str(file.absolute())})
+    if not as_json:
+        show(f"{found.rows:,} rows of {found.tables} tables are back{_compared(found.compared)}")
     _say_shape(shape, as_json=as_json)
+
+
+def _compared(done: bool) -> str:
+    return ", as the manifest says" if done else "; there is no manifest beside the file to compare them with"
+
+
+def check_restore(file: Path, key_files: Sequence[Path], *, as_json: bool) -> None:
+    """Restore a backup aside and verify it; exits 1 where it cannot be relied on.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, or there is no place for the check.
+    """
+    environment = settings()
+    with progress() as bar:
+        task = bar.add_task("check", total=None)
+        found = restore_check.check(
+            file,
+            environment.data_dir,
+            _server_of_the_check,
+            bin_dir=environment.postgres_bin,
+            keys=tuple(map(audit_key.read, key_files)),
+            progress=lambda line: bar.update(task, description=line[:60]),
+        )
+    if as_json:
+        show_json({**asdict(found), "file": str(file), "ok": not found.problems})
+    else:
+        _show_checked(file, found)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _server_of_the_check() -> str:
+    environment = settings()
+    url = environment.owner_url() or environment.url()
+    if url is None:
+        raise ConfigError(
+            "the backup was made on TimescaleDB; name a server that has it, where a database may be made "
+            "and dropped, e.g. postgresql://postgres:password@host/postgres",
+            key="WATTLINE_DATABASE_OWNER_URL",
+        )
+    return url
+
+
+def _show_checked(file: Path, found: Checked) -> None:
+    show(f"{file}: {f'made {found.made_at}, ' if found.made_at else ''}schema {found.revision or 'unknown'}")
+    show(f"{found.rows:,} rows of {found.tables} tables{_compared(found.has_manifest)}")
+    show(f"{found.points:,} points, {found.intervals:,} intervals computed again from their readings")
+    show(f"{found.audit_entries:,} entries of the audit log")
+    for problem in found.problems:
+        show(problem)
+    show("the backup cannot be relied on" if found.problems else "the backup is good")
 
 
 def _set_anchors_aside(data_dir: Path, log_id: str) -> None:

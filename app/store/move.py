@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import LiteralString
 
 import numpy as np
@@ -22,6 +21,7 @@ from app.errors import ConfigError, StoreUnavailable
 from app.store import migrate, partitions
 from app.store.engine import driver, store_errors, unhurried
 from app.store.readings import to_us
+from app.store.slices import Slice, fingerprint, slices, tables
 
 APPLICATION_NAME = "wattline move"
 """Give the source engine this name, so that a running service can be distinguished from the move itself."""
@@ -38,34 +38,6 @@ class MoveResult:
     rows: int
     copied_slices: int
     """Slices that differed and were copied; 0 where the target was complete before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A table, or the part of it between two instants."""
-
-    table: str
-    columns: tuple[str, ...]
-    start: datetime | None = None
-    end: datetime | None = None
-
-    def __str__(self) -> str:
-        if self.start is None or self.end is None:
-            return self.table
-        if self.start == _EVER:
-            return f"{self.table} before {self.end:%Y-%m}"
-        return f"{self.table} {self.start:%Y-%m}" + (" and later" if self.end == _FOR_EVER else "")
-
-    def where(self) -> sql.Composable:
-        """Condition that selects the slice."""
-        if self.start is None:
-            return sql.SQL("true")
-        bounds = sql.SQL("at >= {} AND at < {}")
-        return bounds.format(sql.Literal(self.start), sql.Literal(self.end))
-
-    def names(self) -> sql.Composable:
-        """The columns, for a statement."""
-        return sql.SQL(", ").join(map(sql.Identifier, self.columns))
 
 
 def move(source: sa.Engine, target: sa.Engine, progress: Progress = lambda what, share: None) -> MoveResult:
@@ -93,12 +65,12 @@ def move(source: sa.Engine, target: sa.Engine, progress: Progress = lambda what,
         _check(here, there)
         stack.enter_context(unhurried(here))
         _freeze(here)
-        work = list(_slices(here))
+        work = list(slices(here))
         copied = 0
         for number, one in enumerate(_children_last(here, work)):
             copied += _settle(here, there, one)
             progress(str(one), (number + 1) / len(work))
-        rows = sum(_fingerprint(there, one)[0] for one in work)
+        rows = sum(fingerprint(there, one)[0] for one in work)
         there.rollback()
     return MoveResult(len({one.table for one in work}), rows, copied)
 
@@ -132,63 +104,11 @@ def _check(here: sa.Connection, there: sa.Connection) -> None:
 def _freeze(here: sa.Connection) -> None:
     """See one state of the source to the end, and let nobody change it."""
     raw = driver(here)
-    names = sql.SQL(", ").join(map(sql.Identifier, _tables(here)))
+    names = sql.SQL(", ").join(map(sql.Identifier, tables(here)))
     raw.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(names))
 
 
 # -- what there is -----------------------------------------------------------------------------------
-
-_TABLES = """
-SELECT c.relname FROM pg_class c
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND c.relname NOT IN ('alembic_version', 'locks')
-ORDER BY c.relname
-"""
-
-_COLUMNS = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-ORDER BY attnum
-"""
-
-_SLICED_BY_TIME = """
-SELECT EXISTS (
-    SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
-    WHERE i.indrelid = CAST(:name AS regclass) AND i.indisprimary AND a.attname = 'at'
-)
-"""
-
-
-_EVER, _FOR_EVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-
-
-def _tables(connection: sa.Connection) -> list[str]:
-    return list(connection.execute(sa.text(_TABLES)).scalars())
-
-
-def _slices(connection: sa.Connection) -> Iterator[Slice]:
-    for table in _tables(connection):
-        columns = tuple(connection.execute(sa.text(_COLUMNS), {"name": table}).scalars())
-        if connection.execute(sa.text(_SLICED_BY_TIME), {"name": table}).scalar_one():
-            yield from _months(connection, table, columns)
-        else:
-            yield Slice(table, columns)
-
-
-def _months(connection: sa.Connection, table: str, columns: tuple[str, ...]) -> Iterator[Slice]:
-    """Every month that the source has, and the time before and after: an earlier try may have left rows."""
-    bounds = sql.SQL("SELECT min(at), max(at) FROM {}").format(sql.Identifier(table))
-    first, last = driver(connection).execute(bounds).fetchone() or (None, None)
-    if first is None or last is None:
-        yield Slice(table, columns)
-        return
-    start: datetime = datetime(first.year, first.month, 1, tzinfo=UTC)
-    yield Slice(table, columns, _EVER, start)
-    while last >= start:
-        end = datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
-        yield Slice(table, columns, start, end)
-        start = end
-    yield Slice(table, columns, start, _FOR_EVER)
 
 
 def _children_last(connection: sa.Connection, work: list[Slice]) -> list[Slice]:
@@ -212,8 +132,8 @@ def _children_last(connection: sa.Connection, work: list[Slice]) -> list[Slice]:
 
 def _settle(here: sa.Connection, there: sa.Connection, one: Slice) -> int:
     """Make the slice the same on both sides; whether it had to be copied."""
-    wanted = _fingerprint(here, one)
-    if _fingerprint(there, one) == wanted:
+    wanted = fingerprint(here, one)
+    if fingerprint(there, one) == wanted:
         there.rollback()
         return 0
     there.rollback()
@@ -221,21 +141,10 @@ def _settle(here: sa.Connection, there: sa.Connection, one: Slice) -> int:
         _make_room(here, there, one)
         _copy(here, there, one)
         _restart_identity(there, one)
-        if _fingerprint(there, one) != wanted:
+        if fingerprint(there, one) != wanted:
             raise StoreUnavailable(f"{one} differs after it was copied; start the move again")
     there.commit()
     return 1
-
-
-def _fingerprint(connection: sa.Connection, one: Slice) -> tuple[int, int]:
-    """Count of the rows and sum of their hashes, whatever their order."""
-    query = sql.SQL(
-        "SELECT count(*), coalesce(sum(hashtextextended(ROW({})::text, 0)::numeric), 0)::text "
-        "FROM {} WHERE {}"
-    ).format(one.names(), sql.Identifier(one.table), one.where())
-    with unhurried(connection):
-        count, total = driver(connection).execute(query).fetchone() or (0, "0")
-    return int(count), int(total)
 
 
 _TRIGGERS = sa.text(

@@ -18,6 +18,7 @@ from app.errors import ConfigError, StoreUnavailable
 from app.store import backup as backups
 from app.store import engine as stores
 from app.store import migrate, partitions
+from app.store import restore as restores
 from app.store.engine import make_engine
 from app.store.move import APPLICATION_NAME, move
 from app.store.readings import to_us
@@ -60,7 +61,7 @@ def test_a_backup_brings_everything_back(
     file = tmp_path / "wattline.dump"
     lines: list[str] = []
     size = backups.backup(filled_url, file, progress=lines.append)
-    backups.restore(empty_database_url, file)
+    restores.restore(empty_database_url, file)
 
     before, after = make_test_engine(filled_url), make_test_engine(empty_database_url)
     assert size == file.stat().st_size > 1000
@@ -75,16 +76,16 @@ def test_a_database_with_tables_is_not_restored_over(filled_url: str, tmp_path: 
     file = tmp_path / "wattline.dump"
     backups.backup(filled_url, file)
     with pytest.raises(ConfigError, match="not empty"):
-        backups.restore(filled_url, file)
+        restores.restore(filled_url, file)
 
 
 def test_a_file_that_is_no_backup_leaves_the_database_empty(empty_database_url: str, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     with pytest.raises(ConfigError, match="there is no backup"):
-        backups.restore(empty_database_url, file)
+        restores.restore(empty_database_url, file)
     file.write_text("no backup")
     with pytest.raises(ConfigError, match="is no backup"):
-        backups.restore(empty_database_url, file)
+        restores.restore(empty_database_url, file)
 
 
 def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:

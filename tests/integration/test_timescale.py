@@ -23,6 +23,7 @@ from app.store import locks, migrate, reader, readings, retention, timescale
 from app.store import move as moving
 from app.store.move import APPLICATION_NAME, move
 from app.store.retention import Retention
+from app.store.slices import fingerprint, slices
 from app.store.status import status
 from bench.series import register_series
 from tests.integration.test_migrate import PROMISED
@@ -230,12 +231,12 @@ def test_hypertables_can_take_part_in_a_move(hyper: sa.Engine) -> None:
     """All of a move that needs no COPY: slices, their fingerprints, room for a slice."""
     fill(hyper)
     with stores.begin(hyper) as connection:
-        slices = [one for one in moving._slices(connection) if one.table == "readings"]
-        assert sum(moving._fingerprint(connection, one)[0] for one in slices) == 200
-        for one in slices:
+        found = [one for one in slices(connection) if one.table == "readings"]
+        assert sum(fingerprint(connection, one)[0] for one in found) == 200
+        for one in found:
             with moving._without_triggers(connection, one.table):
                 moving._make_room(connection, connection, one)
-        assert sum(moving._fingerprint(connection, one)[0] for one in slices) == 0
+        assert sum(fingerprint(connection, one)[0] for one in found) == 0
 
 
 @pytest.mark.skipif(not NATIVE_URL, reason="no native TimescaleDB: WATTLINE_TEST_TIMESCALE_URL is not set")

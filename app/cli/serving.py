@@ -35,8 +35,8 @@ from app.errors import ConfigError, StoreUnavailable, WattlineError
 from app.jobs.audit_anchor import Sink, Syslog, Webhook
 from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
-from app.store import identity, roles
-from app.store.engine import Engine, Url, begin, make_engine, wait_until_up
+from app.store import identity, roles, versions
+from app.store.engine import Engine, Url, begin, connect, make_engine, wait_until_up
 from app.telemetry import MeterState, Telemetry
 from app.web import render
 from app.web import router as pages
@@ -348,6 +348,9 @@ class Service:
     def _shape_database(self) -> None:
         wait_until_up(self._engines.work, 0.0)
         self._place.shape_if_needed(self._engines.work)
+        with connect(self._engines.work) as connection:
+            for warning in versions.of(connection).warnings:
+                _log.warning("the database server", problem=warning)
         if roles.owns_the_audit_log(self._engines.work):
             _log.warning(
                 "the service's role owns the audit log, so it could be disarmed; set "

@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from app.errors import ConfigError
-from app.store import locks, partitions
+from app.store import locks, partitions, versions
 from app.store.engine import store_errors, unhurried
 
 _SCRIPTS = Path(__file__).parents[2] / "migrations"
@@ -53,11 +53,12 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> Status:
     Raises
     ------
     ConfigError
-        If the database was made by a newer version.
+        If the database was made by a newer version, or the server is too old.
     StoreUnavailable
         If the database is away, or another session holds a table for too long; run it again.
     """
     with store_errors(), engine.connect() as gate, engine.connect() as connection:
+        versions.check(gate)
         locks.ensure(gate)
         with unhurried(gate):
             gate.exec_driver_sql("SET LOCAL lock_timeout = 0")

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import StoreUnavailable
-from app.store import retention, timescale
+from app.store import retention, timescale, versions
 from app.store.engine import connect
 from app.store.migrate import current_status
 from app.store.retention import Retention
@@ -29,6 +29,8 @@ class StoreStatus:
     timescale_version: str | None
     timescale_note: str
     """Why TimescaleDB is not in use where the server has it, else empty."""
+    version_warnings: tuple[str, ...]
+    """What of the server's versions is not tested or known to fail."""
     revision: str | None
     head: str
     up_to_date: bool
@@ -121,6 +123,7 @@ def _server(connection: sa.Connection) -> dict[str, Any]:
         "kind": "timescaledb" if hypertables else "native partitions",
         "timescale_version": extension,
         "timescale_note": "" if hypertables else _note(connection, extension),
+        "version_warnings": versions.of(connection).warnings,
     }
 
 

@@ -1,6 +1,6 @@
 """TimescaleDB where the server has it: hypertables instead of native partitions, and compression.
 
-Versions 2.22 and later, on PostgreSQL 15 to 18.
+Which versions: :mod:`app.store.supported`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 import sqlalchemy.exc
 
+from app.store import supported
 from app.store.engine import begin, connect
 
 HYPERTABLES = {"readings": "7 days", "energy_15m": "90 days", "volume_15m": "90 days", "gauge_15m": "90 days"}
@@ -37,7 +38,16 @@ def is_offered(connection: sa.Connection) -> bool:
     return connection.execute(sa.text(offered), {"name": EXTENSION}).first() is not None
 
 
+_OFFERED_VERSION = sa.text("SELECT default_version FROM pg_available_extensions WHERE name = :name")
+
+
 def _create(connection: sa.Connection) -> bool:
+    offered = connection.execute(_OFFERED_VERSION, {"name": EXTENSION}).scalar_one()
+    if supported.is_old(offered):
+        _log.warning(
+            "the server offers TimescaleDB %s, which is too old; native partitions are used", offered
+        )
+        return False
     try:
         with connection.begin_nested():
             connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS {EXTENSION}")

@@ -65,9 +65,11 @@ def native_engine() -> Iterator[sa.Engine]:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         engine = stores.make_engine(psycopg.conninfo.make_conninfo(NATIVE_URL, dbname=name))
         migrate.upgrade(engine)
+        with engine.connect() as connection:  # the tests run the jobs: the scheduler must not come between
+            connection.execute(sa.text("SELECT _timescaledb_functions.stop_background_workers()"))
         yield engine
         engine.dispose()
-        admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

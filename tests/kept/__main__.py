@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import signal
@@ -44,6 +46,8 @@ EVENT = (
     "--note",
     "new meter, by the electrician",
 )
+AUDIT_KEY = hashlib.sha256(b"kept for the tests").hexdigest()
+"""Signs the audit log; no secret."""
 _FIRST, _REPLACED = datetime(2026, 9, 29, tzinfo=UTC), datetime(2026, 10, 20, tzinfo=UTC)
 _SILENT = (datetime(2026, 10, 12, 3, tzinfo=UTC), datetime(2026, 10, 12, 9, tzinfo=UTC))
 _CODE = "import sys; from app.cli import main; import app; assert app.__file__.startswith(sys.argv[1]); " + (
@@ -76,18 +80,21 @@ class Tree:
             "PYTHONPATH": str(tree),
             "WATTLINE_DATA_DIR": str(folder / "data"),
             "WATTLINE_CONFIG": str(folder / "site.yaml"),
+            "WATTLINE_AUDIT_KEY_FILE": str(folder / "audit.key"),
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, output: int | None = None) -> subprocess.Popen[str]:
         """A command that runs."""
         command = [sys.executable, "-c", _CODE, str(self._tree), *arguments]
-        return subprocess.Popen(command, cwd=self._tree, env=self._environment, text=True)
+        return subprocess.Popen(command, cwd=self._tree, env=self._environment, text=True, stdout=output)
 
-    def run(self, *arguments: str) -> None:
-        """A command that ends well."""
-        with self.start(*arguments) as process:
-            if process.wait() != 0:
+    def run(self, *arguments: str) -> str:
+        """What a command printed that ended well."""
+        with self.start(*arguments, output=subprocess.PIPE) as process:
+            said, _ = process.communicate()
+            if process.returncode != 0:
                 raise SystemExit(f"wattline {' '.join(arguments)} failed")
+        return said
 
 
 def make(tree: Path) -> Path:
@@ -96,18 +103,24 @@ def make(tree: Path) -> Path:
         folder = Path(name)
         folder.chmod(0o711)
         (folder / "site.yaml").write_text(SITE_FILE)
+        (folder / "audit.key").write_text(AUDIT_KEY)
         write_readings(folder / "readings.csv", 35 * 24)
         server = EmbeddedServer(folder / "data")
-        _fill(Tree(tree, folder), server, folder)
+        found = _fill(Tree(tree, folder), server, folder)
         with server:
-            with psycopg.connect(server.url) as connection:
-                (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or (
-                    "",
-                )
-            return _dump(server.owner_url, FOLDER / f"{revision}.dump")
+            (FOLDER / f"{_revision(server.url)}.json").write_text(json.dumps(found, indent=1) + "\n")
+            return _dump(server.owner_url, FOLDER / f"{_revision(server.url)}.dump")
 
 
-def _fill(tree: Tree, server: EmbeddedServer, folder: Path) -> None:
+def _revision(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+def _fill(tree: Tree, server: EmbeddedServer, folder: Path) -> dict[str, object]:
+    """Make it live; what the tree's own code finds when it verifies that."""
     tree.run("db", "upgrade")
     tree.run("import", str(folder / "readings.csv"), "--site", "north")
     tree.run("meter", "event", *EVENT)
@@ -118,7 +131,8 @@ def _fill(tree: Tree, server: EmbeddedServer, folder: Path) -> None:
         finally:
             service.send_signal(signal.SIGTERM)
             service.wait()
-    tree.run("verify")
+    checks = {"verify": ("verify", "--json"), "audit": ("audit", "verify", "--json")}
+    return {name: json.loads(tree.run(*command)) for name, command in checks.items()}
 
 
 def _settled(url: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools import sbom
-from tools.reference import architecture, commands, devices, http, layouts, licences, models
+from tools.reference import architecture, commands, databases, devices, http, layouts, licences, models
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "docs/reference"
@@ -23,6 +23,7 @@ PAGES: dict[str, Callable[[], str]] = {
     f"{FOLDER}/devices.md": devices.page,
     f"{FOLDER}/settings.md": models.settings,
     f"{FOLDER}/commands.md": commands.page,
+    f"{FOLDER}/databases.md": databases.page,
     f"{FOLDER}/http.md": http.page,
     f"{FOLDER}/licences.md": licences.page,
     "deploy/sbom.json": sbom.runtime,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -136,6 +137,7 @@ def run(asked: Asked) -> None:
     """
     if not asked.replace and (asked.reason or asked.yes):
         raise SeriesError("--reason and --yes go with --replace")
+    gc.freeze()  # what the modules hold is never garbage; with so many objects it was searched often
     if asked.dry_run and not asked.replace:
         _preview_all(asked)
     else:

@@ -489,8 +489,9 @@ def _context(
 ) -> tuple[Series, Recalculation, Spans]:
     """The readings around a stretch, as many as it takes to know what it changes, and the energy there."""
     reach, low_us, high_us = FIRST_REACH, start_us - MARGIN_US, end_us + MARGIN_US
+    bounds, spacing = (from_us(low_us), from_us(high_us)), timedelta(seconds=parts[0].point.interval_s)
     while True:
-        columns = readings.around(connection, number, from_us(low_us), from_us(high_us), reach, reach)
+        columns = readings.around(connection, number, *bounds, reach, reach, spacing=spacing)
         before, after = int((columns.at_us < low_us).sum()), int((columns.at_us >= high_us).sum())
         series = Series(columns.at_us, columns.value, columns.interval_s, columns.valid_s)
         found = _computed(series, parts, start_us, end_us, events, before < reach, after < reach)

@@ -17,7 +17,7 @@ from app.store import binary_copy, partitions
 from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ, array_text
 from app.store.energy import AMOUNT, SITE_COLUMNS, columns_of, copy_in
 from app.store.engine import driver, store_errors
-from app.store.readings import from_us
+from app.store.readings import from_us, to_us
 
 Ints = npt.NDArray[np.int64]
 
@@ -99,7 +99,10 @@ def load(
 
 def once(cells: Cells) -> Cells:
     """Each interval once, by point and time: stretches of a point may overlap, and say the same."""
-    _, rows = np.unique(_keys(cells.point_id, cells.quarters.at_us), return_index=True)
+    keys = _keys(cells.point_id, cells.quarters.at_us)
+    if (keys[1:] > keys[:-1]).all():
+        return cells
+    _, rows = np.unique(keys, return_index=True)
     return _take(cells, rows)
 
 
@@ -136,10 +139,11 @@ def replace(
     old, new = load(connection, table, point_ids, start_us, end_us), once(cells)
     old_keys = _keys(old.point_id, old.quarters.at_us)
     new_keys = _keys(new.point_id, new.quarters.at_us)
-    gone = _take(old, ~np.isin(old_keys, new_keys))
-    is_fresh = ~np.isin(new_keys, old_keys)
+    stays = _is_among(old_keys, new_keys)
+    gone = _take(old, ~stays)
+    is_fresh = ~_is_among(new_keys, old_keys)
     differs = is_fresh.copy()
-    differs[~is_fresh] = _differ(_take(new, ~is_fresh), _take(old, np.isin(old_keys, new_keys)))
+    differs[~is_fresh] = _differ(_take(new, ~is_fresh), _take(old, stays))
     with store_errors():
         _remove(connection, table, gone)
         _write(connection, table, _take(new, is_fresh), _take(new, differs & ~is_fresh))
@@ -148,6 +152,14 @@ def replace(
         np.concatenate([gone.point_id, written.point_id]),
         np.concatenate([gone.quarters.at_us, written.quarters.at_us]),
     )
+
+
+def _is_among(keys: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
+    """Which keys stand among others, which are in order."""
+    if not len(ordered):
+        return np.zeros(len(keys), np.bool_)
+    place = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    return np.asarray(ordered[place] == keys, np.bool_)
 
 
 def _differ(a: Cells, b: Cells) -> npt.NDArray[np.bool_]:
@@ -172,8 +184,8 @@ def _remove(connection: sa.Connection, table: str, gone: Cells) -> None:
 
 
 def _write(connection: sa.Connection, table: str, fresh: Cells, other: Cells) -> None:
-    partitions.ensure_figures(connection, table, np.unique(fresh.quarters.at_us))
     columns = columns_of(table)
+    fresh = _filled(connection, table, columns, fresh)
     if len(fresh.point_id) >= FRESH_ROWS:
         copy_in(connection, table, columns, _pack(fresh))
         fresh = _take(fresh, slice(0, 0))
@@ -195,6 +207,20 @@ def _write(connection: sa.Connection, table: str, fresh: Cells, other: Cells) ->
         f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}"  # noqa: S608
         f" ON CONFLICT (point_id, at) DO UPDATE SET {new}"
     )
+
+
+def _filled(connection: sa.Connection, table: str, columns: str, fresh: Cells) -> Cells:
+    """Make the partitions that are missing, with the rows that belong there; the other rows."""
+    at_us, left = fresh.quarters.at_us, np.ones(len(fresh.point_id), np.bool_)
+
+    def fill(name: str, bounds: partitions.Bounds) -> None:
+        start_us, end_us = map(to_us, bounds)
+        rows = (at_us >= start_us) & (at_us < end_us)
+        copy_in(connection, name, columns, _pack(_take(fresh, rows)))
+        left[rows] = False
+
+    partitions.ensure_figures(connection, table, at_us, fill)
+    return _take(fresh, left)
 
 
 def _pack(cells: Cells) -> bytes:

@@ -27,6 +27,8 @@ class LongColumns:
 
     def texts(self, sheet: Sheet) -> list[str]:
         """The point of each row of the sample."""
+        if not self.more:
+            return [cell.strip() for cell in sheet.column(self.point)]
         return [joined(cells) for cells in zip(*(sheet.column(i) for i in self.points), strict=True)]
 
 

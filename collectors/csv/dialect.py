@@ -57,6 +57,11 @@ class Sheet:
         return self.rows[0][0] if self.rows else self.skip + self.header_rows + 1
 
     @cached_property
+    def times(self) -> dict[Any, Any]:
+        """What was read of its times already, by the way of reading them."""
+        return {}
+
+    @cached_property
     def _columns(self) -> list[tuple[str, ...]]:
         return list(zip_longest(*(cells for _, cells in self.rows), fillvalue=""))
 

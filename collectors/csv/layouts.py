@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from collectors.csv.mapping import (
@@ -352,7 +353,12 @@ class Recognised:
 
 
 def _is(pattern: str, cell: str) -> bool:
-    return bool(re.fullmatch(pattern, cell.strip().lstrip("\ufeff"), re.IGNORECASE))
+    return bool(_compiled(pattern).fullmatch(cell.strip().lstrip("\ufeff")))
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def of_head(head: bytes) -> str | None:

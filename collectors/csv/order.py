@@ -34,6 +34,14 @@ def sample_times(
     sheet: Sheet, time: TimePlan
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[int]]:
     """Local times of the sample's rows (of the end, if there are two), and which rows they are."""
+    key = (time.place, time.columns, time.formats, time.zone)
+    if key not in sheet.times:
+        sheet.times[key] = _sample_times(sheet, time)
+    found: tuple[npt.NDArray[np.int64], list[int]] = sheet.times[key]
+    return found
+
+
+def _sample_times(sheet: Sheet, time: TimePlan) -> tuple[npt.NDArray[np.int64], list[int]]:
     cells = time_cells(sheet, TimeColumns(time.place, time.columns))[-1]
     got = parse_times(pa.array(cells, pa.string()), time.formats, time.zone)
     us = got.us - np.where(got.offset_us == NO_OFFSET, 0, got.offset_us)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.domain.site import Site
 from collectors.csv.columns import LongColumns
@@ -37,6 +38,11 @@ class Findings:
     status: SidePlan | None
     marks: NumberStyle
     offset: OffsetColumn | None
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """In a long file the point of each row of the sample."""
+        return self.long.texts(self.sheet) if self.long else []
 
     @property
     def beside(self) -> set[int]:

@@ -54,7 +54,7 @@ from collectors.csv.mapping import (
 from collectors.csv.match import Named, may_fill
 from collectors.csv.names import resolve
 from collectors.csv.nem import is_nem, understand_nem
-from collectors.csv.number import NUMBER, NumberStyle, known_unit, parse_numbers
+from collectors.csv.number import NUMBER, Numbers, NumberStyle, known_unit, parse_numbers
 from collectors.csv.number_marks import MarkChoice, MarkVotes, choose_marks, count_marks, may_have_marks
 from collectors.csv.order import find_order, regular_step, sample_times, time_cells
 from collectors.csv.plan import ColumnPlan, SidePlan, TimePlan, Understanding
@@ -268,7 +268,7 @@ class _Table:
         notes: list[str] = []
         if given.format:
             formats: tuple[str, ...] = given.format
-        elif where.place == "single" and cells and sum(map(is_epoch, cells)) > len(cells) / 2:
+        elif where.place == "single" and _are_epochs(cells[:_SAMPLE_MARKS]):
             formats = (epoch_format(cells),)
         else:
             formats, notes = self._found_formats(sheet, where, cells, zone)
@@ -461,10 +461,10 @@ class _Table:
             return [replace(n, longer=(*n.longer, self.title)) for n in named] if is_only else named
         units: dict[str, str] = {}
         if long.unit is not None:
-            pairs = list(zip(long.texts(sheet), sheet.column(long.unit), strict=False))
-            units = {point.strip(): unit for point, unit in reversed(pairs)}
+            pairs = list(zip(found.texts, sheet.column(long.unit), strict=False))
+            units = dict(reversed(pairs))
         given = [t for k, c in self.mapping.columns.items() for t in (k, *c.also)]
-        texts = dict.fromkeys([*given, *(c.strip() for c in long.texts(sheet))])
+        texts = dict.fromkeys([*given, *found.texts])
         named = [_of_text(t, long.value, units.get(t, ""), sheet.unit) for t in texts if t]
         return named if self.mapping.columns else [*named, *self._further(named, long.value)]
 
@@ -484,7 +484,7 @@ class _Table:
             warnings.append(f"the file's only column of values is taken for {only[1].point}")
         if not matched:
             raise self._mapping_needed(found, named)
-        step = regular_step(found.sheet, found.time, found.long.texts(found.sheet) if found.long else None)
+        step = regular_step(found.sheet, found.time, found.texts if found.long else None)
         step = step if found.where.place in ("single", "joined") else None
         plans = [
             match.column_plan(n, c, self.site, self.mapping, found.marks, step, file=file)
@@ -545,15 +545,20 @@ class _Table:
     def _shapes(self, found: Findings, named: list[Named]) -> dict[str, Shape]:
         """The numbers of each column in the sample, with their times."""
         at_us, rows = sample_times(found.sheet, found.time)
-        texts = found.long.texts(found.sheet) if found.long else ()
+        texts = np.array([found.texts[r] for r in rows], object) if found.long else None
+        parsed: dict[int, Numbers] = {}
         shapes = {}
         for one in named[:_MOST_SHAPES]:
-            picked = [k for k, r in enumerate(rows) if not found.long or texts[r].strip() == one.name]
-            column = found.sheet.column(one.index)
-            cells = pa.array([column[rows[k]] for k in picked], pa.string())
-            numbers = parse_numbers(cells, found.marks)
+            if one.index not in parsed:
+                column = found.sheet.column(one.index)
+                parsed[one.index] = parse_numbers(
+                    pa.array([column[r] for r in rows], pa.string()), found.marks
+                )
+            numbers = parsed[one.index]
             good = numbers.state == NUMBER
-            shapes[one.name] = Shape(at_us[picked][good], numbers.values[good])
+            if texts is not None:
+                good = good & (texts == one.name)
+            shapes[one.name] = Shape(at_us[good], numbers.values[good])
         return shapes
 
 
@@ -567,6 +572,10 @@ def _far_apart(name: str, point: Point, shape: Shape) -> Iterator[str]:
             f"{longest_s / 60:.3g} min apart the power of point {point.id} is not known; if the source only "
             "writes changes, set sampling: on_change and longest_hold_s in the site file, else interval_s"
         )
+
+
+def _are_epochs(cells: Sequence[str]) -> bool:
+    return bool(cells) and sum(map(is_epoch, cells)) > len(cells) / 2
 
 
 def _telling(cells: Sequence[str]) -> list[str]:

@@ -510,7 +510,13 @@ class ImportPreview(BaseModel):
     understood: str = Field(description="The mapping, as YAML, ready to be saved")
     points: list[str]
     unused_columns: list[str]
-    warnings: list[str]
+    warnings: list[str] = Field(description="What was assumed, and what to look at before importing")
+    accepted: int = Field(description="Readings that would be stored")
+    duplicate: int = Field(description="Readings that the file repeats or that are stored already")
+    conflicting: int = Field(description="Readings of which another value is stored, or stands in the file")
+    rejected: int = Field(description="Rows or cells")
+    missing: dict[str, int] = Field(description="By column, cells that say nothing was measured")
+    rejects: list[RejectOut] = Field(description="The first ones")
     changes: list[EnergyChange] | None = Field(
         None, description="With `replace`: months whose energy would change"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,19 +17,17 @@ from app.cli.actor import actor
 from app.cli.console import kwh, progress, say, show, show_json, show_table
 from app.cli.environment import settings, site_file
 from app.cli.opening import Opened, database, has_database, kept, opened
-from app.domain.reading import LATEST, ReadingColumns
+from app.domain.reading import LATEST
 from app.domain.site import Site
 from app.errors import ConfigError, DataError, NotFound, SeriesError, StoreUnavailable
 from app.jobs import close_month, imports, replace
 from app.jobs.dry_run import Held, Seen, Trialled, dry_run
 from app.jobs.imports import RejectsFile
 from app.jobs.replace import MonthChange, Trial
-from app.store import findings, migrate, readings, retention, sites
+from app.store import findings, migrate, retention, sites
 from app.store.corrections import Correction
-from app.store.engine import Connection, connect
+from app.store.engine import connect
 from app.store.findings import StoredFinding
-from app.store.readings import from_us
-from app.store.sites import Stored
 from collectors.csv.mapping import Mapping, MappingNeeded, load_mapping
 from collectors.csv.proposal import Proposal, merged, of_plan
 from collectors.csv.reader import understand
@@ -407,13 +405,7 @@ def _holding(stack: ExitStack) -> Held | None:
         return None
     connection = stack.enter_context(connect(engine))
     stored = sites.load(connection)
-    return lambda point, first_us, last_us: _held(connection, stored, point, first_us, last_us)
-
-
-def _held(connection: Connection, stored: Stored, point: str, first_us: int, last_us: int) -> ReadingColumns:
-    if point not in stored.point_id:
-        return ReadingColumns.concat([])
-    return readings.load(connection, stored.point_id[point], from_us(first_us), from_us(last_us + 1))
+    return Held(lambda: nullcontext(connection), stored)
 
 
 def _preview(found: Trialled) -> dict[str, Any]:
@@ -433,7 +425,7 @@ def _preview(found: Trialled) -> dict[str, Any]:
         ],
         "unused": list(plan.unused),
         "sample": [list(row) for row in plan.sample],
-        "warnings": list(plan.warnings),
+        "warnings": found.warnings,
         "mapping": plan.mapping_yaml,
         "sheets": [p.sheet.name for p in plan.sheets if p.sheet is not None],
         "readings": found.accepted,

@@ -457,7 +457,7 @@ def test_an_upload_is_looked_at_corrected_and_confirmed(
             "action": "look",
         }
         look = visitor.post(address, data=chosen)
-        assert "2 readings accepted, 1 rows or cells rejected" in look.text
+        assert "2 readings accepted, 0 duplicates, 0 conflicts, 1 rows or cells rejected" in look.text
         assert "abc" in look.text
         assert stored_rows(database) == 0
         done = visitor.post(address, data={**chosen, "action": "import"})

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,15 +22,16 @@ from app.api.context import Caller, CallerOf, SiteId, bounded
 from app.domain.access import Role
 from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError
 from app.jobs import replace
+from app.jobs.dry_run import MOST_REJECTS, Held, Seen, Trialled, tried
 from app.jobs.replace import Trial
 from app.store import imports
+from app.store.engine import connect
 from app.store.imports import ImportRecord
 from collectors.csv.mapping import Mapping, parse_mapping
-from collectors.csv.reader import ParsedBatch, Understanding, read, understand
+from collectors.csv.reader import ParsedBatch, Reject, read, understand
 
 router = APIRouter(tags=["imports"])
 
-_MOST_REJECTS = 1000
 _CHUNK_BYTES = 1 << 20
 _LONGEST_FIELD = 1 << 18
 _LONGEST_REASON = 500
@@ -57,7 +58,7 @@ _BODY: dict[str, Any] = {
                         "dry_run": {
                             "type": "string",
                             "enum": ["true", "false"],
-                            "description": "Only say how the file would be read",
+                            "description": "Only say how it would be read and what its readings would become",
                         },
                         "replace": {
                             "type": "string",
@@ -130,8 +131,9 @@ def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.Impo
         name = _plain_name(asked.file)
         if asked.dry_run:
             plans = [(path, understanding)] if asked.replace else []
-            tried = replace.trial(caller.context.engine, stored, site, plans) if plans else None
-            return _preview(understanding, tried)
+            trial = replace.trial(caller.context.engine, stored, site, plans) if plans else None
+            held = Held(lambda: connect(caller.context.engine), stored)
+            return _preview(tried(path, site, understanding, Seen(held)), trial)
         author = caller.principal.name
         correction = replace.correction(author, asked.reason, name) if asked.replace else None
         source = imports.Source(site.id, name, _sha256(path), understanding.warnings)
@@ -174,6 +176,10 @@ def _known(view: View, record: ImportRecord) -> schemas.ImportOut:
     return _out(record, site, [])
 
 
+def _shown(rejects: Iterable[Reject]) -> list[schemas.RejectOut]:
+    return [schemas.RejectOut(line=r.line, column=r.column, reason=r.reason, text=r.text) for r in rejects]
+
+
 class _Rejects:
     """Keeps the first rejected rows for the answer."""
 
@@ -183,12 +189,7 @@ class _Rejects:
     def note(self, batch: Any) -> None:
         """One more batch."""
         assert isinstance(batch, ParsedBatch)
-        for reject in batch.rejects[: _MOST_REJECTS - len(self.first)]:
-            self.first.append(
-                schemas.RejectOut(
-                    line=reject.line, column=reject.column, reason=reject.reason, text=reject.text
-                )
-            )
+        self.first += _shown(batch.rejects[: MOST_REJECTS - len(self.first)])
 
 
 @contextmanager
@@ -224,13 +225,20 @@ def _plain_name(upload: UploadFile) -> str:
     return "".join(c for c in name if c.isprintable())
 
 
-def _preview(found: Understanding, tried: Trial | None) -> schemas.ImportPreview:
+def _preview(found: Trialled, trial: Trial | None) -> schemas.ImportPreview:
+    plan = found.understood
     return schemas.ImportPreview(
-        changes=[schemas.EnergyChange(**asdict(c)) for c in tried.changes] if tried else None,
-        understood=found.mapping_yaml,
-        points=list(found.points),
-        unused_columns=list(found.unused),
-        warnings=list(found.warnings),
+        changes=[schemas.EnergyChange(**asdict(c)) for c in trial.changes] if trial else None,
+        understood=plan.mapping_yaml,
+        points=list(plan.points),
+        unused_columns=list(plan.unused),
+        warnings=found.warnings,
+        accepted=found.accepted,
+        duplicate=found.duplicate,
+        conflicting=found.conflicting,
+        rejected=found.rejected,
+        missing=dict(found.missing),
+        rejects=_shown(found.rejects),
     )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from itertools import islice
 from typing import Any
 
 import yaml
@@ -23,9 +22,11 @@ from app.domain.access import Role
 from app.domain.site import Site
 from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError, TooBusy, WorkTooLarge
 from app.jobs import replace
+from app.jobs.dry_run import Held, Seen, Trialled, tried
 from app.jobs.imports import RejectsFile
 from app.jobs.replace import Trial
 from app.store import imports
+from app.store.engine import connect
 from app.web import render
 from app.web.access import Caller, PageRoute, Viewer, checked_form
 from app.web.import_run import SHOWN_REJECTS, FileRun, ImportRun, Target
@@ -53,11 +54,7 @@ class FilePreview:
     """What one file would become; or why it is not understood, and what may be answered."""
 
     file: UploadedFile
-    plan: Understanding | None = None
-    accepted: int = 0
-    refused: int = 0
-    is_part: bool = False
-    rejects: list[Reject] = field(default_factory=list)
+    tried: Trialled | None = None
     problem: str = ""
     key: str = ""
     """Where the file can be read in two ways: the key of the mapping that decides."""
@@ -66,6 +63,16 @@ class FilePreview:
     """A mapping to start from, where points have to be said."""
     asked: dict[str, str] = field(default_factory=dict)
     """Columns whose point has to be said, with a suggestion."""
+
+    @property
+    def plan(self) -> Understanding | None:
+        """How it is read; None where that is not understood."""
+        return self.tried.understood if self.tried else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was assumed, and what to look at."""
+        return self.tried.warnings if self.tried else []
 
 
 @dataclass
@@ -100,7 +107,7 @@ class Preview:
     @property
     def rejects(self) -> list[tuple[str, Reject]]:
         """The first refused rows, with their file."""
-        return [(f.file.name, r) for f in self.files for r in f.rejects][:SHOWN_REJECTS]
+        return [(f.file.name, r) for f in self.files if f.tried for r in f.tried.rejects][:SHOWN_REJECTS]
 
 
 @router.get("/imports")
@@ -133,7 +140,7 @@ async def upload(request: Request, site: str, caller: Viewer) -> Response:
         if not files:
             raise SeriesError("choose a file first")
         kept = await run_in_threadpool(_keep, caller, found, files)
-    preview = await run_in_threadpool(_preview, found, kept, "")
+    preview = await run_in_threadpool(_preview, caller, found, kept, "")
     return _shown(request, found, preview)
 
 
@@ -165,7 +172,7 @@ def _decided(
         return _shown(request, site, preview)
     if action == "import" and (not replaces or form.get("agreed") == "1"):
         return _import(request, caller, site, kept, parsed, reason if replaces else None)
-    preview = _preview(site, kept, kept.mapping)
+    preview = _preview(caller, site, kept, kept.mapping)
     preview.replaces, preview.reason = replaces, reason
     if action == "import":
         _try_replacing(caller, site, preview)
@@ -178,7 +185,7 @@ def progress(request: Request, site: str, ticket: str, caller: Viewer) -> Respon
     found = _operated(caller, site)
     kept = _UPLOADS.get(ticket, caller.principal.name, site)
     if kept.run is None:
-        return _shown(request, found, _preview(found, kept, kept.mapping))
+        return _shown(request, found, _preview(caller, found, kept, kept.mapping))
     return _ran(request, found, kept, kept.run)
 
 
@@ -240,7 +247,7 @@ def _shown_columns(preview: Preview) -> list[tuple[str, str, str]]:
 # -- preview --------------------------------------------------------------------------------------------
 
 
-def _preview(site: Site, upload: Upload, mapping: str) -> Preview:
+def _preview(caller: Caller, site: Site, upload: Upload, mapping: str) -> Preview:
     """What the files would become with a mapping; the first parts of each are gone through."""
     preview = Preview(upload, mapping)
     try:
@@ -248,18 +255,20 @@ def _preview(site: Site, upload: Upload, mapping: str) -> Preview:
     except ConfigError as error:
         preview.problem = str(error)
         return preview
-    preview.files = [_preview_file(site, upload, file, parsed) for file in upload.files]
+    with caller.read() as view:
+        stored = view.stored
+    seen = Seen(Held(lambda: connect(caller.context.engine), stored))
+    preview.files = [_preview_file(site, upload, file, parsed, seen) for file in upload.files]
     if not mapping.strip():
         preview.mapping = _proposed(preview)
     return preview
 
 
-def _preview_file(site: Site, upload: Upload, file: UploadedFile, mapping: Any) -> FilePreview:
+def _preview_file(site: Site, upload: Upload, file: UploadedFile, mapping: Any, seen: Seen) -> FilePreview:
     found = FilePreview(file)
     try:
         plan = understand(file.path, site, mapping)
-        _try(found, plan)
-        found.plan = plan
+        found.tried = tried(file.path, site, plan, seen, most_batches=_TRIED_BATCHES)
     except (FileNotUnderstood, ConfigError) as error:
         found.problem = upload.known_as(str(error))
         if isinstance(error, MappingNeeded):
@@ -297,15 +306,6 @@ def _without_comments(template: str) -> str:
 
 def _parsed(mapping: str) -> Any:
     return parse_mapping(mapping) if mapping.strip() else None
-
-
-def _try(preview: FilePreview, plan: Understanding) -> None:
-    batches = read(preview.file.path, plan)
-    for batch in islice(batches, _TRIED_BATCHES):
-        preview.accepted += len(batch.columns)
-        preview.refused += len(batch.rejects)
-        preview.rejects += batch.rejects[: SHOWN_REJECTS - len(preview.rejects)]
-    preview.is_part = next(batches, None) is not None
 
 
 def _try_replacing(caller: Caller, site: Site, preview: Preview) -> None:

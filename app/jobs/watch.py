@@ -25,7 +25,7 @@ from app.store.readings import from_us
 from app.store.sites import Stored
 from collectors import registry
 from collectors.base import Binding
-from collectors.csv.folder import CsvFolder, Delivery, SetAside
+from collectors.csv.folder import CsvFolder, Delivery, SetAside, mark_of
 
 _log = structlog.get_logger(__name__)
 
@@ -118,6 +118,7 @@ def _built(fleet: Fleet) -> Iterator[tuple[tuple[str, str], tuple[str, CsvFolder
             registry.parse(meter.collector or {}), Binding(meter.id, meter.read_points)
         )
         assert isinstance(collector, CsvFolder)
+        collector.site_mark = mark_of(site)
         yield (str(collector.config.folder), collector.config.pattern), (site.id, collector)
 
 

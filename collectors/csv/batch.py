@@ -44,6 +44,8 @@ class ParsedBatch:
     missing: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     packed_bytes: int = 0
+    places: dict[str, int] = field(default_factory=dict)
+    """In which column of the table each name stands that a reject may have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def _sheet(delimiter: str, rows: list[Row], shaped: list[Row], mapping: Mapping,
     first = shaped[0][0]
     before = [row for row in rows if row[0] < first]
     header = _header(before, full_width, mapping)
-    names, whole = _names([cells for _, cells in header], full_width)
+    names, whole = names_of([cells for _, cells in header], full_width)
     aliases = _aliases(before)
     width = _trimmed_width(names, [row for row in shaped if len(row[1]) == full_width])
     body = tuple(row for row in rows if row[0] >= first)
@@ -252,7 +252,7 @@ def _is_unit_row(cells: Sequence[str]) -> bool:
     return len(filled) > 1 and all(re.fullmatch(r"[(\[].*[)\]]", c) or known_unit(c) for c in filled[1:])
 
 
-def _names(heads: list[list[str]], width: int) -> tuple[list[str], list[str]]:
+def names_of(heads: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[str]]:
     """The name of each column, and the whole of what stands above it.
 
     The lowest row is the name where it tells the columns apart, else all rows together are. A text over

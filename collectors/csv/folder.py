@@ -7,14 +7,15 @@
 A file is complete when its size and time have not changed for ``settle_s`` and its name does not say
 that it is still being written. Nothing is remembered outside the folder: a file that was taken over is
 moved into ``done/``, one that cannot be read into ``refused/`` beside a text that says why. There it is
-read again when it changes; once it, or another file of its name, was taken over, the text goes. A crash
-before :meth:`Delivery.ack` leaves the file where it is; it is then delivered once more, and storing it
-again changes nothing.
+read again when it changes, or its mapping, or the points of its site; once it, or another file of its name,
+was taken over, the text goes. A crash before :meth:`Delivery.ack` leaves the file where it is; it is then
+delivered once more, and storing it again changes nothing.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ from collectors.registry import CollectorKind
 
 DONE, REFUSED = "done", "refused"
 _REASON = ".reason.txt"
+_TRIED = "read with mapping and points "
+"""How the last line of a reason begins; a mark of both follows, and that the file is read again."""
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", ".lock", "~")
 
 
@@ -84,10 +87,25 @@ class SetAside:
     @property
     def reason(self) -> str:
         """Why it could not be read; empty if that text is gone by now."""
-        try:
-            return _reason_of(self.path).read_text("utf-8", "replace").strip()
-        except OSError:
-            return ""
+        return _told(self.path)[0]
+
+
+def _told(path: Path) -> tuple[str, str]:
+    """Why a file is set aside, and the mark of what it was read with; empty if that text is gone by now."""
+    try:
+        text = _reason_of(path).read_text("utf-8", "replace").strip()
+    except OSError:
+        return "", ""
+    reason, _, tried = text.rpartition(_TRIED)
+    return (reason.strip(), tried.partition(";")[0]) if reason else (text, "")
+
+
+def mark_of(site: Site) -> str:
+    """What of a site the reading of a file depends on."""
+    points = (
+        (p.id, p.name, p.kind, p.source_unit, p.interval_s, p.stamp, p.modulus_kwh) for p in site.points()
+    )
+    return repr((site.time_zone, *points))
 
 
 def _reason_of(path: Path) -> Path:
@@ -101,6 +119,7 @@ class Delivery:
     path: Path
     mapping: Mapping | None
     _state: _State
+    _mark: str = ""
 
     def understand(self, site: Site) -> Understanding:
         """How the file is read into the site's points.
@@ -130,7 +149,8 @@ class Delivery:
         """Sets the file aside; the reason stands beside it. Returns its new place."""
         aside = _watched_folder(self.path) / REFUSED
         place = self.path if self.path.parent == aside else _move(self.path, aside)
-        _reason_of(place).write_text(f"{problem}\n", encoding="utf-8")
+        tried = f"{_TRIED}{self._mark}; it is read again when they change, or the file"
+        _reason_of(place).write_text(f"{problem}\n{tried}\n", encoding="utf-8")
         return place
 
 
@@ -173,7 +193,10 @@ class CsvFolder:
     device: str
     config: FolderConfig
     mapping: Mapping | None = None
+    site_mark: str = ""
+    """What of the site the reading of a file depends on."""
     _seen: dict[Path, tuple[_State, datetime]] = field(default_factory=dict)
+    _mapping_state: _State | None = None
 
     async def poll(self, at: datetime) -> Poll:
         """No readings of its own; says if the folder cannot be read."""
@@ -194,6 +217,7 @@ class CsvFolder:
         problem = self._problem()
         if problem:
             raise CollectError(self.device, problem)
+        self._follow_mapping()
         found = {p: s for p in self._candidates() if (s := _State.of(p)) is not None}
         before, self._seen = self._seen, {}
         complete = []
@@ -202,7 +226,7 @@ class CsvFolder:
             since = min(since, at)  # the clock may have been set back
             self._seen[path] = (state, since if known == state else at)
             if known == state and (at - since).total_seconds() >= self.config.settle_s:
-                complete.append(Delivery(path, self.mapping, state))
+                complete.append(Delivery(path, self.mapping, state, self._mark))
         return sorted(complete, key=lambda d: (d._state.mtime_ns, d.path.name))
 
     def set_aside(self) -> list[SetAside]:
@@ -218,12 +242,36 @@ class CsvFolder:
         found = [SetAside(path, state.mtime_ns // 1000) for path, state in states if state is not None]
         return sorted(found, key=lambda f: (f.at_us, f.path.name))
 
+    @property
+    def _mark(self) -> str:
+        """Of the mapping and the site's points."""
+        mapping = self.mapping.model_dump_json() if self.mapping else ""
+        return hashlib.sha256(f"{mapping}\n{self.site_mark}".encode()).hexdigest()[:16]
+
+    def _follow_mapping(self) -> None:
+        """Read the mapping again where its file changed.
+
+        Raises
+        ------
+        CollectError
+            If it is not understood any more.
+        """
+        state = _State.of(self.config.mapping) if self.config.mapping else None
+        if self.config.mapping and state != self._mapping_state:
+            try:
+                self.mapping = load_mapping(self.config.mapping)
+            except ConfigError as error:
+                raise CollectError(self.device, str(error)) from None
+            self._mapping_state = state
+
     def _candidates(self) -> Iterator[Path]:
         yield from self._files(self.config.folder)
         for path in self._files(self.config.folder / REFUSED):
             reason = _reason_state(path)
-            if reason is not None and path.stat().st_ctime_ns > reason.mtime_ns:
-                yield path  # it changed since the reason was written
+            if reason is None:
+                continue
+            if path.stat().st_ctime_ns > reason.mtime_ns or _told(path)[1] != self._mark:
+                yield path  # it changed since the reason was written, or what it was read with
 
     def _files(self, folder: Path) -> Iterator[Path]:
         """The files of a folder that this collector takes; none where it does not exist."""
@@ -251,7 +299,9 @@ def build(config: FolderConfig, binding: Binding) -> CsvFolder:
     """
     if config.folder.name in (DONE, REFUSED):
         raise ConfigError(f"a folder called {config.folder.name} holds what was taken already", key="folder")
-    return CsvFolder(binding.meter, config, load_mapping(config.mapping) if config.mapping else None)
+    state = _State.of(config.mapping) if config.mapping else None
+    mapping = load_mapping(config.mapping) if config.mapping else None
+    return CsvFolder(binding.meter, config, mapping, _mapping_state=state)
 
 
 KIND = CollectorKind(FolderConfig, build)

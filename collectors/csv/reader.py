@@ -42,7 +42,7 @@ from collectors.csv.layouts import shape_of
 from collectors.csv.mapping import name_pattern
 from collectors.csv.nem import read_nem
 from collectors.csv.new_heading import MOST as MOST_HEADINGS
-from collectors.csv.new_heading import NewHeading, follow
+from collectors.csv.new_heading import NewHeading
 from collectors.csv.new_heading import find as find_heading
 from collectors.csv.number import BAD, MISSING, NUMBER, NumberStyle, known_unit, parse_numbers, why_no_number
 from collectors.csv.plan import DESCENDING, MIXED, ColumnPlan, Understanding
@@ -126,19 +126,16 @@ def _read_sheets(
     done_bytes = 0
     for plan, sheet in texts:
         for batch in _read_table(sheet.text, plan, Batcher(plan, now), block_bytes, careful_only):
-            rejects = [replace(r, cell=_cell(r, plan, sheet)) for r in batch.rejects]
+            rejects = [replace(r, cell=_cell(r, plan, sheet, batch.places)) for r in batch.rejects]
             packed_bytes = round((done_bytes + batch.packed_bytes) * share)
             yield replace(batch, rejects=rejects, packed_bytes=packed_bytes)
         done_bytes += sheet.text.stat().st_size
 
 
-def _cell(reject: Reject, plan: Understanding, sheet: SheetText) -> str:
+def _cell(reject: Reject, plan: Understanding, sheet: SheetText, places: dict[str, int]) -> str:
     if shape_of(plan.layout) is not None:  # its columns are not those of the sheet
         return sheet.cell(reject.line, None)
-    names = plan.header
-    index = names.index(reject.column) if reject.column in names else None
-    named = {c.name: c.index for c in plan.columns}
-    return sheet.cell(reject.line, named.get(reject.column, index))
+    return sheet.cell(reject.line, places.get(reject.column))
 
 
 _SPECIAL = {"nem12": read_nem, "nem13": read_nem, "espi": read_espi}
@@ -195,30 +192,30 @@ class _TableReader:
             head = block.data.split(b"\n", self._first.first_line - block.first_line)[:-1]
             self._heads |= {line.strip() for line in head}
         cells, odd, rejects = self._rows.parse(block)
-        found = find_heading(block, cells, odd, self._plan, self._heads)
-        if found is not None:
-            line = found[0]
+        heading = find_heading(block, cells, odd, self._plan, self._first, self._heads)
+        if heading is not None:
+            line = heading.found.line
             cells = cells.take(cells.line < line)
             odd, rejects = [o for o in odd if o[0] < line], [r for r in rejects if r.line < line]
         self._judge_odd(odd, rejects)
         if block.first_line < self._plan.first_line:
             cells, rejects = self._without_head(cells, rejects)
         batch = self._batch(cells, rejects, block.packed_bytes, last=False)
-        if found is None:
+        if heading is None:
             return batch, None
-        self._turn(*found)
-        data = block.data.split(b"\n", line - block.first_line + 1)[-1]
-        return batch, Block(line + 1, data, block.packed_bytes) if data else None
+        self._turn(heading)
+        lines = block.data.split(b"\n", heading.found.end - block.first_line)
+        data = lines[-1] if len(lines) > heading.found.end - block.first_line else b""
+        return batch, Block(heading.found.end, data, block.packed_bytes) if data else None
 
-    def _turn(self, line: int, text: bytes, names: list[str]) -> None:
+    def _turn(self, heading: NewHeading) -> None:
         """Follow another heading from here on; after too many of them nothing more is taken."""
         self._turns += 1
-        heading = follow(self._first, line, text, names)
         if self._turns > MOST_HEADINGS:
             heading = replace(
                 heading, refused=f"more than {MOST_HEADINGS} other headings stand above this row"
             )
-        self._heading, self._heads = heading, {text}
+        self._heading, self._heads = heading, set(heading.found.texts)
         self._follow(heading.plan)
 
     def finish(self, packed_bytes: int) -> ParsedBatch:
@@ -253,7 +250,9 @@ class _TableReader:
             bulks = self._bulks(cells, series, times, rejects)
         if last:
             self._refuse_held(rejects)
-        return self._batcher.pack(bulks, rejects, packed_bytes)
+        names = {name: i for i, name in enumerate(self._plan.header)}
+        places = names | {c.name: c.index for c in self._plan.columns if c.index >= 0}
+        return replace(self._batcher.pack(bulks, rejects, packed_bytes), places=places)
 
     def _refuse_all(self, cells: Cells, heading: NewHeading, rejects: list[Reject]) -> None:
         """Refuse every row after a heading that does not name what is needed to read them."""

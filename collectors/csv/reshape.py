@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -161,11 +161,24 @@ def _pairs(opened: Opened) -> Rows:
     above = [cells for line, cells in head if line < first and sum(map(bool, cells)) >= 1]
     names = _pair_names(above[-1] if above else [], above[0] if above else [], width // 2)
     for line, cells in rows:
-        if line >= first:
+        if line >= first and _are_names(cells):
+            names = _pair_names(cells, [], width // 2) if _names_any(cells) else names
+        elif line >= first:
             for i, name in enumerate(names):
                 at, value = _cell(cells, 2 * i), _cell(cells, 2 * i + 1)
                 if at or value:
                     yield line, [at, name, value, ""]
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Whether a row is another heading: texts only, two at least."""
+    filled = [c for c in cells if c]
+    return len(filled) >= 2 and not any(looks_measured(c) or formats_of(c) or is_no_value(c) for c in filled)
+
+
+def _names_any(cells: Sequence[str]) -> bool:
+    """Whether a heading names its series, not only times and values."""
+    return any(not _NO_NAMES.fullmatch(c) for c in cells)
 
 
 _NO_NAMES = re.compile(r"(?:date|time|time ?stamp|date ?/? ?time|value|时间|数值|值|)", re.IGNORECASE)
@@ -190,18 +203,25 @@ def _pair_names(nearest: Sequence[str], topmost: Sequence[str], count: int) -> l
 
 def _entities(opened: Opened) -> Rows:
     head, rows = _opened_rows(opened)
-    heading = next((c for _, c in head if _index(c, "entity_id") == 0), [])
-    starts = [_instant(c) for c in heading[3:]]
-    if len(starts) < 2 or None in starts or len(heading) > MAX_COLUMNS:
-        raise opened.refused("expected entity_id, type, unit and at least two times as columns")
-    begins = [s for s in starts if s is not None]
-    ends = [*begins[1:], _next(begins)]
-    times = [(_iso(a), _iso(b)) for a, b in zip(begins, ends, strict=True)]
+    times = _times_of(next((row for row in head if _index(row[1], "entity_id") == 0), (1, [])), opened)
     for line, cells in rows:
         name = _cell(cells, 0)
-        if name and name != "entity_id":
+        if name == "entity_id":
+            times = _times_of((line, cells), opened)
+        elif name:
             for (start, end), value in zip(times, cells[3:], strict=False):
                 yield line, [start, end, name, value, _cell(cells, 2)]
+
+
+def _times_of(heading: Row, opened: Opened) -> list[tuple[str, str]]:
+    """Start and end of each column of a heading."""
+    line, cells = heading
+    starts = [_instant(c) for c in cells[3:]]
+    if len(starts) < 2 or None in starts or len(cells) > MAX_COLUMNS:
+        raise opened.refused("expected entity_id, type, unit and at least two times as columns", line)
+    begins = [s for s in starts if s is not None]
+    ends = [*begins[1:], _next(begins)]
+    return [(_iso(a), _iso(b)) for a, b in zip(begins, ends, strict=True)]
 
 
 def _instant(text: str) -> datetime | None:
@@ -231,23 +251,43 @@ def _iso(at: datetime) -> str:
 
 def _statistics(opened: Opened) -> Rows:
     head, rows = _opened_rows(opened)
-    heading = next((c for _, c in head if _index(c, "start", "start_ts") is not None), [])
-    at, name = _index(heading, "start_ts", "start"), _index(heading, "statistic_id", "metadata_id")
-    total, mean, unit = _index(heading, "sum"), _index(heading, "mean"), _index(heading, "unit")
-    if at is None or name is None or (total is None and mean is None):
-        raise opened.refused("expected statistic_id, start, and sum or mean as columns")
-    read = _reader_of([_cell(c, at) for _, c in head], opened)
-    period = _period(head, at, name, read)
+    place = _places_of(next((r for r in head if _starts_at(r[1]) is not None), (1, [])), opened)
+    read = _reader_of([_cell(c, place.at) for _, c in head], opened)
+    period = _period(head, place.at, place.name, read)
     if period is None:
         raise opened.refused("one time a statistic does not tell how long its periods are")
     for line, cells in rows:
-        text = _cell(cells, at)
-        if cells == heading or not any(cells):
-            continue
-        start = read(text)
-        value = _cell(cells, total) or _cell(cells, mean)
-        bounds = [text, text] if start is None else [_stamp(start), _stamp(start + period)]
-        yield line, [*bounds, _cell(cells, name), value, _cell(cells, unit)]
+        if _starts_at(cells) is not None:
+            place = _places_of((line, cells), opened)
+        elif any(cells):
+            text = _cell(cells, place.at)
+            start, value = read(text), _cell(cells, place.total) or _cell(cells, place.mean)
+            bounds = [text, text] if start is None else [_stamp(start), _stamp(start + period)]
+            yield line, [*bounds, _cell(cells, place.name), value, _cell(cells, place.unit)]
+
+
+class _Places(NamedTuple):
+    """Where the columns of such a table are."""
+
+    at: int
+    name: int
+    total: int | None
+    mean: int | None
+    unit: int | None
+
+
+def _starts_at(heading: Sequence[str]) -> int | None:
+    """The column of the start of each period, if the row is a heading."""
+    return _index(heading, "start_ts", "start")
+
+
+def _places_of(heading: Row, opened: Opened) -> _Places:
+    line, cells = heading
+    at, name = _starts_at(cells), _index(cells, "statistic_id", "metadata_id")
+    total, mean = _index(cells, "sum"), _index(cells, "mean")
+    if at is None or name is None or (total is None and mean is None):
+        raise opened.refused("expected statistic_id, start, and sum or mean as columns", line)
+    return _Places(at, name, total, mean, _index(cells, "unit"))
 
 
 def _stamp(at: datetime) -> str:
@@ -302,6 +342,7 @@ _HOUR = re.compile(
 )
 _DAY = re.compile(r"(\d{1,2})\s*(?:日|号|號)")
 _MONTH = re.compile(r"(\d{1,2})\s*月(?:份)?")
+_OF_DAYS = ("年", "月", "日")
 _LEAST = {"hour": 12, "day": 20, "month": 6}
 _DATED = re.compile(r"(20\d\d)\s*[-/.年]\s*(\d{1,2})(?:\s*[-/.月]\s*(\d{1,2}))?")
 _YEAR = re.compile(r"(20\d\d)\s*年?")
@@ -354,7 +395,7 @@ def calendar_of(rows: Sequence[Row]) -> Calendar | None:
 def _of_month(names: Sequence[str], numbers: Row) -> Calendar | None:
     """A heading of two rows: year, month and day, and below them which (MyEMS, offline meters)."""
     line, cells = numbers
-    if not {"年", "月", "日"} <= {c.strip() for c in names}:
+    if not set(_OF_DAYS) <= {c.strip() for c in names}:
         return None
     found = [(name.strip(), i, _whole(_cell(cells, i))) for i, name in enumerate(names[:200])]
     days = [(i, n) for name, i, n in found if name == "日" and n is not None]
@@ -385,9 +426,22 @@ def _calendar(opened: Opened) -> Rows:
         raise opened.refused("expected a heading of hours, days or months")
     above = " ".join(c for line, cells in head if line < heading.line for c in cells)
     base, unit = heading.base or _base(above, heading.step), _unit_of(above)
+    between: list[Row] = []
     for line, cells in rows:
+        if line <= heading.line:
+            continue
+        if set(_OF_DAYS) <= set(cells):  # the upper row of a heading of two
+            between.append((line, cells))
+            continue
+        found = _heading_again(heading, between, (line, cells))
+        if found is not None:
+            heading, base, unit = _next_page(heading, base, unit, found, between)
+            between = []
+            continue
         name = _cell(cells, heading.name)
-        if line <= heading.line or not name or name in _SUMS:
+        is_title = _is_title(cells, heading)
+        between = [*between[-20:], (line, cells)] if is_title else []
+        if is_title or not name or name in _SUMS:
             continue
         own = base if heading.when is None else _base(_cell(cells, heading.when), heading.step) or base
         if own is None:
@@ -400,6 +454,35 @@ def _calendar(opened: Opened) -> Rows:
             if _cell(cells, index):
                 own_unit = _cell(cells, heading.unit) or unit
                 yield line, [*bounds, name, _cell(cells, index), own_unit]
+
+
+def _is_title(cells: Sequence[str], heading: Calendar) -> bool:
+    """Whether a row stands above a page: nothing in it is measured, or a unit or a date is all it says."""
+    inside = [c for i, _ in heading.columns if (c := _cell(cells, i))]
+    if any(map(looks_measured, inside)):
+        return False
+    text = " ".join(cells)
+    return not inside or bool(_UNIT.search(text) or _base(text, heading.step))
+
+
+def _heading_again(before: Calendar, between: Sequence[Row], row: Row) -> Calendar | None:
+    """The row as another heading; None where it is none."""
+    if between and set(_OF_DAYS) <= set(between[-1][1]):
+        return calendar_of([between[-1], row])
+    return None if looks_measured(_cell(row[1], before.columns[0][0])) else calendar_of([row])
+
+
+def _next_page(
+    before: Calendar, base: date | None, unit: str, found: Calendar, between: Sequence[Row]
+) -> tuple[Calendar, date | None, str]:
+    """Another heading with its day, month or year, and unit: what stands above it, else as they were.
+
+    Where nothing is said and the columns are others, the day, month or year is not known any more.
+    """
+    above = " ".join(c for _, cells in between for c in cells)
+    is_same = found.step == before.step and found.columns == before.columns
+    own = found.base or _base(above, found.step) or (base if is_same else None)
+    return found, own, _unit_of(above) or unit
 
 
 _SUMS = ("合计", "合計", "总计", "總計", "小计", "小計", "平均", "最大值", "最小值", "Total", "total", "Sum")

@@ -221,7 +221,20 @@ def test_import_can_be_tried(http: httpx.Client) -> None:
     preview = http.post("/api/v1/imports", files={"file": ("a.csv", FILE)}, data=data).json()
     assert preview["points"] == ["main.kwh", "ups.kwh"]
     assert "columns" in preview["understood"]
+    assert (preview["accepted"], preview["duplicate"], preview["rejected"]) == (38, 0, 0)
     assert stored(http, "main.kwh") == []
+    http.post("/api/v1/imports", files={"file": ("a.csv", FILE)}, data={"site": "sh1"})
+    other = FILE.replace(",4003,", ",4003.5,")
+    again = http.post("/api/v1/imports", files={"file": ("b.csv", other)}, data=data).json()
+    assert [again[k] for k in ("accepted", "duplicate", "conflicting", "rejected")] == [0, 37, 1, 0]
+
+
+def test_a_preview_asks_where_a_file_does_not_go_on_from_what_is_stored(http: httpx.Client) -> None:
+    http.post("/api/v1/imports", files={"file": ("a.csv", FILE)}, data={"site": "sh1"})
+    later = "Time,main.kwh\n" + "".join(f"2026-03-03 00:{m:02},{9e6 + 200 * m}\n" for m in range(0, 60, 15))
+    data = {"site": "sh1", "dry_run": "true"}
+    preview = http.post("/api/v1/imports", files={"file": ("b.csv", later)}, data=data).json()
+    assert any("main.kwh would rise by 8,99" in w for w in preview["warnings"]), preview["warnings"]
 
 
 BAD_MAPPINGS = (

@@ -13,7 +13,7 @@ from app.domain import plain
 from app.domain.reading import ReadingColumns
 from app.errors import WorkTooLarge
 from app.jobs import rollup
-from app.store import readings, sites
+from app.store import partitions, readings, sites
 from app.store.engine import begin, connect
 from app.store.fleet_cache import FleetCache
 from app.store.readings import to_us
@@ -147,6 +147,7 @@ def test_what_is_too_much_for_one_transaction_is_done_in_smaller_ones(
 ) -> None:
     add(engine, minutes(declared(engine), 0, 20))
     with engine.begin() as connection:
+        partitions.ensure_figures(connection, "energy_15m", np.array([to_us(START)]))
         connection.exec_driver_sql(
             """
             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from app.domain.site import Meter, Point, Site
 from app.errors import CollectError, ConfigError, FileNotUnderstood
 from collectors import registry
 from collectors.base import Binding
-from collectors.csv.folder import CsvFolder, FolderConfig, build
+from collectors.csv.folder import CsvFolder, FolderConfig, build, mark_of
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 POINT = Point(id="main", role=Role.FACILITY, kind=ReadingKind.REGISTER)
@@ -140,3 +141,46 @@ async def test_a_folder_that_is_gone_is_a_failure_of_this_collector_only(tmp_pat
 def test_the_folder_of_done_files_is_no_watched_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         build(FolderConfig(folder=tmp_path / "done"), Binding("bms"))
+
+
+def test_a_refused_file_is_read_again_when_mapping_or_points_change(tmp_path: Path) -> None:
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text("columns: {nothing: main}\n")
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "a.csv").write_text(TEXT.replace("main", "m"))
+    folder = build(FolderConfig(folder=inbox, mapping=mapping), Binding("bms"))
+    folder.site_mark = mark_of(SITE)
+    seconds = iter(range(0, 2000, 20))
+
+    def delivered(collector: CsvFolder) -> list[str]:
+        collector.deliveries(_at(next(seconds)))
+        return [d.path.name for d in collector.deliveries(_at(next(seconds)))]
+
+    folder.deliveries(_at(next(seconds)))
+    (first,) = folder.deliveries(_at(next(seconds)))
+    first.refuse("no column nothing")
+    assert [f.reason for f in folder.set_aside()] == ["no column nothing"]
+    assert delivered(folder) == []
+    reborn = build(FolderConfig(folder=inbox, mapping=mapping), Binding("bms"))
+    reborn.site_mark = mark_of(SITE)
+    assert delivered(reborn) == []
+    mapping.write_text("columns: {m: main}  # another\n")
+    assert delivered(reborn) == ["a.csv"]
+    (again,) = reborn.deliveries(_at(next(seconds)))
+    assert again.understand(SITE).points == ("main",)
+    again.refuse("still not")
+    assert delivered(reborn) == []
+    reborn.site_mark = mark_of(replace(SITE, time_zone="Asia/Shanghai"))
+    assert delivered(reborn) == ["a.csv"]
+
+
+def test_a_mapping_that_is_no_longer_understood_is_named(tmp_path: Path) -> None:
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text("columns: {main: main}\n")
+    (tmp_path / "inbox").mkdir()
+    folder = build(FolderConfig(folder=tmp_path / "inbox", mapping=mapping), Binding("bms"))
+    assert folder.deliveries(_at(0)) == []
+    mapping.write_text("colums: {main: main}\n")
+    with pytest.raises(CollectError, match=r"map\.yaml:1: colums: unknown key"):
+        folder.deliveries(_at(1))

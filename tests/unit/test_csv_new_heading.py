@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import xlsxwriter
 
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point, Site
@@ -123,3 +124,46 @@ def test_more_headings_than_are_followed_end_in_a_refusal(tmp_path: Path) -> Non
     assert len(values["a"]) == 51
     assert len(rejects) == 9
     assert "more than 50 other headings" in rejects[0].reason
+
+
+TWO_ROWS = "time,a,a,b,b\n,kWh,kW,kWh,kW\n2026-05-01 00:00,100,4,9000,4\n2026-05-01 00:15,101,4,9001,4\n"
+AGAIN = "2026-05-01 00:30,{}\n"
+
+
+@pytest.mark.parametrize(
+    ("heading", "row", "refused"),
+    [
+        ("time,b,b,a,a\n,kWh,kW,kWh,kW", "9002,4,102,4", ""),
+        ("time,b,,x,a,\n,kWh,kW,,kWh,kW", "9002,4,0,102,4", ""),
+        (",b,b,a,a\ntime,kWh,kW,kWh,kW", "9002,4,102,4", ""),
+        ("time,b,b,a,a\n,kWh,kW,MWh,kW", "9002,4,102,4", "a kWh"),
+    ],
+)
+@pytest.mark.parametrize("how", [{}, {"careful_only": True}])
+def test_a_heading_of_two_rows_is_followed(
+    tmp_path: Path, heading: str, row: str, refused: str, how: dict[str, bool | int]
+) -> None:
+    mapping = parse_mapping("columns: {a kWh: a, b kWh: b}")
+    values, rejects = taken(tmp_path, TWO_ROWS + heading + "\n" + AGAIN.format(row), mapping, **how)
+    assert values == {"a": [100, 101] if refused else [100, 101, 102], "b": [9000, 9001, 9002]}
+    reason = "the heading in line 6 has no such column"
+    assert [(r.line, r.column, r.reason) for r in rejects] == ([(7, refused, reason)] if refused else [])
+
+
+def test_a_note_above_a_heading_does_not_hide_it(tmp_path: Path) -> None:
+    text = FIRST + "restarted,by,hand\ntime,b (kWh),a (kWh)\n2026-05-01 00:30,9002,102\n"
+    values, rejects = taken(tmp_path, text)
+    assert values == {"a": [100, 101, 102], "b": [9000, 9001, 9002]}
+    assert [r.line for r in rejects] == [4]
+
+
+def test_a_reject_names_the_cell_of_a_column_that_moved(tmp_path: Path) -> None:
+    path = tmp_path / "f.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet("Data")
+        rows = [line.split(",") for line in FIRST.splitlines()]
+        rows += [["time", "b (kWh)", "note", "a (kWh)"], ["2026-05-01 00:30", "9002", "", "oops"]]
+        for n, row in enumerate(rows):
+            sheet.write_row(n, 0, row)
+    found = [r for batch in read(path, understand(path, SITE), now=NOW) for r in batch.rejects]
+    assert [(r.cell, r.text) for r in found] == [("Data!D5", "oops")]

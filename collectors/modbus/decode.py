@@ -61,12 +61,14 @@ def item(point: str, channel: ModbusChannel) -> Item:
 
 def _scaled(channel: ModbusChannel, start: int) -> Callable[[bytes], float]:
     decode = decoder(channel)
-    read_scale, at = (
-        (scale_factor, channel.scale_from) if channel.factor_from is None else (factor, channel.factor_from)
-    )
-    value_at, scale_at = 2 * (channel.address - start), 2 * ((at or 0) - start)
-    size = 2 * channel.length
-    return lambda data: decode(data[value_at : value_at + size]) * read_scale(data[scale_at : scale_at + 2])
+    value_at, size = 2 * (channel.address - start), 2 * channel.length
+    if channel.factor_from is not None:
+        at, scale_size, read_scale = 2 * (channel.factor_from - start), 2 * channel.factor_words, factor
+    else:
+        at, scale_size, read_scale = 2 * ((channel.scale_from or 0) - start), 2, scale_factor
+        if channel.scale_byte != "both":
+            at, scale_size = at + (channel.scale_byte == "low"), 1
+    return lambda data: decode(data[value_at : value_at + size]) * read_scale(data[at : at + scale_size])
 
 
 def _summed(point: str, channel: ModbusChannel) -> Item:

@@ -225,9 +225,13 @@ class ModbusChannel(Channel):
     """``little``: the two bytes of every register are swapped."""
     scale_from: Address | None = None
     """Register of a SunSpec scale factor (a signed power of ten), counted like `address`. E.g. ``45``."""
+    scale_byte: Literal["both", "low", "high"] = "both"
+    """Byte of that register that holds the power of ten, where the other means something else."""
     factor_from: Address | None = None
     """Register of a whole number that multiplies the value, such as the ratio of the current
     transformers. E.g. ``6``."""
+    factor_words: Annotated[int, Field(ge=1, le=2)] = 1
+    """Registers of that number, most significant first."""
     sum_of: tuple[str, ...] = ()
     """Channels described before it that this one is the sum of: a whole number and its fraction in
     registers of their own, or phases of a meter without a total. They are read in one request, so they must
@@ -287,8 +291,12 @@ class ModbusChannel(Channel):
     @property
     def span(self) -> tuple[int, int]:
         """First register of the value and its scale, and the one behind the last."""
-        others = [a for a in (self.scale_from, self.factor_from) if a is not None]
-        return min([self.address, *others]), max([self.address + self.length, *(a + 1 for a in others)])
+        starts, ends = [self.address], [self.address + self.length]
+        for at, length in ((self.scale_from, 1), (self.factor_from, self.factor_words)):
+            if at is not None:
+                starts.append(at)
+                ends.append(at + length)
+        return min(starts), max(ends)
 
     @property
     def length(self) -> int:

@@ -120,7 +120,10 @@ class SimulatedUnit:
                 data = self._encoded(channel, at)
                 image |= dict(enumerate(struct.unpack(f">{channel.length}H", data), first))
         image |= {a: word for (t, a), word in self._scale_factors(at).items() if t == table}
-        image |= {c.factor_from: 1 for c in self._channels if c.factor_from is not None and c.table == table}
+        ratios = [c for c in self._channels if c.factor_from is not None and c.table == table]
+        image |= {
+            (c.factor_from or 0) + n: n == c.factor_words - 1 for c in ratios for n in range(c.factor_words)
+        }
         image |= {a: word for (t, a), word in self.words.items() if t == table}
         return image
 
@@ -134,7 +137,7 @@ class SimulatedUnit:
 
     def _scale_factors(self, at: datetime) -> dict[tuple[str, int], int]:
         return {
-            (c.table, c.scale_from + self._model_at): self._exponent(c, at) & 0xFFFF
+            (c.table, c.scale_from + self._model_at): _exponent_word(c, self._exponent(c, at))
             for c in self._channels
             if c.scale_from is not None
         }
@@ -151,6 +154,12 @@ class SimulatedUnit:
         texts = [self.profile.vendor.encode(), self.profile.model.encode(), b"1.0"]
         objects = b"".join(bytes([i, len(text)]) + text for i, text in enumerate(texts))
         return bytes([0x0E, 1, 1, 0, 0, len(texts)]) + objects
+
+
+def _exponent_word(channel: ModbusChannel, exponent: int) -> int:
+    if channel.scale_byte == "both":
+        return exponent & 0xFFFF
+    return (exponent & 0xFF) << (8 if channel.scale_byte == "high" else 0)
 
 
 def _digits_too_many(value: float, channel: ModbusChannel) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.modbus.codec import NoValue, decoder, encode_raw
+from collectors.modbus.codec import NoValue, decoder, encode_raw, raw_decoder
 from collectors.modbus.decode import BlockDecoder, item
 from collectors.modbus.plan import plan
 from collectors.profiles.profile import Blocks, ModbusChannel, ModbusProfile, read_profile
@@ -30,7 +30,7 @@ def test_decimal_digits_are_read_back(words_and_count: tuple[int, int], word_ord
         one = channel(type=kind, words=words, word_order=word_order)
         data = encode_raw(count, one)
         assert len(data) == 2 * words
-        assert decoder(one)(data) == count
+        assert raw_decoder(one)(data) == count
 
 
 @given(st.integers(0, 10**12 - 1))
@@ -103,6 +103,31 @@ def test_a_ratio_in_a_register_multiplies(raw: int, ratio: int, at: int) -> None
             one.value_of(bytes(data))
     elif abs(raw * ratio) < 1e9:
         assert one.value_of(bytes(data)) == pytest.approx(raw * ratio / 1000)
+
+
+@given(st.integers(-32767, 32767), st.integers(-4, 4), st.integers(0, 255), st.sampled_from(["low", "high"]))
+def test_a_power_of_ten_may_stand_in_one_byte_of_a_register(
+    raw: int, exponent: int, other: int, byte: str
+) -> None:
+    one = item(
+        "p",
+        channel(
+            name="power_kw", kind="power", unit="W", type="int16", address=3, scale_from=12, scale_byte=byte
+        ),
+    )
+    assert (one.field.address, one.field.length) == (3, 10)
+    pair = bytes([exponent & 0xFF, other] if byte == "high" else [other, exponent & 0xFF])
+    data = raw.to_bytes(2, "big", signed=True) + bytes(16) + pair
+    if abs(raw * 10.0**exponent) < 1e9:
+        assert one.value_of(data) == pytest.approx(raw * 10.0**exponent / 1000)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 40, 65_536, 100_000]))
+def test_a_ratio_may_have_two_registers(raw: int, ratio: int) -> None:
+    one = item("e", channel(unit="Wh", type="uint32", address=300, factor_from=308, factor_words=2))
+    data = raw.to_bytes(4, "big") + bytes(12) + ratio.to_bytes(4, "big")
+    assert one.field.length == 10
+    assert one.value_of(data) == pytest.approx(raw * ratio / 1000, rel=1e-12)
 
 
 @pytest.mark.parametrize(

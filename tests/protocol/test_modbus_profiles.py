@@ -74,6 +74,43 @@ CASES = [
     ("acrel_adw300", "energy_import_kwh", "holding", 62, (0x075B, 0xCD15), 1_234_567.89),
     ("chint_dtsu666", "power_kw", "holding", 0x2012, F32_1500, 0.15),
     ("chint_dtsu666", "energy_import_kwh", "holding", 0x101E, F32_123_5, 123.5),
+    ("lovato_dmg610", "power_kw", "input", 0x39, (0xFFFD, 0xB610), -1.5),
+    ("lovato_dmg610", "energy_import_kwh", "input", 0x1B1F, I64_123456789, 1_234_567.89),
+    ("lovato_dmg610", "current_l3_a", "input", 11, (0x0000, 0xC350), 5.0),
+    ("inepro_pro380", "power_kw", "holding", 0x5012, F32_12_5, 12.5),
+    ("inepro_pro380", "energy_import_kwh", "holding", 0x600C, F32_123_5, 123.5),
+    ("inepro_pro380", "energy_import_l3_kwh", "holding", 0x6016, F32_123_5, 123.5),
+    ("wago_879", "energy_import_kwh", "holding", 0x600C, F32_123_5, 123.5),
+    ("dzg_dvh4013", "power_kw", "holding", 0, (0x0000, 0x3A98), 1.5),
+    ("dzg_dvh4013", "power_export_kw", "holding", 2, (0x0000, 0x3A98), 1.5),
+    ("dzg_dvh4013", "energy_import_kwh", "holding", 0x4000, (0x075B, 0xCD15), 123_456.789),
+    ("bgetech_ds100", "power_kw", "holding", 0x0420, (0x0000, 0x05DC), 1.5),
+    ("bgetech_ds100", "energy_import_kwh", "holding", 0x010E, (0x075B, 0xCD15), 1_234_567.89),
+    ("bgetech_ws100", "power_kw", "holding", 0x0104, (0xFFFF, 0xFA24), -1.5),
+    ("bgetech_ws100", "energy_export_kwh", "holding", 0x0118, (0x075B, 0xCD15), 1_234_567.89),
+    ("eltako_dsz15", "power_kw", "input", 0x34, (0x0000, 0x05DC), 1.5),
+    ("eltako_dsz15", "energy_import_kwh", "input", 0x48, (0x075B, 0xCD15), 1_234_567.89),
+    ("orno_we514", "power_kw", "holding", 0x0140, (0x0000, 0x05DC), 1.5),
+    ("orno_we514", "energy_import_kwh", "holding", 0xA000, (0x075B, 0xCD15), 1_234_567.89),
+    ("orno_we516", "power_kw", "holding", 0x1C, F32_12_5, 12.5),
+    ("orno_we516", "energy_import_kwh", "holding", 0x0108, F32_123_5, 123.5),
+    ("orno_we504", "power_kw", "holding", 3, (0x05DC,), 1.5),
+    ("orno_we504", "energy_import_kwh", "holding", 7, (0x075B, 0xCD15), 123_456.789),
+    ("bernecker_mpm3pm", "power_kw", "holding", 0x26, (0x0002, 0x49F0), 1.5),
+    ("bernecker_mpm3pm", "energy_import_kwh", "holding", 0x02, (0x075B, 0xCD15), 1_234_567.89),
+    ("ddm18sd", "power_kw", "input", 0x12, F32_1500, 1.5),
+    ("ddm18sd", "energy_import_kwh", "input", 0x0100, F32_123_5, 123.5),
+    ("victron_vm3p", "power_kw", "holding", 0x3080, (0xFFFF, 0xFA24), -1.5),
+    ("victron_vm3p", "energy_import_kwh", "holding", 0x3034, (0x075B, 0xCD15), 1_234_567.89),
+    ("chint_ddsu666", "power_kw", "holding", 0x2004, F32_12_5, 12.5),
+    ("chint_ddsu666", "energy_import_kwh", "holding", 0x4000, F32_123_5, 123.5),
+    ("eastron_sdm72", "power_kw", "input", 0x34, F32_1500, 1.5),
+    ("eastron_sdm72", "energy_import_kwh", "input", 0x48, F32_123_5, 123.5),
+    ("carlo_gavazzi_em112", "power_kw", "holding", 4, (0xC568, 0xFFFF), -1.5),
+    ("carlo_gavazzi_em112", "energy_import_kwh", "holding", 0x10, (0xCD15, 0x075B), 12_345_678.9),
+    ("gossen_energymid", "power_kw", "input", 203, (1500, *[0] * 8, 0x55FF), 0.15),
+    ("gossen_energymid", "power_l1_kw", "input", 200, (0xFA24, *[0] * 11, 0x0001), -15.0),
+    ("gossen_energymid", "energy_import_kwh", "input", 300, (0, 50_000, *[0] * 6, 0, 200), 10_000.0),
     ("saia_ale3", "energy_import_kwh", "holding", 27, (0x075B, 0xCD15), 1_234_567.89),
     ("wattnode_semtr3y", "energy_import_kwh", "input", 1002, (0x0000, 0x42F7), 123.5),
 ]
@@ -190,7 +227,7 @@ def test_counters_wrap_where_the_document_says(name: str, modulus_kwh: float) ->
 async def test_a_simulated_meter_of_every_model_reads_back(name: str) -> None:
     profile = load_profile(name)
     assert isinstance(profile, ModbusProfile)
-    there = {c.name: 100.0 + i for i, c in enumerate(profile.channels)}
+    there = {c.name: 20.0 + i for i, c in enumerate(profile.channels)}
     there["frequency_hz"] = 50.0
     async with SimulatedModbus({1: SimulatedUnit(profile, lambda channel, at: there[channel])}) as server:
         meter = collector(server.port, model=profile, profile=name)

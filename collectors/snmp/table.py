@@ -16,10 +16,12 @@ from typing import Protocol
 from collectors.profiles.profile import SnmpChannel, SnmpProfile, delivered, delivered_unit
 from collectors.snmp.session import Value
 
-_NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(?:%|[A-Za-z°]{1,4})?\s*")
+_NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(%|%RH|[A-Za-z°]{1,4})?\s*")
 _SI_NONE = 9
+_HEEDED = {"w", "kw", "wh", "kwh", "va", "kva", "v", "mv", "a", "ma"}
+"""Units in a text that count for more than the profile's; ``mw`` may be milli or mega, so it does not."""
 ALIKE_RATIO = 0.05
-"""Values of one quantity that a device lists twice may differ so far: they are not read at one instant."""
+"""Values of one quantity that a device lists twice may differ so far: they are read one after another."""
 
 
 class NoValue(ValueError):
@@ -64,6 +66,13 @@ def number(raw: Value) -> float:
     if not math.isfinite(raw):
         raise NoValue(f"{raw} is not a number")
     return float(raw)
+
+
+def _stated_unit(raw: Value) -> str:
+    """Unit behind a number in a text, where it is one of power, energy, volts or amperes; else empty."""
+    match = _NUMBER.fullmatch(text(raw)) if isinstance(raw, bytes | str) else None
+    unit = (match[2] or "").lower() if match else ""
+    return unit if unit in _HEEDED else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,10 @@ class Cell:
             self._check_valid(values)
         raw = _present(values, self.oid)
         if type(raw) is not int:
+            stated = "" if self.unit_oid or self.channel.scale != 1 else _stated_unit(raw)
             raw = number(raw)
+            if stated and raw not in self.channel.sentinels:
+                return self._in_unit(raw, stated)
         if raw in self.channel.sentinels:
             raise NoValue(f"{raw:g} means that the device has no value")
         if self.unit_oid:
@@ -124,11 +136,13 @@ class Cell:
         return raw * factor + offset
 
     def _in_stated_unit(self, raw: Value, values: Mapping[str, Value]) -> float:
-        unit = text(_present(values, self.unit_oid)).strip()
+        return self._in_unit(number(raw), text(_present(values, self.unit_oid)).strip())
+
+    def _in_unit(self, raw: float, unit: str) -> float:
         try:
             if delivered_unit(unit) != delivered_unit(self.channel.unit):
                 raise NoValue(f"unit {unit!r} is none of {self.channel.name}")
-            return delivered(number(raw) * self.channel.scale, unit)
+            return delivered(raw * self.channel.scale, unit)
         except KeyError:
             raise NoValue(f"unit {unit!r} is not known") from None
 

@@ -42,6 +42,7 @@ class Shape:
         return {**system, **cells}
 
 
+CPI_A, CPI_B = "12.48.48.48.69.68.51.48.48.65.68.50.49", "12.48.48.48.69.68.51.48.49.65.68.50.49"
 DELL_OUTLETS = [250, 250, 352, 239, 271, 235, 99, 0, 57, 276, 113, 90]
 DELL_OUTLETS += [95, 273, 267, 0, 172, 146, 173, 181, 0, 163, 52, 0]
 
@@ -104,12 +105,96 @@ SHAPES = [
         {"power_kw": 58.5, "current_l2_a": 154, "frequency_hz": 60},
         absent=("power_l1_kw",),
     ),
-    Shape(
+    Shape(  # a recording of a 3750 W model
         "dell_ups",
         f"{E}.674.10902.2",
         f"{E}.674.10902.2.120.2",
-        {"6": {"0": 1234}},
-        {"power_kw": 1.234},
+        {"6": {"0": 307}},
+        {"power_kw": 0.307},
+    ),
+    Shape(  # a recording: no name, no number of a vendor, texts with units
+        "apc_easy_text",
+        f"{E}.0",
+        f"{E}.1.1.1",
+        {
+            **{str(c): {"1": v} for c, v in ((1, b"232.6V"), (2, b"0.30A"), (3, b"0.061kW"), (6, b"0.856"))},
+            **{str(c): {"1": v} for c, v in ((7, b"2.28kWh"), (27, b"49.982Hz"), (28, b"-"), (29, b"-"))},
+        },
+        {"power_kw": 0.061, "energy_import_kwh": 2.28, "voltage_v": 232.6, "current_a": 0.3},
+        absent=("sensor_1_temperature_c",),
+    ),
+    Shape(  # the same card where it shows small values in W and Wh
+        "apc_easy_text",
+        f"{E}.0",
+        f"{E}.1.1.1",
+        {"1": {"1": b"230.0V"}, "2": {"1": b"300 mA"}, "3": {"1": b"61 W"}, "7": {"1": b"950 Wh"}},
+        {"power_kw": 0.061, "energy_import_kwh": 0.95, "current_a": 0.3},
+    ),
+    Shape(  # a recording
+        "algcom_pdu",
+        f"{E}.49136.200",
+        f"{E}.49136.200",
+        {
+            "1.2": {"0": 129100},
+            "1.3": {"0": 600},
+            "1.4": {"0": 97600},
+            "8": {"1.0": 19000, "2.0": 44600, "3.0": 0, "7.0": 34100},
+            "7": {"1.0": 100, "2.0": 300, "3.0": 0, "7.0": 200},
+        },
+        {"power_kw": 0.0976, "voltage_v": 129.1, "current_a": 0.6, "outlet_2_power_kw": 0.0446},
+    ),
+    Shape(
+        "eltek_webpower",
+        f"{E}.12148.9",
+        f"{E}.12148.9",
+        {"3.2": {"0": 5361}, "4.1": {"0": 412}, "5.3": {"0": 420}},
+        {"power_kw": 53.61 * 41.2 / 1000, "voltage_v": 53.61, "current_a": 41.2},
+    ),
+    Shape(
+        "dell_server",
+        f"{E}.674.10892.5",
+        f"{E}.674.10892.5.4.600.30.1",
+        {"6": {"1.1": 12, "1.2": 8, "1.3": 294}, "7": {"1.1": 23, "1.2": 23, "1.3": 26}},
+        {"power_kw": 0.294},
+        absent=("probe_1_1_power_kw",),
+    ),
+    Shape(
+        "hpe_ilo",
+        f"{E}.232.9.4.10",
+        f"{E}.232.6.2.9.3.1",
+        {"7": {"0.1": 105, "0.2": 95}},
+        {"power_kw": 0.2},
+    ),
+    Shape(
+        "cisco_cimc",
+        f"{E}.9.1.1634",
+        f"{E}.9.9.719.1.9.14.1",
+        {"4": {"1": 168}},
+        {"power_kw": 0.168},
+    ),
+    Shape("netonix_switch", f"{E}.46242", f"{E}.46242", {"6": {"0": 287}}, {"power_kw": 0.0287}),
+    Shape(
+        "ipoman",
+        f"{E}.2468.1.4.2.1",
+        f"{E}.2468.1.4.2.1.3.2.3.1",
+        {"5": {"1": 1250, "2": 900, "3": 0}},
+        {"power_kw": 0.215, "outlet_1_power_kw": 0.125},
+    ),
+    Shape(  # the layout is a recording's, with two units where that has one
+        "chatsworth_econnect",
+        f"{E}.30932",
+        f"{E}.30932.1.10.1.4.10.1",
+        {
+            "6": {f"1.{CPI_A}": 48, f"1.{CPI_B}": 100, f"2.{CPI_A}": 0},
+            "7": {f"1.{CPI_A}": 2072, f"1.{CPI_B}": 2080, f"2.{CPI_A}": 2072},
+            "8": {f"1.{CPI_A}": 98, f"1.{CPI_B}": 200, f"2.{CPI_A}": 0},
+        },
+        {
+            "power_kw": 0.098,
+            "unit_2_power_kw": 0.2,
+            "outlet_1_voltage_v": 207.2,
+            "unit_2_outlet_1_current_a": 1,
+        },
     ),
     Shape(
         "wti_mpc",

@@ -26,6 +26,9 @@ CLIMATE_C = (-50.0, 120.0)
 MAINS_HZ = (40.0, 70.0)
 LOW_VOLTAGE_V = (80.0, 300.0)
 """Phase voltages of low-voltage mains; ten times as much is a wrong scale. [V]"""
+MOST = {"power": 1e6, "apparent_power": 1e6, "energy": 1e11, "voltage": 1e6, "current": 1e5}
+MOST_OF_OUTLET = {"power": 50.0, "apparent_power": 50.0, "current": 250.0}
+"""More than any device has, and than a plug can carry. [kW, kVA, kWh, V, A]"""
 FOURTH = 4
 """A fourth conductor is the neutral, or another circuit; totals are given with and without it."""
 
@@ -35,6 +38,8 @@ _CHANNEL = re.compile(
     r"|energy|voltage|current|temperature|humidity|frequency)"
     r"(?:_l(?P<phase>\d+))?_(?P<unit>[a-z0-9]+)"
 )
+_PART = re.compile(r"(?:unit_\d+_)?(phase|bank|group|segment)_\d+_")
+_UNIT = re.compile(r"unit_\d+_")
 _OUTLET = re.compile(r"(.*?)outlet_\d+_")
 
 
@@ -84,6 +89,7 @@ def contradictions(values: Mapping[str, float]) -> list[Contradiction]:
         found += _sums(side)
         found += _power_by_amperes(side)
     found += _inlets_against_outlets(sides)
+    found += _totals_against_their_parts(sides)
     return found
 
 
@@ -130,6 +136,15 @@ def impossible(name: str, value: float) -> str:
         return f"{quantity.replace('_', ' ')} is never negative"
     if quantity.startswith("energy") and value < 0:
         return "a register of energy is never negative"
+    of_outlet = match is not None and _OUTLET.fullmatch(match["scope"]) is not None
+    return _too_much(quantity.split("_")[0] if quantity.startswith("energy") else quantity, value, of_outlet)
+
+
+def _too_much(quantity: str, value: float, of_outlet: bool) -> str:
+    if of_outlet and abs(value) > MOST_OF_OUTLET.get(quantity, math.inf):
+        return f"an outlet carries at most {MOST_OF_OUTLET[quantity]:g}; the value has another scale"
+    if abs(value) > MOST.get(quantity, math.inf):
+        return "no device has so much; the value has another scale, or means that there is none"
     return ""
 
 
@@ -233,6 +248,29 @@ def _inlets_against_outlets(sides: Mapping[str, _Side]) -> Iterator[Contradictio
 
 
 _ENERGY = ("energy", "energy_import")
+
+
+def _totals_against_their_parts(sides: Mapping[str, _Side]) -> Iterator[Contradiction]:
+    """Phases or banks in a table of their own that together take more than all units say.
+
+    Less is no contradiction: not every circuit of a unit need have a meter.
+    """
+    parts: dict[str, list[_Side]] = {}
+    for scope, side in sides.items():
+        match = _PART.fullmatch(scope)
+        if match is not None:
+            parts.setdefault(match[1], []).append(side)
+    totals = [s for s in sides.values() if s.scope == "" or _UNIT.fullmatch(s.scope)]
+    whole = [s.values["power", 0] for s in totals if ("power", 0) in s.values]
+    for kind, several in parts.items():
+        known = [s.values["power", 0] for s in several if ("power", 0) in s.values]
+        if not whole or not known:
+            continue
+        total, apart = math.fsum(whole), math.fsum(known) - math.fsum(whole)
+        if apart > max(AGREE_KW, 2 * AGREE_RATIO * abs(total)):
+            names = tuple(name for side in totals for name in side.named("power"))
+            sums = f"the {kind}s sum to {total + apart:.3f} kW, the total is {total:.3f} kW"
+            yield Contradiction(names, f"power: {sums}; one of them is counted twice or has another scale")
 
 
 def _dead(inlets: Iterable[_Side]) -> tuple[str, ...]:

@@ -59,6 +59,8 @@ class Recognised:
     """Channels that could not be read, and why."""
     yaml: str
     """The meter, to paste into the site file."""
+    profile_notes: str = ""
+    """What an installer must know of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ async def _described(profile: ModbusProfile, config: ModbusConfig, why: str, cer
         tuple(one.text for one in contradicting),
         problems,
         yaml,
+        profile.notes,
     )
 
 
@@ -379,5 +382,6 @@ def _found(one: Recognised) -> Found:
     doubt = () if one.certain else ("identification is uncertain: compare the values with the display",)
     problems = tuple(f"{name}: {problem}" for name, problem in one.problems.items())
     model = f"{one.vendor} {one.model} (Modbus {one.device_id})"
-    notes = (one.why, *one.contradictions, *doubt, *problems)
+    said = (one.profile_notes,) if one.profile_notes else ()
+    notes = (one.why, *one.contradictions, *said, *doubt, *problems)
     return Found(one.profile, model, one.values, notes, one.yaml)

@@ -231,7 +231,7 @@ class ModbusChannel(Channel):
     """Register of a whole number that multiplies the value, such as the ratio of the current
     transformers. E.g. ``6``."""
     factor_words: Annotated[int, Field(ge=1, le=2)] = 1
-    """Registers of that number, most significant first."""
+    """Registers of that number, most significant first. E.g. ``2``."""
     sum_of: tuple[str, ...] = ()
     """Channels described before it that this one is the sum of: a whole number and its fraction in
     registers of their own, or phases of a meter without a total. They are read in one request, so they must

@@ -20,6 +20,8 @@ _NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*
 _SI_NONE = 9
 _HEEDED = {"w", "kw", "wh", "kwh", "va", "kva", "v", "mv", "a", "ma"}
 """Units in a text that count for more than the profile's; ``mw`` may be milli or mega, so it does not."""
+LIMITS_OF_TYPES = frozenset({2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, 2**64 - 1})
+"""What an agent answers that has no value: the first or last number of a type."""
 ALIKE_RATIO = 0.05
 """Values of one quantity that a device lists twice may differ so far: they are read one after another."""
 
@@ -126,8 +128,8 @@ class Cell:
             raw = number(raw)
             if stated and raw not in self.channel.sentinels:
                 return self._in_unit(raw, stated)
-        if raw in self.channel.sentinels:
-            raise NoValue(f"{raw:g} means that the device has no value")
+        if raw in self.channel.sentinels or raw in LIMITS_OF_TYPES:
+            raise NoValue(f"{raw:.10g} means that the device has no value")
         if self.unit_oid:
             return self._in_stated_unit(raw, values)
         factor, offset = self._line

@@ -111,6 +111,10 @@ CASES = [
     ("gossen_energymid", "power_kw", "input", 203, (1500, *[0] * 8, 0x55FF), 0.15),
     ("gossen_energymid", "power_l1_kw", "input", 200, (0xFA24, *[0] * 11, 0x0001), -15.0),
     ("gossen_energymid", "energy_import_kwh", "input", 300, (0, 50_000, *[0] * 6, 0, 200), 10_000.0),
+    ("finder_7m", "power_kw", "input", 2536, F32_1500, 1.5),
+    ("acrel_dtsd1352", "power_kw", "holding", 0x016A, (0x0000, 0x05DC), 1.5),
+    ("acrel_dtsd1352", "energy_import_kwh", "holding", 0x000A, (0x075B, 0xCD15), 1_234_567.89),
+    ("acrel_dtsd1352", "current_transformer_ratio", "holding", 0x8E, (40,), 40.0),
     ("saia_ale3", "energy_import_kwh", "holding", 27, (0x075B, 0xCD15), 1_234_567.89),
     ("wattnode_semtr3y", "energy_import_kwh", "input", 1002, (0x0000, 0x42F7), 123.5),
 ]

@@ -134,3 +134,40 @@ async def test_energy_objects_are_read_with_their_unit_multiplier(exponent: int,
     power: Objects = {"1.3.6.1.2.1.229.1.2.1.1.1001": 420, "1.3.6.1.2.1.229.1.2.1.3.1001": exponent}
     (one,) = await probed(device("1.3.6.1.4.1.9.1.1", power))
     assert (one.profile, one.values) == ("energy_object", {"object_1001_power_kw": pytest.approx(kw)})
+
+
+PDU = "1.3.6.1.4.1.318.1.1.26"
+
+
+def rack_pdu(total_tens: int, phases: list[int], energy: int = 12_345) -> Objects:
+    """An APC rack PDU: unit, and its phases in a table of their own, both in tens of watts."""
+    unit: Objects = {f"{PDU}.4.3.1.5.1": total_tens, f"{PDU}.4.3.1.9.1": energy}
+    return unit | {f"{PDU}.6.3.1.7.{n}": tens for n, tens in enumerate(phases, 1)}
+
+
+async def test_phases_that_sum_to_twice_the_total_withhold_it() -> None:
+    (one, *_) = await probed(device("1.3.6.1.4.1.318.1.3.4.5", rack_pdu(300, [200, 200, 200])))
+    assert "power_kw" not in one.values
+    assert "the phases sum to 6.000 kW, the total is 3.000 kW" in " ".join(one.findings)
+    (sound, *_) = await probed(device("1.3.6.1.4.1.318.1.3.4.5", rack_pdu(300, [101, 99, 102])))
+    assert (sound.values["power_kw"], sound.values["energy_import_kwh"]) == (3, 1234.5)
+
+
+async def test_phases_of_a_part_of_the_circuits_contradict_nothing() -> None:
+    (one, *_) = await probed(device("1.3.6.1.4.1.318.1.3.4.5", rack_pdu(300, [101])))
+    assert one.values["power_kw"] == 3
+
+
+@pytest.mark.parametrize("raw", [2**31 - 1, -(2**31), 2**32 - 1])
+async def test_the_last_number_of_a_type_is_no_energy(raw: int) -> None:
+    (one, *_) = await probed(device("1.3.6.1.4.1.318.1.3.4.5", rack_pdu(300, [300], raw)))
+    assert "energy_import_kwh" not in one.values
+    assert one.values["power_kw"] == 3
+
+
+async def test_an_outlet_that_would_carry_a_megawatt_is_not_proposed() -> None:
+    outlets: Objects = {f"{PDU}.9.4.3.1.7.1": 1_200_000, f"{PDU}.9.4.3.1.7.2": 350}
+    (one, *_) = await probed(device("1.3.6.1.4.1.318.1.3.4.5", rack_pdu(300, [300]) | outlets))
+    assert "outlet_1_power_kw" not in one.values
+    assert one.values["outlet_2_power_kw"] == pytest.approx(0.35)
+    assert any("an outlet carries at most 50" in text for text in one.findings)

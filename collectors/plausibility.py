@@ -26,6 +26,8 @@ CLIMATE_C = (-50.0, 120.0)
 MAINS_HZ = (40.0, 70.0)
 LOW_VOLTAGE_V = (80.0, 300.0)
 """Phase voltages of low-voltage mains; ten times as much is a wrong scale. [V]"""
+FASTER, LEAST_STEPS = 10.0, 5
+"""A register is wrong that rises so many times faster than the power, by more than so many of its steps."""
 MOST = {"power": 1e6, "apparent_power": 1e6, "energy": 1e11, "voltage": 1e6, "current": 1e5}
 MOST_OF_OUTLET = {"power": 50.0, "apparent_power": 50.0, "current": 250.0}
 """More than any device has, and than a plug can carry. [kW, kVA, kWh, V, A]"""
@@ -91,6 +93,41 @@ def contradictions(values: Mapping[str, float]) -> list[Contradiction]:
     found += _inlets_against_outlets(sides)
     found += _totals_against_their_parts(sides)
     return found
+
+
+def rises_too_fast(
+    before: Mapping[str, float], now: Mapping[str, float], hours: float
+) -> list[Contradiction]:
+    """Registers that rose far more in a time than the power explains: their scale is another.
+
+    Parameters
+    ----------
+    before, now : mapping of str to float
+        Values of one device by channel, `hours` apart.
+    hours : float
+        [h]
+    """
+    found = []
+    for side in _sides(now).values():
+        energy = next((key for key in (("energy_import", 0), ("energy", 0)) if key in side.values), None)
+        name = side.names.get(energy, "") if energy else ""
+        power = side.names.get(("power", 0), "")
+        if not name or not power or name not in before or power not in before or hours <= 0:
+            continue
+        rose, most = now[name] - before[name], max(abs(before[power]), abs(now[power]), AGREE_KW)
+        if rose > LEAST_STEPS * _step(before[name], now[name]) and rose > FASTER * most * hours:
+            says = f"rose by {rose:g} kWh in {hours * 3600:.0f} s, the power is {now[power]:.3f} kW"
+            found.append(Contradiction((name,), f"{name} {says}: the register has another scale"))
+    return found
+
+
+def _step(one: float, other: float) -> float:
+    """The coarsest power of ten that both are whole multiples of: a register moves in such steps."""
+    for exponent in range(3, -4, -1):
+        step = 10.0**exponent
+        if all(abs(v / step - round(v / step)) < 1e-6 for v in (one, other)):
+            return step
+    return 0.0
 
 
 def withheld(found: Iterable[Contradiction]) -> set[str]:

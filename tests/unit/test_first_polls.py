@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -65,3 +65,35 @@ def test_failures_of_the_device_stay_and_a_silent_device_is_not_trusted() -> Non
 def test_a_single_point_has_nothing_to_contradict_it() -> None:
     one = poll({"power_kw": -5.0})
     assert meter("power_kw").checked(one) is one
+
+
+def read_every_minute(*energies: float, kw: float = 1.0) -> list[bool]:
+    """Whether the register of each poll is kept."""
+    check = meter("power_kw", "energy_import_kwh")
+    kept = []
+    for minute, energy in enumerate(energies):
+        one = poll({"power_kw": kw, "energy_import_kwh": energy})._replace(at=AT + timedelta(minutes=minute))
+        kept.append("m.energy_import_kwh" in check.checked(one).points)
+    return kept
+
+
+def test_a_register_in_wh_that_is_taken_for_kwh_is_seen_at_the_second_poll() -> None:
+    assert read_every_minute(123_456_000, 123_456_017, 123_456_033) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "energies",
+    [
+        [1000.000, 1000.017, 1000.033],  # fine steps
+        [1000.0, 1000.0, 1001.0],  # whole kWh: one step
+        [12_000, 12_000, 12_010],  # tens of kWh
+        [1000.0, 1000.0, 1000.1],
+        [1000.5, 0.0, 0.017],  # reset
+    ],
+)
+def test_a_register_that_rises_as_the_power_says_is_kept(energies: list[float]) -> None:
+    assert read_every_minute(*energies) == [True, True, True]
+
+
+def test_a_register_without_load_may_move_a_little() -> None:
+    assert read_every_minute(1000.0, 1000.001, 1000.002, kw=0.0) == [True, True, True]

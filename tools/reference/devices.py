@@ -39,7 +39,7 @@ _PARTS = (
 def page() -> str:
     """The whole page."""
     profiles = [read_profile(path.read_text(), file=path.name).named(path.stem) for path in shipped_files()]
-    texts = [markdown.wrapped(" ".join(_INTRODUCTION.split())), f"{len(profiles)} profiles."]
+    texts = [markdown.wrapped(" ".join(_INTRODUCTION.split()))]
     for protocol in MODELS:
         chosen = sorted(
             (p for p in profiles if p.protocol == protocol), key=lambda p: (p.vendor.lower(), p.name)

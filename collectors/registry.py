@@ -59,6 +59,7 @@ KINDS: dict[str, Entry] = {
     "modbus": Entry("collectors.modbus.collector", "Modbus", "collectors.modbus.probe", 502, is_tried=True),
     "prometheus": Entry("collectors.prometheus.collector", "Prometheus", "collectors.prometheus.probe", 9090),
     "snmp": Entry("collectors.snmp.collector", "SNMP", "collectors.snmp.probe", 161, is_tried=True),
+    "sql": Entry("collectors.sql.collector", "SQL", "collectors.sql.probe", 5432),
 }
 """Every kind, by the name that ``collector: {kind: ...}`` says."""
 

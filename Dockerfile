@@ -2,8 +2,8 @@
 FROM python:3.11.18-slim-bookworm AS build
 WORKDIR /build
 RUN python -m venv /opt/wattline
-COPY requirements.txt requirements-build.txt ./
-RUN /opt/wattline/bin/pip install --no-cache-dir --require-hashes -r requirements.txt -r requirements-build.txt
+COPY requirements-extras.txt requirements-build.txt ./
+RUN /opt/wattline/bin/pip install --no-cache-dir --require-hashes -r requirements-extras.txt -r requirements-build.txt
 COPY pyproject.toml README.md wattline.py ./
 COPY app app
 COPY collectors collectors

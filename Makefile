@@ -76,8 +76,9 @@ audit: $(STAMP) ## known flaws of pinned packages; fails where the database cann
 
 lock: ## pin every package with its hashes
 	@$(PIN) pyproject.toml -o requirements.txt
+	@$(PIN) pyproject.toml --all-extras -o requirements-extras.txt
 	@$(PIN) --group build -o requirements-build.txt
-	@$(PIN) --group dev pyproject.toml -o requirements-dev.txt
+	@$(PIN) --group dev pyproject.toml --all-extras -o requirements-dev.txt
 
 clean: ## remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

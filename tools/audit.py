@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.locked import DEVELOPMENT, RUNTIME, locked
+from tools.locked import DEVELOPMENT, SHIPPED, locked
 
 FLAWED = ("jinja2", "2.4.1")
 """A release with published flaws since 2014 (CVE-2014-1402)."""
@@ -112,7 +112,7 @@ def main() -> int:
     parser.add_argument("--lock", type=Path, action="append", help="lock file; default: both")
     parser.add_argument("--database", default=DATABASE, help="address that answers as OSV does")
     asked = parser.parse_args()
-    pins = {(p.name, p.version) for path in asked.lock or (RUNTIME, DEVELOPMENT) for p in locked(path)}
+    pins = {(p.name, p.version) for path in asked.lock or (SHIPPED, DEVELOPMENT) for p in locked(path)}
     try:
         found = flaws(pins, asked.database)
     except NotChecked as problem:

@@ -15,7 +15,7 @@ from email.message import Message
 from importlib import metadata
 from typing import cast
 
-from tools.locked import DEVELOPMENT, ROOT, RUNTIME, Locked, locked
+from tools.locked import DEVELOPMENT, ROOT, SHIPPED, Locked, locked
 
 BUILD = ROOT / "requirements-build.txt"
 
@@ -27,6 +27,7 @@ ACCEPTED = {
     "CC0-1.0": "no conditions",
     "ISC": "keep the notice",
     "LGPL-3.0-only": "used unchanged as a library of its own, which whoever installs it can replace",
+    "LGPL-3.0-or-later": "used unchanged as a library of its own, which whoever installs it can replace",
     "MIT": "keep the notice",
     "MIT-0": "no conditions",
     "MPL-2.0": "used unchanged; changes to its files would have to be published",
@@ -49,6 +50,7 @@ _SPDX = {
     "apache 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "bsd 2-clause license": "BSD-2-Clause",
+    "gnu lesser general public license v3 or later": "LGPL-3.0-or-later",
     "isc license": "ISC",
     "isc license (iscl)": "ISC",
     "mit license": "MIT",
@@ -79,8 +81,8 @@ def every_licence() -> list[Licensed]:
     ValueError
         If a licence is not known, or not accepted; all such packages are named.
     """
-    shipped = {p.name for p in locked(RUNTIME)}
-    packages = {(p.name, p.version): p for path in (RUNTIME, DEVELOPMENT, BUILD) for p in locked(path)}
+    shipped = {p.name for p in locked(SHIPPED)}
+    packages = {(p.name, p.version): p for path in (SHIPPED, DEVELOPMENT, BUILD) for p in locked(path)}
     found = [
         Licensed(p.name, p.version, licence_of(p) or "", p.name in shipped)
         for _, p in sorted(packages.items())

@@ -13,6 +13,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 RUNTIME = ROOT / "requirements.txt"
 """What an installation has."""
+SHIPPED = ROOT / "requirements-extras.txt"
+"""The same with every extra: what the container image has."""
 DEVELOPMENT = ROOT / "requirements-dev.txt"
 """The same, and what the tests and this folder need."""
 

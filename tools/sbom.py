@@ -24,7 +24,7 @@ from packageurl import PackageURL
 
 from app import __version__
 from tools.licences import licence_of
-from tools.locked import ROOT, RUNTIME, Locked, locked
+from tools.locked import ROOT, SHIPPED, Locked, locked
 
 _NAMESPACE = UUID("6f0c5d0e-6f5b-4b39-9f0e-0a5a8d1f3c77")
 """Of serial numbers; any fixed one would do."""
@@ -45,8 +45,8 @@ def document(packages: Sequence[Locked]) -> str:
 
 
 def runtime() -> str:
-    """The bill of materials of an installation."""
-    return document(locked(RUNTIME))
+    """The bill of materials of the container image, which has every extra."""
+    return document(locked(SHIPPED))
 
 
 def _project() -> Component:
@@ -77,7 +77,7 @@ def main() -> None:
     """Write the document."""
     parser = argparse.ArgumentParser(prog="python -m tools.sbom", description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "build" / "sbom.json")
-    parser.add_argument("--lock", type=Path, default=RUNTIME, help="lock file; default: what is installed")
+    parser.add_argument("--lock", type=Path, default=SHIPPED, help="lock file; default: what the image has")
     asked = parser.parse_args()
     packages = locked(asked.lock)
     asked.output.parent.mkdir(parents=True, exist_ok=True)

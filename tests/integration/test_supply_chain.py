@@ -23,9 +23,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from tools import audit, install, licences, sbom
-from tools.locked import DEVELOPMENT, ROOT, RUNTIME, Locked, locked
+from tools.locked import DEVELOPMENT, ROOT, RUNTIME, SHIPPED, Locked, locked
 
-LOCKS = [RUNTIME, DEVELOPMENT, ROOT / "requirements-build.txt"]
+LOCKS = [RUNTIME, SHIPPED, DEVELOPMENT, ROOT / "requirements-build.txt"]
 
 
 # -- lock files --------------------------------------------------------------------------------------
@@ -40,7 +40,9 @@ def test_every_pin_has_hashes_and_no_place_it_came_from(lock: Path) -> None:
 
 
 def test_what_is_developed_against_is_what_is_shipped() -> None:
-    shipped = {(p.name, p.version) for p in locked(RUNTIME)}
+    core = {(p.name, p.version) for p in locked(RUNTIME)}
+    shipped = {(p.name, p.version) for p in locked(SHIPPED)}
+    assert core < shipped
     assert shipped <= {(p.name, p.version) for p in locked(DEVELOPMENT)}
 
 

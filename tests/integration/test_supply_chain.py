@@ -143,12 +143,12 @@ def test_installing_shows_how_far_it_is_and_fails_with_what_pip_says(tmp_path: P
 
 @pytest.fixture(scope="module")
 def bom() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(sbom.document(locked(RUNTIME)))
+    found: dict[str, Any] = json.loads(sbom.document(locked(SHIPPED)))
     return found
 
 
 def test_the_bill_lists_every_locked_package_with_version_and_hashes(bom: dict[str, Any]) -> None:
-    text = RUNTIME.read_text("utf-8")
+    text = SHIPPED.read_text("utf-8")
     named = re.findall(r"^([a-z0-9][\w.-]*)==([^\s;]+)", text, re.MULTILINE)
     assert sorted((c["name"], c["version"]) for c in bom["components"]) == sorted(named)
     hashes = [one["content"] for c in bom["components"] for one in c["hashes"]]
@@ -166,7 +166,7 @@ def test_the_bill_says_what_needs_what(bom: dict[str, Any]) -> None:
 
 
 def test_the_bill_is_valid_and_names_neither_host_nor_path(bom: dict[str, Any]) -> None:
-    text = sbom.document(locked(RUNTIME))
+    text = sbom.document(locked(SHIPPED))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bom = {key: value for key, value in bom.items() if key != "$schema"}
     plain = json.dumps(bom)
@@ -178,7 +178,7 @@ def test_the_bill_is_valid_and_names_neither_host_nor_path(bom: dict[str, Any]) 
 def test_the_bill_says_the_same_wherever_and_whenever_it_is_made(bom: dict[str, Any]) -> None:
     assert sbom.runtime() == (ROOT / "deploy" / "sbom.json").read_text("utf-8")
     assert "timestamp" not in bom["metadata"]
-    fewer = json.loads(sbom.document(locked(RUNTIME)[1:]))
+    fewer = json.loads(sbom.document(locked(SHIPPED)[1:]))
     assert fewer["serialNumber"] != bom["serialNumber"]
 
 

@@ -153,7 +153,7 @@ def _document(engine: sa.Engine, stored: Stored, end: datetime, days: int) -> Ro
             return pue.document(connection, stored, "s", period, profiles)
 
         def only_sql() -> object:
-            energy.site_totals(connection, stored.site_id["s"], "", period)
+            energy.site_totals(connection, stored.site_id["s"], "", [period])
             return energy.by_point(connection, site, points, period)
 
         ours_s, sql_s = interleaved_s([ours, only_sql], 15)

@@ -883,11 +883,15 @@ class Site:
 
     def carriers(self, *roles: Role) -> tuple[Point, ...]:
         """Points of the given roles (not IT) that carry energy; of facility meters in a row the uppermost."""
+        return tuple(p for p in self._carrying if p.role in roles)
+
+    @cached_property
+    def _carrying(self) -> tuple[Point, ...]:
         return tuple(
             p
             for m in self.meters
             for p in m.carriers()
-            if p.role in roles and not (p.role is Role.FACILITY and self.upstream(m.id) & self._with_facility)
+            if not (p.role is Role.FACILITY and self.upstream(m.id) & self._with_facility)
         )
 
     @cached_property

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from app.domain.period import WINDOWS, floor, window
-from app.store import deployment, energy, evaluations, pue, sites
+from app.store import deployment, evaluations, pue, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.readings import to_us
 from app.store.sites import Stored
@@ -86,8 +86,8 @@ def _evaluate(engine: Engine, stored: Stored, site_ids: Iterable[str], now: date
 def evaluate_site(connection: Connection, stored: Stored, site_id: str, now: datetime) -> None:
     """Evaluate all windows of one site, in the transaction of `connection`."""
     profiles = deployment.limit_profiles(connection)
-    zone, sums = stored.fleet.site[site_id].zone, energy.Sums(connection)
-    for name in WINDOWS:
-        span = window(name, now, zone)
-        document = pue.document(connection, stored, site_id, span, profiles, sums=sums)
-        evaluations.save(connection, stored.site_id[site_id], name, now, document.as_dict())
+    zone = stored.fleet.site[site_id].zone
+    spans = {name: window(name, now, zone) for name in WINDOWS}
+    found = pue.documents(connection, stored, site_id, list(spans.values()), profiles)
+    documents = {name: document.as_dict() for name, document in zip(spans, found, strict=True)}
+    evaluations.save(connection, stored.site_id[site_id], now, documents)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import cached_property, reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from app.store import binary_copy, partitions
 from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ
 from app.store.engine import driver, store_errors
 from app.store.readings import from_us
+
+Floats = npt.NDArray[np.float64]
 
 AMOUNT = {"energy_15m": "energy_kwh", "volume_15m": "volume_m3"}
 """Column of the amount, by table."""
@@ -273,42 +277,92 @@ class PointEnergy:
         )
 
 
-_BY_QUARTER_HOUR = """
-SELECT point_id, sum(energy_kwh), sum(coverage_ratio) * 900, sum(estimated_ratio) * 900
-FROM energy_15m WHERE point_id = ANY(:points) AND at >= :start AND at < :end GROUP BY point_id
-"""
-_BY_DAY = """
-SELECT point_id, sum(energy_kwh), sum(covered_s), sum(estimated_s)
-FROM energy_day WHERE point_id = ANY(:points) AND day >= :start AND day < :end GROUP BY point_id
-"""
+_FIGURES_OF_QUARTER_HOURS = "sum(energy_kwh), sum(coverage_ratio) * 900, sum(estimated_ratio) * 900"
+_FIGURES_OF_DAYS = "sum(energy_kwh), sum(covered_s), sum(estimated_s)"
+_BY_QUARTER_HOUR = f"""
+SELECT part, sums.* FROM unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))
+    WITH ORDINALITY parts (start_at, end_at, part)
+CROSS JOIN LATERAL (
+    SELECT point_id, {_FIGURES_OF_QUARTER_HOURS} FROM energy_15m
+    WHERE point_id = ANY(:points) AND at >= start_at AND at < end_at AND at >= :first AND at < :last
+    GROUP BY point_id
+) sums
+"""  # noqa: S608 - constants of this module
+_BY_DAY = f"""
+SELECT part, sums.* FROM unnest(CAST(:starts AS date[]), CAST(:ends AS date[]))
+    WITH ORDINALITY parts (start_at, end_at, part)
+CROSS JOIN LATERAL (
+    SELECT point_id, {_FIGURES_OF_DAYS} FROM energy_day
+    WHERE point_id = ANY(:points) AND day >= start_at AND day < end_at GROUP BY point_id
+) sums
+"""  # noqa: S608 - constants of this module
+_Piece = tuple[str, Any, Any]
 
 
 class Sums:
-    """Energies per point over periods of which some share parts: no part is summed twice.
+    """Energies of points over several periods, read together: days that periods share are read once.
 
-    For one transaction. Windows that end at the same time share what they have of the last day.
+    Parameters
+    ----------
+    connection : Connection
+    site : Site
+        Of which the points are; its local days are meant.
+    point_ids : sequence of int
+    spans : iterable of Period
+        All that :meth:`by_point` will be asked about.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
     """
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-        self._known: dict[tuple[Any, ...], dict[int, PointEnergy]] = {}
+    def __init__(
+        self, connection: sa.Connection, site: Site, point_ids: Sequence[int], spans: Iterable[Period]
+    ) -> None:
+        self._points = np.array(sorted(point_ids), np.int32)
+        whole = {span: list(_pieces(site, span)) for span in spans}
+        days = {piece for pieces in whole.values() for piece in pieces if piece[0] is _BY_DAY}
+        self._pieces = {s: [part for p in pieces for part in _cut(p, days)] for s, pieces in whole.items()}
+        wanted = list(dict.fromkeys(piece for pieces in self._pieces.values() for piece in pieces))
+        self._known: dict[_Piece, Floats] = {}
+        for query in (_BY_QUARTER_HOUR, _BY_DAY):
+            self._read(connection, query, [piece for piece in wanted if piece[0] is query])
 
-    def by_point(self, site: Site, point_ids: Sequence[int], span: Period) -> dict[int, PointEnergy]:
-        """As :func:`by_point`."""
-        out: dict[int, PointEnergy] = {}
-        for piece in _pieces(site, span):
-            for point, energy in self._piece(*piece, tuple(point_ids)).items():
-                out[point] = out[point] + energy if point in out else energy
-        return out
+    def _read(self, connection: sa.Connection, query: str, pieces: Sequence[_Piece]) -> None:
+        table = np.zeros((len(pieces), 1 + len(fields(PointEnergy)), len(self._points)))
+        self._known |= dict(zip(pieces, table, strict=True))
+        if not table.size:
+            return
+        starts, ends = [start for _, start, _ in pieces], [end for *_, end in pieces]
+        values = {"points": self._points.tolist(), "starts": starts, "ends": ends}
+        with store_errors():
+            rows = connection.execute(sa.text(query), {**values, "first": min(starts), "last": max(ends)})
+            found = np.array([tuple(row) for row in rows]).reshape(-1, 5)
+        part, point = found[:, 0].astype(np.intp) - 1, np.searchsorted(self._points, found[:, 1])
+        table[part, :, point] = np.column_stack([np.ones(len(found)), found[:, 2:]])
 
-    def _piece(self, query: str, start: Any, end: Any, points: tuple[int, ...]) -> dict[int, PointEnergy]:
-        key = (query, start, end, points)
-        if key not in self._known:
-            values = {"points": list(points), "start": start, "end": end}
-            with store_errors():
-                rows = self._connection.execute(sa.text(query), values)
-                self._known[key] = {point: PointEnergy(*figures) for point, *figures in rows}
-        return self._known[key]
+    @cached_property
+    def _totals(self) -> dict[Period, dict[int, PointEnergy]]:
+        return {span: self._total([self._known[p] for p in pieces]) for span, pieces in self._pieces.items()}
+
+    def _total(self, parts: Sequence[Floats]) -> dict[int, PointEnergy]:
+        count, *figures = reduce(np.add, parts)
+        known = np.flatnonzero(count)
+        energies = map(PointEnergy, *(column[known].tolist() for column in figures))
+        return dict(zip(self._points[known].tolist(), energies, strict=True))
+
+    def by_point(self, span: Period) -> dict[int, PointEnergy]:
+        """Energy per point over one of the periods; points of which nothing is known are left out."""
+        return self._totals[span]
+
+
+def _cut(piece: _Piece, days: Iterable[_Piece]) -> Iterator[_Piece]:
+    """A stretch of whole days cut where others begin and end; of quarter-hours as it is."""
+    query, start, end = piece
+    edges = {edge for _, *both in days for edge in both if start < edge < end} if query is _BY_DAY else ()
+    for first, last in pairwise(sorted({start, end, *edges})):
+        yield query, first, last
 
 
 def by_point(
@@ -321,7 +375,7 @@ def by_point(
     StoreUnavailable
         If the database is away.
     """
-    return Sums(connection).by_point(site, point_ids, span)
+    return Sums(connection, site, point_ids, [span]).by_point(span)
 
 
 def by_month(connection: sa.Connection, point_ids: Sequence[int]) -> dict[tuple[int, str], float]:
@@ -341,7 +395,7 @@ def by_month(connection: sa.Connection, point_ids: Sequence[int]) -> dict[tuple[
         return {(number, month): kwh for number, month, kwh in rows}
 
 
-def _pieces(site: Site, span: Period) -> Iterable[tuple[str, Any, Any]]:
+def _pieces(site: Site, span: Period) -> Iterator[_Piece]:
     first = span.start.astimezone(site.zone).date()
     if midnight(first, site.zone) < span.start:
         first += timedelta(days=1)
@@ -484,20 +538,32 @@ _SUMS = ", ".join(
 )
 
 
-def site_totals(connection: sa.Connection, site_id: int, room: str, span: Period) -> Totals:
-    """Sums of a site (`room` empty) or room over a period.
+def site_totals(connection: sa.Connection, site_id: int, room: str, spans: Sequence[Period]) -> list[Totals]:
+    """Sums of a site (`room` empty) or room over each of some periods.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    query = f"SELECT {_SUMS} FROM site_15m WHERE {_SITE_SPAN}"  # noqa: S608
+    starts, ends = [span.start for span in spans], [span.end for span in spans]
+    values = {"id": site_id, "room": room, "starts": starts, "ends": ends}
     with store_errors():
-        row = connection.execute(sa.text(query), _site_span(site_id, room, span)).one()
-    return _totals(row)
+        rows = connection.execute(sa.text(_TOTALS), {**values, "first": min(starts), "last": max(ends)})
+        return [_totals(row[1:]) for row in sorted(rows.all(), key=_number)]
 
 
+def _number(row: Sequence[Any]) -> Any:
+    return row[0]
+
+
+_TOTALS = (
+    "SELECT part, sums.* FROM"  # noqa: S608
+    " unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))"
+    " WITH ORDINALITY parts (start_at, end_at, part)"
+    f" CROSS JOIN LATERAL (SELECT {_SUMS} FROM site_15m WHERE site_id = :id AND room = :room"
+    " AND at >= start_at AND at < end_at AND at >= :first AND at < :last) sums"
+)
 _SITE_SPAN = "site_id = :id AND room = :room AND at >= :start AND at < :end"
 
 

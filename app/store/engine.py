@@ -246,6 +246,10 @@ def _session_settings(statement_timeout_s: float, lock_timeout_s: float) -> psyc
         "statement_timeout": round(statement_timeout_s * 1000),
         "lock_timeout": round(lock_timeout_s * 1000),
         "idle_in_transaction_session_timeout": 600_000,
+        # Sums are added up in one order, so that they are the same at each time; and to start a worker
+        # or to compile costs more than any of our statements takes.
+        "max_parallel_workers_per_gather": 0,
+        "jit": "off",
     }
     settings = [
         psycopg.sql.SQL("SET {} = {};").format(psycopg.sql.Identifier(k), psycopg.sql.Literal(v))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,9 +13,9 @@ from app.store.engine import store_errors
 
 
 def save(
-    connection: sa.Connection, site_id: int, window: str, at: datetime, document: Mapping[str, Any]
+    connection: sa.Connection, site_id: int, at: datetime, documents: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Keep the newest PUE document of a window.
+    """Keep the newest PUE document of each window of a site.
 
     Raises
     ------
@@ -23,11 +24,13 @@ def save(
     """
     query = sa.text(
         'INSERT INTO evaluations (site_id, "window", evaluated_at, document)'
-        ' VALUES (:site, :window, :at, :document) ON CONFLICT (site_id, "window") DO UPDATE'
+        " SELECT :site, name, :at, document FROM jsonb_each(CAST(:documents AS jsonb)) AS d (name, document)"
+        ' ON CONFLICT (site_id, "window") DO UPDATE'
         " SET evaluated_at = excluded.evaluated_at, document = excluded.document"
-    ).bindparams(sa.bindparam("document", type_=sa.JSON))
+    )
+    values = {"site": site_id, "at": at, "documents": json.dumps(documents)}
     with store_errors():
-        connection.execute(query, {"site": site_id, "window": window, "at": at, "document": dict(document)})
+        connection.execute(query, values)
 
 
 def load(connection: sa.Connection, site_ids: Sequence[int]) -> list[tuple[int, str, datetime, Any]]:

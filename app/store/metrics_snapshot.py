@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from app.domain.alarms.alarm import Severity
 from app.domain.limits import Limit, LimitProfile, governing, limits_for
 from app.domain.period import Period, floor
+from app.domain.quantity import ENERGY_KINDS
 from app.domain.reading import OLDEST
 from app.domain.site import Meter, Site
 from app.store import alarms, breakdown, evaluations, power
@@ -24,7 +25,7 @@ ZERO = timedelta(0)
 LOOK_AT_ALL_EVERY = timedelta(minutes=5)
 """A meter whose readings come late is seen after this at the latest."""
 OVERLAP = timedelta(minutes=2)
-ENERGY_EVERY = timedelta(seconds=30)
+FIGURES_EVERY = timedelta(seconds=30)
 FRESH_INTERVALS = 3
 """A meter without a poller is up while its newest reading is at most so many intervals old."""
 
@@ -81,6 +82,7 @@ class Known:
         self._before: dict[int, float] = {}
         self._computed: tuple[object, ...] | None = None
         self._energy: tuple[datetime, dict[int, float]] | None = None
+        self._power: tuple[datetime, dict[int, float]] | None = None
 
     def last_at(self, connection: sa.Connection, now: datetime) -> dict[int, datetime]:
         """Newest reading by point: of the last minutes anew, of everything now and then."""
@@ -95,12 +97,21 @@ class Known:
         self._looked_at = now
         return self._last_at
 
+    def powers_kw(self, connection: sa.Connection, now: datetime, stored: Stored) -> dict[int, float]:
+        """Mean power of the newest quarter-hour by point, at most :data:`FIGURES_EVERY` old."""
+        if self._power is None or not ZERO <= now - self._power[0] < FIGURES_EVERY:
+            every = (p for site in stored.fleet.sites for p in site.points())
+            points = [stored.point_id[p.id] for p in every if p.kind in ENERGY_KINDS]
+            latest = power.latest(connection, now, points)
+            self._power = (now, {number: one.power_kw for number, one in latest.items()})
+        return self._power[1]
+
     def energy_kwh(self, connection: sa.Connection, now: datetime) -> dict[int, float]:
-        """Energy by point since the beginning, at most :data:`ENERGY_EVERY` old.
+        """Energy by point since the beginning, at most :data:`FIGURES_EVERY` old.
 
         That of past months is summed again where something in them was computed again.
         """
-        if self._energy is not None and ZERO <= now - self._energy[0] < ENERGY_EVERY:
+        if self._energy is not None and ZERO <= now - self._energy[0] < FIGURES_EVERY:
             return self._energy[1]
         month = {"month": now.date().replace(day=1)}
         computed = tuple(connection.execute(_COMPUTED, month).one())
@@ -145,7 +156,8 @@ class _Found:
         for number, window, at, document in evaluations.load(connection, list(sites)):
             self._evaluations[sites[number]].append((window, at, document))
         self._energy_kwh = {keys[n]: e for n, e in known.energy_kwh(connection, now).items() if n in keys}
-        self._power_kw = {keys[n]: p.power_kw for n, p in power.latest(connection, now).items() if n in keys}
+        powers_kw = known.powers_kw(connection, now, stored)
+        self._power_kw = {keys[n]: kw for n, kw in powers_kw.items() if n in keys}
         self._last_at = {keys[n]: at for n, at in known.last_at(connection, now).items() if n in keys}
         self._dropped = _grouped(connection, _DROPPED, sites)
         self._alarms = _grouped(connection, _ALARMS, sites)

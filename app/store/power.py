@@ -17,10 +17,12 @@ LEAST_COVERAGE = 0.5
 
 _LATEST = sa.text(
     """
-    SELECT DISTINCT ON (point_id) point_id, at, energy_kwh / (0.25 * coverage_ratio), coverage_ratio
-    FROM energy_15m WHERE at >= :since AND at < :until AND coverage_ratio >= :coverage
-        AND (CAST(:points AS int[]) IS NULL OR point_id = ANY(CAST(:points AS int[])))
-    ORDER BY point_id, at DESC
+    SELECT points.id, newest.* FROM unnest(CAST(:points AS int[])) AS points (id)
+    CROSS JOIN LATERAL (
+        SELECT at, energy_kwh / (0.25 * coverage_ratio), coverage_ratio FROM energy_15m
+        WHERE point_id = points.id AND at >= :since AND at < :until AND coverage_ratio >= :coverage
+        ORDER BY at DESC LIMIT 1
+    ) newest
     """
 )
 
@@ -33,10 +35,8 @@ class Power(NamedTuple):
     coverage_ratio: float
 
 
-def latest(
-    connection: sa.Connection, now: datetime, point_ids: Sequence[int] | None = None
-) -> dict[int, Power]:
-    """Mean power of the newest quarter-hour that has ended, by number of the point; all points by default.
+def latest(connection: sa.Connection, now: datetime, point_ids: Sequence[int]) -> dict[int, Power]:
+    """Mean power of the newest quarter-hour that has ended, by number of the point.
 
     Points of which less than half of every quarter-hour of the last hour is known are absent.
 
@@ -45,8 +45,7 @@ def latest(
     StoreUnavailable
         If the database is away.
     """
-    points = None if point_ids is None else list(point_ids)
     span = {"since": floor(now) - POWER_AGE, "until": floor(now), "coverage": LEAST_COVERAGE}
     with store_errors():
-        rows = connection.execute(_LATEST, {**span, "points": points})
+        rows = connection.execute(_LATEST, {**span, "points": list(point_ids)})
         return {number: Power(*rest) for number, *rest in rows}

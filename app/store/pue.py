@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -26,11 +26,28 @@ def document(
     period: Period,
     profiles: Mapping[str, LimitProfile],
     room: str = "",
-    sums: energy.Sums | None = None,
 ) -> PueDocument:
     """The PUE of a site (`room` empty) or room over a period.
 
-    `sums` is shared by the documents of one transaction, so that nothing is summed twice.
+    Raises
+    ------
+    NotFound
+        If there is no such site or room.
+    StoreUnavailable
+        If the database is away.
+    """
+    return documents(connection, stored, site_id, [period], profiles, room)[0]
+
+
+def documents(
+    connection: sa.Connection,
+    stored: Stored,
+    site_id: str,
+    periods: Sequence[Period],
+    profiles: Mapping[str, LimitProfile],
+    room: str = "",
+) -> list[PueDocument]:
+    """The PUE of a site or room over each of some periods; what these share is read once.
 
     Raises
     ------
@@ -40,39 +57,73 @@ def document(
         If the database is away.
     """
     site = site_named(stored, site_id, room)
-    totals = energy.site_totals(connection, stored.site_id[site.id], room, period)
-    sums = sums or energy.Sums(connection)
-    return _document(connection, stored, site, period, totals, profiles, room, sums)
+    known = _Known.of(connection, stored, site, periods, room)
+    return [known.document(connection, period, profiles) for period in periods]
 
 
-def _document(
-    connection: sa.Connection,
-    stored: Stored,
-    site: Site,
-    period: Period,
-    totals: Totals,
-    profiles: Mapping[str, LimitProfile],
-    room: str,
-    sums: energy.Sums,
-) -> PueDocument:
-    covered = totals.covered_s > 0
-    parts = domain.boundaries(site, period, room)
-    energies = [_energies(sums, stored, *part) if covered else {} for part in parts]
-    numbers = {stored.point_id[p.id]: p.id for _, limits in parts for p in limits.points()}
-    known = sums.by_point(site, list(numbers), period)
-    return domain.document(
-        site,
-        period,
-        totals,
-        institution=stored.fleet.institution[site.institution],
-        profiles=profiles,
-        energy_by_point_kwh=energies,
-        room=room,
-        pending=len(redefined(connection, stored, site, period)),
-        computed_percent=_computed_percent(connection, stored, site, period),
-        doubts=doubts(connection, stored, site, period, [limits for _, limits in parts]),
-        coverage_by_point={numbers[n]: e.covered_s / period.duration_s for n, e in known.items()},
-    )
+@dataclass(frozen=True)
+class _Known:
+    """What the database knows of a site or room over some periods."""
+
+    stored: Stored
+    site: Site
+    room: str
+    parts: Mapping[Period, Sequence[tuple[Segment, Boundary]]]
+    totals: Mapping[Period, Totals]
+    numbers: Mapping[int, str]
+    """Points that count in any of the periods, by their numbers."""
+    sums: energy.Sums
+    redefined: Sequence[tuple[datetime, datetime]]
+    doubts: Sequence[tuple[str, Doubt]]
+    """By the point that a finding is about; empty for the site."""
+
+    @classmethod
+    def of(
+        cls, connection: sa.Connection, stored: Stored, site: Site, periods: Sequence[Period], room: str
+    ) -> _Known:
+        parts = {period: domain.boundaries(site, period, room) for period in periods}
+        segments = [part for of_period in parts.values() for part in of_period]
+        numbers = {stored.point_id[p.id]: p.id for _, limits in segments for p in limits.points()}
+        spans = [*periods, *(segment.period for segment, _ in segments)]
+        whole = Period(min(p.start for p in periods), max(p.end for p in periods))
+        site_id = stored.site_id[site.id]
+        return cls(
+            stored,
+            site,
+            room,
+            parts,
+            dict(zip(periods, energy.site_totals(connection, site_id, room, periods), strict=True)),
+            numbers,
+            energy.Sums(connection, site, list(numbers), spans),
+            redefined(connection, stored, site, whole),
+            _doubts(connection, stored, site, whole, sorted(numbers)),
+        )
+
+    def document(
+        self, connection: sa.Connection, period: Period, profiles: Mapping[str, LimitProfile]
+    ) -> PueDocument:
+        """The PUE over one of the periods."""
+        totals, parts = self.totals[period], self.parts[period]
+        counted = {p.id for _, limits in parts for p in limits.points()}
+        covered_s = {self.numbers[n]: e.covered_s for n, e in self.sums.by_point(period).items()}
+        return domain.document(
+            self.site,
+            period,
+            totals,
+            institution=self.stored.fleet.institution[self.site.institution],
+            profiles=profiles,
+            energy_by_point_kwh=[self._energies(totals, segment) for segment, _ in parts],
+            room=self.room,
+            pending=sum(start < period.end and end > period.start for start, end in self.redefined),
+            computed_percent=_computed_percent(connection, self.stored, self.site, period),
+            doubts=[doubt for point, doubt in self.doubts if not point or point in counted],
+            coverage_by_point={p: s / period.duration_s for p, s in covered_s.items() if p in counted},
+        )
+
+    def _energies(self, totals: Totals, segment: Segment) -> dict[str, float]:
+        if totals.covered_s <= 0:
+            return {}
+        return {self.numbers[n]: e.energy_kwh for n, e in self.sums.by_point(segment.period).items()}
 
 
 def _computed_percent(
@@ -115,14 +166,14 @@ def doubts(
         If the database is away.
     """
     numbers = sorted({stored.point_id[p.id] for limits in parts for p in limits.points()})
+    return [doubt for _, doubt in _doubts(connection, stored, site, period, numbers)]
+
+
+def _doubts(
+    connection: sa.Connection, stored: Stored, site: Site, period: Period, numbers: Sequence[int]
+) -> list[tuple[str, Doubt]]:
     found = findings.doubts(connection, stored.site_id[site.id], numbers, period)
-    return [Doubt(start, end, f"{point or site.id} ({kind})") for point, kind, start, end in found]
-
-
-def _energies(sums: energy.Sums, stored: Stored, segment: Segment, limits: Boundary) -> dict[str, float]:
-    points = {stored.point_id[p.id]: p.id for p in limits.points()}
-    found = sums.by_point(segment.site, list(points), segment.period)
-    return {points[n]: e.energy_kwh for n, e in found.items()}
+    return [(point, Doubt(start, end, f"{point or site.id} ({kind})")) for point, kind, start, end in found]
 
 
 def series(

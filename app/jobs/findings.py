@@ -203,7 +203,8 @@ class _Pass:
         with connect(self._engine) as connection:
             points = {look.meter_id: _points(self._stored, self._names[look.meter_id]) for look in looks}
             every = sorted({n for own in points.values() for n in own})
-            spans, counts = readings.known_spans(connection, every), readings.counts(connection, every)
+            spans = readings.known_spans(connection, every)
+            counts = readings.counts(connection, every, most=SLICE_READINGS + 1)
         sizes = [sum(counts.get(n, 0) for n in points[look.meter_id]) for look in looks]
         for some in _groups(sizes, TOGETHER_READINGS):
             if self._should_stop():

@@ -474,8 +474,8 @@ def known_spans(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int
         return {number: Period(first, last + _LEAST) for number, first, last in rows}
 
 
-def counts(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, int]:
-    """How many readings each point has, by number; without those that have none.
+def counts(connection: sa.Connection, point_ids: Sequence[int], *, most: int | None = None) -> dict[int, int]:
+    """How many readings each point has, by number, up to `most` of them; without those that have none.
 
     Raises
     ------
@@ -484,10 +484,11 @@ def counts(connection: sa.Connection, point_ids: Sequence[int]) -> dict[int, int
     """
     query = sa.text(
         "SELECT p.id, n.count FROM unnest(CAST(:points AS int[])) AS p(id), LATERAL ("
-        " SELECT count(*) AS count FROM readings WHERE point_id = p.id) n WHERE n.count > 0"
+        " SELECT count(*) AS count FROM (SELECT FROM readings WHERE point_id = p.id LIMIT :most) AS own"
+        ") n WHERE n.count > 0"
     )
     with store_errors():
-        rows = connection.execute(query, {"points": list(point_ids)}).all()
+        rows = connection.execute(query, {"points": list(point_ids), "most": most}).all()
     return {row[0]: row[1] for row in rows}
 
 

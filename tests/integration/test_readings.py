@@ -232,3 +232,11 @@ def _until_blocked(engine: sa.Engine) -> None:
     with stores.connect(engine) as connection:
         while not connection.execute(waiting).scalar():
             connection.rollback()
+
+
+def test_readings_are_counted_by_point_up_to_what_matters(engine: sa.Engine) -> None:
+    ingest(engine, batch(*((1, minute, 5.0) for minute in range(7)), (3, 0, 6.0), (3, 60 * 24 * 400, 6.0)))
+    with stores.connect(engine) as connection:
+        assert readings.counts(connection, [1, 2, 3]) == {1: 7, 3: 2}
+        assert readings.counts(connection, [1, 3], most=5) == {1: 5, 3: 2}
+        assert readings.counts(connection, [], most=5) == {}

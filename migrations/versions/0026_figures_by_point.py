@@ -1,12 +1,12 @@
 """Figures are asked for by point: no index by time alone
 
-Revision: 0025, after 0024
+Revision: 0026, after 0025
 """
 
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ import yaml
 from app.domain.quantity import ReadingKind, Role
 from app.errors import CollectError, ConfigError
 from collectors.found import Outcome, Target
+from collectors.network import refusal
 from collectors.profiles.profile import broken_profiles, load_profile
 from collectors.registry import KINDS, require_packages
 
@@ -142,3 +144,40 @@ def _point(meter: str, channel: str) -> dict[str, str]:
     unit = channel.rpartition("_")[2]
     kind = {"kwh": ReadingKind.REGISTER, "kw": ReadingKind.POWER}.get(unit, ReadingKind.GAUGE)
     return {"id": f"{meter}-{channel}", "role": Role.NONE.value, "kind": kind.value, "channel": channel}
+
+
+MOST_ADDRESSES = 256
+AT_ONCE = 16
+"""Addresses of a range that are asked at the same time."""
+
+
+def addresses(text: str) -> list[str]:
+    """The hosts of a range such as ``10.0.4.0/28``.
+
+    Raises
+    ------
+    ConfigError
+        If it is no range, too large, or outside of the networks that may be reached.
+    """
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ConfigError(f"{error}; give an address or a range such as 10.0.4.0/28", key="host") from None
+    if network.num_addresses > MOST_ADDRESSES:
+        problem = f"{network.num_addresses} addresses; a range may have {MOST_ADDRESSES}"
+        raise ConfigError(problem, key="host")
+    hosts = [str(host) for host in network.hosts()]
+    if refused := next(filter(None, map(refusal, hosts)), None):
+        raise ConfigError(refused, key="host")
+    return hosts
+
+
+async def each(hosts: Sequence[str], ask: Callable[[str], Awaitable[Outcome]]) -> dict[str, Outcome]:
+    """What each host answers; only some of them are asked at the same time."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(host: str) -> Outcome:
+        async with limit:
+            return await ask(host)
+
+    return dict(zip(hosts, await asyncio.gather(*map(one, hosts)), strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +23,6 @@ from collectors import registry
 from collectors.base import Binding, Poll
 from collectors.found import Outcome, Target, Unknown
 from collectors.modbus import probe as modbus_probe
-from collectors.network import refusal
 from collectors.profiles import folders
 
 
@@ -205,35 +203,9 @@ def _show_unknown(host: str, unknown: Unknown) -> None:
     show(unknown.description)
 
 
-MOST_ADDRESSES = 256
-AT_ONCE = 16
-"""Addresses of a range that are asked at the same time."""
-
-
-def addresses(text: str) -> list[str]:
-    """The hosts of a range such as ``10.0.4.0/28``.
-
-    Raises
-    ------
-    ConfigError
-        If it is no range, too large, or outside of the networks that may be reached.
-    """
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError as error:
-        raise ConfigError(f"{error}; give an address or a range such as 10.0.4.0/28", key="host") from None
-    if network.num_addresses > MOST_ADDRESSES:
-        problem = f"{network.num_addresses} addresses; a range may have {MOST_ADDRESSES}"
-        raise ConfigError(problem, key="host")
-    hosts = [str(host) for host in network.hosts()]
-    if refused := next(filter(None, map(refusal, hosts)), None):
-        raise ConfigError(refused, key="host")
-    return hosts
-
-
 def _probe_range(target: Wanted, *, as_json: bool) -> None:
     """One row for each address that answers; exits 1 where none does."""
-    outcomes = asyncio.run(_probe_all(target, addresses(target.host)))
+    outcomes = asyncio.run(_probe_all(target, probing.addresses(target.host)))
     answering = {host: outcome for host, outcome in outcomes.items() if _answers(outcome)}
     if as_json:
         show_json(
@@ -247,13 +219,10 @@ def _probe_range(target: Wanted, *, as_json: bool) -> None:
 
 
 async def _probe_all(target: Wanted, hosts: Sequence[str]) -> dict[str, Outcome]:
-    limit = asyncio.Semaphore(AT_ONCE)
-
     async def one(host: str) -> Outcome:
-        async with limit:
-            return probing.joined([await probing.probe(asked) for asked in _targets(target, host)])
+        return probing.joined([await probing.probe(asked) for asked in _targets(target, host)])
 
-    return dict(zip(hosts, await asyncio.gather(*map(one, hosts)), strict=True))
+    return await probing.each(hosts, one)
 
 
 def _answers(outcome: Outcome) -> bool:

@@ -630,3 +630,20 @@ def known_span(connection: sa.Connection, point_ids: Sequence[int]) -> Period | 
     with store_errors():
         first, last = connection.execute(query, {"points": list(point_ids)}).one()
     return None if first is None else Period(first, last)
+
+
+def extent(connection: sa.Connection, site_number: int) -> tuple[datetime, datetime] | None:
+    """First and last instant between which a site has figures; None where it has none.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT (SELECT at FROM site_15m WHERE site_id = :site AND room = '' ORDER BY at LIMIT 1),"
+        " (SELECT at FROM site_15m WHERE site_id = :site AND room = '' ORDER BY at DESC LIMIT 1)"
+    )
+    with store_errors():
+        begun, newest = connection.execute(query, {"site": site_number}).one()
+    return None if begun is None else (begun, newest + timedelta(minutes=15))

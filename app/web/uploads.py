@@ -113,6 +113,18 @@ class Uploads:
             raise NotFound("the file is no longer available; upload it again")
         return upload
 
+    def find(self, ticket: str, owner: str) -> Upload:
+        """The upload of a ticket, for whatever site it is.
+
+        Raises
+        ------
+        NotFound
+            If there is none, or it is somebody else's.
+        """
+        with self._lock:
+            upload = self._uploads.get(ticket)
+        return self.get(ticket, owner, upload.site if upload else "")
+
     def drop(self, upload: Upload) -> None:
         """Delete an upload."""
         with self._lock:

@@ -67,6 +67,13 @@ _ROLE_WORDS: dict[Role, tuple[str, ...]] = {
 }
 
 
+def likely_role(name: str) -> Role | None:
+    """The role that the words of a name speak of; None where they speak of none."""
+    bare = normal(name)
+    spoken = (role for role, words in _ROLE_WORDS.items() if any(_speaks(bare, w) for w in words))
+    return next(spoken, None)
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a column's numbers look like: n values at instants. [us]"""

@@ -339,16 +339,7 @@ def test_a_page_without_a_site_leads_to_the_first_steps(engine: sa.Engine) -> No
     with client(engine, extra=(pages.router,)) as http:
         page = http.get("/?lang=en").text
     assert "No data yet" in page
-    assert 'href="/connect' in page
-
-
-def test_the_first_site_file_that_is_shown_is_right(engine: sa.Engine) -> None:
-    with client(engine, extra=(pages.router,)) as http:
-        page = http.get("/?lang=en").text
-    shown = re.search(r'<pre id="first-site"[^>]*>(.*?)</pre>', page, re.DOTALL)
-    assert shown is not None
-    (site,) = config.parse(unescape(shown[1])).fleet.sites
-    assert [meter.id for meter in site.meters] == ["main", "ups", "chiller"]
+    assert 'href="/start' in page
 
 
 async def test_the_first_meter_comes_with_a_whole_site_file(engine: sa.Engine) -> None:

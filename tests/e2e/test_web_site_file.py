@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,10 @@ from app.api.auth import KeyAuthenticator
 from app.domain.access import Grant
 from app.store import audit, identity
 from app.web import router as pages
+from collectors.profiles.profile import load_profile
+from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.integration.api_helpers import ESTATE, NOW, client, declare, own_database
+from tests.protocol.test_modbus_probe import plausible
 
 PAGE = "/settings/site-file"
 
@@ -147,3 +152,35 @@ def applied_of(http: httpx.Client, text: str) -> httpx.Response:
     """What applying a text is answered, whether its page offers it or not."""
     draft = drafted(http, text, base(http))
     return http.post(f"{draft}/apply", data={"form_id": token(http), "note": ""})
+
+
+async def test_a_device_becomes_a_meter_of_the_first_site(database: sa.Engine) -> None:
+    def steps(http: httpx.Client, port: int) -> str:
+        known = {"institution": "Bank", "site": "Pudong", "time_zone": "Asia/Shanghai"}
+        probed = {"host": "127.0.0.1/32", "protocol": "modbus", "port": str(port), "action": "probe"}
+        page = http.post("/start", data={"form_id": token(http, "/start"), **known, **probed}).text
+        carried = unescape(re.findall(r'name="plan" value="([^"]*)"', page)[0])
+        sent = {"form_id": token(http, "/start"), "plan": carried, "m.0.role": "facility", "action": "draft"}
+        draft = http.post("/start", data=sent).headers["location"]
+        return http.get(draft).text
+
+    unit = SimulatedUnit(load_profile("schneider_pm5xxx"), lambda channel, at: plausible(channel))
+    with client(database, extra=(pages.router,)) as http:
+        async with SimulatedModbus({1: unit}) as meter:
+            page = await asyncio.to_thread(steps, http, meter.port)
+    assert "The text is understood." in page
+    assert "role: facility" in page
+    assert f"port: {meter.port}" in page
+
+
+def test_what_a_step_cannot_use_is_said_and_nothing_is_lost(database: sa.Engine) -> None:
+    with client(database, extra=(pages.router,)) as http:
+        half = {"institution": "Bank", "site": "", "time_zone": "Asia/Shanghai"}
+        shown = http.post("/start", data={"form_id": token(http, "/start"), **half}).text
+        assert "name the institution and the data centre" in shown
+        assert 'value="Bank"' in shown
+        odd = {**half, "site": "P", "time_zone": "Mars/Base"}
+        assert "is not known" in http.post("/start", data={"form_id": token(http, "/start"), **odd}).text
+        assert http.post("/start", data={**half, "site": "P"}).status_code == 403  # no page made it
+        declared = {**half, "site": "P", "action": "upload", "form_id": token(http, "/start")}
+        assert "choose a file first" in http.post("/start", data=declared).text

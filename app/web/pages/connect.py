@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from textwrap import indent
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -35,7 +37,7 @@ sites:
 """A site file up to its meters, for those who have none."""
 
 
-def _target(form: FormData) -> Target:
+def target(form: FormData) -> Target:
     """What a form asks for; what is no choice becomes the usual one."""
     protocol = str(form.get("protocol", probing.BOTH))
     protocol = protocol if protocol in probing.PROTOCOLS else probing.BOTH
@@ -68,20 +70,34 @@ async def probe(request: Request, caller: Viewer) -> Response:
     """Probe an address by reading only, and show what answers with its configuration."""
     await run_in_threadpool(caller.require_operator)
     form = await request.form()
-    target = _target(form)
-    if not target.host:
-        return _page(request, target, problems=["enter an address, such as 10.0.0.17"])
-    await run_in_threadpool(caller.begin_probe, target.host)
+    wanted = target(form)
+    if not wanted.host:
+        return _page(request, wanted, problems=["enter an address, such as 10.0.0.17"])
+    await run_in_threadpool(caller.begin_probe, wanted.host)
     try:
         with caller.reach():
-            outcome = await probing.probe(target)
+            outcome = await probing.probe(wanted)
     except ConfigError as error:
-        return _page(request, target, problems=[str(error)])
+        return _page(request, wanted, problems=[str(error)])
     picks = _picks(form)
     is_first = await run_in_threadpool(_has_no_site, caller)
     shown = [(one, _pasted(probing.composed(one.yaml, picks), is_first)) for one in outcome.found]
     problems = list(outcome.problems)
-    return _page(request, target, found=shown, problems=problems, picks=picks, is_first=is_first)
+    return _page(request, wanted, found=shown, problems=problems, picks=picks, is_first=is_first)
+
+
+def at(target: Target, host: str) -> Target:
+    """The same target at another address."""
+    return replace(target, host=host)
+
+
+def choices(target: Target) -> dict[str, Any]:
+    """What the fields of a probe offer."""
+    return {
+        "protocols": [(name, title, KINDS[name].port) for name, title in probing.PROTOCOLS.items()],
+        "options": {name: keys for name, keys in _OPTIONS.items() if keys},
+        "target": target,
+    }
 
 
 def _has_no_site(caller: Caller) -> bool:
@@ -106,9 +122,7 @@ def _page(
     context = {
         "is_first": is_first,
         "nav": "connect",
-        "protocols": [(name, title, KINDS[name].port) for name, title in probing.PROTOCOLS.items()],
-        "options": {name: keys for name, keys in _OPTIONS.items() if keys},
-        "target": target,
+        **choices(target),
         "found": found,
         "problems": problems or [],
         "picks": picks or {},

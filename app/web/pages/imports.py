@@ -37,7 +37,7 @@ from collectors.csv.reader import Reject, Understanding, read, understand
 
 router = APIRouter(route_class=PageRoute)
 
-_UPLOADS = Uploads()
+UPLOADS = Uploads()
 _MOST_FILES = 100
 """Files of one upload."""
 _TRIED_BATCHES = 8
@@ -150,12 +150,12 @@ async def decide(request: Request, site: str, ticket: str, caller: Viewer) -> Re
     found = await run_in_threadpool(_operated, caller, site)
     form = await request.form(max_fields=2000)
     await checked_form(request)
-    kept = _UPLOADS.get(ticket, caller.principal.name, site)
+    kept = UPLOADS.get(ticket, caller.principal.name, site)
     if kept.run is not None:
         return RedirectResponse(f"/sites/{site}/imports/{ticket}", HTTPStatus.SEE_OTHER)
     action = str(form.get("action", "preview"))
     if action == "drop":
-        await run_in_threadpool(_UPLOADS.drop, kept)
+        await run_in_threadpool(UPLOADS.drop, kept)
         return RedirectResponse(f"/sites/{site}/imports", HTTPStatus.SEE_OTHER)
     return await run_in_threadpool(_decided, request, caller, found, kept, form, action)
 
@@ -183,7 +183,7 @@ def _decided(
 def progress(request: Request, site: str, ticket: str, caller: Viewer) -> Response:
     """How far an import is, or what became of it; the preview where it is not confirmed yet."""
     found = _operated(caller, site)
-    kept = _UPLOADS.get(ticket, caller.principal.name, site)
+    kept = UPLOADS.get(ticket, caller.principal.name, site)
     if kept.run is None:
         return _shown(request, found, _preview(caller, found, kept, kept.mapping))
     return _ran(request, found, kept, kept.run)
@@ -193,7 +193,7 @@ def progress(request: Request, site: str, ticket: str, caller: Viewer) -> Respon
 def rejects(site: str, ticket: str, caller: Viewer) -> Response:
     """All refused rows of an upload, of the import or as it would be."""
     found = _operated(caller, site)
-    kept = _UPLOADS.get(ticket, caller.principal.name, site)
+    kept = UPLOADS.get(ticket, caller.principal.name, site)
     if kept.run is None:
         _write_rejects(found, kept)
     if not kept.rejects_path.is_file():
@@ -219,7 +219,7 @@ def _operated(caller: Caller, site: str) -> Site:
 
 def _keep(caller: Caller, site: Site, files: Sequence[UploadFile]) -> Upload:
     sources = [(f.file, f.filename or "upload") for f in files]
-    return _UPLOADS.keep(sources, caller.principal.name, site.id, caller.context.scratch)
+    return UPLOADS.keep(sources, caller.principal.name, site.id, caller.context.scratch)
 
 
 def _page(request: Request, site: Site, template: str, more: Mapping[str, Any]) -> Response:
@@ -351,6 +351,12 @@ def _answered(mapping: str, form: FormData) -> str:
     if not changed and not undecided:
         return mapping
     return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False))
+
+
+def chosen_in(mapping: str, key: str, choice: str) -> str:
+    """A mapping with a choice under a key such as ``time: format``; as it was where nothing is chosen."""
+    data = mapping_lines(mapping).data if mapping.strip() else {}
+    return str(yaml.safe_dump(data, allow_unicode=True)) if _choose(data, key, choice) else mapping
 
 
 def _choose(data: dict[str, Any], key: str, choice: str) -> bool:

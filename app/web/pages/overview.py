@@ -20,7 +20,6 @@ from app.store.metrics_snapshot import SiteFigures
 from app.web import periods, render
 from app.web.access import Caller, PageRoute, Viewer
 from app.web.pages import figures
-from app.web.pages.connect import FIRST_SITE
 from app.web.pages.figures import Document, Headline
 from app.web.periods import Chosen
 
@@ -132,7 +131,7 @@ def overview(
     with caller.read() as seen:
         sites = seen.stored.fleet.sites
         if not sites:
-            return render.page(request, "first.html", {"nav": "overview", "first_site": FIRST_SITE})
+            return render.page(request, "first.html", {"nav": "overview"})
         every = rows(seen, caller, asked)
         wanted = sorted((r for r in every if _fits(r, q, verdict, institution, region)), key=_orders()[sort])
         shape = view or ("cards" if len(every) <= MOST_CARDS else "table")

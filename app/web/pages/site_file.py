@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
@@ -42,6 +43,7 @@ def site_file_page(
         context = {
             **_common(view, place, text),
             "is_stale": False,
+            "then": "",
             "revisions": actions.revisions(view, place),
             "elsewhere": actions.described_elsewhere(view, place),
             "applied": applied,
@@ -78,6 +80,7 @@ def text(caller: Viewer, number: Annotated[int | None, Query(ge=1)] = None) -> R
 def make_draft(
     caller: Viewer,
     base: Annotated[str, Form(max_length=64)] = "",
+    next: Annotated[str, Form(max_length=300)] = "",
     text: Text = "",
     file: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
@@ -86,7 +89,7 @@ def make_draft(
         text = _decoded(file.file.read())
     with caller.write() as view:
         number = actions.draft(view, caller.context.site_file, text, base)
-    return _to_draft(number)
+    return _to_draft(number, _inside(next))
 
 
 def _decoded(content: bytes) -> str:
@@ -96,17 +99,25 @@ def _decoded(content: bytes) -> str:
         raise SeriesError("the file is no UTF-8 text; save it as UTF-8") from None
 
 
-def _to_draft(number: int) -> Response:
-    return RedirectResponse(f"{_PATH}/drafts/{number}", HTTPStatus.SEE_OTHER)
+def _to_draft(number: int, then: str = "") -> Response:
+    more = f"?{urlencode({'next': then})}" if then else ""
+    return RedirectResponse(f"{_PATH}/drafts/{number}{more}", HTTPStatus.SEE_OTHER)
 
 
 @router.get(f"{_PATH}/drafts/{{number}}")
-def draft_page(request: Request, number: int, caller: Viewer) -> Response:
+def draft_page(
+    request: Request, number: int, caller: Viewer, next: Annotated[str, Query(max_length=300)] = ""
+) -> Response:
     """What is wrong with a draft, what it changes, and the way to apply it."""
-    return _draft(request, caller, number)
+    return _draft(request, caller, number, _inside(next))
 
 
-def _draft(request: Request, caller: Caller, number: int) -> Response:
+def _inside(path: str) -> str:
+    """A page of ours to go on with; empty where it is none."""
+    return path if path.startswith("/sites/") and path.isprintable() and "\\" not in path else ""
+
+
+def _draft(request: Request, caller: Caller, number: int, then: str) -> Response:
     place = caller.context.site_file
     with caller.write() as view:  # what it would change is tried, and taken back
         draft, in_force = actions.found(view, place, number), actions.current(view, place)
@@ -122,6 +133,7 @@ def _draft(request: Request, caller: Caller, number: int) -> Response:
             **_common(view, place, draft.text),
             "base_sha256": sha256_of(in_force),
             "draft": draft,
+            "then": then,
             "is_stale": actions.is_stale(view, place, draft),
             "newest": next(iter(actions.revisions(view, place)), None),
             "problems": list(actions.quoted(draft.text, wrong))[:_PROBLEMS],
@@ -135,19 +147,23 @@ def _draft(request: Request, caller: Caller, number: int) -> Response:
 
 @router.post(f"{_PATH}/drafts/{{number}}/apply", dependencies=[FromOwnPage])
 def apply(
-    request: Request, number: int, caller: Viewer, note: Annotated[str, Form(max_length=500)] = ""
+    request: Request,
+    number: int,
+    caller: Viewer,
+    note: Annotated[str, Form(max_length=500)] = "",
+    next: Annotated[str, Form(max_length=300)] = "",
 ) -> Response:
     """Put a draft in force; where somebody else was faster, show the draft against that."""
     place = caller.context.site_file
     with caller.read() as view:
         is_stale = actions.is_stale(view, place, actions.found(view, place, number))
     if is_stale:
-        answer = _draft(request, caller, number)
+        answer = _draft(request, caller, number, _inside(next))
         answer.status_code = HTTPStatus.CONFLICT
         return answer
     with caller.write() as view:
         actions.apply(view, place, number, note)
-    return RedirectResponse(f"{_PATH}?applied={number}", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(_inside(next) or f"{_PATH}?applied={number}", HTTPStatus.SEE_OTHER)
 
 
 @router.get(f"{_PATH}/revisions/{{number}}")

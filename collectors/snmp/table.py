@@ -70,7 +70,7 @@ def number(raw: Value) -> float:
     return float(raw)
 
 
-def _stated_unit(raw: Value) -> str:
+def stated_unit(raw: Value) -> str:
     """Unit behind a number in a text, where it is one of power, energy, volts or amperes; else empty."""
     match = _NUMBER.fullmatch(text(raw)) if isinstance(raw, bytes | str) else None
     unit = (match[2] or "").lower() if match else ""
@@ -124,20 +124,20 @@ class Cell:
             self._check_valid(values)
         raw = _present(values, self.oid)
         if type(raw) is not int:
-            stated = "" if self.unit_oid or self.channel.scale != 1 else _stated_unit(raw)
+            stated = "" if self.unit_oid or self.channel.scale != 1 else stated_unit(raw)
             raw = number(raw)
             if stated and raw not in self.channel.sentinels:
                 return self._in_unit(raw, stated)
         if raw in self.channel.sentinels or raw in LIMITS_OF_TYPES:
             raise NoValue(f"{raw:.10g} means that the device has no value")
         if self.unit_oid:
-            return self._in_stated_unit(raw, values)
+            return self._instated_unit(raw, values)
         factor, offset = self._line
         if self.digits_oid or self.si_oid or self.exponent_oid:
             factor *= self._scale(values)
         return raw * factor + offset
 
-    def _in_stated_unit(self, raw: Value, values: Mapping[str, Value]) -> float:
+    def _instated_unit(self, raw: Value, values: Mapping[str, Value]) -> float:
         return self._in_unit(number(raw), text(_present(values, self.unit_oid)).strip())
 
     def _in_unit(self, raw: float, unit: str) -> float:

@@ -14,10 +14,14 @@ from app.errors import CollectError
 from collectors.found import Column, Unknown
 from collectors.profiles.profile import SnmpProfile, load_profile, profile_names
 from collectors.snmp.session import Value
-from collectors.snmp.table import NoValue, TableReader, number
+from collectors.snmp.table import NoValue, TableReader, number, stated_unit
 
 ENTERPRISES = "1.3.6.1.4.1"
 _UPS_OUTPUT, _SENSORS = "1.3.6.1.2.1.33.1.4.4.1", "1.3.6.1.2.1.99.1.1.1"
+_OF_NO_VENDOR = {"0", "1", "2021", "8072"}
+"""Numbers of agents' software (UCD and NET-SNMP), and what a vendor leaves who has none."""
+_WRITTEN = {"w": "W", "kw": "kW", "wh": "Wh", "kwh": "kWh", "va": "VA", "kva": "kVA", "v": "V"}
+_WRITTEN |= {"mv": "mV", "a": "A", "ma": "mA"}
 MOST_COLUMNS, MOST_VALUES = 24, 6
 """Columns that are told, and values of each."""
 MOST_ROWS = 200
@@ -42,21 +46,27 @@ async def describe(agent: TableReader, sys_descr: str, object_id: str) -> Unknow
         If the agent cannot be read.
     """
     numbers: dict[str, float] = {}
+    units: dict[str, str] = {}
     for root in _roots(object_id):
         try:
             rows = await agent.walk(root)
         except CollectError:
             continue  # a tree that is too large or too slow tells nothing
         numbers |= {f"{root}.{row}": n for row, value in rows.items() if (n := _number(value)) is not None}
-    columns = _columns(numbers)
+        units |= {f"{root}.{row}": unit for row, value in rows.items() if (unit := stated_unit(value))}
+    columns = _columns(numbers, units)
     lines = _five_lines(columns, sys_descr)
     return Unknown(sys_descr, object_id, columns, nearest(sys_descr, object_id), lines)
 
 
 def _roots(object_id: str) -> list[str]:
-    """Where a device may keep its power: its vendor's tree and the standard MIBs."""
-    vendor = re.match(rf"{re.escape(ENTERPRISES)}\.\d+", object_id.lstrip("."))
-    return [*([vendor[0]] if vendor else []), _UPS_OUTPUT, _SENSORS]
+    """Where a device may keep its power: its vendor's tree and the standard MIBs.
+
+    An agent that gives no number of a vendor, or that of the agent's software, is looked through whole.
+    """
+    vendor = re.match(rf"{re.escape(ENTERPRISES)}\.(\d+)", object_id.lstrip("."))
+    known = vendor is not None and vendor[1] not in _OF_NO_VENDOR
+    return [vendor[0] if vendor and known else ENTERPRISES, _UPS_OUTPUT, _SENSORS]
 
 
 def _number(value: Value) -> float | None:
@@ -66,12 +76,19 @@ def _number(value: Value) -> float | None:
         return None
 
 
-def _columns(numbers: Mapping[str, float]) -> tuple[Column, ...]:
-    """Numbers by column; a row is told by as many arcs as make volts, amperes and power agree, or one."""
+def _columns(numbers: Mapping[str, float], units: Mapping[str, str]) -> tuple[Column, ...]:
+    """Numbers by column; a row is told by as many arcs as make volts, amperes and power agree, or one.
+
+    Where the texts of a column state a unit, that is what it looks like.
+    """
     tables = {arcs: _table(numbers, arcs) for arcs in (1, 2, 3)}
     fits = {arcs: dict(_volts_amperes_watts(table)) for arcs, table in tables.items()}
     arcs = next((n for n, meant in fits.items() if meant), 1)
     table, meant = tables[arcs], fits[arcs]
+    for oid, rows in table.items():
+        stated = {units.get(f"{oid}.{row}", "") for row in rows}
+        if len(stated) == 1 and (unit := stated.pop()):
+            meant[oid] = f"{_WRITTEN[unit]} x 1"
     ordered = sorted(table, key=lambda oid: (oid not in meant, _order(oid)))
     return tuple(
         Column(
@@ -165,15 +182,17 @@ def nearest(sys_descr: str, object_id: str) -> tuple[str, ...]:
 
 def _five_lines(columns: tuple[Column, ...], sys_descr: str) -> str:
     """A profile to begin with: the likeliest power, its table, and a place for the energy."""
-    power = next((c for c in columns if c.looks_like.startswith("W")), None)
+    power = next((c for c in columns if c.looks_like.startswith(("W x", "kW x"))), None)
     oid = power.oid if power else f"{ENTERPRISES}.VENDOR.TABLE.COLUMN"
-    scale, *others = power.looks_like.removeprefix("W x ").split(" or ") if power else ["1"]
+    unit, _, scales = power.looks_like.partition(" x ") if power else ("W", "", "1")
+    scale, *others = scales.split(" or ")
+    meant = f"unit: {unit.lower()}, scale: {scale}"
     compare = f"; scale may be {' or '.join(others)}: compare with the panel" if others else ""
     model = re.sub(r"[^A-Za-z0-9 .-]", " ", sys_descr)[:40].strip() or "my device"
     return (
         f"{{model: {model!r}, vendor: my vendor, protocol: snmp, source: the vendor's MIB, "
         f"recognise: [{{present: [{oid}]}}], channels: [\n"
-        f'  {{name: "outlet_{{n}}_power_kw", unit: w, scale: {scale}, oid: {oid}, index: "{{n}}"}},\n'
+        f'  {{name: "outlet_{{n}}_power_kw", {meant}, oid: {oid}, index: "{{n}}"}},\n'
         f'  {{name: power_kw, unit: kw, sum_of: ["outlet_{{n}}_power_kw"]}},\n'
         f"  # {{name: energy_import_kwh, unit: wh, oid: {ENTERPRISES}.VENDOR.ENERGY.0}}{compare}\n"
         f"]}}\n"

@@ -107,3 +107,22 @@ def test_a_recording_is_read_and_a_broken_line_is_named(tmp_path: Path) -> None:
         recording.read(file)
     with pytest.raises(ConfigError, match="cannot be read"):
         recording.read(tmp_path / "none.snmprec")
+
+
+@pytest.mark.parametrize("object_id", ["1.3.6.1.4.1.8072.3.2.10", "1.3.6.1.4.1.0", "0.10.43.6.1.4.1", ""])
+async def test_an_agent_without_a_number_of_a_vendor_is_looked_through_whole(object_id: str) -> None:
+    found = await describe(device(), "Linux", object_id)
+    assert [c.looks_like for c in found.columns[:3]] == ["V x 0.1", "A x 0.01 or 0.001", "W x 0.1 or 0.01"]
+
+
+async def test_units_in_texts_tell_what_a_column_is() -> None:
+    texts: dict[str, Value] = {
+        f"{TABLE}.1.1": b"232.6V",
+        f"{TABLE}.2.1": b"0.30A",
+        f"{TABLE}.3.1": b"0.061kW",
+    }
+    texts |= {f"{TABLE}.4.1": b"2.28kWh", f"{TABLE}.5.1": b"Normal", f"{TABLE}.6.1": b"0.856"}
+    found = await describe(RecordedAgent(texts), "", "1.3.6.1.4.1.99999")
+    meant = {column.oid.rpartition(".")[2]: column.looks_like for column in found.columns}
+    assert meant == {"1": "V x 1", "2": "A x 1", "3": "kW x 1", "4": "kWh x 1", "6": ""}
+    assert f"unit: kw, scale: 1, oid: {TABLE}.3" in found.description

@@ -623,11 +623,19 @@ def config_schema() -> None:
 
 
 @_db.command("upgrade")
-def db_upgrade(as_json: _Json = False) -> None:
+def db_upgrade(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would be done, and how long it may take.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
     """Upgrade the database schema to this version (`serve` does so at start)."""
-    from app.cli.db import upgrade
+    from app.cli.db import check_upgrade, upgrade
 
-    upgrade(as_json=as_json)
+    if check:
+        check_upgrade(as_json=as_json)
+    else:
+        upgrade(as_json=as_json)
 
 
 @_db.command("status")

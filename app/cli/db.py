@@ -14,11 +14,11 @@ import typer
 from app.cli.actor import record
 from app.cli.console import progress, say, show, show_json, show_table
 from app.cli.environment import settings
-from app.cli.opening import database, engine_at, kept, located
+from app.cli.opening import database, engine_at, has_database, kept, located
 from app.errors import ConfigError
 from app.jobs import audit_anchor, restore_check
 from app.jobs.restore_check import Checked
-from app.store import audit, audit_key, migrate, reader, versions
+from app.store import audit, audit_key, migrate, reader, upgrade_plan, versions
 from app.store import backup as backups
 from app.store import move as moves
 from app.store import restore as restores
@@ -26,6 +26,7 @@ from app.store import status as states
 from app.store.engine import Engine, Url, begin, connect
 from app.store.migrate import Status
 from app.store.status import StoreStatus
+from app.store.upgrade_plan import Plan, Step
 
 
 def upgrade(*, as_json: bool) -> None:
@@ -43,6 +44,63 @@ def upgrade(*, as_json: bool) -> None:
         with engine_at(place.url) as engine, connect(engine) as connection:
             for warning in versions.of(connection).warnings:
                 say(f"warning: {warning}")
+
+
+def check_upgrade(*, as_json: bool) -> None:
+    """Say what an upgrade would do, and how long that may take; exits 1 where it cannot be done.
+
+    Raises
+    ------
+    ConfigError
+        If there is no database yet.
+    StoreUnavailable
+        If it is away.
+    """
+    if not has_database():
+        raise ConfigError(
+            "there is no database yet; `wattline db upgrade` makes one", key="WATTLINE_DATA_DIR"
+        )
+    with database() as engine:
+        found = upgrade_plan.plan(engine)
+    free = _disk_free_bytes()
+    if as_json:
+        show_json({**found.document(), "disk_free_bytes": free})
+    else:
+        _show_plan(found, free)
+    if found.problem or (free is not None and free < found.needs_bytes):
+        raise typer.Exit(1)
+
+
+def _show_plan(found: Plan, free_bytes: int | None) -> None:
+    if found.problem:
+        show(found.problem)
+        return
+    if not found.steps:
+        show(f"up to date: revision {found.current}; nothing to do")
+        return
+    show_table(["revision", "what", "tables", ">takes"], map(_plan_row, found.steps))
+    start = found.current or "nothing"
+    show(f"from {start} to {found.head}: {_duration(found.takes_s)}, by the number of rows")
+    room = f"up to {_size(found.needs_bytes)} of free disk"
+    if free_bytes is not None:
+        room += f"; {_size(free_bytes)} are free" + (
+            "" if free_bytes >= found.needs_bytes else ": too little"
+        )
+    show(room)
+    if found.sessions:
+        show(f"{found.sessions} other sessions are connected: stop the service first")
+    show("make a backup before: wattline db backup FILE")
+
+
+def _plan_row(step: Step) -> list[str]:
+    tables = ", ".join(f"{w.table} {w.kind}: {w.rows:,} rows" for w in step.work)
+    return [step.revision, step.words, tables or "no rows are touched", _duration(step.takes_s)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
+    return f"about {seconds:,.0f} s" if seconds < 120 else f"about {seconds / 60:,.0f} min"
 
 
 def status(*, as_json: bool) -> None:

@@ -70,11 +70,7 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> Status:
 def _upgrade_locked(connection: sa.Connection, revision: str) -> Status:
     found = current_status(connection)
     if not found.known:
-        raise ConfigError(
-            f"the database is at revision {found.current}, made by a newer version of Wattline; "
-            f"this one ends at {found.head}: install the newer version or restore a backup",
-            key="WATTLINE_DATABASE_URL",
-        )
+        raise ConfigError(newer(found), key="WATTLINE_DATABASE_URL")
     connection.rollback()
     if not found.up_to_date:
         with unhurried(connection):
@@ -82,6 +78,14 @@ def _upgrade_locked(connection: sa.Connection, revision: str) -> Status:
             _run(connection, revision)
     _make_ready(connection)
     return current_status(connection)
+
+
+def newer(found: Status) -> str:
+    """What to say of a database that a newer version made."""
+    return (
+        f"the database is at revision {found.current}, made by a newer version of Wattline; "
+        f"this one ends at {found.head}: install the newer version or restore a backup"
+    )
 
 
 def _make_ready(connection: sa.Connection) -> None:
@@ -94,6 +98,11 @@ def _make_ready(connection: sa.Connection) -> None:
 def revisions() -> tuple[str, ...]:
     """Revisions of this version, oldest first: the numbers with which its migration files begin."""
     return tuple(sorted(path.name.partition("_")[0] for path in (_SCRIPTS / "versions").glob("[0-9]*_*.py")))
+
+
+def script_of(revision: str) -> Path:
+    """The migration's file."""
+    return next((_SCRIPTS / "versions").glob(f"{revision}_*.py"))
 
 
 def head() -> str:

@@ -10,6 +10,9 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
+WORK = {"rollup_queue": "indexed"}
+"""What takes time, by table; for ``wattline db upgrade --check``."""
+
 COLUMN = """
 ALTER TABLE rollup_queue ADD COLUMN redefined boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN rollup_queue.redefined IS 'A definition changed; its figures are not to be shown';

@@ -14,7 +14,7 @@ from app.store import migrate, versions
 from app.store.engine import connect
 
 ROWS_PER_S: Mapping[str, float] = {"rewritten": 60_000.0, "indexed": 300_000.0, "updated": 30_000.0}
-"""Kind of work -> rows a second, with their indexes: half of what two busy cores did (500,000 rows rewritten in 4.0 s)."""
+"""Kind of work -> rows a second, with their indexes: half of what two busy cores did (500,000 in 4.0 s)."""
 _STEP_S = 0.1
 """Any revision takes this. [s]"""
 _ROOM: Mapping[str, float] = {"rewritten": 2.0, "indexed": 0.5, "updated": 2.0}

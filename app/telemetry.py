@@ -495,6 +495,13 @@ class ServiceMetrics:
         Gauge("wattline_build_info", "Version of the service.", ["version"], registry=self._registry).labels(
             __version__
         ).set(1)
+        self._console = Gauge(
+            "wattline_console_info", "Address of the pages, for links.", ["url"], registry=self._registry
+        )
+
+    def reached_at(self, url: str) -> None:
+        """Say where browsers reach the pages; the boards' links lead there."""
+        self._console.labels(url.rstrip("/")).set(1)
 
     def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Count a request; `route` is its pattern, never the path as sent."""

@@ -17,9 +17,12 @@ import yaml
 
 HERE = Path(__file__).parent
 SOURCES = HERE / "prometheus" / "rules"
-TARGET = HERE / "provisioning" / "alerting" / "rules.yaml"
+TARGET = HERE / "alerting" / "provisioning" / "rules.yaml"
 HEAD = "# Made from prometheus/rules by `make boards`; change those.\n"
 PROMETHEUS_UID = "wattline-prometheus"
+FOLDER = "Wattline alerts"
+"""Of its own: Grafana finds the folder of alerts by its title alone and makes it before those of the boards,
+which have identifiers; with their title there would be two of one name."""
 
 
 def text() -> str:
@@ -41,7 +44,7 @@ def _group(group: dict[str, Any]) -> dict[str, Any]:
     return {
         "orgId": 1,
         "name": group["name"],
-        "folder": "Wattline",
+        "folder": FOLDER,
         "interval": "1m",
         "rules": list(map(_rule, group["rules"])),
     }
@@ -56,7 +59,7 @@ def _rule(rule: dict[str, Any]) -> dict[str, Any]:
         "for": rule.get("for", "0s"),
         "noDataState": "OK",
         "execErrState": "Error",
-        "labels": rule["labels"],
+        "labels": {**rule["labels"], RUNBOOK: "$WATTLINE_RUNBOOK_URL"},
         "annotations": {name: _template(words) for name, words in rule["annotations"].items()},
     }
 
@@ -67,9 +70,15 @@ def _expanded(expression: str) -> str:
     return " ".join(expression.split())
 
 
+RUNBOOK = "runbook"
+"""Label with the address of the runbook. Grafana fills variables of the environment into labels, not into
+annotations; Prometheus has the address as an external label, which it does not send."""
+
+
 def _template(words: str) -> str:
     """Grafana's `$values.last.Value` is what Prometheus calls `$value`."""
-    return words.replace("$value", "$values.last.Value")
+    external = f"$externalLabels.{RUNBOOK}"
+    return words.replace("$value", "$values.last.Value").replace(external, f"$labels.{RUNBOOK}")
 
 
 _RANGE = {"from": 600, "to": 0}

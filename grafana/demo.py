@@ -24,6 +24,7 @@ import yaml
 HERE = Path(__file__).parent
 T = TypeVar("T")
 SCRAPE_S = 2
+RUNBOOK_URL = "http://127.0.0.1:8080/runbook"
 PATIENCE_S = 240.0
 _STOP_S = 60.0
 
@@ -78,9 +79,16 @@ def scraping(prometheus: Path, folder: Path, target: str) -> Iterator[str]:
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump(local_config(target)))
     port = free_port()
-    command = [str(prometheus), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    command = [
+        str(prometheus),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        "--enable-feature=expand-external-labels",  # so by itself from Prometheus 3 on
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
     address = f"http://127.0.0.1:{port}"
-    with program([*command, f"--web.listen-address=127.0.0.1:{port}"], folder / "prometheus.log"):
+    environment = {"WATTLINE_RUNBOOK_URL": RUNBOOK_URL}
+    with program(command, folder / "prometheus.log", environment):
         wait(lambda: _answers(f"{address}/-/ready"), "Prometheus")
         yield address
 
@@ -88,7 +96,7 @@ def scraping(prometheus: Path, folder: Path, target: str) -> Iterator[str]:
 def local_config(target: str) -> dict[str, Any]:
     """Our Prometheus configuration for a service on this machine that asks for no key."""
     config: dict[str, Any] = yaml.safe_load((HERE / "prometheus" / "prometheus.yml").read_text("utf-8"))
-    config["global"] = {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}
+    config["global"] |= {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}
     config["rule_files"] = [str(HERE / "prometheus" / pattern) for pattern in config["rule_files"]]
     del config["alerting"]
     (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "wattline")

@@ -395,6 +395,8 @@ class Service:
             while not (stop.wait(_PATIENCE_S) or self._ended.is_set()):
                 pass
         elif not stop.is_set():
+            port = listener.getsockname()[1]
+            self.telemetry.service.reached_at(self._proxies.public_url or f"http://localhost:{port}")
             config = uvicorn.Config(
                 self._app,
                 http=PatientProtocol,

@@ -20,6 +20,7 @@ from app.web.pages import (
     overview,
     period,
     reports,
+    runbook,
     settings,
     signin,
     site,
@@ -52,6 +53,7 @@ PAGES = (
     findings,
     alarms,
     reports,
+    runbook,
     imports,
     connect,
 )

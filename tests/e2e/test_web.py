@@ -57,6 +57,7 @@ PATHS = (
     "/sites/sh1/balance?window=24h",
     "/sites/sh1/flow?window=24h",
     "/docs",
+    "/runbook",
     "/sites/sh1/indicators?month=2026-03&compare=previous",
     "/sites/sh1/costs?month=2026-03",
     "/sites/sh1/compliance?window=24h",

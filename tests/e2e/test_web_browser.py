@@ -38,6 +38,7 @@ PATHS = (
     "/sites/sh1/balance?window=24h",
     "/sites/sh1/flow?window=24h",
     "/docs",
+    "/runbook",
     "/sites/sh1/indicators?window=24h",
     "/sites/sh1/costs?window=24h",
     "/sites/sh1/compliance?window=24h",

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer
 import yaml
 
 from app.cli.commands import app as cli
 from app.config import Settings
-from grafana.demo import free_port, program, wait
+from grafana.demo import RUNBOOK_URL, free_port, program, scraping, wait
 from tests.programs import need_program
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"
+ALERTING = GRAFANA / "alerting"
 RULES = sorted((GRAFANA / "prometheus" / "rules").glob("*.yml"))
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
 """A whole version, never a moving tag; a digest may follow."""
@@ -52,19 +55,26 @@ def _prometheus() -> Path:
     return GRAFANA / "prometheus" / "prometheus.yml"
 
 
+def test_an_alert_leads_to_its_entry_of_the_runbook(tmp_path: Path) -> None:
+    with scraping(need_program("prometheus"), tmp_path, f"127.0.0.1:{free_port()}") as address:
+        alerts = wait(lambda: httpx.get(f"{address}/api/v1/alerts").json()["data"]["alerts"], "an alert")
+    found = {alert["labels"]["alertname"]: alert["annotations"]["runbook_url"] for alert in alerts}
+    assert found == {"WattlineDown": f"{RUNBOOK_URL}#wattlinedown"}
+
+
 def test_every_alert_has_a_unit_test_and_a_runbook_entry() -> None:
     tested = (GRAFANA / "prometheus" / "tests" / "alerts.yml").read_text("utf-8")
     headings = re.findall(r"^## (\w+)$", (GRAFANA / "RUNBOOK.md").read_text("utf-8"), re.MULTILINE)
     assert set(headings) == set(alerts())
     for name, rule in alerts().items():
         assert f"alertname: {name}" in tested
-        assert rule["annotations"]["runbook"] == f"grafana/RUNBOOK.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"{{{{ $externalLabels.runbook }}}}#{name.lower()}"
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert re.search(r"[\u4e00-\u9fff]", rule["annotations"]["summary_zh"])
 
 
 def test_grafana_has_the_same_alerts_with_no_data_and_errors_decided() -> None:
-    groups = read(GRAFANA / "provisioning" / "alerting" / "rules.yaml")["groups"]
+    groups = read(ALERTING / "provisioning" / "rules.yaml")["groups"]
     rules = {rule["title"]: rule for group in groups for rule in group["rules"]}
     assert set(rules) == set(alerts())
     assert len({rule["uid"] for rule in rules.values()}) == len(rules)
@@ -75,6 +85,37 @@ def test_grafana_has_the_same_alerts_with_no_data_and_errors_decided() -> None:
         assert rule["condition"] in {step["refId"] for step in rule["data"]}
         assert "$" not in str(rule["data"]), "a dollar sign would be taken for a variable of the environment"
         assert not re.search(r"site\w*:wattline", rule["data"][0]["model"]["expr"]), "needs a recording rule"
+        assert rule["labels"]["runbook"] == "$WATTLINE_RUNBOOK_URL", "Grafana fills it into labels alone"
+        assert rule["annotations"]["runbook_url"] == f"{{{{ $labels.runbook }}}}#{name.lower()}"
+
+
+def test_alerts_have_a_folder_of_their_own_and_boards_have_theirs_by_identifier() -> None:
+    """Grafana finds the folder of alerts by title, and makes it first: with a board's title there are two."""
+    providers = read(GRAFANA / "provisioning" / "dashboards" / "wattline.yaml")["providers"]
+    identifiers = [provider["folderUid"] for provider in providers]
+    assert len(set(identifiers)) == len(providers)
+    alerting = {g["folder"] for g in read(ALERTING / "provisioning" / "rules.yaml")["groups"]}
+    assert alerting == {"Wattline alerts"}
+    assert not alerting & {provider["folder"] for provider in providers}
+
+
+def test_alerts_are_raised_once(compose: dict[str, Any]) -> None:
+    """By Prometheus; with the second file by Grafana, and then not by Prometheus."""
+
+    def mounted(document: dict[str, Any], service: str) -> dict[str, str]:
+        found = (mount.split(":") for mount in document["services"][service]["volumes"])
+        return {parts[1]: parts[0] for parts in found}
+
+    assert not any("alerting" in f"{a}{b}" for a, b in mounted(compose, "grafana").items())
+    other = read(ROOT / "compose.grafana-alerts.yaml")
+    assert mounted(other, "grafana") == {
+        "/etc/grafana/provisioning/alerting": "./grafana/alerting/provisioning"
+    }
+    (instead,) = mounted(other, "prometheus").items()
+    assert read(ROOT / instead[1]) == {"groups": []}
+    rules = mounted(compose, "prometheus")["/etc/prometheus/rules"]
+    assert (ROOT / rules / instead[0].removeprefix("/etc/prometheus/rules/")).is_file()
+    assert other["services"]["alertmanager"]["profiles"]
 
 
 def test_data_sources_are_those_that_rules_and_boards_use() -> None:
@@ -97,15 +138,33 @@ def test_amtool_takes_the_configuration_and_alertmanager_runs_with_it(tmp_path: 
         "--cluster.listen-address=",
     ]
     log = tmp_path / "alertmanager.log"
+    amtool = need_program("amtool", "prometheus-alertmanager")
+    here = f"--alertmanager.url=http://127.0.0.1:{port}"
     with program(command, log):
         wait(lambda: "Listening on" in log.read_text() or "address=127" in log.read_text(), "Alertmanager")
-        status = run(
-            need_program("amtool", "prometheus-alertmanager"),
-            f"--alertmanager.url=http://127.0.0.1:{port}",
-            "config",
-            "show",
-        )
+        status = run(amtool, here, "config", "show")
+        for labels in (
+            "WattlinePueBreach site=sh1 window=24h",
+            "WattlinePueWarning site=sh1 window=24h",
+            "WattlinePueWarning site=sh1 window=ytd",
+            "WattlinePueWarning site=nb1 window=24h",
+        ):
+            run(amtool, here, "alert", "add", *labels.split())
+        told = wait(lambda: _told(amtool, here), "inhibition")
     assert "receiver: operators" in status
+    assert told == {
+        ("WattlinePueBreach", "sh1", "24h"),
+        ("WattlinePueWarning", "sh1", "ytd"),
+        ("WattlinePueWarning", "nb1", "24h"),
+    }, "a breach of a window covers the warning of that window and site, and no other"
+
+
+def _told(amtool: Path, here: str) -> set[tuple[str, ...]]:
+    """Alerts that go out, once the covered one is known as such."""
+    shown = json.loads(run(amtool, here, "-o", "json", "alert", "query", "--active", "--inhibited"))
+    states = {tuple(a["labels"][n] for n in ("alertname", "site", "window")): a["status"] for a in shown}
+    out = {labels for labels, status in states.items() if not status["inhibitedBy"]}
+    return out if len(states) == 4 and len(out) < 4 else set()
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +192,17 @@ def test_secrets_come_from_files_and_every_service_says_whether_it_is_well(compo
     assert all(set(secret) == {"file"} for secret in compose["secrets"].values())
     for name, service in compose["services"].items():
         for variable, value in service.get("environment", {}).items():
-            is_secret = re.search("PASSWORD|TOKEN|URL", variable)
+            is_secret = re.search("PASSWORD|TOKEN|URL", variable) and variable not in ADDRESSES
             assert not is_secret or value.startswith("/run/secrets/"), variable
         assert set(service.get("secrets", ())) <= set(compose["secrets"]), name
         checked = service.get("healthcheck") or service["image"].startswith("wattline")
         assert checked, name
         for condition in service.get("depends_on", {}):
             assert condition in compose["services"]
+
+
+ADDRESSES = ("WATTLINE_PUBLIC_URL", "WATTLINE_RUNBOOK_URL")
+"""No secrets."""
 
 
 def test_what_the_containers_mount_is_there(compose: dict[str, Any]) -> None:
@@ -154,7 +217,7 @@ def test_secrets_that_files_name_are_given_to_their_service(compose: dict[str, A
     for service, paths in {
         "prometheus": [_prometheus()],
         "alertmanager": [GRAFANA / "alertmanager" / "alertmanager.yml"],
-        "grafana": sorted((GRAFANA / "provisioning").rglob("*.yaml")),
+        "grafana": sorted(GRAFANA.glob("*/**/*.yaml")),
     }.items():
         for path in paths:
             used = set(re.findall(r"/run/secrets/(\w+)", path.read_text("utf-8")))

@@ -96,12 +96,12 @@ def scraping(prometheus: Path, folder: Path, target: str) -> Iterator[str]:
 def local_config(target: str) -> dict[str, Any]:
     """Our Prometheus configuration for a service on this machine that asks for no key."""
     config: dict[str, Any] = yaml.safe_load((HERE / "prometheus" / "prometheus.yml").read_text("utf-8"))
-    config["global"] |= {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}
+    often = ("scrape_interval", "scrape_timeout", "evaluation_interval")
+    config["global"] |= {name: f"{SCRAPE_S}s" for name in often}
     config["rule_files"] = [str(HERE / "prometheus" / pattern) for pattern in config["rule_files"]]
     del config["alerting"]
     (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "wattline")
     del job["authorization"]
-    job["scrape_timeout"] = f"{SCRAPE_S}s"
     job["static_configs"] = [{"targets": [target]}]
     config["scrape_configs"] = [job]
     return config

@@ -66,12 +66,14 @@ def panels(board: Json) -> list[Json]:
 def variables_of(board: Json, connection: psycopg.Connection[Any], site: str) -> dict[str, list[str]]:
     """A value for every variable of a board: `site`, every room of it, and the window shown first."""
     found = {"site": [site], "wattline": ["http://localhost:8080"]}
+    by_sql = (v for v in board["templating"]["list"] if "${database}" in str(v.get("datasource")))
+    sql = {v["name"]: v["query"] for v in by_sql if v["name"] != "site"}
     for variable in board["templating"]["list"]:
         name = variable["name"]
         if variable["type"] == "custom":
             found[name] = [variable["current"]["value"]]
-        elif variable["type"] == "query" and name != "site":
-            cursor = connection.execute(filled(variable["query"], found).encode())
+        elif name in sql:
+            cursor = connection.execute(filled(sql[name], found).encode())
             found[name] = [row[0] for row in cursor]
     return found
 
@@ -97,20 +99,12 @@ def sql_of(text: str, values: Mapping[str, list[str]], span: Span) -> str:
         If a macro is not known.
     """
     start, end = f"'{span.start.isoformat()}'", f"'{span.end.isoformat()}'"
-    out = filled(text, values).replace("$__interval", f"{span.step_s}s")
-    out = re.sub(r"\$__timeGroupAlias\(([^,()]+),\s*([^)]+)\)", r'$__timeGroup(\1, \2) AS "time"', out)
-    out = re.sub(r"\$__timeGroup\(([^,()]+),\s*'?(\d+)([smhd])'?\)", _group, out)
-    out = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN {start} AND {end}", out)
+    out = filled(text, values).replace("$__interval_ms", str(span.step_s * 1000))
     out = out.replace("$__timeFrom()", start).replace("$__timeTo()", end)
     unknown = re.search(r"\$__\w+", out)
     if unknown:
         raise ValueError(f"macro {unknown[0]} is not known; use one of those in {__name__}")
     return out
-
-
-def _group(found: re.Match[str]) -> str:
-    seconds = int(found[2]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[3]]
-    return f"floor(extract(epoch from {found[1]})/{seconds})*{seconds}"
 
 
 def _scanned(node: Json) -> Iterator[int]:

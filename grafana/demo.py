@@ -97,7 +97,7 @@ def local_config(target: str) -> dict[str, Any]:
     """Our Prometheus configuration for a service on this machine that asks for no key."""
     config: dict[str, Any] = yaml.safe_load((HERE / "prometheus" / "prometheus.yml").read_text("utf-8"))
     often = ("scrape_interval", "scrape_timeout", "evaluation_interval")
-    config["global"] |= {name: f"{SCRAPE_S}s" for name in often}
+    config["global"] |= dict.fromkeys(often, f"{SCRAPE_S}s")
     config["rule_files"] = [str(HERE / "prometheus" / pattern) for pattern in config["rule_files"]]
     del config["alerting"]
     (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "wattline")

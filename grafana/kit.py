@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from grafana.queries import DATABASE, PROMETHEUS, Query
+from grafana.queries import DATABASE, PROMETHEUS, Query, annotation
 from grafana.sdk import barchart, bargauge, common, nodegraph, stat, statushistory
 from grafana.sdk import common_model as shape
 from grafana.sdk import dashboard as db
@@ -63,8 +63,20 @@ class Panel:
     limit: str = ""
     """Name of the series that is the limit: values from it on turn red (Grafana can colour no other way)."""
     url: str = ""
+    by_day: bool = False
+    """Days or months at noon: the axis shows their dates in every time zone of a browser."""
     sideways: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is marked on every chart of a board."""
+
+    name: Text
+    sql: str
+    """Answers ``time``, ``timeEnd``, ``text`` and ``tags``."""
+    color: str
 
 
 class Cell(NamedTuple):
@@ -95,6 +107,7 @@ class Board:
     start: str
     """Beginning of the time range that is shown first, e.g. ``now-7d``."""
     refresh: str = "1m"
+    marks: Sequence[Marks] = ()
 
 
 # -- panels ----------------------------------------------------------------------------------------
@@ -221,6 +234,8 @@ def _look_lines(made: Any, panel: Panel) -> None:
     made.draw_style(style).line_width(1).fill_opacity(80 if panel.bars else panel.fill)
     made.show_points(shape.VisibilityMode.NEVER).legend(_legend()).tooltip(_tooltip())
     made.span_nulls(False)
+    if panel.by_day:
+        made.timezone(["utc"])
     if panel.soft_min is not None:
         made.axis_soft_min(panel.soft_min)
     if panel.stacked:
@@ -243,7 +258,9 @@ def _look_bars(made: Any, panel: Panel) -> None:
     made.legend(_legend()).tooltip(_tooltip()).bar_width(0.8).fill_opacity(85)
     horizontal = shape.VizOrientation.HORIZONTAL
     made.orientation(horizontal if panel.sideways else shape.VizOrientation.VERTICAL)
-    made.show_value(shape.VisibilityMode.AUTO)
+    made.show_value(shape.VisibilityMode.NEVER if panel.by_day else shape.VisibilityMode.AUTO)
+    if panel.by_day:
+        made.x_tick_label_spacing(100)
     if panel.soft_min is not None:
         made.axis_soft_min(panel.soft_min)
     if panel.stacked:
@@ -295,7 +312,8 @@ def uid(name: str, lang: Lang) -> str:
 
 
 def _localised(url: str, lang: Lang) -> str:
-    """`url` with ``board:NAME`` replaced by the address of that board."""
+    """`url` with ``board:NAME`` replaced by the address of that board, and ``{lang}`` by the language."""
+    url = url.replace("{lang}", lang.value)
     if not url.startswith("board:"):
         return url
     name, _, query = url.removeprefix("board:").partition("?")
@@ -321,8 +339,10 @@ def build_board(board: Board, lang: Lang) -> model.Dashboard:
     )
     for variable in _variables(board, lang):
         made.with_variable(variable)
-    for link in _board_links(lang):
+    for link in _board_links(board, lang):
         made.link(link)
+    for marks in board.marks:
+        made.annotation(_annotation(marks, lang))
     found = made.build()
     found.panels = list(_placed(board, lang))
     return found
@@ -349,18 +369,27 @@ def _placed(board: Board, lang: Lang) -> list[Any]:
 
 _LINKS = Text("Boards", "看板")
 _REPORTS = Text("Reports", "月报")
+_ALARMS = Text("Alarms", "告警")
 
 
-def _board_links(lang: Lang) -> list[db.DashboardLink]:
+def _annotation(marks: Marks, lang: Lang) -> db.AnnotationQuery:
+    made = db.AnnotationQuery().name(marks.name.in_(lang)).datasource(DATABASE).enable(True)
+    return made.icon_color(marks.color).target(annotation(marks.sql, lang))
+
+
+def _board_links(board: Board, lang: Lang) -> list[db.DashboardLink]:
     boards = db.DashboardLink(_LINKS.in_(lang)).type(model.DashboardLinkType.DASHBOARDS)
     boards.tags(["wattline", lang.value]).as_dropdown(True).keep_time(False).include_vars(True)
     reports = db.DashboardLink(_REPORTS.in_(lang)).type(model.DashboardLinkType.LINK)
-    return [boards, reports.url("${wattline}/api/v1/sites").icon("doc").target_blank(True)]
+    page = "/sites/${site}/reports" if "site" in board.variables else "/reports"
+    reports.url(f"${{wattline}}{page}?lang={lang.value}").icon("doc").target_blank(True)
+    alarms = db.DashboardLink(_ALARMS.in_(lang)).type(model.DashboardLinkType.LINK)
+    return [boards, reports, alarms.url(f"${{wattline}}/alarms?lang={lang.value}").target_blank(True)]
 
 
 WINDOWS: Mapping[str, Text] = {name: WORDS[name] for name in ("24h", "7d", "30d", "mtd", "ytd", "12mo")}
-ADDRESS = "http://localhost:8080"
-"""Where links to reports lead unless the board's variable says otherwise."""
+ADDRESS_QUERY = "label_values(wattline_console_info, url)"
+"""Where links to pages lead: the service says it (WATTLINE_PUBLIC_URL), so it is set once for all boards."""
 
 
 def _variables(board: Board, lang: Lang) -> list[Any]:
@@ -371,7 +400,9 @@ def _variables(board: Board, lang: Lang) -> list[Any]:
     made += [_VARIABLES[name](lang) for name in board.variables]
     address = Text("Wattline address", "Wattline 地址").in_(lang)
     hidden = model.VariableHide.HIDE_VARIABLE
-    made.append(db.TextBoxVariable("wattline").label(address).default_value(ADDRESS).hide(hidden))
+    where = db.QueryVariable("wattline").label(address).datasource(PROMETHEUS).query(ADDRESS_QUERY)
+    where.refresh(model.VariableRefresh.ON_DASHBOARD_LOAD).sort(model.VariableSort.DISABLED)
+    made.append(where.hide(hidden))
     return made
 
 

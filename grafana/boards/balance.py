@@ -8,7 +8,7 @@ from grafana.words import OVERHEAD, Text
 
 _SUMS = """
     SELECT {what} FROM v_pue
-    WHERE site = ${{site:sqlstring}} AND room = '' AND $__timeFilter(at)
+    WHERE site = ${{site:sqlstring}} AND room = '' AND {{span}}
 """
 _UNMETERED = "sum(facility_kwh - it_kwh << |- #_kwh>>) FILTER (WHERE coverage_ratio > 0)"
 
@@ -128,28 +128,30 @@ BALANCES = Panel(
     ],
 )
 BY_CLASS = Panel(
-    "timeseries",
+    "barchart",
     Text("Daily energy including unmetered", "逐日能耗（含未分项计量）"),
-    Text("Stacked to facility energy.", "各类叠加为数据中心总耗电量。"),
+    Text(
+        "Stacked to facility energy, by the site's own days: those that the time range touches, whole.",
+        "各类叠加为数据中心总耗电量；按数据中心时区的自然日，时段触及的每一日均为整日。",
+    ),
     [
         database(
             f"""
-            SELECT $__timeGroupAlias(at, '24h'), sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>,
+            SELECT {{day}}::text AS day, sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>,
             {_UNMETERED} AS unmetered
-            FROM v_pue WHERE site = ${{site:sqlstring}} AND room = '' AND $__timeFilter(at)
+            FROM v_pue WHERE site = ${{site:sqlstring}} AND room = '' AND {{in_days}}
             GROUP BY 1 ORDER BY 1
-            """,  # noqa: S608 - a constant of this file
-            time_series=True,
+            """  # noqa: S608 - a constant of this file
         )
     ],
     unit="kwatth",
     decimals=0,
     stacked=True,
-    bars=True,
+    by_day=True,
     columns=class_columns("it", *OVERHEAD, "unmetered"),
 )
 SOURCES = Panel(
-    "timeseries",
+    "barchart",
     Text("Energy sources and energy reported separately", "能源来源与单独列示的能耗"),
     Text(
         "Generators, on-site renewables, subtracted non-data-centre load, reused heat.",
@@ -158,17 +160,16 @@ SOURCES = Panel(
     [
         database(
             """
-            SELECT $__timeGroupAlias(at, '24h'), sum(generator_kwh) AS generator,
+            SELECT {day}::text AS day, sum(generator_kwh) AS generator,
             sum(renewable_kwh) AS renewable, sum(non_dc_kwh) AS non_dc, sum(heat_reuse_kwh) AS heat_reuse
-            FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND $__timeFilter(at)
+            FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND {in_days}
             GROUP BY 1 ORDER BY 1
-            """,
-            time_series=True,
+            """
         )
     ],
     unit="kwatth",
     decimals=0,
-    bars=True,
+    by_day=True,
     stacked=True,
     columns=class_columns("generator", "renewable", "non_dc", "heat_reuse"),
 )
@@ -176,8 +177,9 @@ METERS = Panel(
     "table",
     Text("Energy by point", "逐测点能耗"),
     Text(
-        "Energy of each point in the selected rooms, with the estimated share.",
-        "所选机房各测点能耗与估算占比。",
+        "Energy of each point in the selected rooms over the site's own days that the time range touches, "
+        "with the estimated share.",
+        "所选机房各测点能耗与估算占比；按数据中心时区的自然日，时段触及的每一日均为整日。",
     ),
     [
         database(
@@ -186,7 +188,7 @@ METERS = Panel(
             sum(estimated_s) / nullif(sum(covered_s), 0) AS estimated
             FROM v_energy_day WHERE site = ${site:sqlstring}
             AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring})
-            AND day >= $__timeFrom()::timestamptz::date AND day <= $__timeTo()::timestamptz::date
+            AND {of_days}
             GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC
             """
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row
-from grafana.queries import database, prometheus
+from grafana.queries import database, noon, prometheus
 from grafana.words import Text
 
 IT_LOAD = Panel(
@@ -82,17 +82,18 @@ PEAKS = Panel(
     "timeseries",
     Text("IT power: daily mean and peak against capacity", "IT 设备功率：日平均与峰值对比容量"),
     Text(
-        "Includes imported history; the dashed line is the design capacity.", "含导入的历史；虚线为设计容量。"
+        "By the site's own days, with imported history; the dashed line is the design capacity.",
+        "按数据中心时区的自然日，含导入的历史；虚线为设计容量。",
     ),
     [
         database(
-            """
-            SELECT $__timeGroupAlias(at, '24h'),
+            f"""
+            SELECT {noon("{day}")} AS time,
             avg(it_kwh / coverage_ratio) * 4 AS mean_kw, max(it_kwh / coverage_ratio) * 4 AS peak_kw,
             max(c.capacity_kw) AS capacity_kw
             FROM v_pue, (SELECT min(it_capacity_kw) AS capacity_kw FROM v_site
-            WHERE site = ${site:sqlstring}) c
-            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio >= 0.5 AND $__timeFilter(at)
+            WHERE site = ${{site:sqlstring}}) c
+            WHERE site = ${{site:sqlstring}} AND room = '' AND coverage_ratio >= 0.5 AND {{in_days}}
             GROUP BY 1 ORDER BY 1
             """,
             time_series=True,
@@ -100,6 +101,7 @@ PEAKS = Panel(
     ],
     unit="kwatt",
     decimals=0,
+    by_day=True,
     columns=[
         Column("mean_kw", Text("Mean", "平均值"), color="#37872d"),
         Column("peak_kw", Text("Peak", "峰值"), color="#e0b400"),
@@ -173,10 +175,10 @@ BY_ROOM = Panel(
     [
         database(
             """
-            SELECT $__timeGroupAlias(at, '6h'), room AS metric,
+            SELECT to_timestamp(floor(extract(epoch FROM at) / 21600) * 21600) AS time, room AS metric,
             avg(it_kwh / coverage_ratio) * 4 AS value
             FROM v_pue WHERE site = ${site:sqlstring} AND room <> '' AND it_kwh > 0
-            AND coverage_ratio >= 0.5 AND at <= $__timeTo()
+            AND coverage_ratio >= 0.5 AND at < $__timeTo()::timestamptz
             AND at >= $__timeTo()::timestamptz - interval '60 days' GROUP BY 1, 2 ORDER BY 1
             """,
             time_series=True,
@@ -194,10 +196,10 @@ RACKS = Panel(
     [
         database(
             """
-            SELECT $__timeGroupAlias(p.at, '1h'), p.meter AS metric, avg(p.power_kw) AS value
+            SELECT date_trunc('hour', p.at) AS time, p.meter AS metric, avg(p.power_kw) AS value
             FROM v_power p JOIN v_meter m ON m.site = p.site AND m.meter = p.meter
             WHERE p.site = ${site:sqlstring} AND m.stage IN ('rack', 'pdu') AND p.load_class = 'it'
-            AND p.at >= $__timeTo()::timestamptz - interval '3 days' AND p.at <= $__timeTo()
+            AND p.at >= $__timeTo()::timestamptz - interval '3 days' AND p.at < $__timeTo()::timestamptz
             GROUP BY 1, 2 ORDER BY 1
             """,
             time_series=True,

@@ -13,7 +13,8 @@ _MONTHS = """
     FROM v_site s CROSS JOIN LATERAL (
     SELECT begins, q.*
     FROM generate_series(date_trunc('month', $__timeFrom()::timestamptz AT TIME ZONE s.time_zone),
-    $__timeTo()::timestamptz AT TIME ZONE s.time_zone, interval '1 month') AS begins
+    ($__timeTo()::timestamptz - interval '1 microsecond') AT TIME ZONE s.time_zone, interval '1 month')
+    AS begins
     CROSS JOIN LATERAL (SELECT sum(facility_kwh) AS facility_kwh, sum(it_kwh) AS it_kwh,
     sum(coverage_ratio) * 900 AS covered_s, {withheld} AS withheld
     FROM v_pue WHERE site = ${site:sqlstring} AND room = ''
@@ -118,13 +119,14 @@ BY_MONTH = Panel(
     ),
     [
         database(
-            f"SELECT begins AS time, pue, limit_pue FROM ({_MONTHS}) m ORDER BY begins",  # noqa: S608
+            f"SELECT (begins + interval '12 hours') AT TIME ZONE 'UTC' AS time, pue, limit_pue FROM ({_MONTHS}) m ORDER BY begins",  # noqa: S608
             time_series=True,
         )
     ],
     unit="none",
     decimals=2,
     bars=True,
+    by_day=True,
     soft_min=1.0,
     columns=[
         Column("pue", Text("PUE", "PUE"), color="#5794f2"),
@@ -159,12 +161,12 @@ MATRIX = Panel(
         Column("plain", Text("Ignoring uncertainty", "不计不确定度"), states=True),
     ],
 )
-REPORT_URL = "${wattline}/api/v1/sites/${site}/reports/${__data.fields.month}?format=pdf&lang="
+REPORT_URL = "${wattline}/sites/${site}/reports?lang={lang}#${__data.fields.month}"
 MONTHS = Panel(
     "table",
     Text("Month by month", "逐月一览"),
     Text(
-        "Energy, PUE, coverage and report status; click a month to open its report.",
+        "Energy, PUE, coverage and report status; click a month for its reports.",
         "能耗、PUE、覆盖率与报告状态；点击月份可打开报告。",
     ),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
-from grafana.queries import database, prometheus
+from grafana.queries import PUE, database, noon, prometheus
 from grafana.words import OVERHEAD, Text
 
 SITE_URL = "board:site?var-site=${__data.fields.site}"
@@ -143,25 +143,35 @@ AGAINST_LIMITS = Panel(
     ],
 )
 
+_DAY_S = (
+    "extract(epoch FROM least(now(), $__timeTo()::timestamptz, (day + 1)::timestamp AT TIME ZONE time_zone) "
+    "- day::timestamp AT TIME ZONE time_zone)"
+)
+_DAY_PUE = PUE.replace("{least}", "minimum_coverage_ratio").replace("{length}", _DAY_S)
 HISTORY = Panel(
     "timeseries",
     Text("PUE by day and site", "各数据中心逐日 PUE"),
     Text(
-        "Daily ratio of sums, including imported history. Days in the time zone of the browser.",
-        "逐日能耗之比，含导入的历史数据。",
+        "Daily ratio of sums by each site's own days, including imported history.",
+        "按各数据中心时区的自然日，逐日能耗之比，含导入的历史数据。",
     ),
     [
         database(
-            """
-            SELECT $__timeGroupAlias(at, '24h'), site AS metric,
-            CASE WHEN NOT {withheld} THEN sum(facility_kwh) / sum(it_kwh) END AS value
-            FROM v_pue WHERE room = '' AND coverage_ratio > 0 AND it_kwh > 0 AND $__timeFilter(at)
-            GROUP BY 1, 2 ORDER BY 1
-            """,
+            f"""
+            SELECT {noon("day")} AS time, site AS metric, {_DAY_PUE} AS value
+            FROM (SELECT p.*, s.time_zone, s.minimum_coverage_ratio,
+            (p.at AT TIME ZONE s.time_zone)::date AS day FROM v_pue p JOIN v_site s USING (site)
+            WHERE p.room = ''
+            AND p.at >= date_trunc('day', $__timeFrom()::timestamptz AT TIME ZONE s.time_zone)
+            AT TIME ZONE s.time_zone
+            AND p.at < $__timeTo()::timestamptz) v_pue
+            GROUP BY site, day, time_zone, minimum_coverage_ratio ORDER BY 1
+            """,  # noqa: S608 - constants
             time_series=True,
         )
     ],
     unit="none",
+    by_day=True,
     decimals=3,
     soft_min=1.0,
 )
@@ -211,8 +221,9 @@ MONTHS = Panel(
     "barchart",
     Text("Energy by month and load class, all sites", "全部数据中心逐月分类能耗"),
     Text(
-        "Energy of the months of each site's own time zone; the current month is incomplete.",
-        "按各数据中心时区的自然月统计；当月未完。",
+        "Energy of the months of each site's own time zone that the time range touches, whole; the current "
+        "month is incomplete.",
+        "按各数据中心时区的自然月统计，时段触及的每一月均为整月；当月未完。",
     ),
     [
         database(
@@ -220,7 +231,12 @@ MONTHS = Panel(
             SELECT to_char(date_trunc('month', p.at AT TIME ZONE s.time_zone), 'YYYY-MM') AS month,
             sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>
             FROM v_pue p JOIN v_site s USING (site)
-            WHERE p.room = '' AND $__timeFilter(p.at) GROUP BY 1 ORDER BY 1
+            WHERE p.room = ''
+            AND p.at >= date_trunc('month', $__timeFrom()::timestamptz AT TIME ZONE s.time_zone)
+            AT TIME ZONE s.time_zone
+            AND p.at < (date_trunc('month', ($__timeTo()::timestamptz - interval '1 microsecond')
+            AT TIME ZONE s.time_zone) + interval '1 month') AT TIME ZONE s.time_zone
+            GROUP BY 1 ORDER BY 1
             """
         )
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
-from grafana.queries import Query, database, prometheus
+from grafana.queries import Query, database, day_s, noon, prometheus
 from grafana.words import OVERHEAD, Text
 
 
@@ -125,13 +125,13 @@ MAP = Panel(
     ),
     [
         database(
-            """
-            SELECT day::timestamptz AS time, meter AS metric, least(max(covered_s) / 86400, 1) AS value
-            FROM v_energy_day WHERE site = ${site:sqlstring}
-            AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring})
-            AND day >= $__timeFrom()::timestamptz::date AND day < $__timeTo()::timestamptz::date
-            GROUP BY 1, 2 ORDER BY 1, 2
-            """,
+            f"""
+            SELECT {noon("day")} AS time, meter AS metric,
+            least(max(covered_s) / {day_s("day")}, 1) AS value
+            FROM v_energy_day WHERE site = ${{site:sqlstring}}
+            AND coalesce(nullif(room, ''), '-') IN (${{room:sqlstring}}) AND {{of_days}}
+            GROUP BY day, meter ORDER BY 1, 2
+            """,  # noqa: S608 - constants
             time_series=True,
         )
     ],
@@ -198,14 +198,13 @@ ESTIMATED = Panel(
     ),
     [
         database(
-            """
-            SELECT day::timestamptz AS time, load_class AS metric,
+            f"""
+            SELECT {noon("day")} AS time, load_class AS metric,
             sum(estimated_s) / nullif(sum(covered_s), 0) AS value
-            FROM v_energy_day WHERE site = ${site:sqlstring}
-            AND load_class IN ('facility', 'it', <<, |'#'>>)
-            AND day >= $__timeFrom()::timestamptz::date AND day < $__timeTo()::timestamptz::date
-            GROUP BY 1, 2 ORDER BY 1, 2
-            """,
+            FROM v_energy_day WHERE site = ${{site:sqlstring}}
+            AND load_class IN ('facility', 'it', <<, |'#'>>) AND {{of_days}}
+            GROUP BY day, load_class ORDER BY 1, 2
+            """,  # noqa: S608 - constants
             time_series=True,
         )
     ],

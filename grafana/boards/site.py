@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
-from grafana.queries import Query, database, prometheus
+from grafana.queries import PUE, Query, database, prometheus
 from grafana.words import OVERHEAD, Text
 
 
@@ -85,15 +85,13 @@ PUE_HISTORY = Panel(
     ),
     [
         database(
-            """
-            SELECT $__timeGroupAlias(at, $__interval),
-            CASE WHEN NOT {withheld} THEN sum(facility_kwh) / sum(it_kwh) END AS pue,
+            f"""
+            SELECT {{bar}} AS time, {PUE.replace("{length}", "min({bar_s})")} AS pue,
             max(l.limit_pue) AS limit_pue, max(l.designed_pue) AS designed_pue
             FROM v_pue, (SELECT min(v.limit_pue) AS limit_pue, min(s.designed_pue) AS designed_pue
-            FROM v_verdict v JOIN v_site s USING (site) WHERE site = ${site:sqlstring}) l
-            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0 AND it_kwh > 0
-            AND $__timeFilter(at) GROUP BY 1 ORDER BY 1
-            """,
+            FROM v_verdict v JOIN v_site s USING (site) WHERE site = ${{site:sqlstring}}) l
+            WHERE site = ${{site:sqlstring}} AND room = '' AND {{span}} GROUP BY 1 ORDER BY 1
+            """,  # noqa: S608 - constants
             time_series=True,
         )
     ],
@@ -119,7 +117,7 @@ WHERE = Panel(
             SELECT CASE WHEN NOT {withheld} THEN sum(it_kwh) END AS it_kwh,
             sum(facility_kwh) AS facility_kwh, <<, |sum(#_kwh) AS #>>
             FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
-            AND $__timeFilter(at)) e CROSS JOIN LATERAL (VALUES
+            AND {span}) e CROSS JOIN LATERAL (VALUES
             <<, |('@#@', #)>>,
             ('@unmetered@', facility_kwh - it_kwh << |- #>>)
             ) AS c(load_class, kwh) ORDER BY 2 DESC
@@ -149,7 +147,7 @@ CHANGED = Panel(
             c.kwh / now.it_kwh - c.before / nullif(past.it_kwh, 0) AS change
             FROM (SELECT CASE WHEN NOT {withheld} THEN sum(it_kwh) END AS it_kwh,
             sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
-            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0 AND $__timeFilter(at)) now,
+            WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0 AND {span}) now,
             (SELECT CASE WHEN NOT {withheld} THEN sum(it_kwh) END AS it_kwh,
             sum(facility_kwh) AS f, <<, |sum(#_kwh) AS #>> FROM v_pue
             WHERE site = ${site:sqlstring} AND room = '' AND coverage_ratio > 0
@@ -189,24 +187,25 @@ POWER = Panel(
     columns=class_columns("it", *OVERHEAD),
 )
 ENERGY = Panel(
-    "timeseries",
+    "barchart",
     Text("Energy by day and load class", "逐日分类能耗"),
-    Text("From stored figures, including imported history.", "取自已存数据，含导入的历史。"),
+    Text(
+        "The site's own days that the time range touches, whole; includes imported history.",
+        "按数据中心时区的自然日，时段触及的每一日均为整日；含导入的历史。",
+    ),
     [
         database(
             """
-            SELECT $__timeGroupAlias(at, '24h'), sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>
-            FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND $__timeFilter(at)
+            SELECT {day}::text AS day, sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>
+            FROM v_pue WHERE site = ${site:sqlstring} AND room = '' AND {in_days}
             GROUP BY 1 ORDER BY 1
-            """,
-            time_series=True,
+            """
         )
     ],
     unit="kwatth",
     decimals=0,
     stacked=True,
-    bars=True,
-    soft_min=0,
+    by_day=True,
     columns=class_columns("it", *OVERHEAD),
 )
 BUDGET = Panel(
@@ -246,9 +245,9 @@ AIR = Panel(
     [
         database(
             """
-            SELECT $__timeGroupAlias(at, $__interval), point AS metric, avg(mean) AS value
+            SELECT {bar} AS time, point AS metric, avg(mean) AS value
             FROM v_gauge WHERE site = ${site:sqlstring} AND role = 'temperature'
-            AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring}) AND $__timeFilter(at)
+            AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring}) AND {span}
             GROUP BY 1, 2 ORDER BY 1
             """,
             time_series=True,
@@ -261,8 +260,9 @@ EVENTS = Panel(
     "table",
     Text("Alarms and data quality issues", "告警与数据质量问题"),
     Text(
-        "Alarms and data quality issues of the site, newest first.",
-        "本数据中心的告警与数据质量问题，最新在前。",
+        "Alarms and data quality issues of the site: firing alarms first, then open issues, then what is "
+        "over, newest first.",
+        "本数据中心的告警与数据质量问题：触发中的告警在前，其次为未处理的问题，再次为已结束者，最新在前。",
     ),
     [
         database(
@@ -273,7 +273,9 @@ EVENTS = Panel(
             WHERE site = ${site:sqlstring}
             UNION ALL
             SELECT start_at, severity, state, kind, coalesce(point, site) FROM v_findings
-            WHERE site = ${site:sqlstring}) e ORDER BY at DESC LIMIT 100
+            WHERE site = ${site:sqlstring}) e
+            ORDER BY array_position(ARRAY['firing', 'recovering', 'acknowledged', 'open'], state) NULLS LAST,
+            array_position(ARRAY['critical', 'error', 'warning', 'info'], severity), at DESC LIMIT 100
             """
         )
     ],

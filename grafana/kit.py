@@ -33,6 +33,8 @@ class Column:
     decimals: int | None = None
     color: str = ""
     dashed: bool = False
+    right: bool = False
+    """On an axis of its own, at the right."""
     width: int = 0
     url: str = ""
     """Where a click leads."""
@@ -162,6 +164,8 @@ def _properties(column: Column, panel: Panel, lang: Lang) -> list[model.DynamicC
         found["color"] = {"mode": "fixed", "fixedColor": column.color}
     if column.url:
         found["links"] = [{"title": column.title.in_(lang), "url": _localised(column.url, lang)}]
+    if column.right:
+        found |= {"custom.axisPlacement": "right"}
     if column.dashed:
         found |= _DASHED
     if column.words:

@@ -86,6 +86,12 @@ WORDS: Mapping[str, Text] = {
 """Other codes that a query may answer; they have no colour."""
 
 
+def _case(family: str, column: str, lang: Lang) -> str:
+    known = ((code, term(family, code).in_(lang)) for code in terms.LANGUAGES["en"][family])
+    whens = " ".join(f"WHEN '{code}' THEN '{name.replace(chr(39), chr(39) * 2)}'" for code, name in known)
+    return f"CASE {column} {whens} ELSE {column} END"
+
+
 def each_class(text: str) -> str:
     """`text` with ``<<separator|template>>`` written once for every load class of the overhead.
 
@@ -99,6 +105,10 @@ def each_class(text: str) -> str:
 
 
 def fill(text: str, lang: Lang) -> str:
-    """`text` with every ``@word@`` replaced by the name of that load class or state."""
+    """`text` with every ``@word@`` replaced by the name of that load class or state.
+
+    ``@family:column@`` stands for SQL that gives a column's codes as terms of that family.
+    """
     names = {**CLASSES, **STATES}
+    text = re.sub(r"@(\w+):(\w+)@", lambda found: _case(found[1], found[2], lang), text)
     return re.sub(r"@(\w+)@", lambda found: names[found[1]][0].in_(lang), text)

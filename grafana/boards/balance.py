@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
+from grafana.marks import OF_SITE
 from grafana.queries import Query, database
 from grafana.words import OVERHEAD, Text
 
@@ -218,4 +219,5 @@ BOARD = Board(
     ["site", "room"],
     "now-30d",
     "5m",
+    OF_SITE,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row
+from grafana.marks import OF_SITE
 from grafana.queries import database, noon, prometheus
 from grafana.words import Text
 
@@ -95,7 +96,7 @@ PEAKS = Panel(
             WHERE site = ${{site:sqlstring}}) c
             WHERE site = ${{site:sqlstring}} AND room = '' AND coverage_ratio >= 0.5 AND {{in_days}}
             GROUP BY 1 ORDER BY 1
-            """,
+            """,  # noqa: S608 - constants
             time_series=True,
         )
     ],
@@ -209,6 +210,108 @@ RACKS = Panel(
     decimals=1,
 )
 
+TOP_RACKS = Panel(
+    "bargauge",
+    Text("Racks and PDUs by power, ten highest", "机柜与 PDU 功率前十"),
+    Text("Mean IT power of the last hour of the time range.", "所选时段最后一小时的 IT 设备平均功率。"),
+    [
+        database(
+            """
+            SELECT p.meter AS name, avg(p.power_kw) AS power_kw
+            FROM v_power p JOIN v_meter m ON m.site = p.site AND m.meter = p.meter
+            WHERE p.site = ${site:sqlstring} AND m.stage IN ('rack', 'pdu') AND p.load_class = 'it'
+            AND p.at >= $__timeTo()::timestamptz - interval '1 hour' AND p.at < $__timeTo()::timestamptz
+            GROUP BY 1 ORDER BY 2 DESC LIMIT 10
+            """
+        )
+    ],
+    unit="kwatt",
+    decimals=1,
+    columns=[
+        Column("name", Text("Feed", "供电节点")),
+        Column("power_kw", Text("Power", "功率")),
+    ],
+)
+_NEWEST = """
+    (SELECT DISTINCT ON (point) meter, channel, mean FROM v_gauge WHERE site = ${site:sqlstring}
+    AND at >= $__timeTo()::timestamptz - interval '1 hour' AND at < $__timeTo()::timestamptz
+    ORDER BY point, at DESC) g
+"""
+_MEAN_A = "((l1_a + l2_a + l3_a) / 3)"
+PHASES = Panel(
+    "table",
+    Text("Phase currents, newest of the last hour", "各相电流，最近一小时最新值"),
+    Text(
+        "Of meters whose profile gives the currents of the phases and whose points are gauges of them. "
+        "Imbalance: the largest difference of a phase from the mean, by the mean. Peak load: of the feed's "
+        "rating, over 30 days; for a breaker declare its rating as the rated power of the meter.",
+        "取自档案提供各相电流且已配置为测点的仪表。不平衡度：单相与三相均值的最大差除以均值。"
+        "峰值负载率：30 天内占该回路额定值；断路器请以仪表额定功率声明。",
+    ),
+    [
+        database(
+            f"""
+            SELECT e.meter, e.l1_a, e.l2_a, e.l3_a, greatest(abs(l1_a - {_MEAN_A}), abs(l2_a - {_MEAN_A}),
+            abs(l3_a - {_MEAN_A})) / nullif(CASE WHEN l1_a + l2_a + l3_a > 0 THEN {_MEAN_A} END, 0)
+            AS imbalance, c.peak_ratio FROM (
+            SELECT meter, regexp_replace(channel, 'current_l[123]_a$', '') AS part,
+            max(mean) FILTER (WHERE channel ~ 'current_l1_a$') AS l1_a,
+            max(mean) FILTER (WHERE channel ~ 'current_l2_a$') AS l2_a,
+            max(mean) FILTER (WHERE channel ~ 'current_l3_a$') AS l3_a
+            FROM {_NEWEST} WHERE channel ~ 'current_l[123]_a$' GROUP BY 1, 2) e
+            LEFT JOIN v_capacity c ON c.site = ${{site:sqlstring}} AND c.name = e.meter
+            ORDER BY imbalance DESC NULLS LAST LIMIT 50
+            """  # noqa: S608 - constants of this file
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("meter", Text("Meter", "仪表")),
+        Column("l1_a", Text("L1", "L1"), unit="amp", decimals=1, width=85),
+        Column("l2_a", Text("L2", "L2"), unit="amp", decimals=1, width=85),
+        Column("l3_a", Text("L3", "L3"), unit="amp", decimals=1, width=85),
+        Column("imbalance", Text("Imbalance", "不平衡度"), unit="percentunit", decimals=1, bar=True),
+        Column("peak_ratio", Text("Peak load", "峰值负载率"), unit="percentunit", decimals=0, bar=True),
+    ],
+)
+UPS = Panel(
+    "table",
+    Text("UPS", "UPS"),
+    Text(
+        "Newest values of the last hour where a profile gives them: load, charge of the battery, time on "
+        "battery. Efficiency over 30 days: outgoing by incoming energy, where both sides of a UPS are "
+        "metered.",
+        "最近一小时最新值（档案提供时）：负载率、电池电量、后备时间。"
+        "30 天效率：UPS 两侧均有计量时，输出电量除以输入电量。",
+    ),
+    [
+        database(
+            f"""
+            SELECT m.meter, g.load, g.battery, g.runtime_s, b.efficiency FROM v_meter m
+            LEFT JOIN (SELECT meter,
+            max(mean) FILTER (WHERE channel ~ '(^|_)load(_l[123])?_percent$') / 100 AS load,
+            min(mean) FILTER (WHERE channel ~ '(battery|charge).*_percent$') / 100 AS battery,
+            min(CASE WHEN channel ~ '_min$' THEN 60 ELSE 1 END * mean)
+            FILTER (WHERE channel ~ '(runtime|autonomy).*_(s|min)$') AS runtime_s
+            FROM {_NEWEST} GROUP BY meter) g USING (meter)
+            LEFT JOIN (SELECT name, out_kwh / nullif(in_kwh, 0) AS efficiency FROM v_balance v
+            WHERE site = ${{site:sqlstring}} AND stage = 'ups' AND out_kwh <= in_kwh
+            AND EXISTS (SELECT FROM v_meter d WHERE d.site = v.site AND d.stage = 'ups'
+            AND v.name = ANY(d.fed_by))) b ON b.name = m.meter
+            WHERE m.site = ${{site:sqlstring}} AND m.stage = 'ups' ORDER BY m.meter
+            """  # noqa: S608 - constants of this file
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("meter", Text("Meter", "仪表")),
+        Column("load", Text("Load", "负载率"), unit="percentunit", decimals=0, bar=True),
+        Column("battery", Text("Battery", "电池电量"), unit="percentunit", decimals=0, width=95),
+        Column("runtime_s", Text("Time on battery", "后备时间"), unit="s", decimals=0, width=120),
+        Column("efficiency", Text("Efficiency, 30 days", "效率，30 天"), unit="percentunit", decimals=1),
+    ],
+)
+
 BOARD = Board(
     "capacity",
     Text("Wattline: capacity", "Wattline：容量"),
@@ -217,9 +320,11 @@ BOARD = Board(
         Row(4, [Cell(p, 4) for p in (IT_LOAD, PEAK, DESIGN, HEADROOM, STRANDED, TIGHT)]),
         Row(10, [Cell(PEAKS, 15), Cell(USE, 9)]),
         Row(11, [Cell(FEEDS, 24)]),
-        Row(9, [Cell(BY_ROOM, 12), Cell(RACKS, 12)]),
+        Row(9, [Cell(BY_ROOM, 9), Cell(RACKS, 9), Cell(TOP_RACKS, 6)]),
+        Row(9, [Cell(PHASES, 13), Cell(UPS, 11)]),
     ],
     ["site"],
     "now-12M",
     "5m",
+    OF_SITE,
 )

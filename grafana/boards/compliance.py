@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from grafana.boards.site import REPORTS_URL
 from grafana.kit import Board, Cell, Column, Panel, Row
+from grafana.marks import OF_SITE
 from grafana.queries import database
 from grafana.words import Text
 
@@ -119,7 +121,8 @@ BY_MONTH = Panel(
     ),
     [
         database(
-            f"SELECT (begins + interval '12 hours') AT TIME ZONE 'UTC' AS time, pue, limit_pue FROM ({_MONTHS}) m ORDER BY begins",  # noqa: S608
+            "SELECT (begins + interval '12 hours') AT TIME ZONE 'UTC' AS time, pue, limit_pue "  # noqa: S608
+            f"FROM ({_MONTHS}) m ORDER BY begins",
             time_series=True,
         )
     ],
@@ -161,7 +164,6 @@ MATRIX = Panel(
         Column("plain", Text("Ignoring uncertainty", "不计不确定度"), states=True),
     ],
 )
-REPORT_URL = "${wattline}/sites/${site}/reports?lang={lang}#${__data.fields.month}"
 MONTHS = Panel(
     "table",
     Text("Month by month", "逐月一览"),
@@ -183,7 +185,7 @@ MONTHS = Panel(
     ],
     unit="none",
     columns=[
-        Column("month", Text("Month", "月份"), url=REPORT_URL, width=90),
+        Column("month", Text("Month", "月份"), url=REPORTS_URL, width=90),
         Column("facility_kwh", Text("Facility energy", "数据中心总耗电量"), unit="kwatth", decimals=0),
         Column("it_kwh", Text("IT energy", "IT 设备耗电量"), unit="kwatth", decimals=0),
         Column("pue", Text("PUE", "PUE"), decimals=3, width=80),
@@ -260,4 +262,5 @@ BOARD = Board(
     ["site"],
     "now-13M",
     "5m",
+    OF_SITE,
 )

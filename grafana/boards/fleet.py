@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
+from grafana.marks import OF_ALL
 from grafana.queries import PUE, database, noon, prometheus
 from grafana.words import OVERHEAD, Text
 
 SITE_URL = "board:site?var-site=${__data.fields.site}"
+ALARM_URL = "${wattline}/alarms/${__data.fields.id}?lang={lang}"
 COMPLIANCE_URL = "board:compliance?var-site=${__data.fields.site}"
 
 FLEET_PUE = Panel(
@@ -246,6 +248,38 @@ MONTHS = Panel(
     columns=class_columns("it", *OVERHEAD),
 )
 
+ALARM_LIST = Panel(
+    "table",
+    Text("Alarms of all sites", "全部数据中心的告警"),
+    Text(
+        "Firing alarms first, then those that recover, are acknowledged, or are resolved, newest first; "
+        "click one for its page.",
+        "触发中的告警在前，其次为恢复中、已确认与已解除，最新在前；点击可打开详情。",
+    ),
+    [
+        database(
+            """
+            SELECT id, site, severity, state, rule, nullif(document ->> 'subject', '') AS subject,
+            started_at, value, limit_value FROM v_alarms
+            ORDER BY array_position(ARRAY['firing', 'recovering', 'acknowledged'], state) NULLS LAST,
+            array_position(ARRAY['critical', 'error', 'warning', 'info'], severity), started_at DESC LIMIT 50
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("id", Text("Number", "编号"), width=80, url=ALARM_URL),
+        Column("site", Text("Site", "数据中心"), width=70, url=SITE_URL),
+        Column("severity", Text("Severity", "级别"), states=True, width=90),
+        Column("state", Text("Status", "状态"), states=True, width=110),
+        Column("rule", Text("Rule", "规则"), words=True, url=ALARM_URL),
+        Column("subject", Text("Equipment", "对象")),
+        Column("started_at", Text("Since", "开始时间"), unit="dateTimeAsIso", width=170),
+        Column("value", Text("Value", "数值"), decimals=3, width=90),
+        Column("limit_value", Text("Limit", "限值"), decimals=3, width=90),
+    ],
+)
+
 BOARD = Board(
     "fleet",
     Text("Wattline: fleet", "Wattline：全部数据中心"),
@@ -256,9 +290,11 @@ BOARD = Board(
     [
         Row(4, [Cell(p, 4) for p in (FLEET_PUE, ABOVE, POWER, IT_POWER, SILENT, ALARMS)]),
         Row(7, [Cell(AGAINST_LIMITS, 24)]),
+        Row(7, [Cell(ALARM_LIST, 24)]),
         Row(9, [Cell(HISTORY, 16), Cell(MARGINS, 8)]),
         Row(9, [Cell(POWERS, 8), Cell(IT_LOAD, 6), Cell(MONTHS, 10)]),
     ],
     ["window"],
     "now-90d",
+    marks=OF_ALL,
 )

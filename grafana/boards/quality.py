@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
+from grafana.marks import OF_SITE
 from grafana.queries import Query, database, day_s, noon, prometheus
 from grafana.words import OVERHEAD, Text
 
@@ -308,4 +309,5 @@ BOARD = Board(
     ],
     ["site", "room"],
     "now-14d",
+    marks=OF_SITE,
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from grafana.kit import Board, Cell, Column, Panel, Row, class_columns
+from grafana.marks import OF_SITE
 from grafana.queries import PUE, Query, database, prometheus
 from grafana.words import OVERHEAD, Text
+
+REPORTS_URL = "${wattline}/sites/${site}/reports?lang={lang}#${__data.fields.month}"
 
 
 def _limit() -> Query:
@@ -256,6 +259,88 @@ AIR = Panel(
     unit="celsius",
     decimals=1,
 )
+HUMIDITY = Panel(
+    "timeseries",
+    Text("Room humidity", "机房湿度"),
+    Text("Mean of each step by point, in the selected rooms.", "所选机房各测点的平均相对湿度。"),
+    [
+        database(
+            """
+            SELECT {bar} AS time, point AS metric, avg(mean) AS value
+            FROM v_gauge WHERE site = ${site:sqlstring} AND role = 'humidity'
+            AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring}) AND {span}
+            GROUP BY 1, 2 ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="humidity",
+    decimals=0,
+)
+OUTDOOR = Panel(
+    "timeseries",
+    Text("PUE and outdoor temperature", "PUE 与室外温度"),
+    Text(
+        "PUE of each step of the chart, and the mean temperature of the sensors without a room, which stand "
+        "outdoors.",
+        "按图表步长的 PUE，以及未归属机房的（室外）温度测点的平均值。",
+    ),
+    [
+        database(
+            f"""
+            SELECT * FROM (SELECT {{bar}} AS time, 'pue' AS metric, {PUE.replace("{length}", "min({bar_s})")}
+            AS value FROM v_pue WHERE site = ${{site:sqlstring}} AND room = '' AND {{span}} GROUP BY 1
+            UNION ALL SELECT {{bar}}, 'outdoor', avg(mean) FROM v_gauge
+            WHERE site = ${{site:sqlstring}} AND role = 'temperature' AND room = '' AND {{span}} GROUP BY 1
+            ) e ORDER BY 1
+            """,  # noqa: S608 - constants
+            time_series=True,
+        )
+    ],
+    unit="none",
+    decimals=3,
+    columns=[
+        Column("pue", Text("PUE", "PUE"), color="#5794f2"),
+        Column(
+            "outdoor",
+            Text("Outdoor temperature", "室外温度"),
+            unit="celsius",
+            decimals=1,
+            color="#ff9830",
+            right=True,
+        ),
+    ],
+)
+MONEY = Panel(
+    "table",
+    Text("Cost and emissions by month", "逐月电费与碳排放"),
+    Text(
+        "Electricity bought from the grid, its cost by the tariffs of the site (in its currency), and its "
+        "emissions, from the newest revision of each month's report.",
+        "外购电量、按本数据中心电价计算的电费（所用货币）与碳排放，取自各月报告的最新修订。",
+    ),
+    [
+        database(
+            """
+            SELECT DISTINCT ON (period) period AS month, (m ->> 'grid_kwh')::double precision AS grid_kwh,
+            (m ->> 'cost')::double precision AS cost,
+            (m ->> 'mean_price_per_kwh')::double precision AS price,
+            (m ->> 'emissions_kg')::double precision AS emissions_kg, revision
+            FROM (SELECT v.*, document -> 'money' AS m FROM v_report v WHERE site = ${site:sqlstring}
+            AND period LIKE '____-__') r ORDER BY period DESC, revision DESC
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("month", Text("Month", "月份"), width=90, url=REPORTS_URL),
+        Column("grid_kwh", Text("Grid electricity", "外购电量"), unit="kwatth", decimals=0),
+        Column("cost", Text("Cost", "电费"), decimals=2),
+        Column("price", Text("Price per kWh", "每千瓦时均价"), decimals=4),
+        Column("emissions_kg", Text("Emissions", "碳排放"), unit="masskg", decimals=0),
+        Column("revision", Text("Revision", "修订号"), width=85),
+    ],
+)
 EVENTS = Panel(
     "table",
     Text("Alarms and data quality issues", "告警与数据质量问题"),
@@ -301,8 +386,10 @@ BOARD = Board(
         Row(9, [Cell(PUE_HISTORY, 16), Cell(WHERE, 8)]),
         Row(7, [Cell(CHANGED, 12), Cell(BUDGET, 12)]),
         Row(9, [Cell(POWER, 12), Cell(ENERGY, 12)]),
-        Row(9, [Cell(AIR, 12), Cell(EVENTS, 12)]),
+        Row(9, [Cell(EVENTS, 12), Cell(MONEY, 12)]),
+        Row(9, [Cell(OUTDOOR, 8), Cell(AIR, 8), Cell(HUMIDITY, 8)]),
     ],
     ["site", "room"],
     "now-7d",
+    marks=OF_SITE,
 )

@@ -365,7 +365,10 @@ def _placed(board: Board, lang: Lang) -> list[Any]:
         x = 0
         for cell in row.cells:
             place = model.GridPos(h=row.height, w=cell.width, x=x, y=y)
-            found.append(build_panel(cell.panel, lang).id(len(found) + 1).grid_pos(place).build())
+            built = build_panel(cell.panel, lang).id(len(found) + 1).grid_pos(place).build()
+            if cell.panel.kind == "table":
+                built.options.footer = None  # the SDK's default, which Grafana has no more
+            found.append(built)
             x += cell.width
         y += row.height
     return found

@@ -19,7 +19,7 @@ def _sum(what: str, name: str) -> Query:
 
 
 def _energy(title: Text, about: Text, what: str, unit: str = "kwatth") -> Panel:
-    decimals = 0 if unit == "kwatth" else 1
+    decimals = 2 if unit == "kwatth" else 1
     return Panel("stat", title, about, [_sum(what, "value")], unit=unit, decimals=decimals)
 
 
@@ -92,7 +92,7 @@ TREE = Panel(
         ),
     ],
     unit="kwatth",
-    decimals=0,
+    decimals=2,
     columns=[
         Column("arc__flow", Text("Flow", "流量"), color="#37872d"),
         Column("arc__rest", Text("Remainder", "其余"), color="#d8d9da"),
@@ -119,11 +119,11 @@ BALANCES = Panel(
     columns=[
         Column("name", Text("Feed", "供电节点")),
         Column("stage", Text("Stage", "环节"), words=True, width=80),
-        Column("in_kwh", Text("Incoming", "流入"), unit="kwatth", decimals=0, width=100),
-        Column("out_kwh", Text("Outgoing", "流出"), unit="kwatth", decimals=0, width=100),
-        Column("remainder_kwh", Text("Remainder", "差值"), unit="kwatth", decimals=0, width=100),
+        Column("in_kwh", Text("Incoming", "流入"), unit="kwatth", decimals=2, width=100),
+        Column("out_kwh", Text("Outgoing", "流出"), unit="kwatth", decimals=2, width=100),
+        Column("remainder_kwh", Text("Remainder", "差值"), unit="kwatth", decimals=2, width=100),
         Column("share", Text("Share", "占比"), unit="percentunit", decimals=1, width=75),
-        Column("tolerance_kwh", Text("Tolerance", "容差"), unit="kwatth", decimals=0, width=100),
+        Column("tolerance_kwh", Text("Tolerance", "容差"), unit="kwatth", decimals=2, width=100),
         Column("coverage_ratio", Text("Coverage", "覆盖率"), unit="percentunit", decimals=1, width=90),
         Column("state", Text("Status", "状态"), states=True, width=180),
     ],
@@ -146,7 +146,7 @@ BY_CLASS = Panel(
         )
     ],
     unit="kwatth",
-    decimals=0,
+    decimals=2,
     stacked=True,
     by_day=True,
     columns=class_columns("it", *OVERHEAD, "unmetered"),
@@ -169,7 +169,7 @@ SOURCES = Panel(
         )
     ],
     unit="kwatth",
-    decimals=0,
+    decimals=2,
     by_day=True,
     stacked=True,
     columns=class_columns("generator", "renewable", "non_dc", "heat_reuse"),
@@ -201,7 +201,7 @@ METERS = Panel(
         Column("room", Text("Room", "机房")),
         Column("load_class", Text("Load class", "负荷类别"), words=True),
         Column("weight", Text("Share counted", "计入比例"), unit="percentunit", decimals=0),
-        Column("energy_kwh", Text("Energy", "能耗"), unit="kwatth", decimals=0),
+        Column("energy_kwh", Text("Energy", "能耗"), unit="kwatth", decimals=2),
         Column("estimated", Text("Estimated", "估算"), unit="percentunit", decimals=2),
     ],
 )

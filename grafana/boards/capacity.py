@@ -30,7 +30,7 @@ PEAK = Panel(
     Text("Highest 15-minute mean in the last 30 days.", "近 30 天内 15 分钟平均功率的最大值。"),
     [database(f"SELECT peak_kw {_IT}")],
     unit="kwatt",
-    decimals=0,
+    decimals=2,
 )
 DESIGN = Panel(
     "stat",
@@ -38,7 +38,7 @@ DESIGN = Panel(
     Text("As configured for the site.", "配置中声明的设计容量。"),
     [database("SELECT it_capacity_kw FROM v_site WHERE site = ${site:sqlstring}")],
     unit="kwatt",
-    decimals=0,
+    decimals=2,
 )
 HEADROOM = Panel(
     "stat",
@@ -46,7 +46,7 @@ HEADROOM = Panel(
     Text("Design IT capacity less the 30-day peak.", "设计容量减去 30 天峰值。"),
     [database(f"SELECT greatest(capacity_kw - peak_kw, 0) AS headroom {_IT}")],
     unit="kwatt",
-    decimals=0,
+    decimals=2,
 )
 STRANDED = Panel(
     "stat",
@@ -57,7 +57,7 @@ STRANDED = Panel(
     ),
     [database("SELECT sum(stranded_kw) AS stranded FROM v_capacity WHERE site = ${site:sqlstring}")],
     unit="kwatt",
-    decimals=0,
+    decimals=2,
 )
 TIGHT = Panel(
     "stat",
@@ -101,7 +101,7 @@ PEAKS = Panel(
         )
     ],
     unit="kwatt",
-    decimals=0,
+    decimals=2,
     by_day=True,
     columns=[
         Column("mean_kw", Text("Mean", "平均值"), color="#37872d"),
@@ -156,13 +156,13 @@ FEEDS = Panel(
         Column("name", Text("Feed", "供电节点")),
         Column("kind", Text("Kind", "类型"), words=True, width=80),
         Column("redundancy", Text("Redundancy", "冗余"), width=100),
-        Column("rated_kw", Text("Rated", "额定"), unit="kwatt", decimals=0, width=85),
-        Column("capacity_kw", Text("Usable", "可用"), unit="kwatt", decimals=0, width=85),
-        Column("mean_kw", Text("Mean", "平均值"), unit="kwatt", decimals=1, width=85),
-        Column("peak_kw", Text("Peak", "峰值"), unit="kwatt", decimals=1, width=85),
+        Column("rated_kw", Text("Rated", "额定"), unit="kwatt", decimals=2, width=85),
+        Column("capacity_kw", Text("Usable", "可用"), unit="kwatt", decimals=2, width=85),
+        Column("mean_kw", Text("Mean", "平均值"), unit="kwatt", decimals=2, width=85),
+        Column("peak_kw", Text("Peak", "峰值"), unit="kwatt", decimals=2, width=85),
         Column("mean_ratio", Text("Mean load", "平均负载率"), unit="percentunit", decimals=0, width=95),
         Column("peak_ratio", Text("Peak load", "峰值负载率"), unit="percentunit", decimals=0, bar=True),
-        Column("stranded_kw", Text("Unusable", "不可用"), unit="kwatt", decimals=0, width=85),
+        Column("stranded_kw", Text("Unusable", "不可用"), unit="kwatt", decimals=2, width=85),
         Column("state", Text("Status", "状态"), states=True, width=90),
         Column("reached_on", Text("Reached by", "预计到达日期"), unit="dateTimeAsIso"),
         Column("earliest", Text("Earliest", "最早"), unit="dateTimeAsIso"),
@@ -186,7 +186,7 @@ BY_ROOM = Panel(
         )
     ],
     unit="kwatt",
-    decimals=0,
+    decimals=2,
     stacked=True,
     fill=30,
 )
@@ -207,7 +207,7 @@ RACKS = Panel(
         )
     ],
     unit="kwatt",
-    decimals=1,
+    decimals=2,
 )
 
 TOP_RACKS = Panel(
@@ -226,7 +226,7 @@ TOP_RACKS = Panel(
         )
     ],
     unit="kwatt",
-    decimals=1,
+    decimals=2,
     columns=[
         Column("name", Text("Feed", "供电节点")),
         Column("power_kw", Text("Power", "功率")),

@@ -67,7 +67,7 @@ LEFT = Panel(
     ),
     [database("SELECT min(left_kwh) AS left_kwh FROM v_budget WHERE site = ${site:sqlstring}")],
     unit="kwatth",
-    decimals=0,
+    decimals=2,
 )
 FAILED = Panel(
     "stat",
@@ -186,8 +186,8 @@ MONTHS = Panel(
     unit="none",
     columns=[
         Column("month", Text("Month", "月份"), url=REPORTS_URL, width=90),
-        Column("facility_kwh", Text("Facility energy", "数据中心总耗电量"), unit="kwatth", decimals=0),
-        Column("it_kwh", Text("IT energy", "IT 设备耗电量"), unit="kwatth", decimals=0),
+        Column("facility_kwh", Text("Facility energy", "数据中心总耗电量"), unit="kwatth", decimals=2),
+        Column("it_kwh", Text("IT energy", "IT 设备耗电量"), unit="kwatth", decimals=2),
         Column("pue", Text("PUE", "PUE"), decimals=3, width=80),
         Column("limit_pue", Text("Limit", "限值"), decimals=2, width=70),
         Column("plain", Text("Ignoring uncertainty", "不计不确定度"), states=True, width=150),

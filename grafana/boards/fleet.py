@@ -141,7 +141,7 @@ AGAINST_LIMITS = Panel(
         Column("low", Text("Low", "下限"), decimals=3, width=70),
         Column("high", Text("High", "上限"), decimals=3, width=70),
         Column("crossed_in", Text("Expected to exceed in", "预计超限月份"), unit="dateTimeAsIso", width=130),
-        Column("it_kwh", Text("IT energy", "IT 设备耗电量"), unit="kwatth", decimals=0, width=110),
+        Column("it_kwh", Text("IT energy", "IT 设备耗电量"), unit="kwatth", decimals=2, width=110),
     ],
 )
 
@@ -243,7 +243,7 @@ MONTHS = Panel(
         )
     ],
     unit="kwatth",
-    decimals=0,
+    decimals=2,
     stacked=True,
     columns=class_columns("it", *OVERHEAD),
 )

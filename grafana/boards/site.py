@@ -167,7 +167,7 @@ CHANGED = Panel(
     unit="none",
     columns=[
         Column("load_class", Text("Load class", "负荷类别")),
-        Column("energy_kwh", Text("Energy", "能耗"), unit="kwatth", decimals=0),
+        Column("energy_kwh", Text("Energy", "能耗"), unit="kwatth", decimals=2),
         Column("share", Text("Now", "现在"), decimals=3),
         Column("share_before", Text("Before", "之前"), decimals=3),
         Column("change", Text("Change in PUE", "PUE 变化"), decimals=3),
@@ -206,7 +206,7 @@ ENERGY = Panel(
         )
     ],
     unit="kwatth",
-    decimals=0,
+    decimals=2,
     stacked=True,
     by_day=True,
     columns=class_columns("it", *OVERHEAD),
@@ -232,9 +232,9 @@ BUDGET = Panel(
         Column("profile", Text("Limit profile", "限值依据"), words=True),
         Column("limit_pue", Text("Limit", "限值"), decimals=2, width=70),
         Column("used", Text("Used", "使用率"), unit="percentunit", decimals=1, bar=True),
-        Column("used_kwh", Text("Used", "已用"), unit="kwatth", decimals=0),
-        Column("allowed_kwh", Text("Annual budget", "全年预算"), unit="kwatth", decimals=0),
-        Column("left_kwh", Text("Remaining", "剩余"), unit="kwatth", decimals=0),
+        Column("used_kwh", Text("Used", "已用"), unit="kwatth", decimals=2),
+        Column("allowed_kwh", Text("Annual budget", "全年预算"), unit="kwatth", decimals=2),
+        Column("left_kwh", Text("Remaining", "剩余"), unit="kwatth", decimals=2),
         Column("crossed_in", Text("Expected to exceed in", "预计耗尽月份"), unit="dateTimeAsIso"),
     ],
 )
@@ -334,7 +334,7 @@ MONEY = Panel(
     unit="none",
     columns=[
         Column("month", Text("Month", "月份"), width=90, url=REPORTS_URL),
-        Column("grid_kwh", Text("Grid electricity", "外购电量"), unit="kwatth", decimals=0),
+        Column("grid_kwh", Text("Grid electricity", "外购电量"), unit="kwatth", decimals=2),
         Column("cost", Text("Cost", "电费"), decimals=2),
         Column("price", Text("Price per kWh", "每千瓦时均价"), decimals=4),
         Column("emissions_kg", Text("Emissions", "碳排放"), unit="masskg", decimals=0),

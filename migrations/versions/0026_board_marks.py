@@ -22,7 +22,8 @@ EVENTS = """
 """
 GAUGES = """
     CREATE {or_replace} VIEW v_gauge AS
-    SELECT s.key AS site, m.room, m.key AS meter, p.key AS point, p.role, e.at, e.mean, e.lowest, e.highest{more}
+    SELECT s.key AS site, m.room, m.key AS meter, p.key AS point, p.role, e.at,
+        e.mean, e.lowest, e.highest{more}
     FROM gauge_15m e JOIN points p ON p.id = e.point_id JOIN meters m ON m.id = p.meter_id
     JOIN sites s ON s.id = p.site_id WHERE p.kind = 'gauge'
 """
@@ -51,7 +52,7 @@ def upgrade() -> None:
     op.execute("COMMENT ON COLUMN v_event.energy_kwh IS 'Declared energy of the period [kWh]'")
     more = ", coalesce(p.definition->>'channel', '') AS channel"
     op.execute(GAUGES.format(or_replace="OR REPLACE", more=more))
-    op.execute("COMMENT ON COLUMN v_gauge.channel IS 'What it reads of its device; empty where none is named'")
+    op.execute("COMMENT ON COLUMN v_gauge.channel IS 'What it reads of its device; empty: not named'")
     op.execute(READERS)
 
 

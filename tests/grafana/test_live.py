@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Live]:
-    with live(need_program("prometheus"), days=None) as addresses:
+    with live(need_program("prometheus"), days=None, with_alarms=True) as addresses:
         yield addresses
 
 

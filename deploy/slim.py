@@ -1,0 +1,74 @@
+"""Take out of an installed environment what the service never loads: ``python slim.py /opt/wattline``.
+
+For the container image. What goes: tests and headers inside packages, parts of PyArrow that nothing imports
+(remote file systems, Flight, ORC, datasets), the installer, symbols for debuggers. Libraries that a wheel
+brought in a folder ``*.libs`` stay as they are: their headers were rewritten, and stripping breaks them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+INSTALLERS = ("pip", "pip-*", "setuptools*", "pkg_resources", "_distutils_hack", "distutils-*.pth")
+PARTS = (
+    "pyarrow/include",
+    "pyarrow/includes",
+    "pyarrow/src",
+    "pyarrow/*.pyx",
+    "pyarrow/*.pxi",
+    "pyarrow/*.pxd",
+    "pyarrow/libarrow*.so",  # the same again under other names
+    "pyarrow/libarrow*.so.*.*.*",
+    *(
+        f"pyarrow/*{part}*"
+        for part in (
+            "flight",
+            "substrait",
+            "s3",
+            "gcsfs",
+            "azurefs",
+            "hdfs",
+            "dataset",
+            "orc",
+            "_cpp_tests",
+            "parquet_encryption",
+        )
+    ),
+    "apprise/i18n",
+    "**/*.pyi",
+)
+"""What is not loaded, in the folder of packages."""
+KEPT = ("grafana/prometheus/tests",)
+"""Folders of this name that are no tests of a package."""
+
+
+def main(root: Path) -> None:
+    """Take it out of the environment at `root`."""
+    (packages,) = root.glob("lib/python*/site-packages")
+    for path in sorted({*_useless(packages)}):
+        _remove(path)
+    libraries = [p for p in packages.rglob("*.so*") if p.is_file() and ".libs" not in p.parent.name]
+    subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)
+
+
+def _useless(packages: Path) -> Iterator[Path]:
+    for pattern in (*INSTALLERS, *PARTS):
+        yield from packages.glob(pattern)
+    for folder in (*packages.rglob("tests"), *packages.rglob("test")):
+        if folder.is_dir() and str(folder.relative_to(packages)) not in KEPT:
+            yield folder
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -254,7 +254,7 @@ ALARM_LIST = Panel(
     Text(
         "Firing alarms first, then those that recover, are acknowledged, or are resolved, newest first; "
         "click one for its page.",
-        "触发中的告警在前，其次为恢复中、已确认与已解除，最新在前；点击可打开详情。",
+        "当前告警在前，其次为恢复中、已确认与已恢复的告警，最新在前；点击可打开详情。",
     ),
     [
         database(

@@ -347,7 +347,7 @@ EVENTS = Panel(
     Text(
         "Alarms and data quality issues of the site: firing alarms first, then open issues, then what is "
         "over, newest first.",
-        "本数据中心的告警与数据质量问题：触发中的告警在前，其次为未处理的问题，再次为已结束者，最新在前。",
+        "本数据中心的告警与数据质量问题：当前告警在前，其次为未处理的问题，再次为已结束的记录，最新在前。",
     ),
     [
         database(

@@ -12,8 +12,8 @@ depends_on = None
 
 EVENTS = """
     CREATE VIEW v_event AS
-    SELECT e.id, s.key AS site, m.key AS meter, p.key AS point, e.kind, e.start_at, e.end_at, e.old_value,
-        e.new_value, e.energy_kwh, e.note, e.created_at
+    SELECT e.id, s.key AS site, m.key AS meter, p.key AS point, e.kind, e.start_at, e.end_at,
+        e.energy_kwh, e.note, e.created_at
     FROM events e
     JOIN sites s ON s.id = e.site_id
     LEFT JOIN points p ON p.id = e.point_id

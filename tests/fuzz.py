@@ -1,21 +1,31 @@
 """Fuzz decoders for as long as wanted: ``python -m tests.fuzz modbus snmp --seconds 600``.
 
 The tests that run in seconds with every change run here again and again with new cases; memory is compared
-between the first tenth and the end.
+between the first tenth and the end. The sign-in flow runs against the whole application on an embedded
+PostgreSQL of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hypothesis
 
+from app.store.embedded.server import EmbeddedServer
+from app.store.engine import make_engine
+from app.store.migrate import upgrade
+from tests.integration import test_hostile_inputs as inputs
+from tests.integration.oidc_provider import provider
 from tests.property import test_dlt645_codec as frames
 from tests.property import test_hostile_files as files
 from tests.protocol import test_hostile_devices as devices
@@ -24,28 +34,66 @@ _EXAMPLES = 500
 _MOST_GROWTH_BYTES = 100_000_000
 """Growth of memory that is no leak: caches fill, the allocator keeps what it once had. [B]"""
 
-TARGETS: Mapping[str, tuple[Callable[..., Any], ...]] = {
-    "modbus": (devices.test_whatever_a_modbus_device_answers,),
-    "dlt645": (devices.test_whatever_a_dlt645_line_says, frames.test_only_sound_frames_are_found_in_anything),
-    "snmp": (devices.test_whatever_an_snmp_agent_answers,),
-    "site-file": tuple(
-        partial(test, kind="site file")
+
+def _texts(kind: str) -> tuple[Callable[..., Any], ...]:
+    return tuple(
+        partial(test, kind=kind)
         for test in (
             files.test_any_text_is_understood_or_refused,
             files.test_a_good_file_with_something_else_in_it_is_understood_or_refused,
             files.test_a_good_file_with_another_value_in_it_is_understood_or_refused,
         )
+    )
+
+
+TARGETS: Mapping[str, tuple[Callable[..., Any], ...]] = {
+    "modbus": (devices.test_whatever_a_modbus_device_answers,),
+    "dlt645": (devices.test_whatever_a_dlt645_line_says, frames.test_only_sound_frames_are_found_in_anything),
+    "snmp": (devices.test_whatever_an_snmp_agent_answers,),
+    "site-file": _texts("site file"),
+    "mapping": _texts("mapping"),
+    "profile": _texts("profile"),
+    "csv": (
+        files.test_any_table_is_read_or_refused,
+        files.test_any_bytes_are_read_or_refused,
+        files.test_an_export_with_damage_in_it_is_read_or_refused,
+        files.test_every_sample_with_damage_in_it_is_read_or_refused,
+    ),
+    "xml": (files.test_an_xml_file_with_damage_in_it_is_read_or_refused,),
+    "xlsx": (files.test_a_workbook_with_damage_in_it_is_read_or_refused,),
+    "sign-in": (
+        inputs.test_whatever_comes_to_the_sign_in,
+        inputs.test_whatever_the_provider_says_at_the_end_of_a_sign_in,
     ),
 }
 """What is fuzzed, by name: tests of Hypothesis."""
 
 
+@contextmanager
+def _application() -> Iterator[dict[str, Any]]:
+    """What the tests of the sign-in take: the whole application, over HTTP."""
+    with TemporaryDirectory(prefix="wattline-fuzz-") as folder:
+        Path(folder).chmod(0o711)
+        with EmbeddedServer(Path(folder, "data")) as server:
+            engine = make_engine(server.url)
+            upgrade(engine)
+            with provider() as idp, inputs.application(engine, idp) as http:
+                yield {"http": http, "idp": idp}
+            engine.dispose()
+
+
 def fuzz(name: str, seconds: float) -> None:
     """Run the tests of a target with new cases until the time is over; raises what they raise."""
+    with _application() if name == "sign-in" else nullcontext({}) as fixtures:
+        _fuzz(name, seconds, fixtures)
+
+
+def _fuzz(name: str, seconds: float, fixtures: Mapping[str, Any]) -> None:
     began_s, runs, early_bytes = time.monotonic(), 0, 0
     while (spent_s := time.monotonic() - began_s) < seconds:
         for test in TARGETS[name]:
-            _with_more_cases(test)()
+            wanted = inspect.signature(test).parameters
+            _with_more_cases(test)(**{name: one for name, one in fixtures.items() if name in wanted})
             runs += 1
         if spent_s < seconds / 10 or not early_bytes:
             early_bytes = _peak_bytes()

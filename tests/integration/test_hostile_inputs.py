@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,10 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.api.auth import KeyAuthenticator
+from app.api.oidc import OidcSettings, OidcVerifier
+from app.api.single_sign_on import Client, Pending
 from app.domain.access import Grant
 from app.store import identity
 from app.web import router as pages
 from tests.integration.api_helpers import NOW, a_day, client, own_database
+from tests.integration.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
 
 PLENTY = 1_000_000
 ODD = [
@@ -47,11 +53,31 @@ def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture(scope="module")
-def http(database: sa.Engine) -> Iterator[httpx.Client]:
+def idp() -> Iterator[Provider]:
+    """A sign-in provider."""
+    with provider() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def http(database: sa.Engine, idp: Provider) -> Iterator[httpx.Client]:
     """An administrator's way in."""
+    with application(database, idp) as http:
+        yield http
+
+
+@contextmanager
+def application(database: sa.Engine, idp: Provider) -> Iterator[httpx.Client]:
+    """The application with its pages, and an administrator who may ask as often as he likes."""
     with database.begin() as connection:
         key = identity.create(connection, "odd", [Grant.parse("admin")], created_by="test")
-    asks = KeyAuthenticator(database, requests_per_minute=PLENTY, failures_per_minute=PLENTY)
+    asks = KeyAuthenticator(
+        database,
+        oidc=OidcVerifier(OidcSettings(issuer=idp.issuer, audience="api")),
+        client=Client(id=CLIENT_ID, secret=CLIENT_SECRET),
+        requests_per_minute=PLENTY,
+        failures_per_minute=PLENTY,
+    )
     with client(database, authenticator=asks, clock=lambda: NOW, extra=(pages.router,)) as http:
         http.headers["Authorization"] = f"Bearer {key}"
         yield http
@@ -110,23 +136,71 @@ def test_an_odd_mapping_is_refused(http: httpx.Client, mapping: str) -> None:
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+PENDING = [*Pending.__dataclass_fields__]
+CLAIMS = ["sub", "aud", "exp", "iat", "nbf", "nonce", "preferred_username", "wattline_grants"]
+FORM_TOKEN = "of-this-browser"
+AS_FORM = {"Authorization": "", "Content-Type": "application/x-www-form-urlencoded"}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(["/sign-in", "/sign-out", "/sign-in/start", "/sign-in/callback"]),
-    form=st.dictionaries(st.sampled_from(["secret", "next", "state", "code"]) | TEXT, TEXT, max_size=4),
-    cookie=st.binary(max_size=60),
+    form=st.dictionaries(
+        st.sampled_from(["secret", "next", "state", "code", "iss", "error", "error_description"]) | TEXT,
+        TEXT,
+        max_size=4,
+    ),
+    pending=st.binary(max_size=60)
+    | st.dictionaries(st.sampled_from([*Pending.__dataclass_fields__]) | TEXT, JSON),
     body=st.none() | st.binary(max_size=200),
+    is_own_form=st.booleans(),
 )
 def test_whatever_comes_to_the_sign_in(
-    http: httpx.Client, path: str, form: dict[str, str], cookie: bytes, body: bytes | None
+    http: httpx.Client,
+    path: str,
+    form: dict[str, str],
+    pending: bytes | dict[str, Any],
+    body: bytes | None,
+    is_own_form: bool,
 ) -> None:
-    headers = {"Authorization": "", "Content-Type": "application/x-www-form-urlencoded"}
-    raw = b"wattline_pending=" + re.sub(rb"[^\x21-\x7e]|;", b"", cookie)
-    content = body if body is not None else httpx.QueryParams(form).__str__().encode()
-    declared(http.post(path, content=content, headers={**headers, "Cookie": raw}))
-    declared(http.get(path, params=form, headers={"Authorization": "", "Cookie": raw}))
+    raw = pending if isinstance(pending, bytes) else urlsafe_b64encode(json.dumps(pending).encode())
+    cookies = b"wattline_pending=" + re.sub(rb"[^\x21-\x7e]|;", b"", raw)
+    cookies += f"; wattline_form={FORM_TOKEN}".encode()
+    fields = form | ({"form_id": FORM_TOKEN} if is_own_form else {})
+    content = body if body is not None else str(httpx.QueryParams(fields)).encode()
+    declared(http.post(path, content=content, headers={**AS_FORM, "Cookie": cookies}))
+    declared(http.get(path, params=form, headers={"Authorization": "", "Cookie": cookies}))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    claims=st.dictionaries(
+        st.sampled_from(
+            ["sub", "aud", "exp", "iat", "nbf", "nonce", "preferred_username", "wattline_grants"]
+        ),
+        JSON | st.lists(st.sampled_from(["viewer", "admin", "operator:site/sh1", "admin:site/"]) | TEXT),
+        max_size=4,
+    ),
+    change=st.dictionaries(st.sampled_from(["state", "code", "iss", "error"]), TEXT, max_size=1),
+)
+def test_whatever_the_provider_says_at_the_end_of_a_sign_in(
+    http: httpx.Client, idp: Provider, claims: dict[str, Any], change: dict[str, str]
+) -> None:
+    idp.claims = {"sub": "4711", "wattline_grants": ["viewer"], **claims}
+    began = http.get("/sign-in/start", headers={"Authorization": ""})
+    assert began.status_code == 303, began.text
+    answered = httpx.URL(str(httpx.get(began.headers["location"]).headers["location"]))
+    pending = began.headers["set-cookie"].partition(";")[0]
+    asked = {**dict(answered.params), **change}
+    ended = http.get("/sign-in/callback", params=asked, headers={"Authorization": "", "Cookie": pending})
+    declared(ended)
+    if change:
+        assert ended.status_code == 401
 
 
 def test_silences_say_nothing_about_other_sites(http: httpx.Client, database: sa.Engine) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import xlsxwriter
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -270,9 +273,9 @@ EXPORT = "".join(
 ).encode()
 
 
-def read_or_refused(content: bytes) -> None:
+def read_or_refused(content: bytes, name: str = "export.csv") -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "export.csv")
+        path = Path(folder, name)
         path.write_bytes(content)
         with suppress(FileNotUnderstood):
             for batch in read(path, understand(path, SITE), now=NOW, block_bytes=4096):
@@ -336,3 +339,70 @@ def test_every_sample_with_damage_in_it_is_read_or_refused(
     content = sample.read_bytes()
     start = int(at * len(content))
     read_or_refused(content[:start] + damage * times + content[start + int(length * len(content)) :])
+
+
+XML_SAMPLES = [sample for sample in SAMPLES if sample.suffix == ".xml"]
+XML_DAMAGE = DAMAGE | st.sampled_from(
+    [
+        *(b"<!DOCTYPE a [<!ENTITY x 'y'>]>", b"<![CDATA[", b"]]>", b"<!--", b"<?xml version='9'?>"),
+        *(b"&#0;", b" xmlns:x='y'"),
+        *(
+            b"<a>" * 300,
+            b"<IntervalReading/>",
+            b"<value>1e400</value>",
+            b"<start>-9</start>",
+            b" xmlns:x='y'",
+        ),
+    ]
+)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(XML_SAMPLES), st.floats(0, 1), st.floats(0, 0.2), XML_DAMAGE, st.integers(1, 3))
+def test_an_xml_file_with_damage_in_it_is_read_or_refused(
+    sample: Path, at: float, length: float, damage: bytes, times: int
+) -> None:
+    content = sample.read_bytes()
+    start = int(at * len(content))
+    read_or_refused(content[:start] + damage * times + content[start + int(length * len(content)) :], "a.xml")
+
+
+def a_workbook() -> dict[str, bytes]:
+    """The files that a workbook with numbers, times, shared texts and a formula is made of."""
+    written = io.BytesIO()
+    with xlsxwriter.Workbook(written, {"in_memory": True}) as book:
+        sheet, day = book.add_worksheet("能耗"), book.add_format({"num_format": "yyyy-mm-dd hh:mm"})
+        sheet.write_row(0, 0, ["time", "a", "b"])
+        for i in range(8):
+            sheet.write_number(1 + i, 0, 45292 + i / 24, day)
+            sheet.write_number(1 + i, 1, i * 1.5)
+            sheet.write_formula(1 + i, 2, f"=B{2 + i}*2", value=i * 3)
+    with zipfile.ZipFile(written) as packed:
+        return {name: packed.read(name) for name in packed.namelist()}
+
+
+WORKBOOK = a_workbook()
+
+
+@settings(max_examples=6)
+@given(
+    st.sampled_from(sorted(WORKBOOK)),
+    st.floats(0, 1),
+    st.floats(0, 0.2),
+    XML_DAMAGE,
+    st.booleans(),
+)
+def test_a_workbook_with_damage_in_it_is_read_or_refused(
+    name: str, at: float, length: float, damage: bytes, is_outside: bool
+) -> None:
+    """Damage to one of its files, or to the archive itself."""
+
+    def hurt(content: bytes) -> bytes:
+        start = int(at * len(content))
+        return content[:start] + damage + content[start + int(length * len(content)) :]
+
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as packed:
+        for own, content in WORKBOOK.items():
+            packed.writestr(own, hurt(content) if own == name and not is_outside else content)
+    read_or_refused(hurt(written.getvalue()) if is_outside else written.getvalue(), "a.xlsx")

@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     ``10.0.4.0/24,10.0.5.0/24``."""
     require_keys: bool | None = None
     """Whether the HTTP interface asks for keys; absent: unless it is bound to loopback."""
+    separate_administration: bool = False
+    """Whether administration of the system, of security and of the audit is separated at the start, so that
+    nobody has more than one of these duties; `wattline keys combine` ends it."""
+    key_file: Path | None = None
+    """File with the access key of whoever runs a command; with separate administration, `keys` and `audit`
+    need one. E.g. ``/run/secrets/auditor``."""
     oidc_issuer: str = ""
     """Sign-in provider whose tokens are accepted beside keys; empty: none. E.g.
     ``https://login.bank.example``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.domain.access import Principal, Role
+from app.domain.access import Duty, Principal, Role
 from app.domain.site import Institution, Meter, Site
 from app.errors import Forbidden, NotFound
 from app.store import audit, receipts
@@ -60,7 +60,7 @@ class View:
         NotFound
             If there is none, or the caller may not know of it.
         """
-        reaches = any(not g.site and g.institution in ("", key) for g in self.principal.grants)
+        reaches = any(grant.reaches_institution(key) for grant in self.principal.grants)
         found = self.stored.fleet.institution.get(key)
         if found is None or not reaches:
             raise NotFound(f"there is no institution {key!r}")
@@ -82,6 +82,17 @@ class View:
         own = self.principal.role_everywhere
         if own is None or own.rank < role.rank:
             raise Forbidden(f"this needs the role {role} on the whole deployment")
+
+    def require_duty(self, duty: Duty) -> None:
+        """Refuse callers who do not administer that.
+
+        Raises
+        ------
+        Forbidden
+            If it is not among their duties.
+        """
+        if duty not in self.principal.duties:
+            raise Forbidden(f"this needs the role {duty} or admin on the whole deployment")
 
     def require(self, site_id: str, role: Role) -> None:
         """Refuse callers without `role` on a site, or on the whole deployment where the name is empty.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -15,11 +16,11 @@ from app.api.oidc import OidcSettings, OidcVerifier
 from app.api.rate import RateLimiter
 from app.api.recorder import Recorder, network_of
 from app.api.single_sign_on import Client, SingleSignOn
-from app.domain.access import KEY_COOKIE, Grant, Principal, Role, cookie_name
-from app.errors import ConfigError, NotAuthenticated, TooBusy
-from app.store import identity
+from app.domain.access import KEY_COOKIE, Grant, Principal, Role, cookie_name, why_not_separate
+from app.errors import ConfigError, NotAuthenticated, StoreUnavailable, TooBusy
+from app.store import administration, identity
 from app.store.audit import Entry
-from app.store.engine import Engine, begin
+from app.store.engine import Engine, begin, connect
 
 _log = structlog.get_logger(__name__)
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
@@ -31,6 +32,10 @@ class Authenticator(Protocol):
     @property
     def single_sign_on(self) -> SingleSignOn | None:
         """The way to sign in at a provider; None where there is none."""
+
+    @property
+    def session_idle(self) -> timedelta:
+        """A browser's session that is not used for so long is over."""
 
     def principal(self, request: Request, source: str) -> Principal:
         """The caller.
@@ -59,13 +64,37 @@ class OpenToLoopback:
 
     A page in a browser on this machine can connect, too, under a name that its owner points here; so
     the request must name this machine itself.
+
+    Parameters
+    ----------
+    engine : Engine, optional
+        The store, which says whether administration is separate: then nobody is administrator of everything.
     """
 
     single_sign_on = None
+    session_idle = identity.IDLE
     _LOCAL = Principal("local", (Grant(Role.ADMIN),))
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self._engine, self._was_separate = engine, False
 
     def principal(self, request: Request, source: str) -> Principal:
         """The local administrator."""
+        self._refuse_others(request, source)
+        if self._is_separate():
+            raise NotAuthenticated(
+                "administration is separate, so everybody needs a key; set WATTLINE_REQUIRE_KEYS=true"
+            )
+        return self._LOCAL
+
+    def _is_separate(self) -> bool:
+        """As the store says; while it is away, as it said last."""
+        with suppress(StoreUnavailable):
+            self._was_separate = self._engine is not None and bool(_why_refused(self._engine, self._LOCAL))
+        return self._was_separate
+
+    @staticmethod
+    def _refuse_others(request: Request, source: str) -> None:
         if proxies.is_forwarded(request.headers):
             raise NotAuthenticated(
                 "this request came through a proxy, so others can reach this service; "
@@ -79,7 +108,6 @@ class OpenToLoopback:
             )
         if not is_loopback(source):
             raise NotAuthenticated("without access keys, requests are accepted from this machine only")
-        return self._LOCAL
 
 
 class KeyAuthenticator:
@@ -96,7 +124,7 @@ class KeyAuthenticator:
         client: Client | None = None,
         idle: timedelta = identity.IDLE,
     ) -> None:
-        self._idle = idle
+        self.session_idle = idle
         self._locked = RateLimiter(1, 1)
         self.single_sign_on = (
             SingleSignOn(oidc, client, engine, clock, self.failed) if oidc and client else None
@@ -109,7 +137,9 @@ class KeyAuthenticator:
     def principal(self, request: Request, source: str) -> Principal:
         """The caller; every failure is audited, as long as there are not too many."""
         try:
-            principal = self._believed(token_of(request))
+            principal = self._believed(token_of(request), request.scope.get(proxies.CERTIFICATE, ""))
+            if problem := _why_refused(self._engine, principal):
+                raise NotAuthenticated(problem)
         except NotAuthenticated as error:
             self.failed(source, request.url.path, str(error))
             raise
@@ -137,16 +167,25 @@ class KeyAuthenticator:
             _log.warning("too many failed logins; further ones are refused", source=source)
             self._recorder.record(Entry("lock-out", "login.locked", "", source))
 
-    def _believed(self, token: str) -> Principal:
+    def _believed(self, token: str, certificate_sha256: str) -> Principal:
         if not token:
             raise NotAuthenticated("a key is needed, as: Authorization: Bearer wl_...")
         if not token.startswith("wl_") and self._oidc is not None:
             return self._oidc.principal(token)
         with begin(self._engine) as connection:
-            found = identity.find(connection, token, self._clock(), self._idle)
+            found = identity.find(connection, token, self._clock(), self.session_idle, certificate_sha256)
         if found is None:
             raise NotAuthenticated("the key is unknown, has expired or was revoked")
         return found
+
+
+def _why_refused(engine: Engine, principal: Principal) -> str:
+    """Why somebody with these grants gets in no more; empty: does. The store is asked about few."""
+    problem = why_not_separate(principal.grants)
+    if not problem:
+        return ""
+    with connect(engine) as connection:
+        return problem if administration.is_separate(connection) else ""
 
 
 def authenticator_for(
@@ -187,7 +226,7 @@ def authenticator_for(
             key="WATTLINE_REQUIRE_KEYS",
         )
     if require_keys is False or (require_keys is None and local and oidc is None):
-        return OpenToLoopback()
+        return OpenToLoopback(engine)
     return KeyAuthenticator(engine, oidc=OidcVerifier(oidc) if oidc else None, client=client, idle=idle)
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -141,6 +141,11 @@ class CallerOf:
         return self.context.clock()
 
     @property
+    def session_idle(self) -> timedelta:
+        """A browser's session that is not used for so long is over."""
+        return self.context.authenticator.session_idle
+
+    @property
     def limits(self) -> ApiLimits:
         """How much may be asked."""
         return self.context.limits
@@ -184,7 +189,7 @@ class CallerOf:
         Forbidden
             If the caller is operator of no site at all.
         """
-        if all(grant.role is Role.VIEWER for grant in self.principal.grants):
+        if not self.principal.may_send:
             raise Forbidden("sending data needs the role operator; contact an administrator")
 
     @contextmanager

@@ -2,7 +2,8 @@
 
 ``Forwarded`` (RFC 7239) and ``X-Forwarded-For/-Proto/-Host`` are what any client may write; they count only
 from a peer in ``WATTLINE_TRUSTED_PROXIES``. Of the addresses they list, the last one that is no trusted
-proxy itself is the client.
+proxy itself is the client. The same holds for ``Client-Cert`` (RFC 9440), which has the certificate that
+the nearest proxy has verified.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from starlette.datastructures import Headers
 
 from app.domain import address
 from app.domain.address import Network
+from app.domain.certificate import fingerprint_of_header
 
+CERTIFICATE = "client_certificate_sha256"
+"""Name in the scope of a request of the fingerprint that a trusted proxy has verified."""
+_CERTIFICATE_HEADER = "client-cert"
 NAMES = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _PAIR = re.compile(r'\s*(?P<name>[A-Za-z]+)=("(?P<quoted>[^"\\]*)"|(?P<plain>[^;,"\s]*))\s*')
@@ -58,7 +63,11 @@ class Proxies:
         peer = scope["client"][0] if scope.get("client") else ""
         if not self._trusts(peer):
             return
-        hops = _hops(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        certificates = headers.getlist(_CERTIFICATE_HEADER)
+        if len(certificates) == 1:
+            scope[CERTIFICATE] = fingerprint_of_header(certificates[0])
+        hops = _hops(headers)
         index, client = self._client(peer, hops)
         scope["client"] = (client, 0)
         proto, host = _said(hops[index:], "proto"), _said(hops[index:], "host")

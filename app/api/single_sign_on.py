@@ -22,7 +22,7 @@ import httpx
 
 from app.api.admission import Places
 from app.api.oidc import OidcVerifier, fetch
-from app.errors import NotAuthenticated
+from app.errors import NotAuthenticated, SeriesError
 from app.store import audit, identity
 from app.store.audit import Entry
 from app.store.engine import Engine, begin
@@ -201,7 +201,10 @@ class SingleSignOn:
             )
         now = self._clock()
         with begin(self._engine) as connection:
-            key = identity.begin_session(connection, name, grants, now)
+            try:
+                key = identity.begin_session(connection, name, grants, now)
+            except SeriesError as error:
+                raise NotAuthenticated(f"{_known_as(claims)} may not sign in: {error}") from None
             detail = {"grants": [str(grant) for grant in grants], "known_as": _known_as(claims)}
             audit.append(connection, Entry(name, "login", "single sign-on", source, detail), now)
         return key

@@ -715,17 +715,26 @@ def keys_create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Person or system that uses it.")],
     grant: Annotated[
         list[str],
-        typer.Option(help="viewer, operator or admin; operator:site/ID or viewer:institution/ID for a part."),
+        typer.Option(
+            help="viewer, operator, admin, or one duty: system, security, audit; operator:site/ID or "
+            "viewer:institution/ID for a part."
+        ),
     ],
     days: Annotated[
         int | None, typer.Option(min=1, help="Days after which it expires. (default: never)")
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Client certificate (PEM) that the key is bound to. (default: none)"
+        ),
     ] = None,
     as_json: _Json = False,
 ) -> None:
     """Create an access key; it is shown only once."""
     from app.cli.keys import create
 
-    create(name, grant, days, as_json=as_json)
+    create(name, grant, days, certificate, as_json=as_json)
 
 
 @_keys.command("list")
@@ -742,6 +751,22 @@ def keys_revoke(key: _Public, as_json: _Json = False) -> None:
     from app.cli.keys import revoke
 
     revoke(key, as_json=as_json)
+
+
+@_keys.command("separate")
+def keys_separate() -> None:
+    """Separate system, security and audit administration; refuses while a key has more than one."""
+    from app.cli.keys import separate
+
+    separate()
+
+
+@_keys.command("combine")
+def keys_combine() -> None:
+    """Allow one administrator for everything again."""
+    from app.cli.keys import combine
+
+    combine()
 
 
 @_audit.command("verify")

@@ -16,15 +16,18 @@ from app.actions import keys as actions
 from app.cli.console import say, show, show_json, show_table
 from app.cli.environment import settings
 from app.cli.opening import opened
+from app.domain.access import Duty
 from app.errors import ConfigError
 from app.jobs import audit_anchor
-from app.store import audit, audit_key, identity, receipts
+from app.store import audit, audit_key, receipts
 from app.store.audit import Anchor
 from app.store.engine import connect
 from app.store.identity import ApiKey
 
 
-def create(name: str, grants: Sequence[str], days: int | None, *, as_json: bool) -> None:
+def create(
+    name: str, grants: Sequence[str], days: int | None, certificate: Path | None, *, as_json: bool
+) -> None:
     """Make a key and print it: it is shown this once.
 
     Raises
@@ -36,7 +39,7 @@ def create(name: str, grants: Sequence[str], days: int | None, *, as_json: bool)
     """
     with opened() as here, here.write() as view:
         expires_at = None if days is None else view.now + timedelta(days=days)
-        key = actions.create(view, name, grants, expires_at)
+        key = actions.create(view, name, grants, expires_at, _certificate(certificate))
     if as_json:
         show_json({"name": name, "key": key, "expires_at": expires_at and expires_at.isoformat()})
     else:
@@ -44,11 +47,38 @@ def create(name: str, grants: Sequence[str], days: int | None, *, as_json: bool)
         say("keep it: it is not shown again. Send it as: Authorization: Bearer wl_...")
 
 
+def _certificate(file: Path | None) -> str:
+    try:
+        return "" if file is None else file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}", key="--certificate") from None
+
+
+def separate() -> None:
+    """Separate administration, for every process from now on.
+
+    Raises
+    ------
+    SeriesError
+        If somebody has more than one duty, or nobody would be left for one.
+    """
+    with opened() as here, here.write() as view:
+        actions.separate(view)
+    show("administration is separate: nobody has more than one of the roles system, security and audit")
+
+
+def combine() -> None:
+    """End separate administration."""
+    with opened() as here, here.write() as view:
+        actions.combine(view)
+    show("administration is combined: the role admin may be given")
+
+
 def listing(*, as_json: bool) -> None:
     """Print every key that was made, without its secret."""
     now = datetime.now(UTC)
-    with opened() as here, connect(here.engine) as connection:
-        keys = identity.listing(connection)
+    with opened() as here, here.read() as view:
+        keys = actions.listing(view)
     if as_json:
         show_json({"keys": [_document(key, now) for key in keys]})
     else:
@@ -95,7 +125,9 @@ def verify_audit(
     given = [*map(_expected, expected), *(a for file in anchor_files for a in _anchors(file))]
     keys = [audit_key.read(file) for file in key_files]
     data_dir = settings().data_dir
-    with opened() as here, connect(here.engine) as connection:
+    with opened() as here, here.read() as view:
+        view.require_duty(Duty.AUDIT)
+        connection = view.connection
         own = audit_anchor.file_of(data_dir, audit.known_log_id(connection) or "")
         kept = _anchors(own) if own.exists() else []
         reports = audit.anchors_of_reports(connection)
@@ -123,6 +155,8 @@ def export_audit(output: Path | None, after_seq: int) -> None:
         If the file cannot be written.
     """
     with opened() as here:
+        with here.read() as view:
+            view.require_duty(Duty.AUDIT)
         receipts.settle(here.engine, datetime.now(UTC) + timedelta(hours=1))
         with connect(here.engine) as connection:
             lines = map(_line, audit.in_order(connection, after_seq))

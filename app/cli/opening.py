@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.actions import site_file as site_files
 from app.actions.view import View
-from app.cli.actor import actor, principal
+from app.cli.actor import actor, principal, source, user
 from app.cli.console import say
 from app.cli.environment import settings, site_file
 from app.cli.owner import forget_gone, owner_of
@@ -142,7 +142,8 @@ class Opened:
             yield self._view(connection)
 
     def _view(self, connection: Connection) -> View:
-        return View(connection, self.stored, principal(), actor().source, datetime.now(UTC))
+        now = datetime.now(UTC)
+        return View(connection, self.stored, principal(connection, now), source(), now)
 
     def site(self, site_id: str) -> Site:
         """The site of that id.

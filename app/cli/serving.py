@@ -31,12 +31,12 @@ from app.cli.environment import settings, site_file
 from app.cli.opening import WORK_TIMEOUT_S, Located, kept, located, synchronised
 from app.cli.owner import owner_of
 from app.config import Settings, SiteFile
-from app.errors import ConfigError, StoreUnavailable, WattlineError
+from app.errors import ConfigError, SeriesError, StoreUnavailable, WattlineError
 from app.jobs.audit_anchor import Sink, Syslog, Webhook
 from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
-from app.store import identity, roles, versions
-from app.store.engine import Engine, Url, begin, connect, make_engine, wait_until_up
+from app.store import administration, identity, roles, versions
+from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
 from app.telemetry import MeterState, Telemetry
 from app.web import render
 from app.web import router as pages
@@ -113,6 +113,11 @@ def authenticator(environment: Settings, host: str, engine: Engine) -> Authentic
             jwks_url=environment.oidc_jwks_url,
             grants_claim=environment.oidc_grants_claim,
         )
+    if environment.separate_administration and environment.require_keys is False:
+        raise ConfigError(
+            "false, but separate administration needs keys to tell administrators apart",
+            key="WATTLINE_REQUIRE_KEYS",
+        )
     if environment.oidc_client_id:
         if oidc is None:
             raise ConfigError(
@@ -127,7 +132,7 @@ def authenticator(environment: Settings, host: str, engine: Engine) -> Authentic
     return authenticator_for(
         engine,
         host,
-        require_keys=environment.require_keys,
+        require_keys=True if environment.separate_administration else environment.require_keys,
         oidc=oidc,
         client=client,
         idle=timedelta(minutes=environment.session_idle_minutes),
@@ -197,14 +202,31 @@ class _Engines:
             engine.dispose()
 
 
-def _say_first_key(engine: Engine) -> None:
-    """At the very first start, make an administrator's key and show it this once."""
+def _prepare_keys(engine: Engine, *, is_separate: bool) -> None:
+    """At the very first start, make keys of the administrators and show them this once.
+
+    Raises
+    ------
+    ConfigError
+        If administration is to be separate, and somebody has more than one duty.
+    """
     with begin(engine) as connection:
-        key = identity.first_admin_key(connection)
-        if key is not None:
-            record(connection, "key.create", "first administrator", {"grants": ["admin"]})
-    if key is not None:
-        say(f"first start: the administrator's key is {key}; it is not shown again")
+        keys = identity.first_keys(connection, is_separate=is_separate)
+        for role in keys:
+            record(connection, "key.create", identity.first_name(role), {"grants": [role.value]})
+        if is_separate and not administration.is_separate(connection):
+            _separate(connection)
+    for role, key in keys.items():
+        owner = identity.first_name(role).removeprefix("first ")
+        say(f"first start: the {owner}'s key is {key}; it is not shown again")
+
+
+def _separate(connection: Connection) -> None:
+    try:
+        identity.separate(connection, datetime.now(UTC))
+    except SeriesError as error:
+        raise ConfigError(str(error), key="WATTLINE_SEPARATE_ADMINISTRATION") from None
+    record(connection, "administration.separate")
 
 
 def _anchor_sinks(environment: Settings) -> list[Sink]:
@@ -256,6 +278,7 @@ class Service:
         self._engines, self._file, self._owner, self._on_ready = _Engines.on(place.url), file, owner, on_ready
         self._place, self._site_file = place, site_file
         self._authenticator = authenticate(self._engines.api)
+        self._separates = environment.separate_administration
         self._proxies = Proxies(network.parse(environment.trusted_proxies), environment.public_url)
         self.telemetry = Telemetry()
         self._prepared = threading.Event()
@@ -358,7 +381,7 @@ class Service:
             )
         stored = synchronised(self._engines.work, self._file, self._owner)
         if self.asks_keys:
-            _say_first_key(self._engines.work)
+            _prepare_keys(self._engines.work, is_separate=self._separates)
         self._prepared.set()
         if self.worker is not None and self._file is None:
             self.worker.poll(stored.fleet)

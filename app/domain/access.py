@@ -2,6 +2,9 @@
 
 A grant is written ``viewer``, ``operator:site/sh1`` or ``admin:institution/bank``. Where several
 grants reach a site the highest role counts. Without any, the site does not exist for the caller.
+
+Administration has three duties: of the system, of security, of the audit. ``admin`` has all three; with
+separate administration (GB/T 22239-2019, level 3) it is not given, and nobody has more than one.
 """
 
 from __future__ import annotations
@@ -27,20 +30,51 @@ def cookie_name(name: str, is_https: bool) -> str:
     return f"__Host-{name}" if is_https else name
 
 
+class Duty(StrEnum):
+    """A part of administration; each is for the whole deployment."""
+
+    SYSTEM = "system"
+    """Run the service: its site file, jobs, database and backups; over HTTP as an operator."""
+    SECURITY = "security"
+    """Keys, roles and sessions."""
+    AUDIT = "audit"
+    """The audit log: read, verify, export."""
+
+
 class Role(StrEnum):
-    """What a caller may do; each includes the ones before."""
+    """What a caller may do: on sites, and which duties of administration."""
 
     VIEWER = "viewer"
     """See figures, exports and reports."""
     OPERATOR = "operator"
-    """Send readings, import files, declare events, acknowledge."""
+    """Send readings, import files, declare events, acknowledge, too."""
+    SYSTEM = "system"
+    """System administration."""
+    SECURITY = "security"
+    """Security administration; sees no figures."""
+    AUDIT = "audit"
+    """Audit administration; sees no figures."""
     ADMIN = "admin"
-    """Also keys and the audit log."""
+    """All administration."""
+
+    @property
+    def on_sites(self) -> Role | None:
+        """What it may do on the sites that a grant reaches: viewer, operator or admin; None: nothing."""
+        if self in (Role.SECURITY, Role.AUDIT):
+            return None
+        return Role.OPERATOR if self is Role.SYSTEM else self
+
+    @property
+    def duties(self) -> frozenset[Duty]:
+        """What it administers, where the grant is for everything."""
+        if self is Role.ADMIN:
+            return frozenset(Duty)
+        return frozenset(duty for duty in Duty if duty.value == self.value)
 
     @property
     def rank(self) -> int:
-        """Place among the roles, the highest last."""
-        return list(Role).index(self)
+        """Place among the roles on sites, the highest last."""
+        return (Role.VIEWER, Role.OPERATOR, Role.ADMIN).index(self)
 
 
 _GRANT = re.compile(
@@ -68,11 +102,13 @@ class Grant:
         match = _GRANT.fullmatch(text)
         if match is None or match["role"] not in list(Role):
             raise ValueError(
-                f"{text!r} is no grant; write viewer, operator or admin, for one site operator:site/ID, "
-                "for one institution operator:institution/ID"
+                f"{text!r} is no grant; write viewer, operator, admin, system, security or audit, "
+                "for one site operator:site/ID, for one institution operator:institution/ID"
             )
-        where = {match["kind"]: match["key"]} if match["kind"] else {}
-        return cls(Role(match["role"]), **where)
+        role, where = Role(match["role"]), {match["kind"]: match["key"]} if match["kind"] else {}
+        if where and role in (Role.SYSTEM, Role.SECURITY, Role.AUDIT):
+            raise ValueError(f"{text!r} is no grant; {role} is for the whole deployment, write {role}")
+        return cls(role, **where)
 
     def __str__(self) -> str:
         if self.site:
@@ -81,12 +117,18 @@ class Grant:
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether it reaches every site, also those to come."""
+        """Whether it is for the whole deployment."""
         return not self.site and not self.institution
 
     def reaches(self, site: Site) -> bool:
         """Whether the site is one of those it is about."""
+        if self.role.on_sites is None:
+            return False
         return self.is_everywhere or site.id == self.site or site.institution == self.institution
+
+    def reaches_institution(self, key: str) -> bool:
+        """Whether it reaches every site of an institution."""
+        return self.role.on_sites is not None and not self.site and self.institution in ("", key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +149,48 @@ class Principal:
 
     def role_at(self, site: Site) -> Role | None:
         """The highest role on a site; None where the site does not exist for the caller."""
-        return highest(g.role for g in self.grants if g.reaches(site))
+        return highest(g.role.on_sites for g in self.grants if g.reaches(site))
 
     @property
     def role_everywhere(self) -> Role | None:
         """The highest role that reaches every site."""
-        return highest(g.role for g in self.grants if g.is_everywhere)
+        return highest(g.role.on_sites for g in self.grants if g.is_everywhere)
+
+    @property
+    def may_send(self) -> bool:
+        """Whether it is operator of anything."""
+        return any(g.role.on_sites not in (None, Role.VIEWER) for g in self.grants)
+
+    @property
+    def duties(self) -> frozenset[Duty]:
+        """What it administers."""
+        return duties_of(self.grants)
 
 
-def highest(roles: Iterable[Role]) -> Role | None:
-    """The highest of some roles; None of none."""
-    return max(roles, key=lambda role: role.rank, default=None)
+def highest(roles: Iterable[Role | None]) -> Role | None:
+    """The highest of some roles on sites; None of none."""
+    return max((role for role in roles if role is not None), key=lambda role: role.rank, default=None)
+
+
+def duties_of(grants: Iterable[Grant]) -> frozenset[Duty]:
+    """What somebody with these grants administers."""
+    return frozenset(duty for grant in grants if grant.is_everywhere for duty in grant.role.duties)
+
+
+def why_not_separate(grants: Iterable[Grant]) -> str:
+    """Why nobody may have these grants under separate administration; empty where somebody may.
+
+    Who runs the service or operates sites administers neither keys nor the log, and the other way round;
+    everybody may view.
+    """
+    roles = {grant.role for grant in grants}
+    if Role.ADMIN in roles:
+        return "administration is separate, so nobody has the role admin; use system, security or audit"
+    sides = {Role.SYSTEM if role is Role.OPERATOR else role for role in roles - {Role.VIEWER}}
+    if len(sides) > 1:
+        named = " and ".join(sorted(roles - {Role.VIEWER}))
+        return f"administration is separate, so nobody has the roles {named} at once; use one key for each"
+    return ""
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> None:

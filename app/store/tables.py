@@ -513,6 +513,7 @@ api_keys = Table(
     Column("revoked_by", Text),
     _text("parent", ""),
     _instant("last_used_at", nullable=True),
+    _text("certificate_sha256", ""),
 )
 
 audit = Table(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -91,6 +91,10 @@ class Caller(Protocol):
     @property
     def now(self) -> datetime:
         """The time, by the application's clock."""
+
+    @property
+    def session_idle(self) -> timedelta:
+        """A browser's session that is not used for so long is over."""
 
     def read(self) -> AbstractContextManager[View]:
         """A view for reading."""

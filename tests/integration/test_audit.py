@@ -177,8 +177,8 @@ def test_the_service_writes_down_its_site_file_and_the_first_key(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["wattline", "serve"])
     synchronised(engine, config.parse(SITE))
-    serving._say_first_key(engine)
-    serving._say_first_key(engine)
+    serving._prepare_keys(engine, is_separate=False)
+    serving._prepare_keys(engine, is_separate=False)
     found = entries(engine)
     assert [e.action for e in found] == ["site_file.change", "key.create"]
     assert all(e.actor == USER and e.source.startswith("wattline serve on ") for e in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -161,6 +162,28 @@ def test_an_administrator_sees_who_is_signed_in_and_ends_a_session(
     http.cookies.clear()
     assert not http.get("/api/v1/sites", headers={"Cookie": f"wattline_key={theirs}"}).is_success
     assert http.get("/api/v1/sites", headers={"Cookie": f"wattline_key={mine}"}).is_success
+
+
+def test_a_session_that_was_not_used_for_long_is_listed_as_ended(
+    http: httpx.Client, key: str, clock: Clock
+) -> None:
+    idle = sign_in(http, key)
+    assert is_in(http)
+    http.cookies.clear()
+    clock.now = NOW + timedelta(minutes=40)
+    own = sign_in(http, key)
+    rows = {
+        row[0]: row[1]
+        for row in re.findall(
+            r"<small>([0-9a-f]{12})</small>.*?<td>(active|ended, not used)</td>",
+            http.get("/settings/sessions?lang=en").text,
+        )
+        if row[0] in (idle[3:15], own[3:15])
+    }
+    assert rows == {idle[3:15]: "ended, not used", own[3:15]: "active"}
+    opens = {k["id"]: k["opens"] for k in http.get("/api/v1/keys").json()["keys"] if k["is_session"]}
+    assert opens == {idle[3:15]: False, own[3:15]: True}
+    assert not http.get("/api/v1/sites", headers={"Cookie": f"wattline_key={idle}"}).is_success
 
 
 def test_the_list_of_sessions_has_none_that_is_over(engine: sa.Engine, http: httpx.Client, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Keys and the audit log, for administrators of the whole deployment."""
+"""Keys, for the administration of security, and the audit log, for that of the audit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.actions import keys
 from app.api.context import Caller
 from app.api.schemas import NO_NUL
-from app.domain.access import Role
+from app.domain.access import Duty
 from app.domain.asked import instant
-from app.store import audit, identity, receipts
+from app.store import administration, audit, identity, receipts
 from app.store.identity import ApiKey
 
 router = APIRouter(tags=["administration"])
@@ -29,6 +29,12 @@ class KeyIn(BaseModel):
     name: str = Field(min_length=1, max_length=200, pattern=NO_NUL)
     grants: list[str] = Field(min_length=1, max_length=100)
     expires_at: str | None = Field(None, json_schema_extra={"format": "date-time"})
+    certificate: str | None = Field(
+        None,
+        max_length=16_384,
+        pattern=NO_NUL,
+        description="Client certificate that the key is bound to: PEM, or its SHA-256 fingerprint",
+    )
 
 
 class KeyOut(BaseModel):
@@ -44,6 +50,10 @@ class KeyOut(BaseModel):
     revoked_by: str | None
     is_session: bool = Field(description="Whether it stands for a sign-in in a browser")
     last_used_at: datetime | None = Field(description="When a session was last used, to the minute")
+    opens: bool = Field(description="Whether it opens anything now; an idle session does not")
+    certificate_sha256: str = Field(
+        description="SHA-256 fingerprint of the client certificate that it is bound to; empty: none"
+    )
 
 
 class NewKeyOut(BaseModel):
@@ -56,6 +66,9 @@ class KeysOut(BaseModel):
     """Every key, also expired and revoked ones."""
 
     keys: list[KeyOut]
+    is_administration_separate: bool = Field(
+        description="Whether nobody may have more than one of the roles system, security and audit"
+    )
 
 
 class AuditEntryOut(BaseModel):
@@ -81,8 +94,11 @@ class AuditOut(BaseModel):
 def list_keys(caller: Caller) -> KeysOut:
     """Every key."""
     with caller.read() as view:
-        view.require_everywhere(Role.ADMIN)
-        return KeysOut(keys=[_out(key) for key in identity.listing(view.connection)])
+        found = keys.listing(view)
+        opening = identity.opening(found, caller.now, caller.session_idle)
+        is_separate = administration.is_separate(view.connection)
+    listed = [_out(key, opens=key.public_id in opening) for key in found]
+    return KeysOut(keys=listed, is_administration_separate=is_separate)
 
 
 @router.post("/keys", status_code=201)
@@ -90,14 +106,14 @@ def post_key(body: KeyIn, caller: Caller) -> NewKeyOut:
     """Make a key; the answer is the only time it is shown."""
     expires_at = instant(body.expires_at, "expires_at") if body.expires_at is not None else None
     with caller.write() as view:
-        return NewKeyOut(key=keys.create(view, body.name, body.grants, expires_at))
+        return NewKeyOut(key=keys.create(view, body.name, body.grants, expires_at, body.certificate or ""))
 
 
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(key_id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")], caller: Caller) -> KeyOut:
     """Make a key open nothing from now on."""
     with caller.write() as view:
-        return _out(keys.revoke(view, key_id))
+        return _out(keys.revoke(view, key_id), opens=False)
 
 
 @router.get("/audit")
@@ -108,7 +124,7 @@ def list_audit(
 ) -> AuditOut:
     """The newest entries of the audit log, newest first; readings that were sent are summed up by hour."""
     with caller.read() as view:
-        view.require_everywhere(Role.ADMIN)
+        view.require_duty(Duty.AUDIT)
     receipts.settle(caller.context.engine, caller.now + timedelta(hours=1))
     with caller.read() as view:
         found = audit.listing(view.connection, before_seq=before_seq, limit=limit)
@@ -116,7 +132,7 @@ def list_audit(
     return AuditOut(entries=[AuditEntryOut(**{n: getattr(entry, n) for n in names}) for entry in found])
 
 
-def _out(key: ApiKey) -> KeyOut:
+def _out(key: ApiKey, *, opens: bool) -> KeyOut:
     return KeyOut(
         id=key.public_id,
         name=key.name,
@@ -128,4 +144,6 @@ def _out(key: ApiKey) -> KeyOut:
         revoked_by=key.revoked_by,
         is_session=key.is_session,
         last_used_at=key.last_used_at,
+        opens=opens,
+        certificate_sha256=key.certificate_sha256,
     )

@@ -22,7 +22,6 @@ Where = tuple[str | int, ...]
 
 _MERGE = "tag:yaml.org,2002:merge"
 _DEEPEST = 200
-_SCALARS = yaml.constructor.SafeConstructor()
 
 
 class YamlLines:
@@ -48,6 +47,7 @@ class YamlLines:
         self.name = name
         self._line: dict[Where, int] = {}
         self._left = self._most = most_values
+        self._scalars = yaml.constructor.SafeConstructor()  # it keeps all that it ever made
         try:
             node = _composed(text)
             data = {} if node is None else self._value(node, ())
@@ -60,6 +60,7 @@ class YamlLines:
         if not isinstance(data, dict):
             raise self._refusal(f"must be a mapping with {expected}", 1)
         self.data: dict[str, Any] = data
+        del self._scalars
 
     def stands(self, path: Where) -> bool:
         """Whether the file has this key."""
@@ -85,7 +86,7 @@ class YamlLines:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(child, (*path, n)) for n, child in enumerate(node.value)]
         try:
-            return _SCALARS.construct_object(node)
+            return self._scalars.construct_object(node)
         except (ValueError, OverflowError) as error:
             problem = f"{node.value[:50]!r} cannot be read: {error}; quote it if it is text"
             raise self._refusal(problem, node.start_mark.line + 1, path) from None

@@ -102,7 +102,7 @@ class Grant:
         match = _GRANT.fullmatch(text)
         if match is None or match["role"] not in list(Role):
             raise ValueError(
-                f"{text!r} is no grant; write viewer, operator, admin, system, security or audit, "
+                f"{text!r} is no grant; write viewer, operator or admin, or system, security or audit, "
                 "for one site operator:site/ID, for one institution operator:institution/ID"
             )
         role, where = Role(match["role"]), {match["kind"]: match["key"]} if match["kind"] else {}

@@ -127,10 +127,10 @@ def test_no_key_stands_in_the_database(database: sa.Engine) -> None:
 
 def test_the_first_start_makes_one_administrator(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        key = identity.first_admin_key(connection)
-        assert key is not None
-        assert identity.first_admin_key(connection) is None
-        found = identity.find(connection, key, NOW)
+        keys = identity.first_keys(connection, is_separate=False)
+        assert list(keys) == ["admin"]
+        assert identity.first_keys(connection, is_separate=False) == {}
+        found = identity.find(connection, keys[Role.ADMIN], NOW)
     assert found is not None
     assert found.grants == (Grant.parse("admin"),)
 

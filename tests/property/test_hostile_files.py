@@ -204,6 +204,19 @@ def test_a_nest_of_aliases_or_merge_keys_is_refused_in_flat_memory(kind: str, te
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", PARSERS)
+def test_nothing_of_a_file_is_kept_when_it_has_been_read(kind: str) -> None:
+    tracemalloc.start()
+    try:
+        for n in range(40):
+            understood_or_refused(kind, GOOD[kind] + f"# {n}\n")
+            if n == 20:
+                early_bytes = tracemalloc.get_traced_memory()[0]
+        assert tracemalloc.get_traced_memory()[0] - early_bytes < 20_000
+    finally:
+        tracemalloc.stop()
+
+
 # -- CSV ---------------------------------------------------------------------------------------------
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

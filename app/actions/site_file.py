@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from app import config
 from app.actions.view import View
 from app.config import SiteFile
-from app.domain.access import Role
+from app.domain.access import Duty
 from app.domain.alarms.alarm import Alarms
 from app.domain.alarms.notification import Notifications
 from app.domain.reference import Reference
@@ -154,13 +154,13 @@ def current(view: View, place: Place) -> str:
     Raises
     ------
     Forbidden
-        If the caller is not administrator of the whole deployment: the text may hold passwords of meters.
+        If the caller does not administer the system: the text may hold passwords of meters.
     ConfigError
         If the file cannot be read.
     StoreUnavailable
         If the database is away.
     """
-    view.require_everywhere(Role.ADMIN)
+    view.require_duty(Duty.SYSTEM)
     if place.path is None:
         newest = site_files.revisions(view.connection, place.owner, 1)
         return newest[0].text if newest else ""
@@ -235,7 +235,7 @@ def draft(view: View, place: Place, text: str, base_sha256: str) -> int:
     Raises
     ------
     Forbidden
-        If the caller is not administrator of the whole deployment, or the file is managed from outside.
+        If the caller does not administer the system, or the file is managed from outside.
     SeriesError
         If the text cannot be kept as it is.
     RequestTooLarge
@@ -257,7 +257,7 @@ def draft(view: View, place: Place, text: str, base_sha256: str) -> int:
 
 
 def _require_editable(view: View, place: Place) -> None:
-    view.require_everywhere(Role.ADMIN)
+    view.require_duty(Duty.SYSTEM)
     if place.obstacle:
         raise Forbidden(place.obstacle)
 
@@ -275,7 +275,7 @@ def apply(view: View, place: Place, number: int, note: str) -> SyncResult:
     NotFound
         If there is no such draft.
     Forbidden
-        If the caller is not administrator of the whole deployment, or the file is managed from outside.
+        If the caller does not administer the system, or the file is managed from outside.
     SeriesError
         If the text in force is another one than that which was edited.
     ConfigError
@@ -348,11 +348,11 @@ def revisions(view: View, place: Place) -> Sequence[Written]:
     Raises
     ------
     Forbidden
-        If the caller is not administrator of the whole deployment.
+        If the caller does not administer the system.
     StoreUnavailable
         If the database is away.
     """
-    view.require_everywhere(Role.ADMIN)
+    view.require_duty(Duty.SYSTEM)
     return site_files.revisions(view.connection, place.owner)
 
 
@@ -364,11 +364,11 @@ def found(view: View, place: Place, number: int) -> Written:
     NotFound
         If there is none of that number.
     Forbidden
-        If the caller is not administrator of the whole deployment.
+        If the caller does not administer the system.
     StoreUnavailable
         If the database is away.
     """
-    view.require_everywhere(Role.ADMIN)
+    view.require_duty(Duty.SYSTEM)
     return site_files.get(view.connection, place.owner, number)
 
 

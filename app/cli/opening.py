@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.actions import site_file as site_files
 from app.actions.view import View
-from app.cli.actor import actor, principal, source, user
+from app.cli.actor import actor, principal, source
 from app.cli.console import say
 from app.cli.environment import settings, site_file
 from app.cli.owner import forget_gone, owner_of

@@ -34,7 +34,7 @@ class Duty(StrEnum):
     """A part of administration; each is for the whole deployment."""
 
     SYSTEM = "system"
-    """Run the service: its site file, jobs, database and backups; over HTTP as an operator."""
+    """Run the service: its site file, jobs, database and backups; operate every site."""
     SECURITY = "security"
     """Keys, roles and sessions."""
     AUDIT = "audit"

@@ -28,7 +28,7 @@ DUTIES = ("system", "security", "audit")
 ASKED = {
     "security": [("GET", "/api/v1/keys"), ("GET", "/settings/keys"), ("GET", "/settings/sessions")],
     "audit": [("GET", "/api/v1/audit"), ("GET", "/settings/audit")],
-    "system": [("GET", "/api/v1/sites/sh1"), ("GET", "/sites/sh1/events")],
+    "system": [("GET", "/settings/site-file"), ("GET", "/api/v1/sites/sh1"), ("GET", "/sites/sh1/events")],
 }
 """What only one of the three may look at, and the others are refused (or do not find)."""
 

@@ -40,7 +40,7 @@ _CHANNEL = re.compile(
     r"|energy|voltage|current|temperature|humidity|frequency)"
     r"(?:_l(?P<phase>\d+))?_(?P<unit>[a-z0-9]+)"
 )
-_PART = re.compile(r"(?:unit_\d+_)?(phase|bank|group|segment)_\d+_")
+_PART = re.compile(r"(?:unit_\d+_)?(phase|bank|group|segment|module)_\d+_")
 _UNIT = re.compile(r"unit_\d+_")
 _OUTLET = re.compile(r"(.*?)outlet_\d+_")
 

@@ -30,7 +30,8 @@ from collectors.config import CollectorConfig
 from collectors.http import secret
 from collectors.registry import CollectorKind
 from collectors.source import SourceChannel, channel_of, number, reading, refuse_doubles
-from collectors.sql import database, times
+from collectors import times
+from collectors.sql import database
 from collectors.sql.database import Database, Rows
 from collectors.sql.statement import refusal
 

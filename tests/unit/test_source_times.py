@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.sql.times import NotATime, Row, bound, placed, span, time_of
+from collectors.times import NotATime, Row, bound, placed, span, time_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 BACK = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)

@@ -79,12 +79,23 @@ def _protocols(target: Target) -> list[str]:
     if target.protocol != BOTH and target.protocol not in PROTOCOLS:
         allowed = ", ".join((BOTH, *PROTOCOLS))
         raise ConfigError(f"{target.protocol!r} is not known; allowed are {allowed}", key="protocol")
+    if target.protocol == BOTH and "://" in target.host:
+        return [_of_address(target.host)]
     if not target.profile:
         return [
             n for n in PROTOCOLS if n == target.protocol or (target.protocol == BOTH and KINDS[n].is_tried)
         ]
     protocol = load_profile(target.profile).protocol
     return [protocol] if target.protocol in (BOTH, protocol) else []
+
+
+def _of_address(url: str) -> str:
+    """The kind that an address is of, by how it begins."""
+    scheme = url.partition("://")[0].partition("+")[0].lower()
+    found = next((name for name, kind in KINDS.items() if scheme in kind.schemes), None)
+    if found is None:
+        raise ConfigError(f"{scheme}:// is of several kinds; name one with --protocol", key="host")
+    return found
 
 
 def _asked(name: str, target: Target) -> Awaitable[Outcome]:

@@ -37,6 +37,8 @@ class Entry:
     """Module with ``answers(target, port)``, which says what is there; empty where nothing can be asked."""
     port: int = 0
     """Port that is asked where none is named."""
+    schemes: tuple[str, ...] = ()
+    """How addresses begin that are of this kind, before ``://``."""
     is_tried: bool = False
     """Whether a probe without a protocol tries it."""
     options: tuple[str, ...] = ()
@@ -62,12 +64,19 @@ KINDS: dict[str, Entry] = {
         "MQTT",
         "collectors.mqtt.probe",
         1883,
+        schemes=("mqtt", "mqtts"),
         packages=("aiomqtt",),
         extra="mqtt",
     ),
     "prometheus": Entry("collectors.prometheus.collector", "Prometheus", "collectors.prometheus.probe", 9090),
     "snmp": Entry("collectors.snmp.collector", "SNMP", "collectors.snmp.probe", 161, is_tried=True),
-    "sql": Entry("collectors.sql.collector", "SQL", "collectors.sql.probe", 5432),
+    "sql": Entry(
+        "collectors.sql.collector",
+        "SQL",
+        "collectors.sql.probe",
+        5432,
+        schemes=("postgresql", "sqlite", "mssql", "mysql", "mariadb", "oracle"),
+    ),
 }
 """Every kind, by the name that ``collector: {kind: ...}`` says."""
 

@@ -92,7 +92,7 @@ class Broker:
 
     session: Session
     password: str = field(repr=False)
-    context: ssl.SSLContext | None
+    context: Context | None
     asks_rebirth: bool
     problem: str = "not connected yet"
     """Empty while connected."""
@@ -145,7 +145,9 @@ class Broker:
                     await asyncio.shield(client._disconnected)
                 self.problem = "the broker ended the connection"
             except (aiomqtt.MqttError, OSError, ValueError) as error:
-                self.problem = _said(error)
+                self.problem = _said(error, was_connected=not self.problem)
+                if self.context is not None:
+                    self.context.abandon()
             self.nodes.clear()  # births may be missed now
             self._settled.set()
             await asyncio.sleep(pause_s)
@@ -188,12 +190,13 @@ class Broker:
             part = wanted[start : start + _AT_ONCE]
             granted = await client.subscribe([(one, qos) for one in part])
             for topic, code in zip(part, granted, strict=False):
-                if getattr(code, "value", code) >= 0x80:
+                refused: Any = getattr(code, "value", code)
+                if refused >= 0x80:
                     raise ValueError(f"the broker refuses the subscription to {topic}: {code}")
 
     def _arrived(self, client: aiomqtt.Client, item: aiomqtt.Message) -> None:
         """Give a message to those whom it concerns; one that concerns nobody is acknowledged."""
-        topic, payload = str(item.topic), bytes(item.payload or b"")  # type: ignore[arg-type]
+        topic, payload = str(item.topic), bytes(item.payload or b"")
         takers = self._takers.get(topic)
         if takers is None:
             takers = [one for one in self._subscribers if one.takes(topic)]
@@ -240,7 +243,7 @@ def _version(session: Session) -> dict[str, Any]:
     passing = not session.client_id
     if session.version != "5":
         return {"protocol": aiomqtt.ProtocolVersion.V311, "clean_session": passing}
-    properties = Properties(PacketTypes.CONNECT)
+    properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.ReceiveMaximum = MOST_UNACKNOWLEDGED
     properties.MaximumPacketSize = MOST_BYTES
     properties.SessionExpiryInterval = 0 if passing else session.expiry_s
@@ -257,19 +260,36 @@ def _acknowledgement(client: aiomqtt.Client, mid: int, qos: int) -> Callable[[],
     return acknowledge
 
 
-def _said(error: BaseException) -> str:
+class Context(ssl.SSLContext):
+    """Verifies the name that the site file has, not the number that is connected to."""
+
+    peer = ""
+    _made: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, sock: Any, *args: Any, **settings: Any) -> ssl.SSLSocket:
+        """A socket for the name."""
+        self._made = super().wrap_socket(sock, *args, **{**settings, "server_hostname": self.peer})
+        return self._made
+
+    def abandon(self) -> None:
+        """Close the socket of a connection that failed; the library leaves it open."""
+        if self._made is not None:
+            self._made.close()
+
+
+def _said(error: BaseException, *, was_connected: bool) -> str:
     text = str(error) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in text:
         text += "; give the authority's certificate as ca_file"
-    if "taken over" in text:
-        text += "; another client has the same client_id, choose one"
+    if was_connected:
+        text = f"the broker ended the connection ({text}); if it does so often, choose another client_id"
     return text
 
 
 _brokers: dict[tuple[Session, int], Broker] = {}
 
 
-def shared(session: Session, password: str, context: ssl.SSLContext | None, asks_rebirth: bool) -> Broker:
+def shared(session: Session, password: str, context: Context | None, asks_rebirth: bool) -> Broker:
     """The connection of a session, made where there is none."""
     key = (session, id(asyncio.get_running_loop()))
     if key not in _brokers:

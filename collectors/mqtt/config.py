@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from app.domain.site import time_zones
 from app.errors import ConfigError
 from collectors.config import CollectorConfig
-from collectors.mqtt.broker import Session
+from collectors.mqtt.broker import Context, Session
 from collectors.mqtt.payload import is_filter
 from collectors.mqtt.sparkplug import PREFIX
 from collectors.source import SourceChannel, refuse_doubles
@@ -92,7 +92,9 @@ class MqttAccess(CollectorConfig):
         except ValueError:
             ok = False
         if not ok or parts.username or parts.path.strip("/") or parts.query:
-            raise ValueError("is no broker; give mqtts://host:8883 or mqtt://host:1883, the user in its own key")
+            raise ValueError(
+                "is no broker; give mqtts://host:8883 or mqtt://host:1883, the user in its own key"
+            )
         return url
 
     @model_validator(mode="after")
@@ -118,7 +120,7 @@ class MqttAccess(CollectorConfig):
         port = self.parts.port or (8883 if self.parts.scheme == "mqtts" else 1883)
         return Session(self.parts.hostname or "", port, self.user, "", self.version, 0)
 
-    def context(self) -> ssl.SSLContext | None:
+    def context(self) -> Context | None:
         """How certificates are verified; None without TLS.
 
         Raises
@@ -128,7 +130,7 @@ class MqttAccess(CollectorConfig):
         """
         if self.parts.scheme == "mqtt":
             return None
-        context = _Named(ssl.PROTOCOL_TLS_CLIENT)
+        context = Context(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.peer = self.parts.hostname or ""
         try:
@@ -142,15 +144,6 @@ class MqttAccess(CollectorConfig):
         return context
 
 
-class _Named(ssl.SSLContext):
-    """Verifies the name that the site file has, not the number that is connected to."""
-
-    peer = ""
-
-    def wrap_socket(self, sock: Any, *args: Any, **settings: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(sock, *args, **{**settings, "server_hostname": self.peer})
-
-
 class MqttConfig(MqttAccess):
     """``collector: {kind: mqtt, ...}``: values that are published to a broker."""
 
@@ -161,8 +154,8 @@ class MqttConfig(MqttAccess):
     session_expiry_s: Annotated[int, Field(ge=60, le=400 * 86_400)] = 7 * 86_400
     """How long the broker keeps messages for us while we are not connected. [s] E.g. ``86400``."""
     time: str = ""
-    """Where the time of measurement stands in a JSON payload. Without it a reading has the time of its arrival,
-    and messages that waited at the broker are left out. E.g. ``ts``."""
+    """Where the time of measurement stands in a JSON payload. Without it a reading has the time of its
+    arrival, and messages that waited at the broker are left out. E.g. ``ts``."""
     time_format: str = ""
     """How that time is written: `epoch_s`, `epoch_ms`, `epoch_us`, a pattern of strptime; default: ISO 8601.
     E.g. ``epoch_ms``."""

@@ -25,7 +25,9 @@ LISTEN_S = 10.0
 MOST_CHANNELS = 300
 MOST_TOPICS = 5000
 _DEEPEST = 6
-_UNITS = tuple((re.compile(rf"(?i)(^|[^a-z]){unit}$"), unit) for unit in ("kWh", "MWh", "Wh", "kW", "W", "kVA", "V", "A"))
+_UNITS = tuple(
+    (re.compile(rf"(?i)(^|[^a-z]){unit}$"), unit) for unit in ("kWh", "MWh", "Wh", "kW", "W", "kVA", "V", "A")
+)
 _NAMED = (("energy", "kWh"), ("power", "W"), ("temperature", "C"), ("humidity", "percent"))
 
 
@@ -64,7 +66,9 @@ async def answers(target: Target, port: int) -> Outcome:
     except ValidationError as error:
         raise config_error(error) from None
     listener = _Listener(tuple(topics.split(",")))
-    broker = shared(access.passing_session(), secret(access, "password"), access.context(), asks_rebirth=False)
+    broker = shared(
+        access.passing_session(), secret(access, "password"), access.context(), asks_rebirth=False
+    )
     broker.join(listener)
     try:
         broker.start()
@@ -90,7 +94,10 @@ def _outcome(listener: _Listener, given: dict[str, Any]) -> Outcome:
                 channels.append(channel)
     if not values:
         return Outcome((), (f"MQTT: {len(listener.newest)} topics were seen, none of them with a number",))
-    notes = [f"{len(listener.newest)} topics were seen", "units are guessed from names; compare them with the device"]
+    notes = [
+        f"{len(listener.newest)} topics were seen",
+        "units are guessed from names; compare them with the device",
+    ]
     notes += [f"without a number: {', '.join(silent[:20])}"] if silent else []
     retained = [topic for topic, message in listener.newest.items() if message.is_retained]
     notes += [f"only retained messages of {', '.join(retained[:20])}"] if retained else []
@@ -132,5 +139,3 @@ def _numbers(document: Any, path: str, depth: int) -> Iterator[tuple[str, float]
             yield from _numbers(inner, f"{path}[{index}]", depth - 1)
     elif not isinstance(document, str) and (value := number(document)) is not None:
         yield path, value
-
-

@@ -25,12 +25,12 @@ from app.domain.quantity import ReadingKind
 from app.domain.reading import OLDEST, Reading
 from app.domain.site import Point, time_zones
 from app.errors import CollectError, DecodeError, DeviceRefused
+from collectors import times
 from collectors.base import Binding, Poll
 from collectors.config import CollectorConfig
 from collectors.http import secret
 from collectors.registry import CollectorKind
 from collectors.source import SourceChannel, channel_of, number, reading, refuse_doubles
-from collectors import times
 from collectors.sql import database
 from collectors.sql.database import Database, Rows
 from collectors.sql.statement import refusal

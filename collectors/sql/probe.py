@@ -11,11 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from app.errors import ConfigError, DecodeError
+from collectors import times
 from collectors.found import Found, Outcome, Target
 from collectors.http import secret
 from collectors.profiles.profile import config_error, delivered, delivered_unit
 from collectors.source import number
-from collectors import times
 from collectors.sql.collector import SqlConfig
 from collectors.sql.database import Database, Rows
 

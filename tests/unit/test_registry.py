@@ -57,3 +57,9 @@ def test_options_of_the_command_keep_their_zeros() -> None:
     for wrong in ("address", "=1", "list=[a"):
         with pytest.raises(ConfigError, match="give "):
             collector_options([wrong])
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.1:9090", "telex://x"])
+async def test_an_address_of_several_kinds_needs_the_name_of_one(url: str) -> None:
+    with pytest.raises(ConfigError, match="name one with --protocol"):
+        await probe(Target(url))

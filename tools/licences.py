@@ -38,6 +38,7 @@ ACCEPTED = {
 """SPDX identifier -> what it asks of us."""
 
 _LOOKED_UP = {
+    "aiomqtt": "BSD-3-Clause",
     "axe-playwright-python": "MIT",
     "colorama": "BSD-3-Clause",
     "jinja2": "BSD-3-Clause",

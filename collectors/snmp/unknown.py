@@ -18,6 +18,8 @@ from collectors.snmp.table import NoValue, TableReader, number, stated_unit
 
 ENTERPRISES = "1.3.6.1.4.1"
 _UPS_OUTPUT, _SENSORS = "1.3.6.1.2.1.33.1.4.4.1", "1.3.6.1.2.1.99.1.1.1"
+_STANDARD = {f"{_UPS_OUTPUT}.2": "V x 1", f"{_UPS_OUTPUT}.3": "A x 0.1", f"{_UPS_OUTPUT}.4": "W x 1"}
+"""What RFC 1628 says of its output table."""
 _OF_NO_VENDOR = {"0", "1", "2021", "8072"}
 """Numbers of agents' software (UCD and NET-SNMP), and what a vendor leaves who has none."""
 _WRITTEN = {"w": "W", "kw": "kW", "wh": "Wh", "kwh": "kWh", "va": "VA", "kva": "kVA", "v": "V"}
@@ -82,9 +84,10 @@ def _columns(numbers: Mapping[str, float], units: Mapping[str, str]) -> tuple[Co
     Where the texts of a column state a unit, that is what it looks like.
     """
     tables = {arcs: _table(numbers, arcs) for arcs in (1, 2, 3)}
-    fits = {arcs: dict(_volts_amperes_watts(table)) for arcs, table in tables.items()}
+    fits = {arcs: dict(_volts_amperes_watts(_of_a_vendor(table))) for arcs, table in tables.items()}
     arcs = next((n for n, meant in fits.items() if meant), 1)
     table, meant = tables[arcs], fits[arcs]
+    meant |= {oid: unit for oid, unit in _STANDARD.items() if oid in table}
     for oid, rows in table.items():
         stated = {units.get(f"{oid}.{row}", "") for row in rows}
         if len(stated) == 1 and (unit := stated.pop()):
@@ -96,6 +99,11 @@ def _columns(numbers: Mapping[str, float], units: Mapping[str, str]) -> tuple[Co
         )
         for oid in ordered[:MOST_COLUMNS]
     )
+
+
+def _of_a_vendor(table: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """Columns whose meaning no standard settles."""
+    return {oid: rows for oid, rows in table.items() if not oid.startswith((_UPS_OUTPUT, _SENSORS))}
 
 
 def _table(numbers: Mapping[str, float], arcs: int) -> dict[str, dict[str, float]]:

@@ -126,3 +126,14 @@ async def test_units_in_texts_tell_what_a_column_is() -> None:
     meant = {column.oid.rpartition(".")[2]: column.looks_like for column in found.columns}
     assert meant == {"1": "V x 1", "2": "A x 1", "3": "kW x 1", "4": "kWh x 1", "6": ""}
     assert f"unit: kw, scale: 1, oid: {TABLE}.3" in found.description
+
+
+async def test_columns_of_a_standard_are_what_it_says_and_are_not_guessed() -> None:
+    output = "1.3.6.1.2.1.33.1.4.4.1"
+    columns = {2: (230, 230, 230), 3: (70, 180, 50), 5: (6, 16, 4)}
+    rows: dict[str, Value] = {
+        f"{output}.{c}.{n}": v for c, cells in columns.items() for n, v in enumerate(cells, 1)
+    }
+    found = await describe(RecordedAgent(rows), "a UPS", "1.3.6.1.4.1.8072.3.2.10")
+    meant = {column.oid: column.looks_like for column in found.columns}
+    assert meant == {f"{output}.2": "V x 1", f"{output}.3": "A x 0.1", f"{output}.5": ""}

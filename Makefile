@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit faults soak lint format reference bench boards help-texts sbom audit lock clean
+.PHONY: help install demo test unit faults soak lint format reference bench boards help-texts sbom audit audit-snapshot lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,8 +71,11 @@ help-texts: $(STAMP) ## app/cli/help.txt, which answers `wattline --help`: run i
 sbom: $(STAMP) ## what is inside, as CycloneDX: build/sbom.json
 	@$(BIN)/python -m tools.sbom
 
-audit: $(STAMP) ## known flaws of pinned packages; fails where the database cannot be asked
+audit: $(STAMP) ## known flaws of pinned packages; fails where neither database nor a fresh snapshot answers
 	@$(BIN)/python -m tools.audit
+
+audit-snapshot: $(STAMP) ## deploy/advisories.json: what the database of flaws says today, for places without a network
+	@$(BIN)/python -m tools.audit --take
 
 lock: ## pin every package with its hashes
 	@$(PIN) pyproject.toml -o requirements.txt

@@ -2,8 +2,18 @@
 
 Asks the OSV database through pip-audit about every pin of both lock files. Before it believes that there
 is nothing, it asks for an old release that is known to be flawed: a database that finds nothing wrong with
-that one is not asked any further. Exit codes: 0 nothing is known, 1 flaws are known, 3 not checked (the
-database cannot be reached, or does not know the old flaw); not checked is not passed.
+that one is not asked any further.
+
+Where the database cannot be reached, a committed snapshot answers: what the database said about every pin
+on one day (``make audit-snapshot``, a JSON document)::
+
+    {"taken_at": "2026-11-30T04:00:00+00:00", "database": "https://...", "control": ["CVE-..."],
+     "pins": [["httpx", "0.28.1"]],
+     "flaws": [{"name": "...", "version": "...", "ids": ["..."], "fixed_in": ["..."]}]}
+
+``control`` is what it knew of the old release. The snapshot is not believed if it is older than 14 days, of
+the future, without a control, or if it was not asked about one of today's pins. Exit codes: 0 nothing is
+known, 1 flaws are known, 3 not checked; not checked is not passed.
 """
 
 from __future__ import annotations
@@ -14,14 +24,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tools.locked import DEVELOPMENT, SHIPPED, locked
+from tools.locked import DEVELOPMENT, ROOT, SHIPPED, locked
 
 FLAWED = ("jinja2", "2.4.1")
 """A release with published flaws since 2014 (CVE-2014-1402)."""
 DATABASE = "https://api.osv.dev/v1/query"
+SNAPSHOT = ROOT / "deploy" / "advisories.json"
+"""What the database said, for places without a network."""
+OLDEST = timedelta(days=14)
+"""A snapshot that is older is not believed: flaws become known every week."""
 CLEAN, FLAWS, NOT_CHECKED = 0, 1, 3
 _TIMEOUT_S = 15
 
@@ -55,9 +70,63 @@ def flaws(pins: Iterable[Pin], database: str = DATABASE) -> list[Flaw]:
     NotChecked
         If the database cannot be reached, leaves a pin out, or does not know an old flaw.
     """
-    if not _ask([FLAWED], database):
-        raise NotChecked(f"the database at {database} knows no flaw of {' '.join(FLAWED)}, which has some")
+    _control(database)
     return [flaw for group in _without_repeats(pins) for flaw in _ask(group, database)]
+
+
+def _control(database: str) -> list[Flaw]:
+    found = _ask([FLAWED], database)
+    if not found:
+        raise NotChecked(f"the database at {database} knows no flaw of {' '.join(FLAWED)}, which has some")
+    return found
+
+
+def take(pins: Iterable[Pin], database: str, file: Path, now: datetime) -> list[Flaw]:
+    """Ask the database about pins and keep what it says; raises as :func:`flaws`."""
+    asked, control = sorted(set(pins)), _control(database)
+    found = [flaw for group in _without_repeats(asked) for flaw in _ask(group, database)]
+    document = {
+        "taken_at": now.isoformat(timespec="seconds"),
+        "database": database,
+        "control": [name for flaw in control for name in flaw.ids],
+        "pins": [list(pin) for pin in asked],
+        "flaws": [asdict(flaw) for flaw in found],
+    }
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def kept(pins: Iterable[Pin], file: Path, now: datetime) -> tuple[datetime, list[Flaw]]:
+    """When a snapshot was taken, and what it knows about pins.
+
+    Raises
+    ------
+    NotChecked
+        If there is none, or it is not to be believed.
+    """
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        taken_at, control = datetime.fromisoformat(said["taken_at"]), said["control"]
+        answered = {(name, version) for name, version in said["pins"]}
+        found = [
+            Flaw(one["name"], one["version"], tuple(one["ids"]), tuple(one["fixed_in"]))
+            for one in said["flaws"]
+        ]
+        age = now - taken_at
+    except FileNotFoundError:
+        raise NotChecked("there is no snapshot; `make audit-snapshot` takes one") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotChecked(f"the snapshot {file.name} is damaged: {error!r}") from None
+    if age > OLDEST:
+        raise NotChecked(f"the snapshot is {age.days} days old; at most {OLDEST.days} are allowed")
+    if age < -timedelta(hours=1):
+        raise NotChecked(f"the snapshot was taken in the future, {taken_at.isoformat()}")
+    if not control:
+        raise NotChecked(f"its database knew no flaw of {' '.join(FLAWED)}, which has some")
+    wanted = set(pins)
+    if missing := sorted(wanted - answered):
+        raise NotChecked(f"the snapshot has no answer about {', '.join(map(' '.join, missing))}")
+    return taken_at, [flaw for flaw in found if (flaw.name, flaw.version) in wanted]
 
 
 def _without_repeats(pins: Iterable[Pin]) -> list[list[Pin]]:
@@ -111,13 +180,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.audit", description=__doc__)
     parser.add_argument("--lock", type=Path, action="append", help="lock file; default: both")
     parser.add_argument("--database", default=DATABASE, help="address that answers as OSV does")
+    parser.add_argument("--snapshot", type=Path, default=SNAPSHOT, help="file with what a database said")
+    parser.add_argument("--take", action="store_true", help="ask the database and write the snapshot")
     asked = parser.parse_args()
     pins = {(p.name, p.version) for path in asked.lock or (SHIPPED, DEVELOPMENT) for p in locked(path)}
+    now = datetime.now(UTC)
     try:
-        found = flaws(pins, asked.database)
+        found = take(pins, asked.database, asked.snapshot, now) if asked.take else flaws(pins, asked.database)
     except NotChecked as problem:
-        print(f"NOT CHECKED: {problem}. Run `make audit` where {asked.database} can be reached.")
-        return NOT_CHECKED
+        if asked.take:
+            print(f"NOT CHECKED: {problem}; no snapshot was written")
+            return NOT_CHECKED
+        try:
+            taken_at, found = kept(pins, asked.snapshot, now)
+        except NotChecked as second:
+            print(
+                f"NOT CHECKED: {problem}; {second}. Run `make audit` where {asked.database} can be reached."
+            )
+            return NOT_CHECKED
+        print(f"from the snapshot of {taken_at:%Y-%m-%d}, {(now - taken_at).days} days old: {problem}")
     for flaw in found:
         print(flaw)
     print(f"pins checked: {len(pins)}, known flaws: {len(found)}")

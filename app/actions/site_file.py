@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -29,6 +30,7 @@ from app.store.audit import Actor
 from app.store.engine import Connection
 from app.store.site_files import Written
 from app.store.sites import Edit, SyncResult
+from collectors.yaml_lines import YamlLines
 
 IN_DATABASE = "pages"
 """Owner of the sites whose file is kept in the database."""
@@ -129,6 +131,10 @@ class Place:
         if self.path and not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
             return "the service may not write the site file; it is managed from outside, change it there"
         return ""
+
+
+_Named = tuple[str, str]
+"""A key that names a file, and the name."""
 
 
 class Problem(NamedTuple):
@@ -237,7 +243,8 @@ def draft(view: View, place: Place, text: str, base_sha256: str) -> int:
     Forbidden
         If the caller does not administer the system, or the file is managed from outside.
     SeriesError
-        If the text cannot be kept as it is.
+        If the text cannot be kept as it is, or somebody from elsewhere names a file of this machine that the
+        text in force does not name.
     RequestTooLarge
         If it is too long.
     StoreUnavailable
@@ -250,10 +257,48 @@ def draft(view: View, place: Place, text: str, base_sha256: str) -> int:
     if len(text.encode()) > MOST_BYTES:
         raise RequestTooLarge(f"the text is longer than {MOST_BYTES} bytes")
     text = text if text.endswith("\n") else f"{text}\n"
+    if not view.principal.is_local:
+        _refuse_new_files(text, current(view, place), place)
     written = site_files.add(
         view.connection, place.owner, text, base_sha256=base_sha256, written_by=view.principal.name
     )
     return written.id
+
+
+def _refuse_new_files(text: str, before: str, place: Place) -> None:
+    """Refuse names of files that the text in force has not.
+
+    What stands in a file of this machine would be sent to a meter as a password, shown in an error, or moved;
+    whoever comes over HTTP need not be allowed to read what the service can read.
+    """
+    with suppress(ConfigError):  # a text that is no YAML is shown with what is wrong, and read no further
+        known = _known_files(before, place)
+        lines = YamlLines(text, place.name, "sites")
+        wrong = next(((path, named) for path, named in _files(lines.data) if named not in known), None)
+        if wrong is not None:
+            problem = f"{wrong[1][1]!r} names a file of the service's machine; write it there, by hand"
+            raise SeriesError(str(lines.error(wrong[0], problem)))
+
+
+def _known_files(text: str, place: Place) -> set[_Named]:
+    with suppress(ConfigError):
+        return {named for _, named in _files(YamlLines(text, place.name, "sites").data)}
+    return set()
+
+
+def _files(data: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], _Named]]:
+    """Where a text names files, with key and value."""
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _files(value, (*path, key))
+    elif path and isinstance(data, str) and data and _is_file(str(path[-1]), data):
+        yield path, (str(path[-1]), data)
+
+
+def _is_file(key: str, value: str) -> bool:
+    is_named = key.endswith("_file") or key in ("folder", "mapping", "serial_port")
+    is_path = key == "profile" and ("/" in value or "\\" in value)
+    return is_named or is_path or (key == "url" and value.lower().startswith("sqlite"))
 
 
 def _require_editable(view: View, place: Place) -> None:

@@ -73,7 +73,7 @@ class OpenToLoopback:
 
     single_sign_on = None
     session_idle = identity.IDLE
-    _LOCAL = Principal("local", (Grant(Role.ADMIN),))
+    _LOCAL = Principal("local", (Grant(Role.ADMIN),), is_local=True)
 
     def __init__(self, engine: Engine | None = None) -> None:
         self._engine, self._was_separate = engine, False

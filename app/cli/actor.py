@@ -51,7 +51,8 @@ def principal(connection: Connection, now: datetime) -> Principal:
     file = settings().key_file
     if file is not None:
         return _owner_of_key(connection, file, now)
-    return Principal(user(), (Grant(Role.SYSTEM if administration.is_separate(connection) else Role.ADMIN),))
+    role = Role.SYSTEM if administration.is_separate(connection) else Role.ADMIN
+    return Principal(user(), (Grant(role),), is_local=True)
 
 
 def _owner_of_key(connection: Connection, file: Path, now: datetime) -> Principal:

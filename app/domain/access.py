@@ -139,6 +139,8 @@ class Principal:
     grants: tuple[Grant, ...]
     key_id: str = ""
     """Id of the key that was shown; several keys may have one name."""
+    is_local: bool = False
+    """Whether it is somebody on this machine itself, who can read what the service can read."""
 
     @property
     def tenant(self) -> str:

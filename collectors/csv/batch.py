@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from app.domain.quantity import ReadingKind
 from app.domain.reading import FUTURE_ALLOWED, OLDEST, ReadingColumns, refusal
+from collectors.csv.pattern import Pattern
 from collectors.csv.plan import ColumnPlan, Understanding
 from collectors.csv.rows import Reject
 from collectors.csv.time import SECOND_US, Bools, Int64s
@@ -95,7 +96,7 @@ class Batcher:
         self._last: dict[int, _Last] = {}
         self._missing: Counter[str] = Counter()
         self._duplicates = 0
-        self._footer = re.compile(plan.footer) if plan.footer else _FOOTER
+        self._footer = Pattern(plan.footer) if plan.footer else _FOOTER
 
     def is_footer(self, text: str) -> bool:
         """Whether a row that begins so only closes the report."""

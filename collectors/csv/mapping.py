@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from app.domain.quantity import canonical_unit
 from app.domain.site import Stamp, time_zones
 from app.errors import ConfigError, FileNotUnderstood
+from collectors.csv.pattern import Pattern
 from collectors.csv.time import time_format
 from collectors.yaml_lines import YamlLines
 
@@ -215,7 +217,16 @@ OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d{2})?")
 """A fixed offset as a zone: ``+08:00``, ``UTC+8``."""
 
 
-def name_pattern(text: str) -> re.Pattern[str] | None:
+def fits(pattern: str, text: str) -> bool:
+    """Whether a text is one of those that a name with ``*`` or ``?``, or between strokes, stands for."""
+    found = name_pattern(pattern)
+    if isinstance(found, Pattern):
+        return found.search(text)
+    return found is not None and bool(found.fullmatch(text))
+
+
+@lru_cache(maxsize=1000)
+def name_pattern(text: str) -> Pattern | re.Pattern[str] | None:
     """What a name with ``*`` or ``?``, or between strokes, stands for; None for a plain name.
 
     Raises
@@ -224,10 +235,7 @@ def name_pattern(text: str) -> re.Pattern[str] | None:
         If it is no regular expression.
     """
     if len(text) > 2 and text.startswith("/") and text.endswith("/"):
-        try:
-            return re.compile(text[1:-1], re.IGNORECASE)
-        except re.error as error:
-            raise ValueError(f"{text!r} is no regular expression: {error}") from None
+        return Pattern(text[1:-1], ignore_case=True)
     if "*" in text or "?" in text:
         return re.compile(fnmatch.translate(text), re.IGNORECASE)
     return None
@@ -248,7 +256,7 @@ class ColumnMapping(_Model):
     """Registers count upwards from zero: a negative one is refused unless this says otherwise."""
     also: tuple[str, ...] = ()
     """Other names of the column, as in files from before it was renamed: names, patterns with ``*`` and
-    ``?``, or a regular expression between strokes. E.g. ``["Main energy", "/^Main .*kWh$/"]``."""
+    ``?``, or a regular expression (RE2) between strokes. E.g. ``["Main energy", "/^Main .*kWh$/"]``."""
     optional: bool = False
     """Whether files without the column are read all the same."""
 
@@ -357,7 +365,7 @@ class Mapping(_Model):
     no_value: tuple[str, ...] = ()
     """Further texts that mean nothing was measured. E.g. ``["-9999"]``."""
     footer: str | None = None
-    """Regular expression; rows that begin with it are no readings. E.g. ``"^Total"``."""
+    """Regular expression (RE2); rows that begin with it are no readings. E.g. ``"^Total"``."""
 
     @field_validator("sheet", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
@@ -396,10 +404,7 @@ class Mapping(_Model):
     @field_validator("footer")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        Pattern(value or "")
         return value
 
     @model_validator(mode="after")

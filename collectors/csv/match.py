@@ -15,9 +15,9 @@ from collectors.csv.mapping import (
     ColumnMapping,
     Interval,
     Mapping,
+    fits,
     interval_of_seconds,
     interval_text,
-    name_pattern,
     parse_interval,
 )
 from collectors.csv.number import NumberStyle
@@ -89,8 +89,7 @@ def _is_meant(name: str, key: str, column: ColumnMapping) -> bool:
     """Whether a name, or a text of a long file's point column, is one of those the mapping gives."""
     if name == key or name in column.also:
         return True
-    patterns = ((t, p) for t in (key, *column.also) for p in [name_pattern(t)] if p)
-    return any(p.search(name) if t.startswith("/") else p.fullmatch(name) for t, p in patterns)
+    return any(fits(pattern, name) for pattern in (key, *column.also))
 
 
 def _refuse_twice(found: dict[Named, ColumnMapping], file: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.errors import FileNotUnderstood
 from collectors.csv.dialect import Sheet
-from collectors.csv.mapping import ColumnMapping, Mapping, name_pattern
+from collectors.csv.mapping import ColumnMapping, Mapping, fits
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,7 @@ def _fitting(name: str, sheet: Sheet, title: str, file: str) -> list[str]:
     own = name.removeprefix(f"{title}!") if title else name
     if sheet.index(own) is not None:
         return [own]
-    pattern = name_pattern(own)
-    if pattern is None:
-        return []
-    how = pattern.search if own.startswith("/") else pattern.fullmatch
-    found = [n for n in sheet.names if how(n)]
+    found = [n for n in sheet.names if fits(own, n)]
     if len(found) > 1:
         shown = ", ".join(map(repr, found[:10]))
         line = max(sheet.skip + 1, 1)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from collectors.csv.dialect import is_time_name, names_of, normal
-from collectors.csv.mapping import name_pattern
+from collectors.csv.mapping import fits
 from collectors.csv.number import looks_like_number
 from collectors.csv.plan import ColumnPlan, SidePlan, Understanding
 from collectors.csv.rows import Cells, split_record
@@ -218,7 +218,7 @@ class _Names:
         """Index of the first of these names (or patterns) that stands for just one column; -1: none does."""
         for name in wanted:
             for texts in (self.texts, self._whole):
-                for how in (_exactly, _nearly, _by_pattern):
+                for how in (_exactly, _nearly, fits):
                     found = [i for i, text in enumerate(texts) if text and how(name, text)]
                     if len(found) == 1:
                         return found[0]
@@ -237,10 +237,3 @@ def _exactly(name: str, text: str) -> bool:
 def _nearly(name: str, text: str) -> bool:
     """Of other case or spacing; mW and MW differ all the same."""
     return normal(text) == normal(name) and stated_unit(text) == stated_unit(name)
-
-
-def _by_pattern(name: str, text: str) -> bool:
-    pattern = name_pattern(name)
-    if pattern is None:
-        return False
-    return bool(pattern.search(text) if name.startswith("/") else pattern.fullmatch(text))

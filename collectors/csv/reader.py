@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from collectors.csv.dialect import time_texts
 from collectors.csv.green_button import read_espi
 from collectors.csv.json_export import table_blocks
 from collectors.csv.layouts import shape_of
-from collectors.csv.mapping import name_pattern
+from collectors.csv.mapping import fits, name_pattern
 from collectors.csv.nem import read_nem
 from collectors.csv.new_heading import MOST as MOST_HEADINGS
 from collectors.csv.new_heading import NewHeading
@@ -524,9 +525,8 @@ class _TableReader:
 def _patterns(plan: Understanding) -> Iterator[tuple[Callable[[str], object], int]]:
     """Tests of the mapping's patterns, and which of the plan's columns a text that passes them is."""
     for text, i in ((c.name, i) for i, c in enumerate(plan.columns) if plan.long_point is not None):
-        pattern = name_pattern(text)
-        if pattern is not None:
-            yield (pattern.search if text.startswith("/") else pattern.fullmatch), i
+        if name_pattern(text) is not None:
+            yield partial(fits, text), i
 
 
 _NOT_A_TIME, _ABSENT, _DOUBLED, _BACKWARDS, _NO_OFFSET = 1, 2, 3, 4, 5

@@ -184,3 +184,39 @@ def test_what_a_step_cannot_use_is_said_and_nothing_is_lost(database: sa.Engine)
         assert http.post("/start", data={**half, "site": "P"}).status_code == 403  # no page made it
         declared = {**half, "site": "P", "action": "upload", "form_id": token(http, "/start")}
         assert "choose a file first" in http.post("/start", data=declared).text
+
+
+FILES = (
+    "collector: {kind: http, url: 'https://10.0.0.9/', user: u, password_file: /var/lib/wattline/audit.key}",
+    "collector: {kind: csv_folder, folder: /var/lib/wattline}",
+    "collector: {kind: modbus, host: 10.0.0.9, profile: ../../etc/passwd}",
+    "collector: {kind: sql, url: 'sqlite:////var/lib/wattline/x.db', query: select 1}",
+)
+
+
+@pytest.mark.parametrize("naming", FILES)
+def test_nobody_from_elsewhere_names_files_of_the_machine(
+    database: sa.Engine, tmp_path: Path, naming: str
+) -> None:
+    """The service would read them, send what stands in them to an address of the text, or move them."""
+    file = tmp_path / "site.yaml"
+    good = ESTATE.replace("      - id: main\n", f"      - id: main\n        {FILES[1]}\n", 1)
+    file.write_text(good)
+    with database.begin() as connection:
+        key = identity.create(connection, "curious", [Grant.parse("admin")], created_by="test")
+    asks = KeyAuthenticator(database, clock=lambda: NOW)
+    named = good.replace("      - id: ups\n", f"      - id: ups\n        {naming}\n", 1)
+    with client(database, authenticator=asks, extra=(pages.router,), site_file=Place(file)) as http:
+        http.headers["Authorization"] = f"Bearer {key}"
+        sent = {"form_id": token(http), "base": base(http), "text": named}
+        answer = http.post(PAGE, data=sent)
+        if naming == FILES[1]:
+            assert answer.status_code == 303, "it stands there already"
+        else:
+            assert (answer.status_code, "names a file of" in answer.text) == (422, True)
+            assert "root:" not in answer.text
+        sent["text"] = good.replace("rated_power_kw: 400", "rated_power_kw: 450")
+        assert http.post(PAGE, data=sent).status_code == 303
+    with client(database, extra=(pages.router,), site_file=Place(file)) as http:
+        sent = {"form_id": token(http), "base": base(http), "text": named}
+        assert http.post(PAGE, data=sent).status_code == 303, "who is on the machine may"

@@ -14,6 +14,7 @@ import venv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -261,11 +262,12 @@ def _database(known: dict[str, str]) -> Iterator[str]:
 
 
 def _audit(
-    tmp_path: Path, database: str, *pins: str, digest: str = "0" * 64
+    tmp_path: Path, database: str, *pins: str, digest: str = "0" * 64, take: bool = False
 ) -> subprocess.CompletedProcess[str]:
     lock = tmp_path / "lock.txt"
     lock.write_text("".join(f"{pin} --hash=sha256:{digest}\n" for pin in pins))
     command = [sys.executable, "-m", "tools.audit", "--lock", str(lock), "--database", database]
+    command += ["--snapshot", str(tmp_path / "snapshot.json"), *(["--take"] if take else [])]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
@@ -300,6 +302,66 @@ def test_a_database_that_is_away_is_not_a_pass(tmp_path: Path) -> None:
     done = _audit(tmp_path, url, "httpx==0.28.1")
     assert done.returncode == audit.NOT_CHECKED
     assert done.stdout.startswith("NOT CHECKED: ")
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `make audit-snapshot` writes: of two pins, one with a flaw."""
+    folder = tmp_path_factory.mktemp("snapshot")
+    with _database({"jinja2": "CVE-2014-1402", "numpy": "CVE-2099-1"}) as url:
+        done = _audit(folder, url, "numpy==2.4.6", "httpx==0.28.1", take=True)
+    assert done.returncode == audit.FLAWS, done.stdout + done.stderr
+    taken: dict[str, Any] = json.loads((folder / "snapshot.json").read_text())
+    assert taken["pins"] == [["httpx", "0.28.1"], ["numpy", "2.4.6"]]
+    return taken
+
+
+def _kept(tmp_path: Path, document: object, *pins: audit.Pin) -> list[str]:
+    file = tmp_path / "snapshot.json"
+    file.write_text(json.dumps(document))
+    return [str(flaw) for flaw in audit.kept(pins, file, datetime.now(UTC))[1]]
+
+
+def test_a_snapshot_answers_where_the_database_is_away(tmp_path: Path, snapshot: dict[str, Any]) -> None:
+    with _database({}) as away:
+        pass
+    (tmp_path / "snapshot.json").write_text(json.dumps(snapshot))
+    clean, flawed = (_audit(tmp_path, away, pin) for pin in ("httpx==0.28.1", "numpy==2.4.6"))
+    assert (clean.returncode, flawed.returncode) == (audit.CLEAN, audit.FLAWS)
+    for done in (clean, flawed):
+        assert "from the snapshot of" in done.stdout
+        assert "0 days old" in done.stdout
+    assert "numpy 2.4.6: CVE-2099-1" in flawed.stdout
+    uncovered = _audit(tmp_path, away, "httpx==0.28.2")
+    assert uncovered.returncode == audit.NOT_CHECKED
+    assert "no answer about httpx 0.28.2" in uncovered.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"taken_at": "2026-01-01T00:00:00+00:00"}, "days old"),
+        ({"taken_at": "2999-01-01T00:00:00+00:00"}, "in the future"),
+        ({"taken_at": "2026-01-01"}, "damaged"),
+        ({"control": []}, "knew no flaw"),
+        ({"pins": [["numpy", "2.4.6"]]}, "no answer about httpx 0.28.1"),
+        ({"flaws": 5}, "damaged"),
+    ],
+)
+def test_a_snapshot_that_is_old_or_odd_is_not_believed(
+    tmp_path: Path, snapshot: dict[str, Any], change: dict[str, object], said: str
+) -> None:
+    httpx_pin = ("httpx", "0.28.1")
+    assert _kept(tmp_path, snapshot, httpx_pin) == []
+    with pytest.raises(audit.NotChecked, match=said):
+        _kept(tmp_path, snapshot | change, httpx_pin)
+
+
+def test_no_snapshot_is_written_of_a_database_that_knows_nothing(tmp_path: Path) -> None:
+    with _database({}) as url:
+        done = _audit(tmp_path, url, "httpx==0.28.1", take=True)
+    assert done.returncode == audit.NOT_CHECKED
+    assert not (tmp_path / "snapshot.json").exists()
 
 
 # -- container ---------------------------------------------------------------------------------------

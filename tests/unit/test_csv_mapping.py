@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigError
+from app.domain.quantity import ReadingKind, Role
+from app.domain.site import Meter, Point, Site
+from app.errors import ConfigError, FileNotUnderstood
 from app.web.words import Words
 from collectors.csv import layouts
 from collectors.csv.mapping import (
@@ -18,6 +22,7 @@ from collectors.csv.mapping import (
     parse_interval,
     parse_mapping,
 )
+from collectors.csv.reader import read, understand
 
 EVERYTHING = r"""
 encoding: gbk
@@ -70,6 +75,7 @@ def test_an_empty_mapping_says_nothing() -> None:
         ("time:\n  interval: soon\n", 2, "time.interval", "write e.g. 900s, 15min"),
         ("time: {column: a, range: b}\n", 1, "time", "one of column, columns, range"),
         ("time: {start: a}\n", 1, "time", "start needs end"),
+        ("footer: '(?=a)b'\n", 1, "footer", "no regular expression"),
         ("footer: '('\n", 1, "footer", "no regular expression"),
         ("decimal: ','\nthousands: ','\n", 1, "", "the same mark"),
         ("- a\n", 1, "", "must be a mapping with keys such as time"),
@@ -148,3 +154,29 @@ def test_a_heading_is_not_recognised_where_the_mapping_places_the_time() -> None
     assert found.layout.name == "niagara"
     assert found.is_whole(parse_mapping(""))
     assert not found.is_whole(parse_mapping("time: {column: Timestamp}"))
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        'columns: {"/(a+)+$/": a}',
+        'footer: "(a+)+$"\ncolumns: {a: a}',
+        'columns: {b: {point: a, also: ["/(a|a)*b$/"]}}',
+    ],
+)
+def test_no_pattern_takes_exponential_time(tmp_path: Path, mapping: str) -> None:
+    """Python's own expressions would need 2**40 steps, and hold up the whole service meanwhile."""
+    point = Point(id="a", role=Role.NONE, kind=ReadingKind.GAUGE)
+    site = Site(id="dc", institution="b", time_zone="UTC", meters=(Meter(id="m", points=(point,)),))
+    file = tmp_path / "a.csv"
+    long = "a" * 40 + "!"
+    file.write_text(f"time,{long},a\n2026-01-01 00:00,1,1\n2026-01-01 01:00,2,2\n{long},,\n")
+    with suppress(FileNotUnderstood):
+        plan = understand(file, site, parse_mapping(mapping))
+        for _ in read(file, plan, now=datetime(2027, 1, 1, tzinfo=UTC)):
+            pass
+
+
+def test_a_pattern_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at most 1000 characters"):
+        parse_mapping(f"footer: '{'a' * 1001}'")

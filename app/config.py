@@ -316,9 +316,20 @@ def _cross_checks(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
     for path, meter in _meters(file):
         yield from _collector_problems(path, meter, lines)
     yield from _undecided(file, lines)
+    yield from _unknown_rooms(file, lines)
     yield from _one_device_twice(file, lines)
     yield from _limit_problems(file, lines)
     yield from _alarm_problems(file, lines)
+
+
+def _unknown_rooms(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:
+    """Weights of rooms in which no meter stands: their cost would go nowhere."""
+    for n, site in enumerate(file.sites):
+        for k, one in enumerate(site.business_lines):
+            for room in sorted(set(one.weights) - set(site.rooms)):
+                where = ("sites", n, "business_lines", k, "weights", room)
+                allowed = ", ".join(site.rooms) or "none; state `room` of the meters"
+                yield lines.error(where, f"no meter stands in room {room!r}; allowed: {allowed}")
 
 
 def _undecided(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:

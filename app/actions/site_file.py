@@ -177,9 +177,9 @@ def current(view: View, place: Place) -> str:
 
 
 def described_elsewhere(view: View, place: Place) -> list[str]:
-    """Sites that this text does not describe: those of other site files, or of the program itself."""
-    own = site_sources.described_by(view.connection, place.owner)
-    return [site.id for site in view.stored.fleet.sites if site.id not in own]
+    """Sites that other site files describe; a file on disk may share its sites with another worker's."""
+    others = site_sources.described_by_others(view.connection, place.owner)
+    return [s.id for s in view.stored.fleet.sites if s.id in others and place.path is None]
 
 
 def problems(text: str, place: Place) -> list[Problem]:

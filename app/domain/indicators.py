@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from app.domain.emissions import Conversion, EmissionFactor
+from app.domain.site import BusinessLine
 from app.domain.tariff import Tariff, TariffBand
 from app.errors import NotFound, SeriesError
 
@@ -283,6 +284,43 @@ def shared_cost(
             None if emissions_kg is None or total_kwh <= 0 else emissions_kg * float(part.sum()) / total_kwh,
         )
         for name, part in every.items()
+    }
+
+
+def allotted_kwh(
+    facility_kwh: pd.Series[float], keys_kwh: Mapping[str, pd.Series[float]]
+) -> dict[str, pd.Series[float]]:
+    """The energy of a site by the IT energy of its rooms: who uses more IT bears more of all.
+
+    Parameters
+    ----------
+    facility_kwh : Series of float64, shape (n,)
+        Energy of the site per interval. [kWh]
+    keys_kwh : mapping of str to Series of float64
+        IT energy by room per interval. [kWh] NaN: not known.
+
+    Returns
+    -------
+    dict of str to Series of float64, shape (n,)
+        By room; the sum is that of the site where the IT energy of any room is known, else 0. [kWh]
+    """
+    keys = {name: key.reindex(facility_kwh.index).fillna(0.0) for name, key in keys_kwh.items()}
+    total = sum(keys.values(), pd.Series(0.0, index=facility_kwh.index))
+    share = {name: (key / total.where(total > 0)).fillna(0.0) for name, key in keys.items()}
+    return {name: facility_kwh * one for name, one in share.items()}
+
+
+def weighted_kwh(
+    rooms_kwh: Mapping[str, pd.Series[float]], lines: Sequence[BusinessLine]
+) -> dict[str, pd.Series[float]]:
+    """The energy of rooms by the business lines that bear a share of each. [kWh]"""
+    return {
+        line.id: sum(
+            (rooms_kwh[room] * weight for room, weight in line.weights.items() if room in rooms_kwh),
+            pd.Series(0.0, index=next(iter(rooms_kwh.values())).index),
+        )
+        for line in lines
+        if rooms_kwh
     }
 
 

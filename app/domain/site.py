@@ -628,6 +628,26 @@ class Declared:
     """What supports it. E.g. ``Half-year inventory of the halls``."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class BusinessLine:
+    """A part of the bank that bears a share of the cost of some rooms."""
+
+    __pydantic_config__ = _STRICT
+    id: str
+    """Identifier, unique in the site. E.g. ``retail``."""
+    name: str = ""
+    """Name on pages. E.g. ``Retail banking``."""
+    weights: dict[str, float]
+    """Share of each room that it bears, 0 to 1; those of all lines sum up to 1 at most. [ratio] E.g.
+    ``{hall-1: 0.7, hall-2: 0.25}``."""
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        for room, weight in self.weights.items():
+            if not 0 <= weight <= 1:
+                raise ValueError(f"weights of {self.id}: {room} has {weight}; allowed are 0 to 1")
+
+
 @cache
 def time_zones() -> frozenset[str]:
     """Names of all time zones; to find them the whole zone database is walked, so this is done once."""
@@ -678,6 +698,8 @@ class Site:
     """Dated prices of electricity; energy without a tariff is stated apart."""
     emissions: EmissionChoice = field(default_factory=EmissionChoice)
     """Which emission factors the site uses."""
+    business_lines: tuple[BusinessLine, ...] = ()
+    """Parts of the bank among which the cost of the rooms is shared."""
     meters: tuple[Meter, ...] = ()
     """The meters, in any order; `fed_by` makes the tree."""
 
@@ -689,7 +711,17 @@ class Site:
             raise ValueError(f"it_energy_at {self.it_energy_at}; allowed are {', '.join(IT_ROLES)}")
         if not 0 <= self.minimum_coverage_ratio <= 1:
             raise ValueError("minimum_coverage_ratio must be between 0 and 1")
+        self._check_business_lines()
         self._check_tree()
+
+    def _check_business_lines(self) -> None:
+        ids = [line.id for line in self.business_lines]
+        for text in sorted({i for i in ids if ids.count(i) > 1}):
+            raise ValueError(f"business_lines: id {text!r} is used twice")
+        for room in sorted({room for line in self.business_lines for room in line.weights}):
+            total = math.fsum(line.weights.get(room, 0.0) for line in self.business_lines)
+            if total > 1 + 1e-9:
+                raise ValueError(f"business_lines: weights of room {room} sum up to {total:g}, not 1 at most")
 
     def _check_tree(self) -> None:
         known = {m.id for m in self.meters}

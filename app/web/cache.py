@@ -21,14 +21,18 @@ class TimedCache:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[float, object]] = OrderedDict()
 
-    def get(self, key: Hashable, compute: Callable[[], _T]) -> _T:
-        """The kept value, or a new one."""
+    def get(
+        self, key: Hashable, compute: Callable[[], _T], *, is_kept: Callable[[_T], bool] = lambda value: True
+    ) -> _T:
+        """The kept value, or a new one; one that may be there in a moment is not kept: see `is_kept`."""
         now_s = self._monotonic_s()
         with self._lock:
             since_s, value = self._kept.get(key, (-self._life_s, None))
         if now_s - since_s < self._life_s:
             return cast(_T, value)
         fresh = compute()
+        if not is_kept(fresh):
+            return fresh
         with self._lock:
             self._kept[key] = (now_s, fresh)
             self._kept.move_to_end(key)

@@ -6,6 +6,7 @@ that an address always says what its page shows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -24,6 +25,7 @@ from app.web.access import SeeOther
 COOKIE = "wattline_period"
 """What was chosen last, until the browser is closed."""
 _MONTHS, _YEARS = 15, 3
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _PARAMETERS = ("window", "month", "year", "start", "end")
 
 
@@ -167,7 +169,14 @@ def address(path: str, given: Mapping[str, str]) -> str:
     compare = asked.get("compare", "")
     if compare == "days":
         compare = "..".join(_span(asked, "compare_first", "compare_last"))
+    elif _MONTH.fullmatch(compare):
+        compare = f"{compare}-01..{_next_month(compare)}-01"
     return f"{path}?{urlencode(query | ({'compare': compare} if compare else {}))}"
+
+
+def _next_month(month: str) -> str:
+    number, of = divmod(int(month[:4]) * 12 + int(month[5:]), 12)
+    return f"{number:04d}-{of + 1:02d}"
 
 
 def _span(asked: Mapping[str, str], first: str, last: str) -> tuple[str, str]:

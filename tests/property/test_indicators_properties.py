@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.indicators import cost, fleet_pue, saving, shared_cost
+from app.domain.indicators import allotted_kwh, cost, fleet_pue, saving, shared_cost, weighted_kwh
+from app.domain.site import BusinessLine
 from app.domain.tariff import Tariff, TariffBand
 
 _sites = st.lists(st.tuples(st.floats(1, 1e6), st.floats(1.0, 3.0)), min_size=1, max_size=8)
@@ -77,3 +78,28 @@ def test_cost_and_emissions_of_the_classes_sum_to_those_of_the_site(
     assert sum(part.energy_kwh for part in found.values()) == pytest.approx(facility.sum())
     assert sum(part.emissions_kg or 0.0 for part in found.values()) == pytest.approx(100.0)
     assert found["it"].amount == pytest.approx(cost(grid, [tariff], zone).amount / 2)
+
+
+@given(
+    keys=st.lists(st.lists(st.floats(0, 500), min_size=4, max_size=4), min_size=1, max_size=4),
+    weights=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    price=st.floats(0.1, 2),
+)
+def test_shares_of_rooms_and_business_lines_add_up_to_the_cost_of_the_site(
+    keys: list[list[float]], weights: list[float], price: float
+) -> None:
+    at = pd.date_range("2026-10-01", periods=4, freq="15min", tz="UTC")
+    facility = pd.Series([100.0, 120.0, 0.0, 90.0], index=at)
+    rooms = {f"r{n}": pd.Series(row, index=at) for n, row in enumerate(keys)}
+    lines = [
+        BusinessLine(id="a", weights={f"r{n}": w for n, w in enumerate(weights)}),
+        BusinessLine(id="b", weights={f"r{n}": 1 - w for n, w in enumerate(weights)}),
+    ]
+    tariff, zone = Tariff(valid_from=date(2026, 1, 1), price_per_kwh=price), ZoneInfo("Asia/Shanghai")
+    whole = cost(facility, [tariff], zone).amount
+    by_room = allotted_kwh(facility, rooms)
+    for parts in (by_room, weighted_kwh(by_room, lines)):
+        found = shared_cost(facility, facility, parts, [tariff], zone, 50.0)
+        assert sum(p.amount for p in found.values()) == pytest.approx(whole)
+        assert sum(p.energy_kwh for p in found.values()) == pytest.approx(float(facility.sum()))
+        assert all(p.amount >= -1e-6 for p in found.values())

@@ -136,14 +136,16 @@ def document(view: View, site: Site, period: Period, evaluated: Document | None 
         profiles = deployment.limit_profiles(view.connection)
         return pue.document(view.connection, view.stored, site.id, period, profiles).as_dict()
 
-    return _DOCUMENTS.get((*names, period), compute)
+    return _DOCUMENTS.get((*names, period), compute, is_kept=lambda found: found["pue"] is not None)
 
 
 def series(view: View, site: Site, period: Period) -> tuple[Span, list[PueBar], Step]:
     """PUE bars of a period, with the width of the bars."""
     step = step_of(period)
     key = (id(view.connection.engine), view.stored.site_id[site.id], period)
-    bars = _SERIES.get(key, lambda: pue.bars(view.connection, view.stored, site.id, period, step))
+    bars = _SERIES.get(
+        key, lambda: pue.bars(view.connection, view.stored, site.id, period, step), is_kept=bool
+    )
     return Span(period.start, period.end), bars, step
 
 

@@ -7,6 +7,7 @@ from datetime import date
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import pandas as pd
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
@@ -15,7 +16,7 @@ from app.actions.view import View
 from app.domain.access import Role
 from app.domain.asked import step_of
 from app.domain.evidence import Basis
-from app.domain.indicators import Shared, shared_cost
+from app.domain.indicators import Shared, allotted_kwh, shared_cost, weighted_kwh
 from app.domain.period import WINDOWS, Period
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Declared, Site
@@ -23,7 +24,7 @@ from app.errors import DataError, SeriesError
 from app.reports import indicators
 from app.reports.document import Indicators
 from app.reports.money import grid_kwh
-from app.store import declarations, deployment, outlook
+from app.store import declarations, deployment, energy, outlook
 from app.store.reports import revisions
 from app.web import periods, render
 from app.web.access import FromOwnPage, PageRoute, Viewer
@@ -88,16 +89,36 @@ def costs_page(request: Request, site: str, caller: Viewer, asked: periods.OfMon
     context = _context(request, site, caller, asked, "costs")
     context["shared"] = _shared(context["found"])
     context["shared_before"] = _shared(context["before"])
+    rooms = _rooms(caller, site, context["found"])
+    lines = weighted_kwh(rooms, context["site"].business_lines)
+    names = {line.id: line.name or line.id for line in context["site"].business_lines}
+    context["by_room"] = _shared(context["found"], rooms) if rooms else {}
+    context["by_line"] = _shared(context["found"], lines) if lines else {}
+    context["line_names"] = names
     return periods.keep(render.page(request, "costs.html", context), asked)
 
 
-def _shared(found: tuple[Indicators, Basis] | str | None) -> Mapping[str, Shared]:
-    """Cost and emissions by load class; empty where there are none."""
+def _rooms(
+    caller: Viewer, site: str, found: tuple[Indicators, Basis] | str | None
+) -> dict[str, pd.Series[float]]:
+    """Energy of the site by the IT energy of its rooms."""
+    if found is None or isinstance(found, str):
+        return {}
+    with caller.read() as view:
+        keys = energy.rooms_it(view.connection, view.stored.site_id[site], found[1].known)
+    return allotted_kwh(found[1].quarters["facility_kwh"], keys)
+
+
+def _shared(
+    found: tuple[Indicators, Basis] | str | None, parts: Mapping[str, pd.Series[float]] | None = None
+) -> Mapping[str, Shared]:
+    """Cost and emissions by `parts`, else by load class; empty where there are none."""
     if found is None or isinstance(found, str):
         return {}
     document, basis = found
     names = ["it", *(role.value for role in OVERHEAD_ROLES)]
-    parts = {name: basis.quarters[f"{name}_kwh"] for name in names if f"{name}_kwh" in basis.quarters}
+    if parts is None:
+        parts = {name: basis.quarters[f"{name}_kwh"] for name in names if f"{name}_kwh" in basis.quarters}
     factor = document.money.factor
     return shared_cost(
         grid_kwh(basis),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 
 from app.actions.view import View
 from app.charts import live as charts
@@ -35,6 +36,9 @@ router = APIRouter(route_class=PageRoute)
 FRESH_INTERVALS, SILENT_INTERVALS = 3, 20
 """A meter is late after so many of its intervals without a reading, and silent after so many."""
 SHORTEST_INTERVAL_S = 60
+_STATES = ("silent", "never", "late", "fresh")
+_PAGE = 100
+"""Meters on one page."""
 _LEAST_S = {Step.QUARTER_HOUR: 900, Step.HOUR: 3600, Step.DAY: 82_800, Step.MONTH: 28 * 86_400}
 """Length of the shortest whole bar of each step. [s]"""
 _LONGEST_RAW_S = 62 * 86_400
@@ -54,6 +58,8 @@ class Row:
     lateness: timedelta | None
     power_kw: float | None
     findings: int
+    energy_kwh: float | None = None
+    """Over the period of the page."""
 
 
 def row(meter: Meter, newest: Mapping[str, Latest], found: Mapping[str, int], now: datetime) -> Row:
@@ -75,26 +81,47 @@ def rows(view: View, site: Site, now: datetime) -> list[Row]:
     newest = {one.point: one for one in readings.latest(view.connection, site.id)}
     open_findings = findings.listing(view.connection, view.stored.site_id[site.id])
     found = Counter(f.point for f in open_findings if f.state == findings.OPEN)
-    order = ("silent", "never", "late", "fresh")
     made = [row(meter, newest, found, now) for meter in site.at(now).meters]
-    return sorted(made, key=lambda one: order.index(one.state))
+    return sorted(made, key=lambda one: _STATES.index(one.state))
 
 
 @router.get("/sites/{site}/meters")
-def meters_page(request: Request, site: str, caller: Viewer) -> Response:
-    """State, last reading and lateness of every meter."""
+def meters_page(
+    request: Request,
+    site: str,
+    caller: Viewer,
+    asked: periods.OfPage,
+    page: Annotated[int, Query(ge=1, le=1000)] = 1,
+) -> Response:
+    """State, last reading and energy of every meter: those that need a look first, then by their energy."""
     with caller.read() as view:
         found = view.site(site)
-        listed = rows(view, found, caller.now)
+        chosen = Chosen.of(asked, caller.now, found.zone)
+        known = rows(view, found, caller.now)
+        energies = _energies(view, found, [one.meter for one in known], chosen.period)
+    listed = [replace(one, energy_kwh=energies.get(one.meter.id)) for one in known]
+    listed.sort(key=lambda one: (_STATES.index(one.state), -(one.energy_kwh or 0.0)))
     context = {
         "nav": "site",
         "tab": "meters",
         "site": found,
-        "rows": listed,
+        "chosen": chosen,
+        "rows": listed[_PAGE * (page - 1) : _PAGE * page],
+        "count": len(listed),
+        "pages": range(1, (len(listed) - 1) // _PAGE + 2),
+        "page": page,
         "counts": Counter(one.state for one in listed),
         "now": caller.now,
     }
-    return render.page(request, "meters.html", context)
+    return periods.keep(render.page(request, "meters.html", context), asked)
+
+
+def _energies(view: View, site: Site, meters: Sequence[Meter], period: Period) -> dict[str, float]:
+    """Energy of the point of each meter that carries it, where something is covered. [kWh]"""
+    main = {m.id: p for m in meters if (p := _main_point(m)) and p.kind in ENERGY_KINDS}
+    numbers = {view.stored.point_id[p.id]: m for m, p in main.items()}
+    found = energy.by_point(view.connection, site, list(numbers), period)
+    return {numbers[n]: one.energy_kwh for n, one in found.items() if one.covered_s}
 
 
 @router.get("/meters/{meter}")
@@ -111,6 +138,7 @@ def meter_page(request: Request, meter: str, caller: Viewer, asked: periods.OfPa
         ledger = _ledger(view, site, found)
         drawn = _drawn(view, site, found, chosen, listed, ledger, words)
         sums = _sums(view, site, found, chosen)
+        profile = _profile(view, site, found, chosen.period, words)
     context = {
         "nav": "site",
         "tab": "meters",
@@ -122,6 +150,7 @@ def meter_page(request: Request, meter: str, caller: Viewer, asked: periods.OfPa
         "ledger": ledger,
         "chosen": chosen,
         "sums": sums,
+        "profile": profile,
         "now": caller.now,
         **drawn,
     }
@@ -157,6 +186,25 @@ def _sums(view: View, site: Site, meter: Meter, chosen: Chosen) -> list[EnergySu
             )
         )
     return made
+
+
+def _profile(view: View, site: Site, meter: Meter, period: Period, words: Words) -> Markup | None:
+    """Mean power by hour of the local day; None where the period is too short or long for it."""
+    point = _main_point(meter)
+    if point is None or point.kind not in ENERGY_KINDS or not 86_400 < period.duration_s <= _LONGEST_RAW_S:
+        return None
+    number = view.stored.point_id[point.id]
+    of_hour: dict[int, list[float]] = {}
+    for one in energy.series_by_point(view.connection, site, [number], period, Step.HOUR):
+        hours = one.energy.covered_s / 3600
+        if hours > 0:
+            of_hour.setdefault(one.start.astimezone(site.zone).hour, []).append(one.energy.energy_kwh / hours)
+    day = datetime(2026, 1, 1, tzinfo=UTC)  # any day: only its hours are shown
+    begins = [day + timedelta(hours=h) for h in range(25)]
+    bars = [Bar(begins[h], begins[h + 1], {"power": float(np.mean(of_hour[h]))}) for h in sorted(of_hour)]
+    title = words("Mean power by hour of the day")
+    frame = ChartFrame(title, "kW", 110, labels=begins[::6], names={"power": title})
+    return charts.line(Span(begins[0], begins[24]), bars, ["power"], frame, floor=0.0) if bars else None
 
 
 def _ledger(view: View, site: Site, meter: Meter) -> list[LedgerEntry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -44,6 +44,8 @@ class Row:
     headline: Headline | None
     documents: Mapping[str, Document]
     now: SiteFigures
+    before: Document | None = None
+    """Of the period that it is compared with."""
 
     @property
     def bank(self) -> str:
@@ -150,6 +152,7 @@ def overview(
         "known": _known(every),
         "query": {
             **asked.query,
+            "compare": asked.compare or "",
             "q": q,
             "verdict": verdict,
             "institution": institution,
@@ -158,7 +161,7 @@ def overview(
             "sort": sort,
             "view": view,
         },
-        "chosen": Chosen.of(Asked(**asked.query, default="12mo"), caller.now, sites[0].zone),
+        "chosen": Chosen.of(replace(asked, default="12mo"), caller.now, sites[0].zone),
         "verdicts": VERDICTS,
         "now": caller.now,
         "classes": figures.CLASSES,
@@ -174,8 +177,19 @@ def rows(view: View, caller: Caller, asked: Asked) -> list[Row]:
         found = documents[site.id]
         said = _asked_for(view, site, asked, caller.now, found) if asked.query else figures.headline(found)
         bank = view.stored.fleet.institution[site.institution]
-        made.append(Row(site, bank, said, found, now[site.id]))
+        made.append(
+            Row(site, bank, said, found, now[site.id], _compared(view, site, asked, said, caller.now))
+        )
     return made
+
+
+def _compared(view: View, site: Site, asked: Asked, said: Headline | None, now: datetime) -> Document | None:
+    """The figure of the period that the one of the page is compared with; None where none is asked for."""
+    if asked.compare is None or said is None:
+        return None
+    wanted = asked if asked.query else replace(asked, window=said.window)
+    against = Chosen.of(wanted, now, site.zone).against
+    return figures.document(view, site, against) if against else None
 
 
 def _asked_for(

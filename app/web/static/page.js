@@ -79,14 +79,44 @@ document.documentElement.classList.add("script");
     });
   }
 
+  // A choice by the pointer is sent at once; by keys it is sent with Enter or the button, which then appears.
   for (const field of document.querySelectorAll("select[data-submit]")) {
-    field.addEventListener("change", () => field.form.requestSubmit());
+    let byKeys = false;
+    field.addEventListener("pointerdown", () => { byKeys = false; });
+    field.addEventListener("keydown", (event) => {
+      byKeys = true;
+      const button = field.form.querySelector(".script-hidden");
+      if (button) button.classList.remove("script-hidden");
+      if (event.key === "Enter") { event.preventDefault(); field.form.requestSubmit(); }
+    });
+    field.addEventListener("change", () => { if (!byKeys && field.value !== field.dataset.not) field.form.requestSubmit(); });
   }
   for (const form of document.querySelectorAll("form[data-busy]")) {
     form.addEventListener("submit", () => {
       const button = form.querySelector("button[type=submit]:focus") || form.querySelector("button[type=submit]");
       form.setAttribute("aria-busy", "true");
       if (button) button.classList.add("busy");
+    });
+  }
+
+  // A picture of a drawing, made here from the SVG of the same address: exactly what is seen.
+  for (const link of document.querySelectorAll("a[data-png]")) {
+    link.hidden = false;
+    link.addEventListener("click", async (event) => {
+      event.preventDefault();
+      const text = await (await fetch(link.href, { credentials: "same-origin" })).text();
+      const bytes = Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
+      const image = new Image();
+      image.src = `data:image/svg+xml;base64,${btoa(bytes)}`;
+      await image.decode();
+      const canvas = document.createElement("canvas");
+      canvas.width = 2 * image.width;
+      canvas.height = 2 * image.height;
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      const saved = document.createElement("a");
+      saved.href = canvas.toDataURL("image/png");
+      saved.download = link.dataset.png;
+      saved.click();
     });
   }
 

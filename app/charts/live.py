@@ -122,19 +122,33 @@ def line(
     floor: float | None = None,
     marks: Sequence[Mark] = (),
     ghost: Sequence[Bar] = (),
+    band: tuple[str, str] | None = None,
 ) -> Markup:
     """Steps of one or more series; the line is broken where nothing is known.
 
-    `ghost` has the same series over the time that they are compared with, moved onto this axis.
+    `ghost` has the same series over the time that they are compared with, moved onto this axis; `band` names
+    the series between which the values of a bar lie with some probability.
     """
-    values = [v for b in (*bars, *ghost) for n in names if (v := b.values.get(n)) is not None]
+    drawn = (*names, *(band or ()))
+    values = [v for b in (*bars, *ghost) for n in drawn if (v := b.values.get(n)) is not None]
     axis = Axis.around([*values, *([limit] if limit is not None else [])], floor=floor)
     paths = [f'<path class="line ghost" d="{_steps(span, axis, ghost, name)}"/>' for name in names if ghost]
+    paths += [_band(span, axis, bars, *band)] if band else []
     paths += [f'<path class="line s-{escape(name)}" d="{_steps(span, axis, bars, name)}"/>' for name in names]
     if limit is not None:
         y = _n(axis.y(limit))
         paths.append(f'<path class="limit" d="M0 {y}H{WIDTH:g}"/>')
     return _frame(span, axis, frame, "".join(paths), bars, marks)
+
+
+def _band(span: Span, axis: Axis, bars: Sequence[Bar], low: str, high: str) -> str:
+    boxes = (
+        f"M{_n(span.x(b.start))} {_n(axis.y(top))}H{_n(span.x(b.end))}V{_n(axis.y(bottom))}"
+        f"H{_n(span.x(b.start))}Z"
+        for b in bars
+        if (bottom := b.values.get(low)) is not None and (top := b.values.get(high)) is not None
+    )
+    return f'<path class="likely" d="{"".join(boxes)}"/>'
 
 
 def stack(span: Span, bars: Sequence[Bar], names: Sequence[str], frame: ChartFrame) -> Markup:

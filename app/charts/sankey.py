@@ -23,7 +23,8 @@ class Labels:
     address: Callable[[str], str]
     """Where a meter leads to."""
     unmetered: str
-    unmetered_address: str
+    unmetered_address: Callable[[tuple[str, ...]], str]
+    """Where what has no meter behind the meters of a node leads to."""
     title: str
 
 
@@ -99,7 +100,7 @@ def _rest(node: FlowNode, place: _Place, scale: float, labels: Labels) -> str:
         else ""
     )
     return (
-        f'<a href="{escape(labels.unmetered_address)}" aria-label="{escape(said)}">'
+        f'<a href="{escape(labels.unmetered_address(node.meters))}" aria-label="{escape(said)}">'
         f'<rect class="s-unmetered" x="{x:.1f}" y="{y:.1f}" width="28" height="{thick:.1f}">'
         f"<title>{escape(said)}</title></rect>{text}</a>"
     )

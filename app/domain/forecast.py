@@ -209,6 +209,94 @@ def project_year(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class YearPoint:
+    """PUE of a year from its first day up to a day, with the interval of what is projected of it."""
+
+    day: date
+    """Last day that is in it."""
+    pue: float
+    low: float
+    high: float
+    overhead_kwh: float
+    """From the first day on. [kWh]"""
+    is_measured: bool
+    """Whether no day of it is projected."""
+
+
+def year_course(
+    days: pd.DataFrame, year: int, *, minimum_coverage_ratio: float = 0.9, level: float = 0.9
+) -> tuple[YearPoint, ...]:
+    """The PUE of a year month by month, the last point being that of :func:`project_year`.
+
+    Parameters
+    ----------
+    days : DataFrame
+        As for :func:`project_year`.
+
+    Returns
+    -------
+    tuple of YearPoint
+        One for each month of which something is known or projected; measured months only, where the history
+        is too short for a projection.
+    """
+    known = _whole_days(days, minimum_coverage_ratio)
+    wanted = pd.date_range(date(year, 1, 1), date(year, 12, 31))
+    measured = known.loc[known.index.isin(wanted)]
+    missing = wanted[~wanted.isin(known.index)]
+    fit = None if _too_short(known, missing) else _fitted(known)
+    ahead = _expected(fit, missing) if fit is not None else measured.iloc[:0]
+    found = []
+    for last in pd.date_range(wanted[0], wanted[-1], freq="ME"):
+        past, coming = measured.loc[:last], ahead.loc[:last]
+        if fit is None and (not len(past) or past.index[-1] < last - pd.Timedelta(days=31)):
+            continue
+        overhead, it = (past.sum() + coming.sum()).to_numpy()
+        pue = 1 + float(overhead / it)
+        half = 0.0
+        if fit is not None and len(coming):
+            shown = pd.DatetimeIndex(coming.index)
+            half = fit.critical(level) * fit.deviation_of(shown, _effect(coming, pue, float(it)))
+        found.append(
+            YearPoint(last.date(), pue, max(pue - half, 1.0), pue + half, float(overhead), not len(coming))
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthPoint:
+    """Expected highest power of a day, with its interval. [kW]"""
+
+    day: date
+    expected_kw: float
+    low_kw: float
+    high_kw: float
+
+
+def growth(
+    peak_kw: pd.Series[float], *, days_ahead: int = 365, level: float = 0.9
+) -> tuple[GrowthPoint, ...]:
+    """The line of :func:`exhaustion` by month, into the days to come; empty where the history is too short.
+
+    Parameters
+    ----------
+    peak_kw : Series of float64, shape (n,)
+        As for :func:`exhaustion`.
+    """
+    known = peak_kw.dropna()
+    _check_days(known.index)
+    if len(known) < EXHAUSTION_DAYS:
+        return ()
+    fit = _fit(known.to_frame(), trend=True)
+    ahead = pd.date_range(known.index[-1] + timedelta(days=1), periods=days_ahead)[::30]
+    expected = fit.predict(ahead)[:, 0]
+    band = fit.critical(level) * fit.line_deviation(ahead)
+    return tuple(
+        GrowthPoint(at.date(), float(e), float(e - b), float(e + b))
+        for at, e, b in zip(ahead, expected, band, strict=True)
+    )
+
+
 def _expected(fit: _Fit, days: pd.DatetimeIndex) -> pd.DataFrame:
     """Overhead and IT energy of days that were not measured. [kWh]"""
     share, log_it = fit.predict(days).T

@@ -27,6 +27,9 @@ COVERAGE_FACTOR = 2.0
 
 LEAST_EFFICIENCY = 0.5
 
+LEAST_HOURS, FIT_RATIO, FITTING_HOURS_RATIO = 6, 0.03, 0.9
+"""Hours from which a meter is compared with a remainder; by how much it may exceed it, and in how many."""
+
 NOT_A_FLOW = (Role.WATER, Role.HEAT_REUSE, Role.HEAT_REMOVED)
 
 
@@ -234,6 +237,69 @@ def balances(site: Site, energy_kwh: pd.DataFrame) -> tuple[FeedBalance, ...]:
                 whole = flows.reindex(columns=[*feed.meters, *feed.children]).dropna()
                 known.setdefault(feed, []).append((classes, whole))
     return tuple(_balance(feed, parts, len(energy_kwh)) for feed, parts in known.items())
+
+
+def remainder_course(site: Site, energy_kwh: pd.DataFrame, feed: Feed) -> pd.Series[float]:
+    """What goes into a feed less what comes out of it, interval by interval.
+
+    Parameters
+    ----------
+    energy_kwh : DataFrame of float64, shape (n, points)
+        As for :func:`balances`.
+
+    Returns
+    -------
+    Series of float64, shape (n,)
+        [kWh] NaN where one of its meters or children is not known.
+    """
+    flows = meter_flows(site, energy_kwh)
+    both = flows.reindex(columns=[*feed.meters, *feed.children])
+    ins, outs = both[list(feed.meters)], both[list(feed.children)]
+    return ins.sum(axis=1, skipna=False) - outs.sum(axis=1, skipna=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A meter elsewhere in the tree whose energy could be part of a remainder."""
+
+    meter: str
+    share_ratio: float
+    """Its energy by the remainder's."""
+    correlation: float | None
+    """Of the hours of both; None where one of them does not change."""
+
+
+def explanations(site: Site, energy_kwh: pd.DataFrame, feed: Feed) -> list[Explanation]:
+    """Meters that may hang below a feed without being declared so: they fit into its remainder hour by hour.
+
+    Those of the feed, below it or above it are none. The most alike come first.
+    """
+    hours = energy_kwh.groupby(pd.DatetimeIndex(energy_kwh.index).floor("h")).sum(min_count=1)
+    rest, flows = remainder_course(site, hours, feed), meter_flows(site, hours)
+    related = {*feed.meters, *(a for m in feed.meters for a in site.upstream(m))}
+    found = []
+    for meter in flows.columns:
+        if meter in related or related & set(site.upstream(str(meter))):
+            continue
+        both = pd.DataFrame({"part": flows[meter], "rest": rest}).dropna()
+        if _fits_into(both):
+            share = float(both["part"].sum() / both["rest"].sum())
+            found.append(Explanation(str(meter), share, _correlation(both)))
+    return sorted(found, key=lambda e: (-(e.correlation or 0.0), -e.share_ratio, e.meter))
+
+
+def _fits_into(both: pd.DataFrame) -> bool:
+    """Whether the part is within the rest in nearly all hours, and enough of them are known."""
+    if len(both) < LEAST_HOURS or both["part"].sum() <= 0:
+        return False
+    return bool((both["part"] <= both["rest"] * (1 + FIT_RATIO)).mean() >= FITTING_HOURS_RATIO)
+
+
+def _correlation(both: pd.DataFrame) -> float | None:
+    spread = both.std()
+    if not (spread > 1e-9 * both.mean().abs()).all():
+        return None
+    return float(both["part"].corr(both["rest"]))
 
 
 def stage_losses(found: Sequence[FeedBalance]) -> tuple[StageLoss, ...]:

@@ -231,6 +231,17 @@ class Balance:
     losses: tuple[StageLoss, ...]
 
 
+def flows(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> pd.DataFrame:
+    """Energy per 15-minute interval of the points that carry flows of the tree. [kWh]
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return usage.frame(connection, stored, usage.flow_points(site), span).dropna(how="all")
+
+
 def balance(connection: sa.Connection, stored: Stored, site: Site, span: Period) -> Balance:
     """What goes into every node against what comes out of it.
 
@@ -241,6 +252,6 @@ def balance(connection: sa.Connection, stored: Stored, site: Site, span: Period)
     StoreUnavailable
         If the database is away.
     """
-    table = usage.frame(connection, stored, usage.flow_points(site), span).dropna(how="all")
+    table = flows(connection, stored, site, span)
     feeds = tree.balances(site, table)
     return Balance(feeds, tree.stage_losses(feeds))

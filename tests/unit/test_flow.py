@@ -48,13 +48,13 @@ def test_the_drawing_is_well_formed_and_every_part_leads_on() -> None:
         energy=lambda kwh: f"{kwh:.0f} kWh",
         address=lambda meter: f"/meters/{meter}?a=1&b=2",
         unmetered="Unmetered",
-        unmetered_address="/balance",
+        unmetered_address=lambda meters: f"/balance/{len(meters)}",
         title="Flow",
     )
     drawn = sankey.draw(flow, labels)
     ET.fromstring(drawn)
     assert len(re.findall(r'<a href="/meters/', drawn)) == len(flow.nodes)
-    assert len(re.findall(r'<a href="/balance"', drawn)) == 2
+    assert len(re.findall(r'<a href="/balance/\d"', drawn)) == 2
     assert len(re.findall("flow-band", drawn)) == len(flow.links)
     assert 'style="' not in drawn
     assert PERIOD.end - PERIOD.start == timedelta(hours=1)

@@ -15,9 +15,11 @@ from app.domain.forecast import (
     _long_run_covariance,
     budgets,
     exhaustion,
+    growth,
     is_too_early,
     overhead_budget,
     project_year,
+    year_course,
 )
 from app.errors import SeriesError
 
@@ -338,3 +340,33 @@ def test_a_capacity_may_be_reached_on_the_first_day_to_come() -> None:
     assert below.on is not None
     assert below.earliest == date(2026, 4, 1), "the day that was measured did not reach it"
     assert exhaustion(growing[:-1], 900.0).reason == "89 days of history; 90 are needed"
+
+
+def test_the_course_of_a_year_ends_where_the_projection_does() -> None:
+    days = course("2025-01-01", "2026-06-30")
+    found, whole = year_course(days, 2026), project_year(days, 2026)
+    assert [p.day.month for p in found] == list(range(1, 13))
+    assert (found[-1].pue, found[-1].low, found[-1].high) == pytest.approx((whole.pue, whole.low, whole.high))
+    assert [p.is_measured for p in found] == [True] * 6 + [False] * 6
+    assert all(p.low == p.pue == p.high for p in found[:6])
+    assert found[6].high - found[6].low < found[-1].high - found[-1].low
+    assert found[-1].overhead_kwh > found[0].overhead_kwh
+    first = days.loc["2026-01-01":"2026-01-31"].sum()
+    assert found[0].pue == pytest.approx(first["facility_kwh"] / first["it_kwh"])
+
+
+def test_a_short_history_has_a_course_of_what_was_measured() -> None:
+    found = year_course(course("2026-03-01", "2026-04-15"), 2026)
+    assert [(p.day.month, p.is_measured) for p in found] == [(3, True), (4, True)]
+
+
+def test_growth_is_the_line_that_exhaustion_follows() -> None:
+    days = pd.date_range("2026-01-01", "2026-10-31")
+    peaks = pd.Series(500 + 0.5 * np.arange(len(days)) + np.tile([0, 3, -2, 1], 76), index=days)
+    line = growth(peaks, days_ahead=400)
+    full = exhaustion(peaks, 700.0)
+    assert full.on is not None
+    beyond = next(p for p in line if p.expected_kw >= 700)
+    assert abs((beyond.day - full.on).days) <= 30
+    assert all(p.low_kw <= p.expected_kw <= p.high_kw for p in line)
+    assert growth(peaks.iloc[:20]) == ()

@@ -44,7 +44,9 @@ def flow_page(request: Request, site: str, caller: Viewer, asked: periods.OfMont
         energy=format.energy,
         address=lambda meter: to(f"/meters/{meter}", **chosen.query),
         unmetered=words("Losses or unmetered"),
-        unmetered_address=to(f"/sites/{site}/balance", **chosen.query),
+        unmetered_address=lambda meters: (
+            to(f"/sites/{site}/balance", node=" ".join(meters), **chosen.query) + "#rest"
+        ),
         title=words("Energy flow"),
     )
     context = {

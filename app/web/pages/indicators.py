@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import pandas as pd
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from markupsafe import Markup
 
 from app.actions import declarations as actions
 from app.actions.view import View
+from app.charts import live as charts
+from app.charts.live import Bar, ChartFrame, Span
+from app.domain import tree
 from app.domain.access import Role
 from app.domain.asked import step_of
 from app.domain.evidence import Basis
 from app.domain.indicators import Shared, allotted_kwh, shared_cost, weighted_kwh
-from app.domain.period import WINDOWS, Period
+from app.domain.period import WINDOWS, Period, starts
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Declared, Site
-from app.errors import DataError, SeriesError
+from app.errors import DataError, NotFound, SeriesError
 from app.reports import indicators
 from app.reports.document import Indicators
 from app.reports.money import grid_kwh
@@ -31,12 +36,14 @@ from app.web.access import FromOwnPage, PageRoute, Viewer
 from app.web.cache import TimedCache
 from app.web.pages import figures
 from app.web.periods import Chosen
+from app.web.words import Words
 
 router = APIRouter(route_class=PageRoute)
 
 _FIGURES = TimedCache(life_s=60)
 _DECLARED = ("maturity_level", "automation_share_percent", "racks_in_use")
 """Indicators that are declared, beside those that a target names."""
+_MOST_EXPLANATIONS = 8
 _UNITS = {"wue": "L/kWh", "cue": "kgCO₂/kWh", "iteu_sv_percent": "%"}
 
 
@@ -188,8 +195,15 @@ def _day(text: str) -> date:
 
 
 @router.get("/sites/{site}/balance")
-def balance_page(request: Request, site: str, caller: Viewer, asked: periods.OfMonth) -> Response:
-    """What goes into every node of the metering tree against what comes out of it."""
+def balance_page(
+    request: Request,
+    site: str,
+    caller: Viewer,
+    asked: periods.OfMonth,
+    node: Annotated[str, Query(max_length=1000)] = "",
+) -> Response:
+    """What goes into every node of the metering tree against what comes out of it; the history of one."""
+    words = Words(render.language_of(request))
     with caller.read() as view:
         found = view.site(site)
         chosen = Chosen.of(asked, caller.now, found.zone)
@@ -198,6 +212,7 @@ def balance_page(request: Request, site: str, caller: Viewer, asked: periods.OfM
             balance = outlook.balance(view.connection, view.stored, found, chosen.period)
         except DataError as error:
             balance = str(error)
+        rest = _rest(view, found, chosen, node, words) if node else None
     context = {
         "nav": "site",
         "tab": "balance",
@@ -205,6 +220,48 @@ def balance_page(request: Request, site: str, caller: Viewer, asked: periods.OfM
         "chosen": chosen,
         "now": caller.now,
         "balance": balance,
+        "rest": rest,
         "names": {m.id: m.name or m.id for m in found.meters},
     }
     return periods.keep(render.page(request, "balance.html", context), asked)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """The remainder of a node of the tree over a period, and what could be in it."""
+
+    meters: tuple[str, ...]
+    chart: Markup
+    explanations: list[tree.Explanation]
+
+
+def _rest(view: View, site: Site, chosen: Chosen, node: str, words: Words) -> Rest:
+    """The history of what is not metered behind the meters of a node, named with spaces between."""
+    state = site.at(chosen.period.end - timedelta(microseconds=1))
+    feed = next((f for f in tree.feeds(state) if f.children and " ".join(f.meters) == node), None)
+    if feed is None:
+        raise NotFound(f"there is no node {node!r} in the metering tree; choose one of the balance")
+    table = outlook.flows(view.connection, view.stored, state, chosen.period)
+    step = step_of(chosen.period)
+    course = tree.remainder_course(state, table, feed) if len(table) else pd.Series(dtype=float)
+    bars = []
+    for start, end in starts(chosen.period, step, site.zone):
+        part = course[(course.index >= start) & (course.index < end)].dropna() if len(course) else course
+        value = float(part.sum()) / (len(part) / 4) if len(part) else None
+        bars.append(Bar(start, end, {"unmetered": value}))
+    at, pattern = figures.labels(Span(chosen.period.start, chosen.period.end), site)
+    title = words("Losses or unmetered")
+    frame = ChartFrame(
+        title,
+        "kW",
+        130,
+        lambda t: t.strftime(pattern),
+        at,
+        zone=site.time_zone,
+        names={"unmetered": title},
+        texts={"gap": words("No data")},
+        until=chosen.now,
+    )
+    chart = charts.line(Span(chosen.period.start, chosen.period.end), bars, ["unmetered"], frame)
+    found = tree.explanations(state, table, feed) if len(table) else []
+    return Rest(feed.meters, chart, found[:_MOST_EXPLANATIONS])

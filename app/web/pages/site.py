@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
+import pandas as pd
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 
 from app.actions.view import View
-from app.domain import capacity
+from app.charts import live as charts
+from app.charts.live import Bar, ChartFrame, Span
+from app.domain import capacity, forecast
 from app.domain.attribution import Attribution, attribute
 from app.domain.capacity import Load
 from app.domain.forecast import Exhaustion
-from app.domain.period import WINDOWS, Period, window
+from app.domain.period import WINDOWS, Period, midnight, window
+from app.domain.period import year as year_period
 from app.domain.site import Site
 from app.errors import DataError
 from app.store import deployment, outlook, outlook_cache, pue, usage
@@ -33,6 +40,7 @@ router = APIRouter(route_class=PageRoute)
 
 _YEAR_BEFORE = Query(ge=1990, le=2199)
 _OUTLOOKS = TimedCache()
+_CHARTS = TimedCache()
 _MOVED = TimedCache(life_s=60)
 
 
@@ -122,6 +130,10 @@ def outlook_page(
         wanted = year or caller.now.astimezone(found.zone).year
         key = (id(view.connection.engine), view.stored.site_id[site], wanted)
         figures_of_year, full, load = _OUTLOOKS.get(key, lambda: _outlook(view, found, wanted, caller.now))
+        words = Words(render.language_of(request))
+        drawn = _CHARTS.get(
+            (*key, words.language), lambda: _charts(view, found, wanted, figures_of_year, words)
+        )
     context = {
         "nav": "site",
         "tab": "outlook",
@@ -132,8 +144,83 @@ def outlook_page(
         "full": full,
         "load": load,
         "now": caller.now,
+        **drawn,
     }
     return render.page(request, "outlook.html", context)
+
+
+def _charts(
+    view: View, site: Site, wanted: int, found: YearOutlook, words: Words
+) -> dict[str, Markup | None]:
+    """The year by month with what is projected, the overhead against its budget, and the growing load."""
+    whole = year_period(str(wanted), site.zone)
+    days = outlook.days(view.connection, view.stored, site, min(view.now, whole.end))
+    course = forecast.year_course(
+        days[["facility_kwh", "it_kwh", "coverage_ratio"]],
+        wanted,
+        minimum_coverage_ratio=site.minimum_coverage_ratio,
+    )
+    span = Span(whole.start, whole.end)
+    starts_of = [midnight(date(wanted, month, 1), site.zone) for month in range(1, 13)]
+
+    def bar(point: forecast.YearPoint, values: dict[str, float | None]) -> Bar:
+        month = point.day.month
+        return Bar(starts_of[month - 1], starts_of[month] if month < 12 else span.end, values)
+
+    def frame(title: str, unit: str, digits: int) -> ChartFrame:
+        label = partial(_month_label, zone=site.zone)
+        names = {"it": title}
+        return ChartFrame(title, unit, 130, label, starts_of[::2], site.time_zone, names, digits)
+
+    strictest = min(found.budgets, key=lambda one: one[0].pue, default=None)
+    pue = [bar(p, {"it": p.pue, "low": p.low, "high": p.high}) for p in course]
+    used = [bar(p, {"it": p.overhead_kwh / 1000}) for p in course]
+    allowed = strictest[1].allowed_kwh if strictest else None
+    limit = strictest[0].pue if strictest else None
+    title, spent = words("PUE of the year up to each month"), words("Overhead energy of the year, MWh")
+    return {
+        "course": charts.line(span, pue, ["it"], frame(title, "", 3), limit=limit, band=("low", "high"))
+        if pue
+        else None,
+        "spent": charts.line(
+            span, used, ["it"], frame(spent, "MWh", 1), limit=allowed / 1000 if allowed else None, floor=0.0
+        )
+        if used
+        else None,
+        "growth": _growth(site, days, words),
+    }
+
+
+def _month_label(at: datetime, zone: ZoneInfo) -> str:
+    return f"{at.astimezone(zone):%Y-%m}"
+
+
+def _growth(site: Site, days: pd.DataFrame, words: Words) -> Markup | None:
+    """Highest IT power of each month, measured and expected, against the design capacity."""
+    capacity_kw, peaks = site.design.it_capacity_kw, days["it_peak_kw"].dropna()
+    line = forecast.growth(peaks) if capacity_kw is not None else ()
+    if not line or capacity_kw is None:
+        return None
+    measured = peaks.iloc[-400:].resample("MS").max().dropna()
+    at = [midnight(day.date(), site.zone) for day in measured.index]
+    known = [
+        Bar(start, end, {"it": float(value)})
+        for start, end, value in zip(
+            at, [*at[1:], midnight(line[0].day, site.zone)], measured.to_numpy(), strict=True
+        )
+        if end > start
+    ]
+    ahead = [midnight(point.day, site.zone) for point in line]
+    expected = [
+        Bar(start, end, {"it": p.expected_kw, "low": p.low_kw, "high": p.high_kw})
+        for start, end, p in zip(ahead, ahead[1:], line, strict=False)
+    ]
+    span = Span(known[0].start if known else ahead[0], ahead[-1])
+    title = words("Highest IT power, measured and expected")
+    labels = [*at, *ahead][:: max(len([*at, *ahead]) // 7, 1)]
+    label = partial(_month_label, zone=site.zone)
+    frame = ChartFrame(title, "kW", 130, label, labels, site.time_zone, {"it": title})
+    return charts.line(span, [*known, *expected], ["it"], frame, limit=capacity_kw, band=("low", "high"))
 
 
 def _profiles(year: YearOutlook) -> Mapping[float, list[str]]:

@@ -16,10 +16,12 @@ from app.domain.tree import (
     Metered,
     StageLoss,
     balances,
+    explanations,
     feeds,
     inflow_points,
     meter_flows,
     remainder,
+    remainder_course,
     stage_losses,
 )
 from app.errors import SeriesError
@@ -197,3 +199,28 @@ def test_an_empty_period_is_refused() -> None:
 )
 def test_a_stage_has_an_efficiency_from_a_half_on(in_kwh: float, out_kwh: float, ratio: float | None) -> None:
     assert StageLoss(Stage.UPS, in_kwh, out_kwh).efficiency_ratio == ratio
+
+
+def test_a_meter_that_hangs_elsewhere_explains_a_remainder() -> None:
+    site = Site(
+        id="s",
+        institution="b",
+        time_zone="UTC",
+        meters=(
+            meter("main", Role.FACILITY, Stage.UTILITY),
+            meter("ups", Role.NONE, Stage.UPS, "main"),
+            meter("pdu", Role.IT_PDU_OUTPUT, Stage.PDU, "ups"),
+            meter("lost", Role.OTHER, Stage.LOAD, "main"),
+            meter("big", Role.COOLING, Stage.LOAD, "main"),
+        ),
+    )
+    at = pd.date_range("2026-11-01", periods=96, freq="15min", tz="UTC")
+    swing = 2 + np.sin(np.arange(96) / 10)
+    energies = {"main.e": 60.0, "ups.e": 20 + swing, "pdu.e": 20.0, "lost.e": swing, "big.e": 30.0}
+    table = pd.DataFrame(energies, index=at)
+    ups = next(f for f in feeds(site) if f.meters == ("ups",))
+    rest = remainder_course(site, table, ups)
+    assert np.allclose(rest, swing)
+    (found,) = explanations(site, table, ups)
+    assert found.meter == "lost"
+    assert (found.share_ratio, found.correlation) == pytest.approx((1.0, 1.0))

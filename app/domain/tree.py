@@ -279,7 +279,7 @@ def explanations(site: Site, energy_kwh: pd.DataFrame, feed: Feed) -> list[Expla
     related = {*feed.meters, *(a for m in feed.meters for a in site.upstream(m))}
     found = []
     for meter in flows.columns:
-        if meter in related or related & set(site.upstream(str(meter))):
+        if meter in related or set(feed.meters) & set(site.upstream(str(meter))):
             continue
         both = pd.DataFrame({"part": flows[meter], "rest": rest}).dropna()
         if _fits_into(both):

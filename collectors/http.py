@@ -212,9 +212,20 @@ class HttpSession:
         return await self.ask("GET", target, headers=headers)
 
     async def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        anonymous: bool = False,
     ) -> Answer:
         """One request and its whole answer, of any status.
+
+        Parameters
+        ----------
+        anonymous : bool
+            Without user and password; they stay out as well where the headers have a session's token.
 
         Raises
         ------
@@ -228,7 +239,7 @@ class HttpSession:
         self.requests += 1
         try:
             async with asyncio.timeout(self.config.timeout_s):
-                return await self._ask(method, path, body, dict(headers or {}))
+                return await self._ask(method, path, body, dict(headers or {}), anonymous)
         except TimeoutError:
             raise DeviceUnreachable(self.device, f"no answer within {self.config.timeout_s:g} s") from None
         except httpcore.ProtocolError as error:
@@ -251,10 +262,12 @@ class HttpSession:
             text += "; give the authority's certificate as ca_file, or the server's fingerprint"
         raise DeviceUnreachable(self.device, text) from None
 
-    async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+    async def _ask(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], anonymous: bool
+    ) -> Answer:
         url = f"{self.config.parts.scheme}://{self.config.parts.netloc}{path}"
         sent = [("accept", "application/json"), ("accept-encoding", "identity"), *headers.items()]
-        if authorization := self._authorization(headers):
+        if not anonymous and (authorization := self._authorization(headers)):
             sent.append(("authorization", authorization))
         if body:
             sent.append(("content-type", "application/json"))

@@ -69,6 +69,7 @@ KINDS: dict[str, Entry] = {
         extra="mqtt",
     ),
     "prometheus": Entry("collectors.prometheus.collector", "Prometheus", "collectors.prometheus.probe", 9090),
+    "redfish": Entry("collectors.redfish.collector", "Redfish", "collectors.redfish.probe", 443),
     "snmp": Entry("collectors.snmp.collector", "SNMP", "collectors.snmp.probe", 161, is_tried=True),
     "sql": Entry(
         "collectors.sql.collector",

@@ -24,6 +24,7 @@ import uvloop
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point
 from bench.table import Row, paired
+from collectors.bacnet.collector import BacnetChannel
 from collectors.base import Binding
 from collectors.profiles.profile import Channel, load_profile
 from collectors.registry import build, parse
@@ -39,7 +40,7 @@ Figure = tuple[int, float]
 
 def run() -> list[Row]:
     """All rows of this bench."""
-    return [_dlt645()]
+    return [_dlt645(), _bacnet()]
 
 
 def _dlt645() -> Row:
@@ -54,7 +55,18 @@ def _dlt645() -> Row:
         if python is None:
             return Row("DL/T 645", "", "", None, "", "skipped: the package dlt645 cannot be installed")
         points = [_point(offered[name]) for name in names]
-        return _compared("DL/T 645, one meter", "dlt645", mapping, points, port, python)
+        return _compared("DL/T 645, 16 values in 5 requests", "dlt645", mapping, points, port, python)
+
+
+def _bacnet() -> Row:
+    """Twenty present values of one device, ours with their status flags and reliability."""
+    channels = [
+        {"name": f"infeed_{n}_power_kw", "unit": "kW", "object": f"analog-input,{100 + n}"} for n in range(20)
+    ]
+    mapping = {"kind": "bacnet", "channels": channels, "timeout_s": 10}
+    points = [_point(BacnetChannel.model_validate(channel)) for channel in channels]
+    with _device([sys.executable, "-m", "tests.protocol.bacnet_device", "20"]) as port:
+        return _compared("BACnet/IP, 20 objects", "bacnet", mapping, points, port, sys.executable)
 
 
 def _point(channel: Channel) -> Point:

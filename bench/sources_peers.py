@@ -1,11 +1,12 @@
 """The libraries' side of the bench of sources: values one at a time, as their documentation shows it.
 
-Usage: sources_peers.py dlt645 PORT SECONDS; run by a Python that has the library. Prints values and the
-seconds of processor time that they took.
+Usage: sources_peers.py dlt645|bacnet PORT SECONDS; run by a Python that has the library. Prints values and
+the seconds of processor time that they took.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 
@@ -16,6 +17,8 @@ IDENTIFIERS = [
     *(0x02030000 + (phase << 8) for phase in range(4)),
     0x02800002,
 ]
+
+OBJECTS = 20
 
 
 def dlt645(port: int, seconds: float) -> tuple[int, float]:
@@ -40,5 +43,33 @@ def dlt645(port: int, seconds: float) -> tuple[int, float]:
     return values, time.process_time() - processor
 
 
+def bacnet(port: int, seconds: float) -> tuple[int, float]:
+    """Read present values one after the other with bacpypes3."""
+    return asyncio.run(_bacnet(port, seconds))
+
+
+async def _bacnet(port: int, seconds: float) -> tuple[int, float]:
+    from bacpypes3.ipv4.app import NormalApplication
+    from bacpypes3.local.device import DeviceObject
+    from bacpypes3.pdu import IPv4Address
+
+    device = DeviceObject(objectIdentifier=("device", 1), objectName="bench", vendorIdentifier=999)
+    app = NormalApplication(device, IPv4Address("127.0.0.1:0"))
+    where = IPv4Address(f"127.0.0.1:{port}")
+
+    async def once() -> None:
+        for n in range(OBJECTS):
+            await app.read_property(where, f"analog-input,{100 + n}", "present-value")
+
+    await once()
+    began, processor, values = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - began < seconds:
+        await once()
+        values += OBJECTS
+    spent = time.process_time() - processor
+    app.close()
+    return values, spent
+
+
 if __name__ == "__main__":
-    print(*{"dlt645": dlt645}[sys.argv[1]](int(sys.argv[2]), float(sys.argv[3])))
+    print(*{"dlt645": dlt645, "bacnet": bacnet}[sys.argv[1]](int(sys.argv[2]), float(sys.argv[3])))

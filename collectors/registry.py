@@ -50,6 +50,13 @@ class Entry:
 
 
 KINDS: dict[str, Entry] = {
+    "bacnet": Entry(
+        "collectors.bacnet.collector",
+        "BACnet/IP",
+        "collectors.bacnet.probe",
+        47_808,
+        options=("network", "station"),
+    ),
     "csv_folder": Entry("collectors.csv.folder", "CSV"),
     "dlt645": Entry(
         "collectors.dlt645.collector",

@@ -115,12 +115,15 @@ def number(data: bytes, *, signed: bool = False) -> int:
     NoValue
         If one is no digit: meters fill what they do not measure with FFH.
     """
-    negative = signed and bool(data) and bool(data[-1] & SIGN)
-    digits = data[:-1] + bytes([data[-1] & ~SIGN]) if negative and data.strip(b"\xff") else data
-    text = digits[::-1].hex()
-    if not text.isdecimal():
-        raise NoValue(f"holds {data[::-1].hex().upper()}, which is no number")
-    return -int(text) if negative else int(text)
+    text = data[::-1].hex()
+    if not signed or not data or not data[-1] & SIGN:
+        if not text.isdecimal():
+            raise NoValue(f"holds {text.upper()}, which is no number")
+        return int(text)
+    digits = f"{int(text[0], 16) & 7}{text[1:]}"
+    if not digits.isdecimal() or text == "f" * len(text):
+        raise NoValue(f"holds {text.upper()}, which is no number")
+    return -int(digits)
 
 
 def digits(value: int, size: int, *, signed: bool = False) -> bytes:

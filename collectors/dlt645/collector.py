@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
@@ -114,6 +114,8 @@ class Item(NamedTuple):
 
     point: str
     channel: Dlt645Channel
+    value_of: Callable[[bytes], float]
+    """Delivered value of the channel's bytes; raises NoValue."""
 
 
 class Step(NamedTuple):
@@ -147,23 +149,27 @@ def singles(items: Iterable[Item]) -> list[Step]:
     return [Step(identifier, tuple(found)) for identifier, found in by_identifier.items()]
 
 
-def value_of(channel: Dlt645Channel, data: bytes) -> float:
-    """The delivered value in the bytes of a channel.
+def decoder(channel: Dlt645Channel) -> Callable[[bytes], float]:
+    """What turns the bytes of a channel into its delivered value.
 
-    Raises
-    ------
-    NoValue
-        If they hold no number, or one that no meter can mean.
+    The function returned raises NoValue where they hold no number, or one that no meter can mean.
     """
-    raw = number(data, signed=channel.sign != "none")
-    raw = abs(raw) if channel.sign == "direction" else raw
-    if raw in channel.sentinels:
-        raise NoValue(f"holds the sentinel {raw}, which means no value")
-    value = delivered(raw * channel.scale, channel.unit)
+    offset = delivered(0.0, channel.unit)
+    factor = delivered(channel.scale, channel.unit) - offset
     quantity = channel.quantity or NUMBER
-    if not quantity.lowest <= value <= quantity.highest:
-        raise NoValue(f"holds {value:g}, which no meter can mean; check digits and decimals")
-    return value
+    lowest, highest, sentinels = quantity.lowest, quantity.highest, frozenset(channel.sentinels)
+    is_signed, has_direction = channel.sign != "none", channel.sign == "direction"
+
+    def value_of(data: bytes) -> float:
+        raw = number(data, signed=is_signed)
+        if raw in sentinels:
+            raise NoValue(f"holds the sentinel {raw}, which means no value")
+        value = (abs(raw) if has_direction else raw) * factor + offset
+        if not lowest <= value <= highest:
+            raise NoValue(f"holds {value:g}, which no meter can mean; check digits and decimals")
+        return value
+
+    return value_of
 
 
 class _TooShort(Exception):
@@ -183,7 +189,8 @@ class Dlt645Collector:
         self.device = binding.meter
         self._config = config
         channels = config.device_profile().channels
-        items = [Item(point.id, channel_for(point, channels)[0]) for point in binding.points]
+        bound = [(point.id, channel_for(point, channels)[0]) for point in binding.points]
+        items = [Item(point, channel, decoder(channel)) for point, channel in bound]
         self._steps = plan(items, blocks=config.blocks)
         self._requester = Requester(
             self.device, config.address, config.timeout_s, config.retries, config.wake_up
@@ -256,9 +263,9 @@ class _Round:
     def _decode(self, step: Step, data: bytes) -> None:
         read: dict[str, float] = {}
         failed: list[CollectError] = []
-        for point, channel in step.items:
+        for point, channel, value_of in step.items:
             try:
-                read[point] = value_of(channel, _part(step, channel, data))
+                read[point] = value_of(_part(step, channel, data))
             except NoValue as error:
                 problem = f"{channel.name} {error}"
                 failed.append(DecodeError(self._requester.device, problem, point=point))

@@ -1,4 +1,4 @@
-"""BACnet/IP devices: analog objects and accumulators, polled together or told by the device (COV)."""
+"""BACnet/IP devices: analog objects and accumulators, polled together, or notified by the device (COV)."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def value_in(channel: BacnetChannel, known: Known, read: dict[int, Value | Refus
 
 @dataclass(slots=True)
 class _Told:
-    """What the device told of an object by itself."""
+    """What the device notified of an object."""
 
     values: dict[int, Value | Refused]
     at_s: float
@@ -316,7 +316,7 @@ class Changes:
         session.changed = self._changed if lifetime_s else None
 
     async def fresh(self) -> dict[ObjectId, dict[int, Value | Refused]]:
-        """Values that the device tells by itself, and told within the life of a subscription."""
+        """Values that the device tells by itself, and did within the life of a subscription."""
         if not self._objects:
             return {}
         now = _now_s()

@@ -359,7 +359,7 @@ def _one_device_twice(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]
             other = seen.setdefault(source, point.id)
             if other != point.id:
                 problem = f"point {point.id} reads the same value of the same device as point {other}; "
-                yield lines.error((*path, "points", n), problem + "change host, device_id or channel")
+                yield lines.error((*path, "points", n), problem + "change host, device_id, url or channel")
 
 
 def _limit_problems(file: SiteFile, lines: YamlLines) -> Iterator[ConfigError]:

@@ -94,5 +94,3 @@ class Binding:
     points: Sequence[Point] = field(default_factory=tuple)
     site: str = ""
     """Site of the meter, where it is known."""
-    zone: str = ""
-    """The site's time zone, where it is known."""

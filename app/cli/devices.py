@@ -15,6 +15,7 @@ import yaml
 from app.cli.console import say, show, show_json, show_table
 from app.cli.environment import settings, site_file
 from app.cli.opening import opened
+from app.domain.reading import Reading
 from app.domain.site import Fleet, Meter
 from app.errors import ConfigError, NotFound
 from app.store.breakdown import text_of
@@ -311,15 +312,33 @@ def _poll_document(meter: Meter, at: datetime, outcome: Poll) -> dict[str, Any]:
     return {
         "meter": meter.id,
         "at": text_of(at),
-        "readings": [{"point": r.point, "value": r.value} for r in outcome.readings],
+        "readings": [_reading_document(r, at) for r in _newest(outcome)],
         "failures": [{"point": f.point, "problem": f.problem} for f in outcome.failures],
     }
 
 
+def _newest(outcome: Poll) -> list[Reading]:
+    """The newest reading of every point: sources with a memory give all that they hold."""
+    newest: dict[str, Reading] = {}
+    for one in outcome.readings:
+        if one.point not in newest or one.at >= newest[one.point].at:
+            newest[one.point] = one
+    return list(newest.values())
+
+
+def _reading_document(reading: Reading, at: datetime) -> dict[str, Any]:
+    own = {} if reading.at == at else {"at": text_of(reading.at)}
+    return {"point": reading.point, "value": reading.value, **own}
+
+
 def _show_poll(meter: Meter, outcome: Poll) -> None:
-    points = {p.id: p for p in meter.points}
-    rows = [[r.point, f"{r.value:,.3f}", points[r.point].quantity.house_unit] for r in outcome.readings]
+    units = {p.id: p.quantity.house_unit for p in meter.points}
+    rows = [[r.point, f"{r.value:,.3f}", units[r.point]] for r in _newest(outcome)]
+    if outcome.dated:
+        rows = [[*row, text_of(r.at)] for row, r in zip(rows, _newest(outcome), strict=True)]
     if rows:
-        show_table(["point", ">value", "unit"], rows)
+        show_table(["point", ">value", "unit", "measured at"][: len(rows[0])], rows)
+    if len(outcome.dated) > len(rows):
+        show(f"the newest of {len(outcome.dated)} readings that were read")
     for failure in outcome.failures:
         say(str(failure))

@@ -7,7 +7,11 @@ count a load twice.
 
 from __future__ import annotations
 
-from app.domain.quantity import CATEGORY_OF_IT_ROLE, Role
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.quantity import CATEGORY_OF_IT_ROLE, ENERGY, POWER, Role
 from app.domain.site import Meter, Point, Site, Stage
 
 _ORDER = list(Stage)
@@ -31,16 +35,37 @@ _HOW = ("interval_s", "timeout_s", "retries", "profile", "community", "map", "me
 """Settings of a collector that say how a device is read, not which."""
 
 
+_CHANNEL = defaultdict(str, {ENERGY: "energy_import_kwh", POWER: "power_kw"})
+"""Channel of a point that names none."""
+
+
 def source_of(meter: Meter, point: Point) -> str | None:
     """What a point reads, so that two points with the same one read one value; None: it is not polled.
 
-    Device and channel, or role and kind where the point leaves the channel to the device's profile.
+    Device and channel, or role and kind where the point leaves the channel to the device's profile; of a
+    source that is no device, where the channel's value stands.
     """
-    if meter.collector is None or "host" not in meter.collector:
+    if meter.collector is None:
+        return None
+    if "url" in meter.collector:
+        return _of_channel(meter.collector, point)
+    if "host" not in meter.collector:
         return None
     device = {key: value for key, value in meter.collector.items() if key not in _HOW}
     channel = point.channel or f"{point.role} {point.kind} {point.direction}"
     return f"{sorted(device.items(), key=str)} {channel}"
+
+
+def _of_channel(collector: Mapping[str, Any], point: Point) -> str | None:
+    """Of a source that is no device: what its channel says of where the value stands, by whatever name."""
+    name = point.channel or _CHANNEL[point.quantity]
+    listed = [c for c in collector.get("channels") or () if isinstance(c, Mapping)]
+    channel = next((c for c in listed if c.get("name") == name), None)
+    if channel is None:
+        return None
+    where = {key: collector.get(key) for key in ("kind", "url", "query")}
+    what = {key: value for key, value in channel.items() if key not in ("name", "unit", "scale")}
+    return f"{where} {sorted(what.items())}"
 
 
 def _it_undecided(site: Site) -> str | None:

@@ -47,15 +47,19 @@ def polled(fleet: Fleet) -> Iterator[tuple[Site, Meter]]:
 
 def readings_per_s(fleet: Fleet) -> float:
     """How many readings the polled meters give, as configured. [1/s]"""
-    return sum(
-        len(meter.points) / max(registry.parse(meter.collector or {}).interval_s, 1e-3)
-        for _, meter in polled(fleet)
-    )
+    return sum(_rate(meter) for _, meter in polled(fleet))
+
+
+def _rate(meter: Meter) -> float:
+    config = registry.parse(meter.collector or {})
+    if config.stamps_polls:
+        return len(meter.points) / max(config.interval_s, 1e-3)
+    return sum(1 / max(point.interval_s, 1) for point in meter.points)
 
 
 def _device(site: Site, meter: Meter) -> Device:
     config = registry.parse(meter.collector or {})
-    binding = Binding(meter.id, meter.read_points, site.id, site.time_zone)
+    binding = Binding(meter.id, meter.read_points, site.id)
     return Device(registry.build(config, binding), config, site.id)
 
 

@@ -51,6 +51,7 @@ class MqttCollector:
         for point, channel in self._wants:
             if channel.metric:
                 self._metrics.setdefault((channel.device, channel.metric), []).append((point, channel))
+        self._by_topic: dict[str, list[tuple[Point, MqttChannel]]] = {}
         self._inbox: deque[Message] = deque()
         self._broker: Broker | None = None
         self._dropped = 0
@@ -125,7 +126,7 @@ class MqttCollector:
             doubts.setdefault((message.topic, why.reason), DecodeError(self.device, str(why)))
 
     def _of_payload(self, message: Message, doubts: _Doubts) -> Iterator[Reading]:
-        concerned = [(p, c) for p, c in self._wants if c.topic and matches(c.topic, message.topic)]
+        concerned = self._concerned(message.topic)
         if not concerned or not message.payload:  # an empty one ends a retained message
             return
         document = _document(message)
@@ -141,6 +142,15 @@ class MqttCollector:
                 doubts.setdefault((point.id, "value"), DecodeError(self.device, text, point=point.id))
             else:
                 yield reading(point, at, channel.delivered(value))
+
+    def _concerned(self, topic: str) -> list[tuple[Point, MqttChannel]]:
+        """The points that read from a topic."""
+        found = self._by_topic.get(topic)
+        if found is None:
+            found = [(p, c) for p, c in self._wants if c.topic and matches(c.topic, topic)]
+            if len(self._by_topic) < MOST_WAITING:
+                self._by_topic[topic] = found
+        return found
 
     def _time(self, message: Message, document: Any) -> datetime | None:
         """When the values were measured; None where that is not known."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -60,7 +60,7 @@ class SqlChannel(SourceChannel):
     @cached_property
     def condition(self) -> tuple[tuple[str, str], ...]:
         """Columns in lower case and what they must hold, as text."""
-        return tuple((column.lower(), str(value)) for column, value in self.where.items())
+        return tuple(sorted((column.lower(), str(value)) for column, value in self.where.items()))
 
 
 class SqlConfig(CollectorConfig):
@@ -201,6 +201,10 @@ class SqlCollector:
     def __init__(self, config: SqlConfig, binding: Binding) -> None:
         self.device, self._config = binding.meter, config
         self._wants = [(point, channel_of(point, config.channels)) for point in binding.points]
+        self._by_condition: dict[tuple[str, ...], dict[tuple[str, ...], list[int]]] = {}
+        for index, (_, channel) in enumerate(self._wants):
+            columns, held = (tuple(part[n] for part in channel.condition) for n in (0, 1))
+            self._by_condition.setdefault(columns, {}).setdefault(held, []).append(index)
         self._database = Database(binding.meter, config.parts, secret(config, "password"), config.timeout_s)
         self._database.check()
         said = [config.url, config.query, config.ordered_by, config.time_zone, config.time_format]
@@ -275,17 +279,21 @@ class SqlCollector:
         dated = self._dated(rows, now, doubts)
         series: dict[int, list[times.Row]] = {}
         for row, at in dated:
-            for index, (point, channel) in enumerate(self._wants):
-                if all(str(row.get(column)) == value for column, value in channel.condition):
-                    value = self._value(row, point, channel, doubts)
-                    if value is not None:
-                        series.setdefault(index, []).append(times.Row(at, value))
+            for index in self._concerned(row):
+                value = self._value(row, *self._wants[index], doubts)
+                if value is not None:
+                    series.setdefault(index, []).append(times.Row(at, value))
         reached = self._reached(rows, dated)
         for index, found in series.items():
             readings += self._new(self._wants[index][0], found, now, reached, doubts)
         if reached is not None and (self._state.mark is None or reached > self._state.mark):  # type: ignore[operator]
             self._state.mark = reached
         return reached
+
+    def _concerned(self, row: Mapping[str, Any]) -> Iterator[int]:
+        """The points whose channel a row is of."""
+        for columns, by_value in self._by_condition.items():
+            yield from by_value.get(tuple(str(row.get(column)) for column in columns), ())
 
     def _dated(self, rows: Rows, now: datetime, doubts: _Doubts) -> list[tuple[Mapping[str, Any], datetime]]:
         column, found = self._config.time_column.lower(), []

@@ -14,7 +14,7 @@ from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachab
 from collectors.base import Binding, Poll, joined
 from collectors.config import CollectorConfig, Port
 from collectors.dlt645.codec import ADDRESS, WILDCARD, NoValue, number
-from collectors.dlt645.link import Endpoint, Link, Requester, release, shared_link
+from collectors.dlt645.link import LINKS, Endpoint, Link, Requester
 from collectors.first_polls import FirstPolls
 from collectors.profiles.profile import (
     Dlt645Channel,
@@ -203,7 +203,7 @@ class Dlt645Collector:
     async def poll(self, at: datetime) -> Poll:
         """Read every bound point once; stops early when the meter stays silent or time runs out."""
         if self._link is None:
-            self._link = shared_link(self._config.endpoint)
+            self._link = LINKS.take(self._config.endpoint)
         reading = _Round(self._link, self._requester, self._limit_s, at)
         self._steps = await reading.read_all(self._steps)
         return self._check.checked(joined(at, reading.polls))
@@ -211,7 +211,7 @@ class Dlt645Collector:
     async def close(self) -> None:
         """Give the line back; harmless when repeated."""
         if self._link is not None:
-            release(self._link)
+            LINKS.release(self._link)
             self._link = None
 
 

@@ -9,16 +9,11 @@ await may be cancelled.
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, cast
-from weakref import WeakValueDictionary
 
 from app.errors import DecodeError, DeviceRefused, DeviceUnreachable
-from collectors import network
 from collectors.deadline import Deadlines
 from collectors.dlt645.codec import (
     ANSWER,
@@ -37,6 +32,7 @@ from collectors.dlt645.codec import (
 )
 from collectors.fair_semaphore import FairSemaphore
 from collectors.serial import Line, SerialPort
+from collectors.shared_links import Opening, SharedLinks, connect_to
 
 LARGEST_BUFFER = 1024
 """Of what a line says without a sound frame in it, so much is kept. [bytes]"""
@@ -165,8 +161,8 @@ class Link:
     __slots__ = (
         "__weakref__",
         "_deadlines",
-        "_down",
         "_left_alone_until",
+        "_opening",
         "_place",
         "_wire",
         "connections",
@@ -184,7 +180,7 @@ class Link:
         """Whether the last silence was none: bytes came, but no answer."""
         self._place = FairSemaphore(1)
         self._wire: _Wire | None = None
-        self._down: tuple[float, str] = (0.0, "")
+        self._opening = Opening(endpoint)
         self._left_alone_until: dict[str, float] = {}
         self._deadlines: Deadlines[asyncio.Future[Frame]] = Deadlines(_give_up)
 
@@ -294,7 +290,8 @@ class Link:
         try:
             wire = self._wire
             if wire is None or not wire.usable:
-                wire = self._wire = await self._open(requester, loop)
+                wire = await self._opening.attempt(requester.device, requester.timeout_s, self._connect)
+                self._wire = wire
                 self.connections += 1
             await _until(wire.last + self.endpoint.gap_s if wire.last else 0.0, loop)
         except BaseException:
@@ -302,33 +299,12 @@ class Link:
             raise
         return wire
 
-    async def _open(self, requester: Requester, loop: asyncio.AbstractEventLoop) -> _Wire:
-        """A fresh wire; the meters of a dead serial server share one attempt."""
-        started = loop.time()
-        if started < self._down[0]:
-            raise DeviceUnreachable(requester.device, self._down[1])
-        try:
-            async with asyncio.timeout(requester.timeout_s):
-                return await self._connect(loop)
-        except OSError as error:
-            reason = str(error) or f"no answer within {requester.timeout_s:g} s"
-            text = f"cannot open {self.endpoint}: {reason}"
-            self._down = (loop.time() + (loop.time() - started), text)
-            raise DeviceUnreachable(requester.device, text) from None
-
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Wire:
-        """A wire to the serial port, or to the first address that answers of those that may be reached."""
-        wire = _Wire(loop)
+    async def _connect(self) -> _Wire:
+        wire = _Wire(asyncio.get_running_loop())
         if self.endpoint.line:
-            wire.connection_made(SerialPort(self.endpoint.line, wire, loop))
-            return wire
-        host, port = self.endpoint.host, self.endpoint.port
-        *others, last = await network.addresses(host, port, socket.SOCK_STREAM)
-        for address in others:
-            with suppress(OSError):
-                await loop.create_connection(lambda: wire, address, port)
-                return wire
-        await loop.create_connection(lambda: wire, last, port)
+            wire.connection_made(SerialPort(self.endpoint.line, wire, wire.loop))
+        else:
+            await connect_to(lambda: wire, self.endpoint.host, self.endpoint.port)
         return wire
 
     def close(self) -> None:
@@ -350,36 +326,4 @@ def _give_up(answer: asyncio.Future[Frame]) -> None:
         answer.set_exception(_Silent())
 
 
-_SHARED: WeakValueDictionary[tuple[int, Endpoint], Link] = WeakValueDictionary()
-
-
-def shared_link(endpoint: Endpoint) -> Link:
-    """The line to that endpoint, made on first use within the running event loop.
-
-    Give it back with `release`.
-    """
-    key = (id(asyncio.get_running_loop()), endpoint)
-    link = _SHARED.get(key)
-    if link is None:
-        link = _SHARED[key] = Link(endpoint)
-    link.users += 1
-    return link
-
-
-def release(link: Link) -> None:
-    """Give a shared line back; the last user closes it."""
-    link.users -= 1
-    if link.users <= 0:
-        link.close()
-        for key in [key for key, value in _SHARED.items() if value is link]:
-            _SHARED.pop(key, None)
-
-
-@contextmanager
-def using_link(endpoint: Endpoint) -> Iterator[Link]:
-    """A shared line for the time of a ``with`` block."""
-    link = shared_link(endpoint)
-    try:
-        yield link
-    finally:
-        release(link)
+LINKS = SharedLinks(Link)

@@ -18,7 +18,7 @@ from collectors import registry
 from collectors.base import Binding
 from collectors.dlt645.codec import WILDCARD, NoValue, moment, number, request
 from collectors.dlt645.collector import Dlt645Collector, Dlt645Config
-from collectors.dlt645.link import Link, Requester, using_link
+from collectors.dlt645.link import LINKS, Link, Requester
 from collectors.found import Found, Outcome, Target
 from collectors.plausibility import contradictions, withheld
 from collectors.profiles.profile import Channel
@@ -45,7 +45,7 @@ async def answers(target: Target, port: int) -> Outcome:
     problems: list[str] = []
     for address in addresses:
         config = _config({**settings, "address": address})
-        with using_link(config.endpoint) as link:
+        with LINKS.using(config.endpoint) as link:
             try:
                 seen = await _seen(link, config)
                 found.append(await _described(link, config, seen))

@@ -17,14 +17,13 @@ from collectors.config import CollectorConfig, Port
 from collectors.first_polls import FirstPolls
 from collectors.modbus.decode import BlockDecoder, Item, item
 from collectors.modbus.link import (
+    LINKS,
     Endpoint,
     Link,
     ModbusRefused,
     Requester,
     registers_in,
-    release,
     request_pdu,
-    shared_link,
 )
 from collectors.modbus.plan import Block, plan, split
 from collectors.modbus.sunspec import model_address
@@ -278,7 +277,7 @@ class ModbusCollector:
         return decoder.poll(data, at)
 
     def _linked(self) -> Link:
-        link = self._link = shared_link(self._config.endpoint, self._config.concurrent_requests)
+        link = self._link = LINKS.take(self._config.endpoint, concurrency=self._config.concurrent_requests)
         return link
 
     async def _poll_in_steps(self, link: Link, at: datetime) -> Poll:
@@ -324,7 +323,7 @@ class ModbusCollector:
     async def close(self) -> None:
         """Give the line back; harmless when repeated."""
         if self._link is not None:
-            release(self._link)
+            LINKS.release(self._link)
             self._link = None
 
 

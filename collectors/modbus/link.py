@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol, cast
-from weakref import WeakValueDictionary
 
 from pymodbus.constants import ExcCodes
 from pymodbus.framer import FramerRTU
@@ -32,11 +29,11 @@ from pymodbus.pdu.mei_message import ReadDeviceInformationResponse
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 from app.errors import CollectError, DecodeError, DeviceRefused, DeviceUnreachable
-from collectors import network
 from collectors.deadline import Deadlines
 from collectors.fair_semaphore import FairSemaphore
 from collectors.modbus.tls import Tls
 from collectors.serial import Line, SerialPort
+from collectors.shared_links import Opening, SharedLinks, connect_to
 
 READ_HOLDING, READ_INPUT, READ_DEVICE_ID = 3, 4, 43
 FUNCTION_OF_TABLE = {"holding": READ_HOLDING, "input": READ_INPUT}
@@ -262,9 +259,9 @@ class Link:
     __slots__ = (
         "__weakref__",
         "_deadlines",
-        "_down",
         "_left_alone_until",
         "_numbers",
+        "_one_opens",
         "_opening",
         "_silences",
         "_slots",
@@ -280,11 +277,11 @@ class Link:
         self.connections = 0
         """Times the line was opened."""
         self._slots = FairSemaphore(concurrency if endpoint.transport == "tcp" else 1)
-        self._opening = asyncio.Lock()
+        self._one_opens = asyncio.Lock()
         self._wire: _Wire | None = None
         self._numbers = itertools.count(1)
         self._silences = 0
-        self._down: tuple[float, str] = (0.0, "")
+        self._opening = Opening(endpoint)
         self._left_alone_until: dict[int, float] = {}
         self._deadlines = Deadlines(_give_up)
 
@@ -427,51 +424,23 @@ class Link:
     async def _opened(self, requester: Requester) -> _Wire:
         if self._wire is not None and self._wire.usable:
             return self._wire
-        async with self._opening:
+        async with self._one_opens:
             if self._wire is None or not self._wire.usable:
-                self._wire = await self._open(requester)
+                self._wire = await self._opening.attempt(requester.device, requester.timeout_s, self._connect)
                 self.connections += 1
                 self._silences = 0
             return self._wire
 
-    async def _open(self, requester: Requester) -> _Wire:
-        """A fresh wire; the units of a dead gateway share one attempt instead of queueing for their own."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        if started < self._down[0]:
-            raise DeviceUnreachable(requester.device, self._down[1])
-        try:
-            async with asyncio.timeout(requester.timeout_s):
-                return await self._connect(loop)
-        except OSError as error:
-            reason = str(error) or f"no answer within {requester.timeout_s:g} s"
-            text = f"cannot open {self.endpoint}: {reason}"
-            self._down = (loop.time() + (loop.time() - started), text)
-            raise DeviceUnreachable(requester.device, text) from None
-
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Wire:
+    async def _connect(self) -> _Wire:
+        loop, host, tls = asyncio.get_running_loop(), self.endpoint.host, self.endpoint.tls
         wire = _TcpWire(loop, self._numbers) if self.endpoint.transport == "tcp" else _RtuWire(loop)
         if self.endpoint.line:
             wire.connection_made(SerialPort(self.endpoint.line, wire, loop))
-        else:
-            await self._reach(wire, loop)
-        return wire
-
-    async def _reach(self, wire: _Wire, loop: asyncio.AbstractEventLoop) -> None:
-        """Connect to the first address that answers, of those that collectors may reach."""
-        host, port, tls = self.endpoint.host, self.endpoint.port, self.endpoint.tls
+            return wire
         context = None if tls is None else tls.context()
         name = None if tls is None else tls.server_name or host
-
-        async def connect(address: str) -> None:
-            await loop.create_connection(lambda: wire, address, port, ssl=context, server_hostname=name)
-
-        *others, last = await network.addresses(host, port, socket.SOCK_STREAM)
-        for address in others:
-            with suppress(OSError):
-                await connect(address)
-                return
-        await connect(last)
+        await connect_to(lambda: wire, host, self.endpoint.port, ssl=context, server_hostname=name)
+        return wire
 
     def close(self) -> None:
         """Close the line; a later read opens it again."""
@@ -506,36 +475,4 @@ def request_pdu(table: str, address: int, count: int) -> bytes:
     return bytes([FUNCTION_OF_TABLE[table]]) + model(address=address, count=count).encode()
 
 
-_SHARED: WeakValueDictionary[tuple[int, Endpoint], Link] = WeakValueDictionary()
-
-
-def shared_link(endpoint: Endpoint, concurrency: int = 1) -> Link:
-    """The line to that endpoint, made on first use within the running event loop.
-
-    Give it back with `release`.
-    """
-    key = (id(asyncio.get_running_loop()), endpoint)
-    link = _SHARED.get(key)
-    if link is None:
-        link = _SHARED[key] = Link(endpoint, concurrency)
-    link.users += 1
-    return link
-
-
-def release(link: Link) -> None:
-    """Give a shared line back; the last user closes it."""
-    link.users -= 1
-    if link.users <= 0:
-        link.close()
-        for key in [key for key, value in _SHARED.items() if value is link]:
-            _SHARED.pop(key, None)
-
-
-@contextmanager
-def using_link(endpoint: Endpoint) -> Iterator[Link]:
-    """A shared line for the time of a ``with`` block."""
-    link = shared_link(endpoint)
-    try:
-        yield link
-    finally:
-        release(link)
+LINKS = SharedLinks(Link)

@@ -19,7 +19,7 @@ from collectors.base import Binding
 from collectors.found import Found, Outcome, Target
 from collectors.modbus.codec import NoValue, Raw, raw_decoder
 from collectors.modbus.collector import ModbusCollector, ModbusConfig
-from collectors.modbus.link import Endpoint, Link, Requester, using_link
+from collectors.modbus.link import LINKS, Endpoint, Link, Requester
 from collectors.modbus.sunspec import models
 from collectors.plausibility import contradictions, withheld
 from collectors.profiles.profile import (
@@ -101,7 +101,7 @@ async def probe(
     """
     found: list[Recognised] = []
     silent: list[DeviceUnreachable] = []
-    with using_link(Endpoint(transport, host, port)) as link:
+    with LINKS.using(Endpoint(transport, host, port)) as link:
         for device_id in device_ids:
             requester = Requester(f"{host}:{port} unit {device_id}", device_id, timeout_s)
             config = _config(host, port, device_id, transport, timeout_s)
@@ -313,7 +313,7 @@ async def try_orders(
         If the registers cannot be read.
     """
     requester = Requester(f"{host}:{port} unit {device_id}", device_id, timeout_s)
-    with using_link(Endpoint(transport, host, port)) as link:
+    with LINKS.using(Endpoint(transport, host, port)) as link:
         return interpretations(await _as_many_as_possible(link, requester, table, address), shown)
 
 

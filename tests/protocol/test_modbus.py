@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from app.errors import ConfigError, DeviceUnreachable
+from app.errors import ConfigError
 from collectors import registry
 from collectors.base import Binding
 from collectors.modbus.collector import ModbusCollector
-from collectors.modbus.link import Endpoint, Requester, find_rtu_answer, rtu_frame, using_link
+from collectors.modbus.link import find_rtu_answer, rtu_frame
 from collectors.profiles.profile import ModbusProfile, load_profile
 from collectors.simulated.fault_proxy import FaultProxy, wrong_transaction_id
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
@@ -308,16 +308,6 @@ async def test_units_of_one_gateway_share_one_connection() -> None:
         assert server.connections == 1
         for meter in meters:
             await meter.close()
-
-
-async def test_units_of_a_dead_gateway_share_one_failed_attempt() -> None:
-    async with SimulatedModbus({1: unit()}) as server, FaultProxy("127.0.0.1", server.port) as proxy:
-        endpoint = Endpoint("tcp", "127.0.0.1", proxy.port)
-        with using_link(endpoint) as link:
-            link._down = (asyncio.get_running_loop().time() + 60, "cannot open: black hole")
-            with pytest.raises(DeviceUnreachable, match="black hole"):
-                await link.read(Requester("m", 1, 5.0), "holding", 10, 2)
-        assert proxy.connections == 0
 
 
 async def test_many_polls_leak_neither_memory_nor_tasks() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -157,12 +158,61 @@ def _point(meter: str, channel: str) -> dict[str, str]:
     return {"id": f"{meter}-{channel}", "role": Role.NONE.value, "kind": kind.value, "channel": channel}
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An address of a range that answers, in a line."""
+
+    host: str
+    model: str
+    """Empty: not known."""
+    profile: str
+    power_kw: float | None
+    energy_kwh: float | None
+    note: str
+    """What to look at; of an unknown device what it says of itself."""
+
+    @classmethod
+    def of(cls, host: str, outcome: Outcome) -> Answer:
+        """The likeliest profile of an outcome, with its totals."""
+        if not outcome.found:
+            descr = outcome.unknown[0].sys_descr if outcome.unknown else "; ".join(outcome.problems)
+            return cls(host, "", "", None, None, descr)
+        best = outcome.found[0]
+        power_kw, energy_kwh = best.values.get("power_kw"), best.values.get("energy_import_kwh")
+        note = best.notes[0] if best.notes else ""
+        return cls(host, best.model, best.profile, power_kw, energy_kwh, note)
+
+
+def is_range(text: str) -> bool:
+    """Whether a text names a range of addresses, not one, nor a URL."""
+    return "/" in text and "://" not in text
+
+
+def answers(outcome: Outcome) -> bool:
+    """Whether anything is at the address, known or not."""
+    return bool(outcome.found or outcome.unknown) or any("answers" in p for p in outcome.problems)
+
+
 MOST_ADDRESSES = 256
+MOST_WHILE_WAITING = 64
+"""Addresses of a range that is probed while somebody waits for a page or an answer."""
 AT_ONCE = 16
 """Addresses of a range that are asked at the same time."""
 
 
-def addresses(text: str) -> list[str]:
+async def probe_range(target: Target, *, most: int = MOST_WHILE_WAITING) -> dict[str, Outcome]:
+    """What each address of the range ``target.host`` answers; those that do not are left out.
+
+    Raises
+    ------
+    ConfigError
+        If it is no range, too large, or outside of the networks that may be reached.
+    """
+    found = await each(addresses(target.host, most), lambda host: probe(replace(target, host=host)))
+    return {host: outcome for host, outcome in found.items() if answers(outcome)}
+
+
+def addresses(text: str, most: int = MOST_ADDRESSES) -> list[str]:
     """The hosts of a range such as ``10.0.4.0/28``.
 
     Raises
@@ -174,8 +224,8 @@ def addresses(text: str) -> list[str]:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise ConfigError(f"{error}; give an address or a range such as 10.0.4.0/28", key="host") from None
-    if network.num_addresses > MOST_ADDRESSES:
-        problem = f"{network.num_addresses} addresses; a range may have {MOST_ADDRESSES}"
+    if network.num_addresses > most:
+        problem = f"{network.num_addresses} addresses; a range may have {most} here"
         raise ConfigError(problem, key="host")
     hosts = [str(host) for host in network.hosts()]
     if refused := next(filter(None, map(refusal, hosts)), None):

@@ -110,7 +110,7 @@ def probe(target: Wanted, *, as_json: bool) -> None:
     if target.register is not None and target.shown is not None:
         _try_orders(target, target.register, target.shown, as_json=as_json)
         return
-    if "/" in target.host and "://" not in target.host:
+    if probing.is_range(target.host):
         _probe_range(target, as_json=as_json)
         return
     outcome = asyncio.run(_probe(target))
@@ -207,7 +207,7 @@ def _show_unknown(host: str, unknown: Unknown) -> None:
 def _probe_range(target: Wanted, *, as_json: bool) -> None:
     """One row for each address that answers; exits 1 where none does."""
     outcomes = asyncio.run(_probe_all(target, probing.addresses(target.host)))
-    answering = {host: outcome for host, outcome in outcomes.items() if _answers(outcome)}
+    answering = {host: outcome for host, outcome in outcomes.items() if probing.answers(outcome)}
     if as_json:
         show_json(
             {"range": target.host, "hosts": [{"host": h, **_document(o)} for h, o in answering.items()]}
@@ -226,19 +226,10 @@ async def _probe_all(target: Wanted, hosts: Sequence[str]) -> dict[str, Outcome]
     return await probing.each(hosts, one)
 
 
-def _answers(outcome: Outcome) -> bool:
-    return bool(outcome.found or outcome.unknown) or any("answers" in p for p in outcome.problems)
-
-
 def _row(entry: tuple[str, Outcome]) -> list[str]:
-    host, outcome = entry
-    if not outcome.found:
-        descr = outcome.unknown[0].sys_descr if outcome.unknown else "; ".join(outcome.problems)
-        return [host, "unknown", "", "", "", descr[:60]]
-    best = outcome.found[0]
-    power, energy = (best.values.get(name) for name in ("power_kw", "energy_import_kwh"))
-    figures = ["" if v is None else f"{v:,.3f}" for v in (power, energy)]
-    return [host, best.model, best.profile, *figures, best.notes[0][:60] if best.notes else ""]
+    one = probing.Answer.of(*entry)
+    figures = ["" if v is None else f"{v:,.3f}" for v in (one.power_kw, one.energy_kwh)]
+    return [one.host, one.model or "unknown", one.profile, *figures, one.note[:60]]
 
 
 def _try_orders(target: Wanted, register: int, shown: float, *, as_json: bool) -> None:
@@ -271,8 +262,8 @@ def poll(meter_id: str, *, config_path: Path | None, as_json: bool) -> None:
     NotFound
         If there is no such meter, or it is not polled.
     """
-    meter = _meter(_fleet(config_path), meter_id)
     at = datetime.now(UTC)
+    meter = _meter(_fleet(config_path).at(at), meter_id)
     outcome = asyncio.run(_poll(meter, at))
     if as_json:
         show_json(_poll_document(meter, at, outcome))
@@ -309,10 +300,24 @@ async def _poll(meter: Meter, at: datetime) -> Poll:
 
 
 def _poll_document(meter: Meter, at: datetime, outcome: Poll) -> dict[str, Any]:
+    times = {p.id: p.multiplier for p in meter.points}
+    readings = [
+        {
+            "point": r.point,
+            "value": r.value,
+            "multiplier": times[r.point],
+            "multiplied": r.value * times[r.point],
+        }
+        for r in outcome.readings
+    ]
     return {
         "meter": meter.id,
         "at": text_of(at),
+<<<<<<< HEAD
         "readings": [_reading_document(r, at) for r in _newest(outcome)],
+=======
+        "readings": readings,
+>>>>>>> 00b34ef (One alarm names a silent gateway; ranges, waits, profiles and SNMPv3 on the page and in the API; poll --once shows the multiplier)
         "failures": [{"point": f.point, "problem": f.problem} for f in outcome.failures],
     }
 
@@ -332,6 +337,7 @@ def _reading_document(reading: Reading, at: datetime) -> dict[str, Any]:
 
 
 def _show_poll(meter: Meter, outcome: Poll) -> None:
+<<<<<<< HEAD
     units = {p.id: p.quantity.house_unit for p in meter.points}
     rows = [[r.point, f"{r.value:,.3f}", units[r.point]] for r in _newest(outcome)]
     if outcome.dated:
@@ -340,5 +346,20 @@ def _show_poll(meter: Meter, outcome: Poll) -> None:
         show_table(["point", ">value", "unit", "measured at"][: len(rows[0])], rows)
     if len(outcome.dated) > len(rows):
         show(f"the newest of {len(outcome.dated)} readings that were read")
+=======
+    points = {p.id: p for p in meter.points}
+    rows = [
+        [
+            r.point,
+            f"{r.value:,.3f}",
+            f"{points[r.point].multiplier:g}",
+            f"{r.value * points[r.point].multiplier:,.3f}",
+            points[r.point].quantity.house_unit,
+        ]
+        for r in outcome.readings
+    ]
+    if rows:
+        show_table(["point", ">meter says", ">multiplier", ">value", "unit"], rows)
+>>>>>>> 00b34ef (One alarm names a silent gateway; ranges, waits, profiles and SNMPv3 on the page and in the API; poll --once shows the multiplier)
     for failure in outcome.failures:
         say(str(failure))

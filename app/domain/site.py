@@ -23,6 +23,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
+from app.domain import gateways
 from app.domain.emissions import EmissionChoice
 from app.domain.period import Period, ceil, floor
 from app.domain.quantity import (
@@ -826,6 +827,11 @@ class Site:
             return point
         ceiling_kw = min(meter.others_kw(own), self._ceilings_kw.get(meter.id, math.inf))
         return replace(point, ceiling_kw=ceiling_kw) if math.isfinite(ceiling_kw) else point
+
+    @cached_property
+    def gateways(self) -> dict[str, list[Meter]]:
+        """The polled meters behind each address that several of them share."""
+        return gateways.shared(self.meters)
 
     @cached_property
     def _ceilings_kw(self) -> dict[str, float]:

@@ -116,7 +116,10 @@ def _only_member(path: Path, raw: IO[bytes]) -> IO[bytes]:
         raise FileNotUnderstood(f"a zip of {len(names)} files ({shown}); expected one", file=str(path))
     if names[0].flag_bits & 1:
         raise FileNotUnderstood("the zip is encrypted; unpack it first", file=str(path))
-    return packed.open(names[0])
+    try:
+        return packed.open(names[0])
+    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise FileNotUnderstood(f"damaged zip: {error}", file=str(path)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ NO_OFFSET = np.iinfo(np.int64).min
 
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: i for i, name in enumerate(_MONTH_NAMES, 1)}
-_AFTERNOON = {"pm": True, "p.m.": True, "下午": True, "am": False, "a.m.": False, "上午": False}
+_AFTERNOON = {"pm": True, "下午": True, "am": False, "上午": False}
 _DIRECTIVES = {
     "Y": r"(?P<Y>\d{4})",
     "y": r"(?P<y>\d{2})",
@@ -382,7 +382,7 @@ def _named_fields(groups: dict[str, list[str]], numbers: dict[str, Int64s]) -> d
         months = [_MONTHS.get(text[:3].lower(), _NO_SUCH) for text in groups["b"]]
         found["m"] = np.array(months, np.int64)
     if "I" in groups:
-        is_pm = np.array([_AFTERNOON[text.lower()] for text in groups["p"]])
+        is_pm = np.array([_AFTERNOON[text.lower().replace(".", "")] for text in groups["p"]])
         hour = numbers["I"]
         found["H"] = np.where(hour <= 12, hour % 12 + 12 * is_pm, _NO_SUCH)
     return found

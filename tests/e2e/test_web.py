@@ -567,6 +567,25 @@ def test_an_address_where_nothing_answers_says_so(open_pages: httpx.Client, free
     assert "No device detected" in page.text
 
 
+def test_a_range_is_shown_as_one_table(open_pages: httpx.Client, free_port: int) -> None:
+    with httpx.Client(base_url=open_pages.base_url, timeout=60) as visitor:
+        form = visitor.get("/connect")
+        for field in ("timeout_s", "profile", "input_registers", "snmp_user", "snmp_priv_password"):
+            assert f'name="{field}"' in form.text
+        asked = {
+            "form_id": form_id(form),
+            "host": "127.0.0.0/30",
+            "protocol": "modbus",
+            "port": str(free_port),
+        }
+        page = visitor.post("/connect?lang=en", data={**asked, "timeout_s": "1", "snmp_user": "watt"})
+        assert page.status_code == 200
+        assert "Answering addresses: 0" in page.text
+        assert 'name="snmp_user" value="watt"' in page.text
+        large = visitor.post("/connect?lang=en", data={**asked, "host": "127.0.0.0/16"})
+        assert "65536 addresses; a range may have 64 here" in large.text
+
+
 @pytest.fixture
 def free_port() -> int:
     """A port on which nobody listens."""

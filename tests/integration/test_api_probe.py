@@ -67,6 +67,19 @@ async def test_other_protocols_are_asked_with_their_own_options(engine: sa.Engin
                 assert "allowed are address" in refused.text
 
 
+async def test_a_range_is_answered_with_one_line_for_each_address(
+    engine: sa.Engine, meter: SimulatedModbus
+) -> None:
+    with client(engine) as http:
+        answer = await post(http, {**asked(meter), "host": "127.0.0.0/30", "timeout_s": 2})
+        assert answer.status_code == 200, answer.text
+        (line,) = [one for one in answer.json()["answers"] if one["host"] == "127.0.0.1"]
+        assert (line["profile"], line["energy_kwh"]) == ("schneider_pm5xxx", 600.0)
+        large = await post(http, {**asked(meter), "host": "127.0.0.0/24"})
+        assert (large.status_code, "256 addresses; a range may have 64 here" in large.text) == (422, True)
+        assert (await post(http, {**asked(meter), "host": "127.0.0.1/x"})).status_code == 422
+
+
 async def test_what_does_not_answer_is_a_problem(engine: sa.Engine, meter: SimulatedModbus) -> None:
     with client(engine) as http:
         answer = (await post(http, asked(meter, unit=9))).json()

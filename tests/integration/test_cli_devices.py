@@ -58,6 +58,20 @@ def test_poll_once_prints_what_the_meter_says(wattline: Wattline, port: int, tmp
     assert "kwh" in shown
 
 
+def test_poll_once_shows_what_the_meter_says_and_what_the_multiplier_makes_of_it(
+    wattline: Wattline, port: int, tmp_path: Path
+) -> None:
+    site = tmp_path / "site.yaml"
+    dated = "multiplier: [{value: 40}, {from: 2026-01-01, value: 80}], kind: register"
+    site.write_text(SITE.format(port=port).replace("kind: register", dated, 1))
+    document = wattline("poll", "--once", "main", "--config", site, "--json").document
+    found = {r["point"]: (r["value"], r["multiplier"], r["multiplied"]) for r in document["readings"]}
+    assert found["main.kwh"] == (123_456.0, 80.0, 9_876_480.0)
+    shown = wattline("poll", "--once", "main", "--config", site).out
+    assert "meter says" in shown
+    assert "9,876,480.000" in shown
+
+
 def test_poll_says_why_it_cannot(wattline: Wattline, tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text(SITE.format(port=1))

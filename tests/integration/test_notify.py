@@ -450,7 +450,10 @@ def test_the_watchdog_is_silent_when_evaluations_stand_still(engine: Engine, hoo
 
 def declare(engine: Engine, meters: int) -> None:
     """A site whose meters all spoke once, an hour ago."""
-    text = SITE + "".join(METER.format(n=n, port=10_000 + n) for n in range(meters))
+    text = SITE + "".join(
+        METER.format(n=n, port=10_000 + n).replace("127.0.0.1", f"127.{n // 250}.0.{n % 250 + 1}")
+        for n in range(meters)
+    )
     with begin(engine) as connection:
         sites.sync(connection, config.parse(text).fleet)
         stored = sites.load(connection)
@@ -476,6 +479,32 @@ def test_a_thousand_alarms_are_grouped_in_order_and_none_is_lost(
     assert heard == [f"m{n}" for n in range(1000)]
     assert len(hook.requests) == len(box.mails) == 2
     assert sum(text.count(" m999 ") for text in box.texts) == 1
+
+
+def test_one_message_names_the_gateway_when_all_behind_it_are_silent(engine: Engine, hook: Receiver) -> None:
+    configure(engine, hook_channel(hook))
+    text = SITE + "".join(METER.format(n=n, port=f"502, device_id: {n + 1}") for n in range(5))
+    with begin(engine) as connection:
+        sites.sync(connection, config.parse(text).fleet)
+        stored = sites.load(connection)
+        said = [Reading(p, NOW - timedelta(hours=1), 1.0) for p in stored.point_id]
+        readings.ingest_readings(connection, said, stored.point_id)
+    judge(engine, 0)
+    assert judge(engine, 61).messages == 1
+    assert notify.run(engine, NOW + timedelta(seconds=70)).sent == 1
+    alarm = hook.requests[0].document["messages"][0]["alarm"]
+    assert (alarm["rule"], alarm["subject"]) == ("gateway_silent", "127.0.0.1")
+    assert alarm["meters"] == [f"m{n}" for n in range(5)]
+    assert alarm["links"]["runbook"].endswith("#gateway_silent")
+    with begin(engine) as connection:  # one of them answers again
+        heard = [Reading("m0.kwh", NOW + timedelta(seconds=s), 1.0) for s in (80, 140, 200)]
+        readings.ingest_readings(connection, heard, stored.point_id)
+    for seconds in (81, 142, 203):
+        judge(engine, seconds)
+    with begin(engine) as connection:
+        found = stored_alarms.listing(connection, sites.load(connection).site_key)
+    active = {(a.rule, a.subject) for a in found if a.resolved_at is None}
+    assert active == {("meter_silent", f"m{n}") for n in range(1, 5)}
 
 
 def test_a_quiet_evaluation_asks_no_more_of_the_database_with_more_alarms(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,13 @@ from app.domain.alarms.alarm import (
     Transition,
     fingerprint,
 )
-from app.domain.alarms.observation import ExplainingFinding
+from app.domain.alarms.observation import ExplainingFinding, of_gateways, of_silence
+from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.forecast import Budget, Projection
 from app.domain.limits import Limit
 from app.domain.period import Period
-from app.domain.site import Meter, Site
+from app.domain.quantity import ReadingKind, Role
+from app.domain.site import Meter, Point, Site
 from app.jobs.alarms import announce, judge, replay
 from app.store.alarms import Remembered
 from app.store.outlook import YearOutlook
@@ -161,10 +164,10 @@ def test_a_year_is_compared_with_the_one_before_it() -> None:
 
 
 def test_the_meters_that_a_subject_names() -> None:
-    assert list(announce._meters(SITE, Subject("s", "a+c"))) == ["a", "c"]
-    assert list(announce._meters(SITE, Subject("s", "a+unknown"))) == ["a"]
-    assert list(announce._meters(SITE, Subject("s"))) == []
-    assert list(announce._meters(None, Subject("s", "a"))) == []
+    assert list(announce._meters(SITE, LOUD, Subject("s", "a+c"))) == ["a", "c"]
+    assert list(announce._meters(SITE, LOUD, Subject("s", "a+unknown"))) == ["a"]
+    assert list(announce._meters(SITE, LOUD, Subject("s"))) == []
+    assert list(announce._meters(None, LOUD, Subject("s", "a"))) == []
 
 
 @pytest.mark.parametrize(
@@ -211,3 +214,99 @@ def test_transitions_of_a_replay_become_alarms() -> None:
     assert {alarm.threshold for alarm in found} == {1.4}
     assert found[0].as_dict()["resolved_at"] == at[5].isoformat()
     assert date.fromisoformat(found[0].as_dict()["fired_at"][:10]) == at[1].date()
+
+
+# -- gateways ----------------------------------------------------------------------------------------
+
+GATEWAY = next(r for r in ALARM_RULES if r.id == "gateway_silent")
+METER = next(r for r in ALARM_RULES if r.id == "meter_silent")
+
+
+def polled(name: str, host: str, interval_s: int = 60, **more: Any) -> Meter:
+    point = Point(id=f"{name}.kwh", role=Role.NONE, kind=ReadingKind.REGISTER)
+    return Meter(id=name, points=(point,), collector={"host": host, "interval_s": interval_s, **more})
+
+
+class Plant:
+    """A site whose meters are judged every 15 s."""
+
+    def __init__(self, *meters: Meter) -> None:
+        self.site = Site(id="s", institution="b", time_zone="UTC", meters=meters)
+        self.heard = {f"{m.id}.kwh": NOW for m in meters}
+        self.memories: dict[str, Memory] = {}
+        self.now = NOW
+        self.told: list[tuple[str, str, str]] = []
+
+    def wait(self, minutes: float, *answering: str) -> list[tuple[str, str, str]]:
+        """What is told while some meters answer: rule, subject, what."""
+        self.told = []
+        for _ in range(round(minutes * 4)):
+            self.now += timedelta(seconds=15)
+            self.heard |= {f"{name}.kwh": self.now for name in answering}
+            self._judge()
+        return self.told
+
+    def _judge(self) -> None:
+        facts = self.site, self.now, self.heard, None
+        seen = [*of_gateways(GATEWAY, *facts), *of_silence(METER, *facts)]
+        after, changes = judge.step_rules(seen, self.memories, self.now)
+        for (rule, subject, _), memory in zip(seen, after, strict=True):
+            self.memories[fingerprint(rule.id, subject)] = memory
+        for rule, subject, _, change in changes:
+            what = "merged" if change.is_handed_over else "fires" if change.fires else "over"
+            if change.fires or change.resolves:
+                self.told.append((rule.id, subject.name, what))
+
+
+def test_one_alarm_names_the_gateway_when_all_behind_it_are_silent() -> None:
+    plant = Plant(*(polled(f"m{n}", "10.0.4.17") for n in range(5)), polled("other", "10.0.4.18"))
+    assert plant.wait(10, "other") == [("gateway_silent", "10.0.4.17", "fires")]
+    assert plant.wait(10, "m0", "other") == [
+        ("gateway_silent", "10.0.4.17", "over"),
+        *(("meter_silent", f"m{n}", "fires") for n in range(1, 5)),
+    ]
+
+
+def test_meters_that_fall_silent_one_after_the_other_are_merged() -> None:
+    plant = Plant(polled("fast", "gw"), polled("slow", "gw", 300))
+    assert plant.wait(10, "slow") == [("meter_silent", "fast", "fires")]
+    assert plant.wait(30) == [("gateway_silent", "gw", "fires"), ("meter_silent", "fast", "merged")]
+
+
+def test_a_silent_meter_behind_a_gateway_that_answers_is_its_own_alarm() -> None:
+    plant = Plant(polled("a", "gw"), polled("b", "gw"), polled("c", "GW"), polled("alone", "gw2"))
+    assert plant.wait(10, "b", "c") == [("meter_silent", "a", "fires"), ("meter_silent", "alone", "fires")]
+
+
+def test_the_alarm_of_one_gateway_hides_no_meter_of_another() -> None:
+    plant = Plant(*(polled(f"{host}{n}", host) for host in ("x", "y") for n in (1, 2)))
+    found = plant.wait(10, "y2")
+    assert sorted(found) == [("gateway_silent", "x", "fires"), ("meter_silent", "y1", "fires")]
+
+
+def test_a_port_of_a_serial_server_is_named_and_the_host_where_all_are_silent() -> None:
+    lines = [polled(f"l{port}{n}", "srv", port=port) for port in (4001, 4002) for n in (1, 2)]
+    plant = Plant(*lines)
+    assert plant.wait(10, "l40021") == [
+        ("gateway_silent", "srv:4001", "fires"),
+        ("meter_silent", "l40022", "fires"),
+    ]
+    assert sorted(plant.wait(10)) == [
+        ("gateway_silent", "srv", "fires"),
+        ("gateway_silent", "srv:4001", "merged"),
+        ("meter_silent", "l40022", "merged"),
+    ]
+
+
+def test_serial_ports_and_brokers_are_addresses_too() -> None:
+    meters = [
+        Meter(id=f"{key}{n}", points=(), collector={key: value})
+        for key, value in (("serial_port", "/dev/ttyUSB0"), ("url", "mqtts://Broker.example:8883/x"))
+        for n in (1, 2)
+    ]
+    filed = [Meter(id=f"f{n}", points=(), collector={"kind": "csv_folder", "folder": "/x"}) for n in (1, 2)]
+    site = Site(id="s", institution="b", time_zone="UTC", meters=(*meters, *filed))
+    assert {a: [m.id for m in behind] for a, behind in site.gateways.items()} == {
+        "/dev/ttyUSB0": ["serial_port1", "serial_port2"],
+        "broker.example": ["url1", "url2"],
+    }

@@ -15,7 +15,6 @@ from app.domain.alarms.observation import (
     RuleInput,
     WindowFigures,
     explaining_findings,
-    is_polled,
     of_feeds,
     of_gauges,
     of_silence,
@@ -25,6 +24,7 @@ from app.domain.alarms.observation import (
     uninformed,
 )
 from app.domain.capacity import FeedLoad, Load
+from app.domain.gateways import is_polled
 from app.domain.limits import Limit
 from app.domain.period import Period
 from app.domain.quality.finding import Finding, FindingKind

@@ -130,3 +130,15 @@ def test_a_line_without_an_end_is_refused_in_flat_memory(tmp_path: Path) -> None
 def test_unpacking_nothing_that_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotUnderstood, match="cannot be opened"), open_source(tmp_path / "none"):
         pass
+
+
+def test_a_zip_whose_member_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.csv", "time,x\n")
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\x01\x02") + 42  # where the central directory says that the member begins
+    data[place : place + 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(data)
+    with pytest.raises(FileNotUnderstood, match="damaged zip"), open_source(path) as source:
+        source.read(1)

@@ -182,3 +182,12 @@ def test_months_and_days_are_moved_by_the_calendar() -> None:
         _us("2024-03-01T06:00"),
     ]
     assert shift_local(start, Interval(days=2), -1)[0] == _us("2023-12-30T06:00")
+
+
+@pytest.mark.parametrize(
+    "text", ["01/02/2026 1:00 pm", "01/02/2026 1:00 p.m.", "01/02/2026 1:00 PM.", "01/02/2026 1:00 P.m"]
+)
+def test_halves_of_the_day_with_and_without_points(text: str) -> None:
+    assert parse_text(text, time_format("%d/%m/%Y %I:%M %p")) == parse_text(
+        "01/02/2026 13:00", time_format("%d/%m/%Y %H:%M")
+    )

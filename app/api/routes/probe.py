@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.context import Caller
 from app.domain.quantity import Role
 from collectors import probe
-from collectors.found import Target
+from collectors.found import Outcome, Target
 from collectors.snmp.session import AuthProtocol, PrivProtocol
 
 router = APIRouter(tags=["meters"])
@@ -49,7 +50,12 @@ class ProbeIn(BaseModel):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"host": "10.0.0.17", "protocol": "modbus"}}
     )
-    host: str = Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_%-]*$")
+    host: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_%-]*(/\d{1,3})?$",
+        description="An address, or a range of up to 64 such as 10.0.4.0/28",
+    )
     protocol: Protocol = Field(
         probe.BOTH, description="A kind of collector; `both`: Modbus and SNMP, each on its usual port"
     )
@@ -101,6 +107,17 @@ class RecognisedOut(BaseModel):
     yaml: str = Field(description="The meter, to be pasted into the site file")
 
 
+class AnswerOut(BaseModel):
+    """An address of a range that answers."""
+
+    host: str
+    model: str = Field(description="Empty: no profile fits")
+    profile: str
+    power_kw: float | None
+    energy_kwh: float | None
+    note: str
+
+
 class ProbeOut(BaseModel):
     """What answers, the likeliest profile of each protocol first, and why the rest does not."""
 
@@ -108,11 +125,14 @@ class ProbeOut(BaseModel):
     recognised: list[RecognisedOut]
     problems: list[str]
     unknown: list[UnknownOut] = Field(description="What a device says of itself that no profile reads")
+    answers: list[AnswerOut] = Field(description="Of a range: the addresses that answer, in a line each")
 
 
 @router.post("/probe")
 async def probe_address(body: ProbeIn, caller: Caller) -> ProbeOut:
-    """Ask an address by reading only what it is and what it measures; takes up to 30 s.
+    """Ask an address, or each of a range, by reading only what it is and what it measures.
+
+    Takes up to 30 s, of a range longer; 64 addresses of which none answers take a minute.
 
     For operators of the whole deployment, a few times a minute, within the networks collectors may reach.
     """
@@ -131,6 +151,8 @@ async def probe_address(body: ProbeIn, caller: Caller) -> ProbeOut:
         probe.allowed(body.protocol, body.options),
     )
     with caller.reach():
+        if probe.is_range(body.host):
+            return _of_range(body.host, await probe.probe_range(target))
         outcome = await probe.probe(target)
     found = [asdict(one) | {"yaml": probe.composed(one.yaml, body.picks)} for one in outcome.found]
     return ProbeOut(
@@ -138,4 +160,10 @@ async def probe_address(body: ProbeIn, caller: Caller) -> ProbeOut:
         recognised=[RecognisedOut(**one) for one in found],
         problems=list(outcome.problems),
         unknown=[UnknownOut(**asdict(one)) for one in outcome.unknown],
+        answers=[],
     )
+
+
+def _of_range(text: str, outcomes: Mapping[str, Outcome]) -> ProbeOut:
+    answers = [AnswerOut(**asdict(probe.Answer.of(*one))) for one in outcomes.items()]
+    return ProbeOut(host=text, recognised=[], problems=[], unknown=[], answers=answers)

@@ -96,6 +96,9 @@ class Indicator(StrEnum):
     """Mean of the newest quarter-hour. Subject: the point. [%]"""
     METER_SILENT_INTERVALS = "meter_silent_intervals"
     """Time since the newest reading of a polled meter, by its interval. Subject: the meter."""
+    GATEWAY_SILENT_INTERVALS = "gateway_silent_intervals"
+    """Shortest silence of the polled meters behind one address, where there are several, by their intervals.
+    Subject: the address."""
     COVERAGE_RATIO = "coverage_ratio"
     """Share of a window over which facility and IT energy are both known."""
     SERIOUS_FINDINGS = "serious_findings"
@@ -232,6 +235,8 @@ class Observation:
     """What about the data explains the value, so that it says nothing about the data centre."""
     limit: float | None = None
     """The PUE limit that governs, for rules that count from it."""
+    within: tuple[str, ...] = ()
+    """Addresses that the subject is behind together with others: an alarm of one of them explains it."""
 
 
 @dataclass(frozen=True, slots=True)

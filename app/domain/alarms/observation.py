@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.domain.alarms.alarm import Indicator, Observation, Rule, Subject
 from app.domain.capacity import FeedLoad
+from app.domain.gateways import addresses_of, is_polled
 from app.domain.limits import Limit
 from app.domain.period import Period
 from app.domain.pue import every_boundary
@@ -36,8 +37,6 @@ LONG_SHARE = 0.1
 """Share of a longer window that such findings must cover to count."""
 MOST_ESTIMATED = 0.2
 """Above this share of estimates a figure says how it was estimated, not what happened."""
-POLLED_KINDS_NOT = "csv_folder"
-"""Collector whose readings come in files, when somebody puts them there."""
 
 RuleObservation = tuple[Rule, Subject, Observation]
 
@@ -231,11 +230,6 @@ def gauge_points(site: Site, indicator: Indicator) -> list[Point]:
     return [p for m in site.meters if m.room for p in m.points if p.role is role]
 
 
-def is_polled(meter: Meter) -> bool:
-    """Whether Wattline asks the meter by itself; then its silence means something."""
-    return meter.collector is not None and meter.collector.get("kind") != POLLED_KINDS_NOT
-
-
 def of_silence(
     rule: Rule, site: Site, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
 ) -> Iterator[RuleObservation]:
@@ -243,16 +237,38 @@ def of_silence(
 
     A meter that never answered is silent since `declared_at`, where that is known.
     """
+    shared = site.gateways
     for meter in filter(is_polled, site.meters):
-        heard = [last[p.id] for p in meter.points if p.id in last]
-        newest = max(heard, default=declared_at)
-        subject = Subject(site.id, meter.id)
-        if newest is None:
-            yield rule, subject, Observation(at, reason="never reported")
-            continue
-        own_s = (meter.collector or {}).get("interval_s")
-        interval_s = max(60, own_s or min((p.interval_s for p in meter.points), default=60))
-        yield rule, subject, Observation(at, max((at - newest).total_seconds(), 0.0) / interval_s)
+        silence = _silent_intervals(meter, at, last, declared_at)
+        seen = Observation(at, silence, reason="" if silence is not None else "never reported")
+        within = tuple(address for address in addresses_of(meter) if address in shared)
+        yield rule, Subject(site.id, meter.id), replace(seen, within=within)
+
+
+def of_gateways(
+    rule: Rule, site: Site, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
+) -> Iterator[RuleObservation]:
+    """The shortest silence behind every address that several polled meters share; see :func:`of_silence`.
+
+    Hosts come before their ports.
+    """
+    for address, meters in site.gateways.items():
+        silences = [_silent_intervals(meter, at, last, declared_at) for meter in meters]
+        shortest = min((s for s in silences if s is not None), default=None)
+        seen = Observation(at, shortest, reason="" if shortest is not None else "never reported")
+        host = addresses_of(meters[0])[0]
+        yield rule, Subject(site.id, address), replace(seen, within=(host,) if host != address else ())
+
+
+def _silent_intervals(
+    meter: Meter, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
+) -> float | None:
+    newest = max((last[p.id] for p in meter.points if p.id in last), default=declared_at)
+    if newest is None:
+        return None
+    own_s = (meter.collector or {}).get("interval_s")
+    interval_s = max(60, own_s or min((p.interval_s for p in meter.points), default=60))
+    return max((at - newest).total_seconds(), 0.0) / interval_s
 
 
 def serious(findings: Iterable[Any], at: datetime) -> int:

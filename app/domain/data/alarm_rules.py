@@ -123,11 +123,20 @@ ALARM_RULES: tuple[Rule, ...] = (
         for_s=600,
     ),
     Rule(
+        id="gateway_silent",
+        indicator=Indicator.GATEWAY_SILENT_INTERVALS,
+        warning=5.0,
+        for_s=60,
+        keep_firing_for_s=60,
+        quiet_while=("gateway_silent",),  # a port of a host that is silent as a whole
+    ),
+    Rule(
         id="meter_silent",
         indicator=Indicator.METER_SILENT_INTERVALS,
         warning=5.0,
         for_s=60,
         keep_firing_for_s=60,
+        quiet_while=("gateway_silent",),
     ),
     Rule(
         id="coverage_low",

@@ -93,7 +93,7 @@ class Announcer:
         """What moved, over which window; only the subject's meters where nothing can be attributed."""
         name = (rule.window or _ATTRIBUTED.get(rule.indicator)) if rule.indicator in _ATTRIBUTED else ""
         if site is None or not name:
-            return {"meters": list(_meters(site, subject))}
+            return {"meters": list(_meters(site, rule, subject))}
         key = (site.id, name)
         if key not in self._moved:
             self._moved[key] = self._move(site, name)
@@ -247,9 +247,12 @@ def before(period: Period, site: Site) -> Period:
     raise AssertionError("every length is one of the above")
 
 
-def _meters(site: Site | None, subject: Subject) -> Iterator[str]:
-    """Meters that the name of a subject stands for."""
+def _meters(site: Site | None, rule: Rule, subject: Subject) -> Iterator[str]:
+    """Meters that the name of a subject stands for: itself, those of a feed, those behind an address."""
     if site is None or not subject.name:
+        return
+    if rule.indicator is Indicator.GATEWAY_SILENT_INTERVALS:
+        yield from (meter.id for meter in site.gateways.get(subject.name, ()))
         return
     known = {m.id for m in site.meters}
     for name in subject.name.split("+"):

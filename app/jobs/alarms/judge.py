@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -27,6 +28,7 @@ from app.domain.alarms.alarm import (
 )
 from app.domain.alarms.observation import RuleInput, RuleObservation, WindowFigures
 from app.domain.forecast import Budget
+from app.domain.gateways import is_polled
 from app.domain.limits import Limit, LimitProfile, governing, limits_for
 from app.domain.period import WINDOWS, Period, floor
 from app.domain.site import Site
@@ -243,6 +245,8 @@ _CALM = (State.INACTIVE, State.NO_DATA, State.ERROR)
 
 
 Change = tuple[Rule, Subject, Observation, Transition]
+Cause = tuple[str, str]
+"""A rule that fires, and the address that it fires for; empty: all of the site is meant."""
 
 
 def step_rules(
@@ -250,25 +254,37 @@ def step_rules(
 ) -> tuple[list[Memory], list[Change]]:
     """Step every rule, in the order given; what to remember of each, and what changed.
 
-    A rule that is quiet while others fire sees their state of this same evaluation.
+    A rule that is quiet while others fire sees their state of this same evaluation. The alarm of an address
+    concerns what is behind it; what is there waits as long as that alarm may still come.
     """
-    firing: dict[str, set[str]] = defaultdict(set)
+    firing: dict[str, set[Cause]] = defaultdict(set)
+    waiting: dict[str, set[Cause]] = defaultdict(set)
     after: list[Memory] = []
     changes: list[Change] = []
     for rule, subject, observation in seen:
         before = memories.get(fingerprint(rule.id, subject), Memory())
-        causes = firing[subject.site] & set(rule.quiet_while)
+        causes = _causes(rule, observation, firing[subject.site])
         if causes and before.state.is_active:
             reason = f"continues as alarm {min(causes)}"
             memory, moved = withdrawn(before, rule, observation, reason, is_handed_over=True)
         else:
+            if not before.state.is_active:
+                causes |= _causes(rule, observation, waiting[subject.site])
             explained = replace(observation, explained_by=f"alarm {min(causes)}") if causes else observation
             memory, moved = step(rule, before, explained)
+        is_gateway = rule.indicator is Indicator.GATEWAY_SILENT_INTERVALS
         if memory.state.is_active:
-            firing[subject.site].add(rule.id)
+            firing[subject.site].add((rule.id, subject.name if is_gateway else ""))
+        elif is_gateway and memory.state is State.PENDING:
+            waiting[subject.site].add((rule.id, subject.name))
         after.append(memory)
         changes += [(rule, subject, observation, change) for change in moved]
     return after, changes
+
+
+def _causes(rule: Rule, seen: Observation, firing: Iterable[Cause]) -> set[str]:
+    """Rules that fire, and for which this one is quiet about what it sees."""
+    return {name for name, address in firing if name in rule.quiet_while and address in ("", *seen.within)}
 
 
 _lasting = attrgetter(*(f.name for f in fields(Memory) if f.name not in ("at", "value")))
@@ -380,6 +396,7 @@ def _of_site(
         known.begins[number],
         observing.explaining_findings(site, listed),
     )
+    newest = cache(lambda: _newest(context, site))
     rest: dict[Indicator, Callable[[Rule], Iterator[RuleObservation]]] = {
         Indicator.SERIOUS_FINDINGS: lambda rule: iter(
             [
@@ -396,7 +413,8 @@ def _of_site(
         Indicator.FEED_LOAD_RATIO: lambda rule: _feed_loads(context, site, rule),
         Indicator.TEMPERATURE_C: lambda rule: _gauges(context, site, rule),
         Indicator.HUMIDITY_PERCENT: lambda rule: _gauges(context, site, rule),
-        Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(context, site, rule),
+        Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
+        Indicator.GATEWAY_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
     }
     for rule in context.of(site, *Indicator):
         judge = rest.get(rule.indicator)
@@ -486,10 +504,20 @@ def _gauges(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[Rule
     return observing.of_gauges(rule, site, context.now, means)
 
 
-def _silence(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
-    if not any(map(observing.is_polled, site.meters)):
+def _silence(
+    site: Site, rule: Rule, newest: Callable[[], tuple[datetime, Mapping[str, datetime]]]
+) -> Iterator[RuleObservation]:
+    """The silence of polled meters, or of the addresses that several of them share."""
+    is_gateway = rule.indicator is Indicator.GATEWAY_SILENT_INTERVALS
+    if not (site.gateways if is_gateway else any(map(is_polled, site.meters))):
         return iter(())
+    judge = observing.of_gateways if is_gateway else observing.of_silence
+    now, last = newest()
+    return judge(rule, site, now, last, None)
+
+
+def _newest(context: EvaluationContext, site: Site) -> tuple[datetime, Mapping[str, datetime]]:
+    """The evaluation's time, and the time of the newest reading of each point."""
     keys = context.stored.point_key
     latest = readings.latest(context.connection, site.id, until=context.now)
-    last = {keys[one.point_id]: one.at for one in latest if one.point_id in keys}
-    return observing.of_silence(rule, site, context.now, last, None)
+    return context.now, {keys[one.point_id]: one.at for one in latest if one.point_id in keys}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from textwrap import indent
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -18,10 +17,14 @@ from app.web import render
 from app.web.access import Caller, FromOwnPage, PageRoute, Viewer
 from collectors import probe as probing
 from collectors.found import Found, Target
+from collectors.profiles.profile import profile_names
 from collectors.registry import KINDS
+from collectors.snmp.session import AuthProtocol, PrivProtocol
 
 router = APIRouter(route_class=PageRoute)
 
+_LONGEST_WAIT_S = 30
+_SNMP_KEYS = ("auth_protocol", "auth_password", "priv_protocol", "priv_password")
 _OPTIONS = {name: KINDS[name].options for name in probing.PROTOCOLS}
 
 FIRST_SITE = """\
@@ -50,8 +53,32 @@ def target(form: FormData) -> Target:
         _number(form, "port", 65_535),
         _number(form, "unit", 255) or 1,
         str(form.get("community", "public"))[:200],
-        options=probing.allowed(protocol, said),
+        _seconds(form),
+        _profile(form),
+        form.get("input_registers") == "1",
+        _snmp_v3(form),
+        probing.allowed(protocol, said),
     )
+
+
+def _seconds(form: FormData) -> float | None:
+    """Longest wait for one answer; None: the usual one. [s]"""
+    found = _number(form, "timeout_s", _LONGEST_WAIT_S)
+    return None if found is None else float(found)
+
+
+def _profile(form: FormData) -> str:
+    name = str(form.get("profile", ""))
+    return name if name in profile_names() else ""
+
+
+def _snmp_v3(form: FormData) -> dict[str, str]:
+    """Keys of SNMPv3 access; empty where no user is named."""
+    user = str(form.get("snmp_user", "")).strip()[:64]
+    if not user:
+        return {}
+    keys = {name: str(form.get(f"snmp_{name}", ""))[:200] for name in _SNMP_KEYS}
+    return {"version": "3", "user": user, **{name: text for name, text in keys.items() if text}}
 
 
 def _number(form: FormData, name: str, most: int) -> int | None:
@@ -76,6 +103,9 @@ async def probe(request: Request, caller: Viewer) -> Response:
     await run_in_threadpool(caller.begin_probe, wanted.host)
     try:
         with caller.reach():
+            if probing.is_range(wanted.host):
+                found = await probing.probe_range(wanted)
+                return _page(request, wanted, answers=[probing.Answer.of(*one) for one in found.items()])
             outcome = await probing.probe(wanted)
     except ConfigError as error:
         return _page(request, wanted, problems=[str(error)])
@@ -84,11 +114,6 @@ async def probe(request: Request, caller: Viewer) -> Response:
     shown = [(one, _pasted(probing.composed(one.yaml, picks), is_first)) for one in outcome.found]
     problems = list(outcome.problems)
     return _page(request, wanted, found=shown, problems=problems, picks=picks, is_first=is_first)
-
-
-def at(target: Target, host: str) -> Target:
-    """The same target at another address."""
-    return replace(target, host=host)
 
 
 def choices(target: Target) -> dict[str, Any]:
@@ -118,8 +143,13 @@ def _page(
     problems: list[str] | None = None,
     picks: Mapping[str, str] | None = None,
     is_first: bool = False,
+    answers: list[probing.Answer] | None = None,
 ) -> Response:
     context = {
+        "answers": answers,
+        "profiles": profile_names(),
+        "auth_protocols": get_args(AuthProtocol),
+        "priv_protocols": get_args(PrivProtocol),
         "is_first": is_first,
         "nav": "connect",
         **choices(target),

@@ -153,10 +153,9 @@ async def _probe(caller: Caller, form: FormData, plan: Plan) -> list[str]:
 
 
 async def _asked(target: Target) -> dict[str, Outcome]:
-    if "/" not in target.host:
-        return {target.host: await probing.probe(target)}
-    hosts = await run_in_threadpool(probing.addresses, target.host)
-    return await probing.each(hosts, lambda host: probing.probe(connect.at(target, host)))
+    if probing.is_range(target.host):
+        return await probing.probe_range(target)
+    return {target.host: await probing.probe(target)}
 
 
 # -- what a form says ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from app.cli.console import say, show, show_json, show_table
 from app.cli.environment import settings, site_file
 from app.cli.opening import opened
 from app.domain.reading import Reading
-from app.domain.site import Fleet, Meter
+from app.domain.site import Fleet, Meter, Point
 from app.errors import ConfigError, NotFound
 from app.store.breakdown import text_of
 from collectors import probe as probing
@@ -301,23 +301,10 @@ async def _poll(meter: Meter, at: datetime) -> Poll:
 
 def _poll_document(meter: Meter, at: datetime, outcome: Poll) -> dict[str, Any]:
     times = {p.id: p.multiplier for p in meter.points}
-    readings = [
-        {
-            "point": r.point,
-            "value": r.value,
-            "multiplier": times[r.point],
-            "multiplied": r.value * times[r.point],
-        }
-        for r in outcome.readings
-    ]
     return {
         "meter": meter.id,
         "at": text_of(at),
-<<<<<<< HEAD
-        "readings": [_reading_document(r, at) for r in _newest(outcome)],
-=======
-        "readings": readings,
->>>>>>> 00b34ef (One alarm names a silent gateway; ranges, waits, profiles and SNMPv3 on the page and in the API; poll --once shows the multiplier)
+        "readings": [_reading_document(r, at, times[r.point]) for r in _newest(outcome)],
         "failures": [{"point": f.point, "problem": f.problem} for f in outcome.failures],
     }
 
@@ -331,35 +318,34 @@ def _newest(outcome: Poll) -> list[Reading]:
     return list(newest.values())
 
 
-def _reading_document(reading: Reading, at: datetime) -> dict[str, Any]:
+def _reading_document(reading: Reading, at: datetime, multiplier: float) -> dict[str, Any]:
+    """What the device says, and what the multiplier makes of it."""
     own = {} if reading.at == at else {"at": text_of(reading.at)}
-    return {"point": reading.point, "value": reading.value, **own}
+    value = reading.value
+    return {
+        "point": reading.point,
+        "value": value,
+        "multiplier": multiplier,
+        "multiplied": value * multiplier,
+        **own,
+    }
 
 
 def _show_poll(meter: Meter, outcome: Poll) -> None:
-<<<<<<< HEAD
-    units = {p.id: p.quantity.house_unit for p in meter.points}
-    rows = [[r.point, f"{r.value:,.3f}", units[r.point]] for r in _newest(outcome)]
+    newest, points = _newest(outcome), {p.id: p for p in meter.points}
+    rows = [[r.point, *_figures(r.value, points[r.point])] for r in newest]
     if outcome.dated:
-        rows = [[*row, text_of(r.at)] for row, r in zip(rows, _newest(outcome), strict=True)]
+        rows = [[*row, text_of(r.at)] for row, r in zip(rows, newest, strict=True)]
     if rows:
-        show_table(["point", ">value", "unit", "measured at"][: len(rows[0])], rows)
+        heads = ["point", ">meter says", ">multiplier", ">value", "unit", "measured at"]
+        show_table(heads[: len(rows[0])], rows)
     if len(outcome.dated) > len(rows):
         show(f"the newest of {len(outcome.dated)} readings that were read")
-=======
-    points = {p.id: p for p in meter.points}
-    rows = [
-        [
-            r.point,
-            f"{r.value:,.3f}",
-            f"{points[r.point].multiplier:g}",
-            f"{r.value * points[r.point].multiplier:,.3f}",
-            points[r.point].quantity.house_unit,
-        ]
-        for r in outcome.readings
-    ]
-    if rows:
-        show_table(["point", ">meter says", ">multiplier", ">value", "unit"], rows)
->>>>>>> 00b34ef (One alarm names a silent gateway; ranges, waits, profiles and SNMPv3 on the page and in the API; poll --once shows the multiplier)
     for failure in outcome.failures:
         say(str(failure))
+
+
+def _figures(value: float, point: Point) -> list[str]:
+    """What the device says, the multiplier, and both multiplied, in the unit of the house."""
+    multiplied = f"{value * point.multiplier:,.3f}"
+    return [f"{value:,.3f}", f"{point.multiplier:g}", multiplied, point.quantity.house_unit]

@@ -498,6 +498,16 @@ def save_marks(connection: sa.Connection, of: str, marks: Mapping[str, str]) -> 
 
 
 @dataclass(frozen=True, slots=True)
+class MonthFigures:
+    """Indicators of a finalised month, and the targets that it was held against."""
+
+    month: str
+    values: Mapping[str, float | None]
+    targets: Mapping[str, tuple[float | None, float | None]]
+    """At least, at most."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shelf:
     """Where the frozen reports of a site, or of an institution, are kept."""
 
@@ -562,6 +572,32 @@ class Shelf:
         with store_errors():
             rows = connection.execute(query.order_by(c.period.desc(), c.revision.desc())).all()
         return [(p, r, sha, at) for p, r, sha, at in rows]
+
+    def months(self, connection: sa.Connection, most: int = 13) -> list[MonthFigures]:
+        """Indicators of the finalised months by their newest revisions, the oldest first.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        owner = "site_id" if self.table == "reports" else "institution_id"
+        query = sa.text(
+            "SELECT DISTINCT ON (period) period, (document #>> '{pue,period,pue}')::float8,"  # noqa: S608
+            f" document -> 'indicators', document -> 'compliance' FROM {self.table}"
+            f" WHERE {owner} = :number AND closed AND length(period) = 7"
+            " ORDER BY period DESC, revision DESC LIMIT :most"
+        )
+        with store_errors():
+            rows = connection.execute(query, {"number": self.number, "most": most}).all()
+        return [
+            MonthFigures(
+                period,
+                {"pue": pue, **{one["name"]: one["value"] for one in indicators or ()}},
+                {one["indicator"]: (one["at_least"], one["at_most"]) for one in compliance or ()},
+            )
+            for period, pue, indicators, compliance in reversed(rows)
+        ]
 
     def freeze(self, connection: sa.Connection, frozen: Frozen) -> None:
         """Store a revision for good.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from http import HTTPStatus
@@ -22,7 +22,8 @@ from app.domain.access import Role
 from app.domain.asked import step_of
 from app.domain.evidence import Basis
 from app.domain.indicators import Shared, allotted_kwh, shared_cost, weighted_kwh
-from app.domain.period import WINDOWS, Period, starts
+from app.domain.limits import limits_for
+from app.domain.period import WINDOWS, Period, midnight, shift_months, starts
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Declared, Site
 from app.errors import DataError, NotFound, SeriesError
@@ -31,6 +32,7 @@ from app.reports.document import Indicators
 from app.reports.money import grid_kwh
 from app.store import declarations, deployment, energy, outlook
 from app.store.reports import revisions
+from app.store.reports.revisions import MonthFigures, Shelf
 from app.web import periods, render
 from app.web.access import FromOwnPage, PageRoute, Viewer
 from app.web.cache import TimedCache
@@ -87,7 +89,51 @@ def indicators_page(request: Request, site: str, caller: Viewer, asked: periods.
     context["old"] = (
         {} if before is None or isinstance(before, str) else {i.name: i.value for i in before[0].indicators}
     )
+    with caller.read() as view:
+        months = Shelf.of_site(view.stored, site).months(view.connection)
+        limit = _strictest(view, context["site"])
+    words = Words(render.language_of(request))
+    context["trends"] = _trends(context["site"], months, limit, words) if len(months) > 1 else []
     return periods.keep(render.page(request, "indicators.html", context), asked)
+
+
+def _strictest(view: View, site: Site) -> float | None:
+    """The strictest limit that applies today."""
+    institution, profiles = (
+        view.stored.fleet.institution[site.institution],
+        deployment.limit_profiles(view.connection),
+    )
+    found = limits_for(site, institution, profiles, view.now.astimezone(site.zone).date())
+    return min((one.pue for one in found), default=None)
+
+
+def _trends(site: Site, months: Sequence[MonthFigures], limit: float | None, words: Words) -> list[Any]:
+    """A small chart of each indicator over the finalised months, with its target."""
+    names = [n for n in months[-1].values if any(m.values.get(n) is not None for m in months)]
+    firsts = [midnight(date.fromisoformat(f"{m.month}-01"), site.zone) for m in months]
+    ends = [shift_months(at, 1, site.zone) for at in firsts]
+    made = []
+    for name in names:
+        least, most = months[-1].targets.get(name, (None, None))
+        title = "PUE" if name == "pue" else words(f"indicator:{name}")
+        frame = ChartFrame(
+            title,
+            _UNITS.get(name, ""),
+            90,
+            lambda at: f"{at.astimezone(site.zone):%Y-%m}",
+            firsts[:: max(len(firsts) // 4, 1)],
+            site.time_zone,
+            {"it": title},
+            3,
+        )
+        bars = [Bar(a, e, {"it": m.values.get(name)}) for a, e, m in zip(firsts, ends, months, strict=True)]
+        target = limit if name == "pue" else most if most is not None else least
+        span = Span(firsts[0], ends[-1])
+        chart = charts.line(
+            span, [b for b in bars if b.values["it"] is not None], ["it"], frame, limit=target
+        )
+        made.append((title, _UNITS.get(name, ""), target, chart))
+    return made
 
 
 @router.get("/sites/{site}/costs")

@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 FROM python:3.11.18-slim-bookworm AS build
 WORKDIR /build
-RUN python -m venv /opt/wattline
+RUN apt-get update && apt-get install -y --no-install-recommends binutils && python -m venv /opt/wattline
 COPY requirements-extras.txt requirements-build.txt ./
 RUN /opt/wattline/bin/pip install --no-cache-dir --require-hashes -r requirements-extras.txt -r requirements-build.txt
 COPY pyproject.toml README.md wattline.py ./
@@ -9,20 +9,21 @@ COPY app app
 COPY collectors collectors
 COPY migrations migrations
 COPY grafana grafana
-RUN /opt/wattline/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation .
+COPY deploy/slim.py ./
+RUN /opt/wattline/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation . \
+    && python slim.py /opt/wattline
 
 FROM python:3.11.18-slim-bookworm
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends fonts-noto-cjk \
-    && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin wattline \
+# No fonts of the system: reports carry their own, Chinese ones too.
+RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin wattline \
     && install -d -o wattline -g wattline /data
 COPY --from=build /opt/wattline /opt/wattline
 COPY deploy/sbom.json /usr/share/doc/wattline/sbom.json
 ENV PATH=/opt/wattline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    WATTLINE_DATA_DIR=/data
+    WATTLINE_DATA_DIR=/data \
+    WATTLINE_FIRST_KEY_FILE=/data/first_key
 USER 10001
 VOLUME /data
 EXPOSE 8080

@@ -8,10 +8,10 @@ EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit faults soak lint format reference bench boards help-texts sbom audit audit-snapshot lock clean
+.PHONY: help install demo test unit container-test faults soak lint format reference bench boards help-texts sbom audit audit-snapshot lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## virtual environment with pinned, hash-checked packages, those of the tests too
 
@@ -35,6 +35,9 @@ test: $(STAMP) ## every test
 
 unit: $(STAMP) ## unit and property tests only (under 30 s)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/property
+
+container-test: $(STAMP) ## the image built and run by Podman as compose runs it, on a base made with debootstrap; as root
+	@WATTLINE_CONTAINERS=1 WATTLINE_REQUIRE_PROGRAMS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/containers
 
 faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead lines: nothing is lost or doubled
 	@$(BIN)/python -m tests.faults $(if $(SITES),--sites $(SITES))

@@ -8,6 +8,7 @@ are refused, and every problem is reported with its line.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -98,6 +99,9 @@ class Settings(BaseSettings):
     """File that holds its secret; absent: a public client. E.g. ``/run/secrets/oidc_client``."""
     session_idle_minutes: int = Field(default=30, ge=1, le=720)
     """A browser's session that is not used for so long is over; open pages use it. [min] E.g. ``10``."""
+    first_key_file: Path | None = None
+    """File into which the first administrator's key is written, once, where it is absent or empty; not set:
+    the key is shown in the log. E.g. ``/var/lib/wattline/first_key``."""
     public_url: str = ""
     """Address under which browsers reach the service; empty: the one they ask for. E.g.
     ``https://wattline.bank.example``."""
@@ -159,23 +163,55 @@ class Settings(BaseSettings):
         """
         if self.oidc_client_secret_file is None:
             return ""
-        try:
-            return self.oidc_client_secret_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = f"{self.oidc_client_secret_file} cannot be read: {error}"
-            raise ConfigError(reason, key="WATTLINE_OIDC_CLIENT_SECRET_FILE") from None
+        return secret_in(self.oidc_client_secret_file, "WATTLINE_OIDC_CLIENT_SECRET_FILE")
 
     def url(self) -> str | None:
-        """The database URL from the environment or its file."""
+        """The database URL from the environment or its file.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read.
+        """
         if self.database_url_file is not None:
-            return self.database_url_file.read_text(encoding="utf-8").strip()
+            return secret_in(self.database_url_file, "WATTLINE_DATABASE_URL_FILE")
         return self.database_url.get_secret_value() if self.database_url else None
 
     def owner_url(self) -> str | None:
-        """The database URL of its owner; None where the service's own role is that."""
+        """The database URL of its owner; None where the service's own role is that.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read.
+        """
         if self.database_owner_url_file is not None:
-            return self.database_owner_url_file.read_text(encoding="utf-8").strip()
+            return secret_in(self.database_owner_url_file, "WATTLINE_DATABASE_OWNER_URL_FILE")
         return self.database_owner_url.get_secret_value() if self.database_owner_url else None
+
+
+def secret_in(file: Path, key: str) -> str:
+    """Text of a file that holds a secret; `key` names the setting.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read; where its rights are the reason, with the command that changes them.
+    """
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(why_unreadable(error), file=str(file), key=key) from None
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """What is wrong with a file, and what to do about it."""
+    if isinstance(error, PermissionError):
+        return (
+            f"user {os.geteuid()}, as whom Wattline runs, may not read it; on the machine that it comes "
+            "from: chmod a+r FILE, and chmod a+rx FOLDER for a folder that is mounted"
+        )
+    return f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +268,7 @@ def load(path: Path) -> SiteFile:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}; give a UTF-8 YAML file", file=str(path)) from None
+        raise ConfigError(f"{why_unreadable(error)}; give a UTF-8 YAML file", file=str(path)) from None
     folders.add(path.parent / "profiles")
     return parse(text, str(path))
 

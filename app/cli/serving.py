@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from app.cli.environment import settings, site_file
 from app.cli.opening import WORK_TIMEOUT_S, Located, kept, located, synchronised
 from app.cli.owner import owner_of
 from app.config import Settings, SiteFile
+from app.domain.access import Role
 from app.errors import ConfigError, SeriesError, StoreUnavailable, WattlineError
 from app.jobs.audit_anchor import Sink, Syslog, Webhook
 from app.jobs.ingest import Stowed
@@ -202,13 +204,14 @@ class _Engines:
             engine.dispose()
 
 
-def _prepare_keys(engine: Engine, *, is_separate: bool) -> None:
-    """At the very first start, make keys of the administrators and show them this once.
+def _prepare_keys(engine: Engine, *, is_separate: bool, file: Path | None = None) -> None:
+    """At the very first start, make keys of the administrators; show them this once, or write them into a file.
 
     Raises
     ------
     ConfigError
-        If administration is to be separate, and somebody has more than one duty.
+        If administration is to be separate, and somebody has more than one duty; or if the file holds
+        something or cannot be written: there are no keys then, and the next start tries again.
     """
     with begin(engine) as connection:
         keys = identity.first_keys(connection, is_separate=is_separate)
@@ -216,9 +219,29 @@ def _prepare_keys(engine: Engine, *, is_separate: bool) -> None:
             record(connection, "key.create", identity.first_name(role), {"grants": [role.value]})
         if is_separate and not administration.is_separate(connection):
             _separate(connection)
+        if keys and file is not None:
+            _hand_over(keys, file)
     for role, key in keys.items():
-        owner = identity.first_name(role).removeprefix("first ")
-        say(f"first start: the {owner}'s key is {key}; it is not shown again")
+        shown = f"is in {file}; keep it and empty the file" if file else f"is {key}; it is not shown again"
+        say(f"first start: the {_owner(role)}'s key {shown}")
+
+
+def _owner(role: Role) -> str:
+    return identity.first_name(role).removeprefix("first ")
+
+
+def _hand_over(keys: Mapping[Role, str], file: Path) -> None:
+    """Write the keys into a file, made for its owner alone where it is absent; several with their owners."""
+    lines = [key if len(keys) == 1 else f"{_owner(role)}: {key}" for role, key in keys.items()]
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as out:
+            if os.fstat(descriptor).st_size:
+                raise ConfigError("is not empty; move it away", file=str(file), key="WATTLINE_FIRST_KEY_FILE")
+            out.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        reason = f"cannot be written by user {os.geteuid()}: {error.strerror}; let this user write it"
+        raise ConfigError(reason, file=str(file), key="WATTLINE_FIRST_KEY_FILE") from None
 
 
 def _separate(connection: Connection) -> None:
@@ -277,6 +300,7 @@ class Service:
     ) -> None:
         self._engines, self._file, self._owner, self._on_ready = _Engines.on(place.url), file, owner, on_ready
         self._place, self._site_file = place, site_file
+        self._first_key_file = environment.first_key_file
         self._authenticator = authenticate(self._engines.api)
         self._separates = environment.separate_administration
         self._proxies = Proxies(network.parse(environment.trusted_proxies), environment.public_url)
@@ -381,7 +405,7 @@ class Service:
             )
         stored = synchronised(self._engines.work, self._file, self._owner)
         if self.asks_keys:
-            _prepare_keys(self._engines.work, is_separate=self._separates)
+            _prepare_keys(self._engines.work, is_separate=self._separates, file=self._first_key_file)
         self._prepared.set()
         if self.worker is not None and self._file is None:
             self.worker.poll(stored.fleet)

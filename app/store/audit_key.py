@@ -50,7 +50,8 @@ def read(file: Path) -> AuditKey:
     try:
         secret = file.read_bytes().strip()
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}", key=_SETTING) from None
+        reason = f"{file} cannot be read by user {os.geteuid()}: {error.strerror}; chmod a+r lets it"
+        raise ConfigError(reason, key=_SETTING) from None
     if len(secret) < LEAST_BYTES:
         raise ConfigError(
             f"{file} has {len(secret)} bytes; at least {LEAST_BYTES} are needed: openssl rand -hex 32",

@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from app import config
 from app.cli import serving
 from app.cli.opening import synchronised
+from app.errors import ConfigError
 from app.jobs.watch import Folders
-from app.store import audit
+from app.store import audit, identity
 from app.store.audit import Written
 from tests.integration.api_helpers import NOW, a_day, client
 from tests.integration.conftest import Wattline
@@ -185,6 +186,29 @@ def test_the_service_writes_down_its_site_file_and_the_first_key(
     key = capsys.readouterr().err.partition("key is ")[2].partition(";")[0]
     assert key.startswith("wl_")
     assert key not in str(found)
+
+
+def test_the_first_key_is_handed_over_in_a_file_and_never_shown(
+    engine: sa.Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken, absent, closed = (tmp_path / name for name in ("taken", "absent", "folder"))
+    taken.write_text("something\n")
+    closed.mkdir()
+    for file, problem in ((taken, "is not empty"), (closed, "cannot be written")):
+        with pytest.raises(ConfigError, match=problem):
+            serving._prepare_keys(engine, is_separate=False, file=file)
+    assert taken.read_text() == "something\n"
+    serving._prepare_keys(engine, is_separate=False, file=absent)
+    key = absent.read_text().strip()
+    assert absent.stat().st_mode & 0o777 == 0o600
+    with engine.connect() as connection:
+        assert len(identity.listing(connection)) == 1, "those that could not be handed over were not made"
+    said = capsys.readouterr()
+    assert key.startswith("wl_")
+    assert key not in said.out + said.err
+    assert str(absent) in said.err
+    serving._prepare_keys(engine, is_separate=False, file=tmp_path / "another")
+    assert not (tmp_path / "another").exists()
 
 
 # -- over HTTP, and by the service itself ------------------------------------------------------------

@@ -185,8 +185,15 @@ def test_the_bill_says_the_same_wherever_and_whenever_it_is_made(bom: dict[str, 
 
 def test_the_image_carries_the_bill() -> None:
     copied = re.findall(r"^COPY (deploy/\S+) (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
-    assert copied == [("deploy/sbom.json", "/usr/share/doc/wattline/sbom.json")]
-    assert "!deploy/sbom.json" in (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert ("deploy/sbom.json", "/usr/share/doc/wattline/sbom.json") in copied
+
+
+def test_what_the_image_copies_is_given_to_its_build() -> None:
+    given = set((ROOT / ".dockerignore").read_text("utf-8").splitlines())
+    steps = re.findall(r"^COPY (?!--from)(.+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    sources = [source for step in steps for source in step.split()[:-1]]
+    assert len(sources) > 8
+    assert [s for s in sources if f"!{s}" not in given or not (ROOT / s).exists()] == []
 
 
 # -- licences ----------------------------------------------------------------------------------------
@@ -382,4 +389,4 @@ def test_the_image_runs_as_nobody_special_and_writes_nowhere_of_its_own() -> Non
     assert "\nRUN " not in after, "nothing of the program belongs to the user that runs it"
     assert re.findall(r"^VOLUME (\S+)", last, re.MULTILINE) == ["/data"]
     assert "PYTHONDONTWRITEBYTECODE=1" in last
-    assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)\w*=", dockerfile)
+    assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)\w*(?<!_FILE)=", dockerfile)

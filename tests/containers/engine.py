@@ -132,7 +132,7 @@ def engine() -> Iterator[Engine]:
 
     The test is skipped, or fails where programs are demanded, if a program is missing or this is not root.
     """
-    for program in ("podman", "buildah", "debootstrap", "crun"):
+    for program in ("podman", "buildah", "debootstrap", "runc"):
         need_program(program)
     if os.geteuid() != 0:
         pytest.skip("containers are built as root here")
@@ -165,8 +165,8 @@ def _configuration(folder: Path) -> dict[str, str]:
     )
     ulimits = ", ".join(f'"{limit}"' for limit in limits)
     containers = (
-        f'[containers]\ncgroups = "disabled"\ndefault_ulimits = [{ulimits}]\n'
-        '[engine]\nruntime = "crun"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        f"[containers]\ndefault_ulimits = [{ulimits}]\n"
+        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
     )
     return {"storage.conf": storage, "containers.conf": containers}
 

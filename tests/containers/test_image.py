@@ -55,7 +55,8 @@ def podman() -> Iterator[Engine]:
     with engine() as found:
         if not found.has(BASE):
             found.make_base()
-        found.build(IMAGE)
+        if not (os.environ.get("WATTLINE_CONTAINERS_BUILT") and found.has(IMAGE)):  # while writing tests
+            found.build(IMAGE)
         yield found
         found.podman("container", "rm", "--all", "--force", "--time=0")
         found.podman("volume", "rm", "--all", "--force")
@@ -151,9 +152,11 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def world(podman: Engine, empty_database_url: str, superuser_url: str, tmp_path: Path) -> Iterator[World]:
-    name = str(conninfo.conninfo_to_dict(empty_database_url)["dbname"])
+def world(podman: Engine, superuser_url: str, tmp_path: Path) -> Iterator[World]:
+    name = f"wattline_containers_{secrets.token_hex(4)}"
     owner = conninfo.conninfo_to_dict(superuser_url) | {"dbname": name}
+    with psycopg.connect(superuser_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
     role = f"service_{secrets.token_hex(4)}"
     folder = tmp_path / "beside"
     (folder / "secrets").mkdir(parents=True)
@@ -175,6 +178,9 @@ def world(podman: Engine, empty_database_url: str, superuser_url: str, tmp_path:
     yield World(podman, folder, conninfo.make_conninfo("", **owner))
     podman.podman("container", "rm", "--all", "--force", "--time=0")
     podman.podman("volume", "rm", "--all", "--force")
+    with psycopg.connect(superuser_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.execute(f"DROP ROLE IF EXISTS {role}")
 
 
 def url_of(parts: dict[str, Any]) -> str:

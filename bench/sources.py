@@ -26,6 +26,7 @@ from app.domain.site import Point
 from bench.table import Row, paired
 from collectors.bacnet.collector import BacnetChannel
 from collectors.base import Binding
+from collectors.opcua.collector import OpcUaChannel
 from collectors.profiles.profile import Channel, load_profile
 from collectors.registry import build, parse
 
@@ -40,7 +41,7 @@ Figure = tuple[int, float]
 
 def run() -> list[Row]:
     """All rows of this bench."""
-    return [_dlt645(), _bacnet()]
+    return [_dlt645(), _bacnet(), _opcua()]
 
 
 def _dlt645() -> Row:
@@ -67,6 +68,18 @@ def _bacnet() -> Row:
     points = [_point(BacnetChannel.model_validate(channel)) for channel in channels]
     with _device([sys.executable, "-m", "tests.protocol.bacnet_device", "20"]) as port:
         return _compared("BACnet/IP, 20 objects", "bacnet", mapping, points, port, sys.executable)
+
+
+def _opcua() -> Row:
+    """Twenty variables of one server."""
+    channels = [
+        {"name": f"infeed_{n}_power_kw", "unit": "kW", "node": f"ns=2;s=Main.Feed {n} power"}
+        for n in range(20)
+    ]
+    mapping = {"kind": "opcua", "path": "UA/Server", "channels": channels, "timeout_s": 10}
+    points = [_point(OpcUaChannel.model_validate(channel)) for channel in channels]
+    with _device([sys.executable, "-m", "tests.protocol.opcua_server", "20"]) as port:
+        return _compared("OPC UA, 20 variables", "opcua", mapping, points, port, sys.executable)
 
 
 def _point(channel: Channel) -> Point:

@@ -1,7 +1,7 @@
 """The libraries' side of the bench of sources: values one at a time, as their documentation shows it.
 
-Usage: sources_peers.py dlt645|bacnet PORT SECONDS; run by a Python that has the library. Prints values and
-the seconds of processor time that they took.
+Usage: sources_peers.py dlt645|bacnet|opcua PORT SECONDS; run by a Python that has the library. Prints values
+and the seconds of processor time that they took.
 """
 
 from __future__ import annotations
@@ -71,5 +71,32 @@ async def _bacnet(port: int, seconds: float) -> tuple[int, float]:
     return values, spent
 
 
+def opcua(port: int, seconds: float) -> tuple[int, float]:
+    """Read variables one after the other with asyncua."""
+    return asyncio.run(_opcua(port, seconds))
+
+
+async def _opcua(port: int, seconds: float) -> tuple[int, float]:
+    from asyncua import Client
+
+    async with Client(f"opc.tcp://127.0.0.1:{port}/UA/Server") as client:
+        nodes = [client.get_node(f"ns=2;s=Main.Feed {n} power") for n in range(OBJECTS)]
+
+        async def once() -> None:
+            for node in nodes:
+                await node.read_value()
+
+        await once()
+        began, processor, values = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - began < seconds:
+            await once()
+            values += OBJECTS
+        return values, time.process_time() - processor
+
+
 if __name__ == "__main__":
-    print(*{"dlt645": dlt645, "bacnet": bacnet}[sys.argv[1]](int(sys.argv[2]), float(sys.argv[3])))
+    print(
+        *{"dlt645": dlt645, "bacnet": bacnet, "opcua": opcua}[sys.argv[1]](
+            int(sys.argv[2]), float(sys.argv[3])
+        )
+    )

@@ -23,7 +23,7 @@ def test_every_kind_has_settings_and_says_how_it_is_probed(kind: str) -> None:
     settings = registry.kind_of(kind).config.model_fields
     assert kind in str(settings["kind"].annotation)
     assert set(entry.options) <= {*settings}, "an option of the probe is a key of the site file"
-    assert not [key for key in entry.options if key.endswith(("_file", "_port", "path"))]
+    assert not [key for key in entry.options if key.endswith(("_file", "_port", "_path"))]
     if entry.probe:
         assert entry.port or "serial_port" in settings
         assert callable(importlib.import_module(entry.probe).answers)

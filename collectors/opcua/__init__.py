@@ -1,0 +1,3 @@
+"""OPC UA servers: ``session`` asks a server through asyncua (an extra), ``collector`` polls it, and ``probe``
+lists its variables that measure.
+"""

@@ -205,6 +205,9 @@ def test_forms_of_the_period_lead_to_an_address_that_says_the_same(open_pages: h
         assert answer.headers["location"] == "/sites/sh1?lang=en&start=2026-03-01&end=2026-03-08"
         page = visitor.get(answer.headers["location"]).text
         assert 'href="/sites/sh1?start=2026-02-22&amp;end=2026-03-01&amp;lang=en"' in page
+        month = {"to": "/sites/sh1", "month": "2026-03", "compare": "2025-12"}
+        found = open_pages.get("/period", params=month).headers["location"]
+        assert found == "/sites/sh1?month=2026-03&compare=2025-12-01..2026-01-01"
         days = {"to": "/sites/sh1", "month": "2026-03", "compare": "days"}
         days |= {"compare_first": "2026-01-01", "compare_last": "2026-01-31"}
         found = visitor.get("/period", params=days).headers["location"]

@@ -31,11 +31,28 @@ def database(server_url: str, _template: str) -> Iterator[sa.Engine]:
             shelf = Shelf.of_site(sites.load(connection), "sh1")
             for number, pue in ((1, 1.41), (2, 1.38), (3, 1.39)):
                 shelf.freeze(connection, Frozen("2026-02", number, _document(pue), "0" * 64, NOW))
+            shelf.freeze(connection, Frozen("2026-01", 1, _document(1.45, wue=1.7), "0" * 64, NOW))
         yield engine
 
 
-def _document(pue: float) -> dict[str, Any]:
-    return {"pue": {"period": {"pue": pue, "label": "PUE2"}}, "revision": {"changes": []}}
+def _document(pue: float, wue: float = 1.5) -> dict[str, Any]:
+    return {
+        "pue": {"period": {"pue": pue, "label": "PUE2"}},
+        "indicators": [
+            {"name": "wue", "value": wue, "inputs": {}},
+            {"name": "cue", "value": None, "inputs": {}},
+        ],
+        "compliance": [{"indicator": "wue", "at_least": None, "at_most": 1.6}],
+        "revision": {"changes": []},
+    }
+
+
+def test_indicators_have_a_trend_with_their_target(http: httpx.Client) -> None:
+    page = http.get("/sites/sh1/indicators?window=24h&lang=en").text
+    assert "PUE 1.390 – 1.450" in page  # of the newest revision of each month
+    assert "target or limit 1.60" in page
+    assert "1.500 – 1.700 L/kWh" in page
+    assert "CUE 0" not in page  # never known
 
 
 @pytest.fixture(scope="module")

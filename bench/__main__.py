@@ -24,6 +24,7 @@ MODULES = (
     "modbus",
     "snmp",
     "sources",
+    "stored_sources",
     "spool",
     "poller",
     "report",

@@ -49,7 +49,8 @@ async def answers(target: Target, port: int) -> Outcome:
     url = target.options.get("url") or (target.host if "://" in target.host else "")
     for key, value in (("url", url), ("query", target.options.get("query"))):
         if not value:
-            raise ConfigError("is missing; name it with --option", key=key)
+            how = "ask with `wattline probe postgresql://USER@HOST/DATABASE --option query='SELECT ...'`"
+            raise ConfigError(f"is missing; {how}", key=key)
     given = {"kind": "sql", **target.options, "url": url}
     try:
         settings = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
@@ -22,7 +22,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from app import __version__
-from app.store import deployment, metrics_snapshot, outbox, progress
+from app.store import compression, deployment, metrics_snapshot, outbox, progress
+from app.store.compression import State
 from app.store.engine import Engine, connect
 from app.store.fleet_cache import FleetCache
 from app.store.metrics_snapshot import SiteFigures
@@ -129,6 +130,7 @@ class Telemetry:
         self._figures: dict[str, SiteFigures] = {}
         self._taken_at: datetime | None = None
         self._deliveries: Mapping[str, Tally] = {}
+        self._compression: Sequence[State] = ()
         self._stored: Counter[str] = Counter()
         self._fleet = FleetCache()
         self._known = metrics_snapshot.Known()
@@ -158,6 +160,7 @@ class Telemetry:
                 profiles = deployment.limit_profiles(connection)
                 self.show(metrics_snapshot.collect(connection, stored, profiles, now, self._known), now)
                 self._deliveries = outbox.tallies(connection)
+                self._compression = compression.states(connection)
                 self._progress, self._looked_s = progress.look(connection), monotonic()
             return True
         finally:
@@ -201,6 +204,7 @@ class Telemetry:
         parts += [self._lag(visible), *self._failed(visible)]
         if visible is None:
             parts += [*self._spools(), *self._notifications(), *self._work(), self._audit()]
+            parts += self._compressed()
             parts.append(self.service.exposition())
         return b"".join(parts)
 
@@ -287,6 +291,37 @@ class Telemetry:
         text = "Newest entry of the audit log: its number and hash, every ten minutes."
         samples = [] if head is None else [(labels(seq=str(head.seq), hash=head.hash), 1.0)]
         return write_family("wattline_audit_head_info", "gauge", text, samples)
+
+    def _compressed(self) -> list[bytes]:
+        """How compression of each hypertable goes."""
+        states = {labels(table=state.table): state for state in self._compression}
+        ended = [(k, s.last_success_at.timestamp()) for k, s in states.items() if s.last_success_at]
+        return [
+            write_family(
+                "wattline_compression_last_success_timestamp_seconds",
+                "gauge",
+                "When the compression policy of the table last ended well.",
+                ended,
+            ),
+            write_family(
+                "wattline_compression_failures_total",
+                "counter",
+                "Runs of the compression policy of the table that failed.",
+                [(label, float(state.failures)) for label, state in states.items()],
+            ),
+            write_family(
+                "wattline_compression_overdue_chunks",
+                "gauge",
+                "Chunks that should have been compressed two days ago or more.",
+                [(label, float(state.overdue_chunks)) for label, state in states.items()],
+            ),
+            write_family(
+                "wattline_compression_broken",
+                "gauge",
+                "1 where the table is not compressed as it should be; `wattline db status` says why.",
+                [(label, float(state.problem is not None)) for label, state in states.items()],
+            ),
+        ]
 
     def _notifications(self) -> list[bytes]:
         """What became of messages about alarms, by channel."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -169,6 +170,7 @@ def _status_rows(found: StoreStatus) -> list[list[str]]:
         ["raw readings in", f"{found.kind}{version}, {parts}"],
         ["", found.timescale_note],
         *(["warning", warning] for warning in found.version_warnings),
+        *(["compression", _compression(state)] for state in found.compression),
         ["size", f"{_size(found.size_bytes)}, of which {_size(found.readings_bytes)} raw readings"],
         ["raw readings", f"about {found.readings:,}"],
         ["growth", f"{_size(found.growth_bytes_per_day)} a day, by the readings of the last day"],
@@ -183,6 +185,13 @@ def _status_rows(found: StoreStatus) -> list[list[str]]:
         ["contradictions", f"{found.conflicting_readings:,} readings differ from one stored before"],
     ]
     return [row for row in rows if row[1]]
+
+
+def _compression(state: dict[str, Any]) -> str:
+    if state["problem"]:
+        return f"{state['table']}: {state['problem']}"
+    last = state["last_success_at"]
+    return f"{state['table']} after {state['after_days']:.0f} days, last {last[:16] if last else 'not yet'}"
 
 
 def _size(count_bytes: int) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from app.errors import ConfigError
-from app.store import locks, partitions, versions
+from app.store import compression, locks, partitions, timescale, versions
 from app.store.engine import store_errors, unhurried
+from app.store.retention import Retention
 
 _SCRIPTS = Path(__file__).parents[2] / "migrations"
 
@@ -91,6 +92,8 @@ def newer(found: Status) -> str:
 def _make_ready(connection: sa.Connection) -> None:
     now = connection.execute(sa.text("SELECT now()")).scalar_one()
     partitions.ensure_ahead(connection, now)
+    if timescale.is_hypertable(connection, "readings"):
+        compression.ensure_policies(connection, Retention().compressed_after())
     connection.commit()
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
-from app.store import deployment, partitions, timescale
+from app.store import compression, deployment, partitions, timescale
 from app.store.engine import begin, connect, store_errors, unhurried
 
 TEN_YEARS_DAYS = 3653
@@ -47,6 +48,14 @@ class Retention:
                 f"readings are kept at least as long as late ones may come: {self.late_days} days, 1 or more",
                 key="retention.readings_days",
             )
+
+    def compressed_after(self) -> dict[str, timedelta]:
+        """When chunks of each hypertable are compressed: figures not before nothing computes them anew."""
+        figures = timedelta(days=max(self.kept_readings_days(hypertables=True), self.late_days))
+        return {
+            compression.READINGS: timedelta(days=self.late_days),
+            **dict.fromkeys(compression.FIGURES, figures),
+        }
 
     def kept_readings_days(self, hypertables: bool) -> int:
         """Days for which raw readings are kept in a store of this kind."""
@@ -98,7 +107,12 @@ def maintain(engine: sa.Engine, policy: Retention, now: datetime) -> Maintenance
         hypertables = timescale.is_hypertable(connection, "readings")
         made = partitions.ensure_ahead(connection, now)
     if hypertables:
-        timescale.set_compression(engine, timedelta(days=policy.late_days))
+        compression.set_policies(engine, policy.compressed_after())
+        with begin(engine) as connection:
+            per_day = compression.readings_per_day(connection)
+            if per_day is not None:
+                compression.fit_chunks(connection, per_day)
+        warn_of_compression(engine)
     with begin(engine) as connection:
         trusted = trusted_now(connection, policy, now)
     if now - trusted > DAILY_STEP:
@@ -111,6 +125,47 @@ def maintain(engine: sa.Engine, policy: Retention, now: datetime) -> Maintenance
     dropped, count, postponed = _drop_readings(engine, policy, trusted)
     rows = _drop_intervals(engine, trusted - timedelta(days=policy.intervals_days))
     return Maintenance(tuple(made), tuple(dropped), count, tuple(postponed), rows, trusted)
+
+
+def prepare(engine: sa.Engine, policy: Retention, intervals_s: Sequence[int]) -> None:
+    """Before readings come: policies of compression, and chunks by the intervals that are declared.
+
+    Parameters
+    ----------
+    engine : Engine
+    policy : Retention
+    intervals_s : sequence of int
+        Of the points. [s]
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with connect(engine) as connection:
+        if not timescale.is_hypertable(connection, "readings"):
+            return
+        known = compression.readings_per_day(connection)
+    compression.set_policies(engine, policy.compressed_after())
+    stated = [86_400 / interval_s for interval_s in intervals_s if interval_s > 0]
+    per_day = known or (sum(stated) / len(stated) if stated else None)
+    if per_day is not None:
+        with begin(engine) as connection:
+            compression.fit_chunks(connection, per_day)
+
+
+def warn_of_compression(engine: sa.Engine) -> None:
+    """Say in the log what is wrong with compression.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with connect(engine) as connection:
+        for state in compression.states(connection):
+            if state.problem:
+                _log.warning("compression of %s: %s", state.table, state.problem)
 
 
 DAILY_STEP = timedelta(days=2)

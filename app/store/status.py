@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import StoreUnavailable
-from app.store import retention, timescale, versions
+from app.store import compression, retention, timescale, versions
 from app.store.engine import connect
 from app.store.migrate import current_status
 from app.store.retention import Retention
@@ -37,6 +37,8 @@ class StoreStatus:
     slices: int
     """Partitions or chunks of raw readings."""
     compressed_slices: int
+    compression: tuple[dict[str, Any], ...]
+    """How compression of each hypertable goes; with the problem, or None."""
     readings: int
     """Stored raw readings, as the planner estimates them."""
     readings_bytes: int
@@ -91,6 +93,7 @@ def status(
             **_server(connection),
             **_readings(connection),
             **_counts(connection),
+            compression=tuple(map(_compression, compression.states(connection))),
             revision=schema.current,
             head=schema.head,
             up_to_date=schema.up_to_date,
@@ -101,6 +104,11 @@ def status(
             raw_horizon=retention.raw_horizon(connection),
             **_outlook(connection, policy or Retention(), now),
         )
+
+
+def _compression(state: compression.State) -> dict[str, Any]:
+    at = state.last_success_at
+    return {**asdict(state), "last_success_at": at and at.isoformat(), "problem": state.problem}
 
 
 def full_on(today: date, free_bytes: int | None, growth_bytes_per_day: int) -> date | None:
@@ -149,7 +157,7 @@ def _readings(connection: sa.Connection) -> dict[str, Any]:
     return {
         "slices": len(found),
         "compressed_slices": timescale.compressed_chunks(connection, "readings") if hypertable else 0,
-        "readings": timescale.row_estimate(connection, "readings")
+        "readings": compression.row_estimate(connection, "readings", _HEAP_ROW_BYTES)
         if hypertable
         else _row_estimate(connection),
         "readings_bytes": timescale.size_bytes(connection, "readings") if hypertable else sum(sizes),
@@ -172,7 +180,8 @@ def _row_estimate(connection: sa.Connection) -> int:
     """As the planner has it; by the size of partitions that it has not looked at yet."""
     estimate = _scalar(
         connection,
-        "SELECT coalesce(sum(CASE WHEN c.reltuples >= 0 THEN c.reltuples"
+        "SELECT coalesce(sum(CASE WHEN c.reltuples >= 0 AND c.relpages > 0"
+        " THEN c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int)"
         " ELSE pg_relation_size(c.oid) / :row_bytes END), 0)"
         " FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = to_regclass('readings')",

@@ -6,13 +6,12 @@ Which versions: :mod:`app.store.supported`.
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 import sqlalchemy.exc
 
 from app.store import supported
-from app.store.engine import begin, connect
 
 HYPERTABLES = {"readings": "7 days", "energy_15m": "90 days", "volume_15m": "90 days", "gauge_15m": "90 days"}
 """Hypertable -> time span of one chunk."""
@@ -121,52 +120,3 @@ def size_bytes(connection: sa.Connection, table: str) -> int:
     """Size of the hypertable with its indexes. [B]"""
     query = "SELECT coalesce(hypertable_size(CAST(:table AS regclass)), 0)"
     return int(connection.execute(sa.text(query), {"table": table}).scalar_one())
-
-
-# -- compression -------------------------------------------------------------------------------------
-
-_POLICY = sa.text(
-    """
-    SELECT CAST(config->>'compress_after' AS interval) FROM timescaledb_information.jobs
-    WHERE proc_name = 'policy_compression' AND hypertable_name = :table
-    """
-)
-
-
-def set_compression(engine: sa.Engine, after: timedelta) -> None:
-    """Let TimescaleDB compress chunks whose readings are older than `after`, by point and time.
-
-    Late readings still go into compressed chunks, once each; `after` only keeps that rare. An edition
-    of TimescaleDB without compression is left as it is, with a warning.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    for table in HYPERTABLES:
-        with connect(engine) as connection:
-            current = connection.execute(_POLICY, {"table": table}).scalar()
-        if current == after:
-            continue
-        try:
-            with begin(engine) as connection:
-                _replace_policy(connection, table, after, enabled=current is not None)
-        except sqlalchemy.exc.NotSupportedError as error:
-            _log.warning("readings could not be compressed: %s", str(error.orig).splitlines()[0])
-            return
-
-
-def _replace_policy(connection: sa.Connection, table: str, after: timedelta, *, enabled: bool) -> None:
-    named = {"table": table, "after": after}
-    if enabled:
-        connection.execute(sa.text("SELECT remove_compression_policy(CAST(:table AS regclass))"), named)
-    else:
-        connection.exec_driver_sql(
-            f"ALTER TABLE {table} SET (timescaledb.compress, timescaledb.compress_segmentby = 'point_id', "
-            "timescaledb.compress_orderby = 'at')"
-        )
-    add = (
-        "SELECT add_compression_policy(CAST(:table AS regclass), compress_after => CAST(:after AS interval))"
-    )
-    connection.execute(sa.text(add), named)

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from app.store import compression, locks, migrate, reader, readings, retention, timescale
 from app.store import engine as stores
-from app.store import locks, migrate, reader, readings, retention, timescale
 from app.store import move as moving
 from app.store.move import APPLICATION_NAME, move
 from app.store.retention import Retention
@@ -130,7 +130,7 @@ def test_another_late_window_replaces_the_policy(hyper: sa.Engine) -> None:
     for days in (10, 10, 30):
         retention.maintain(hyper, Retention(late_days=days), NOW)
         with stores.connect(hyper) as connection:
-            after = connection.execute(timescale._POLICY, {"table": "readings"}).scalars().all()
+            after = connection.execute(compression._POLICY, {"table": "readings"}).scalars().all()
         assert after == [timedelta(days=days)]
 
 
@@ -252,6 +252,61 @@ def test_a_move_from_plain_partitions_into_hypertables(hyper: sa.Engine, databas
 
     assert same
     assert done.rows >= 3200
+
+
+def test_policies_are_there_after_the_migration_and_figures_come_later(hyper_engine: sa.Engine) -> None:
+    """Figures are computed anew as long as there are readings behind them."""
+    with stores.connect(hyper_engine) as connection:
+        found = {one.table: one for one in compression.states(connection)}
+    assert all(one.job_id for one in found.values())
+    assert found["readings"].after_days < found["energy_15m"].after_days  # type: ignore[operator]
+    assert found["energy_15m"].after_days == Retention().kept_readings_days(hypertables=True)
+    assert set(found) == set(timescale.HYPERTABLES)
+
+
+QUARTER_HOURLY = """
+    INSERT INTO readings SELECT :start + n * interval '15 minutes', p, n / 7.0, 0, 0
+    FROM generate_series(1, 3) p, generate_series(0, 70 * 96 - 1) n
+"""
+
+
+def test_slow_readings_get_longer_chunks_that_are_merged(hyper: sa.Engine) -> None:
+    with stores.begin(hyper) as connection:
+        connection.execute(sa.text("DELETE FROM deployment WHERE key = 'reading_chunks'"))
+        compression.fit_chunks(connection, 96.0)
+        assert connection.execute(compression._INTERVAL).scalar() == timedelta(days=28)
+        connection.execute(sa.text(QUARTER_HOURLY), {"start": START})
+    compress(hyper)
+    with stores.connect(hyper) as connection:
+        chunks = timescale.chunks(connection, "readings")
+        assert compression.row_estimate(connection, "readings", 70) == pytest.approx(3 * 70 * 96, rel=0.02)
+    assert max(end - start for _, start, end in chunks) > timedelta(days=28), "compressed ones are merged"
+    again = batch(*((p, m, m / 105) for p in (1, 2, 3) for m in range(0, 300 * 15, 15)))
+    assert ingest(hyper, again) == (0, 900, 0)
+    assert ingest(hyper, batch((1, 5, 0.1), (2, 40 * DAY + 5, 0.2))) == (2, 0, 0)
+    assert len(everything(hyper)) == 3 * 70 * 96 + 2
+    with stores.begin(hyper) as connection:
+        compression.fit_chunks(connection, 1440.0)
+        assert connection.execute(compression._INTERVAL).scalar() == timedelta(days=7)
+
+
+def test_a_compression_that_fails_is_named(hyper: sa.Engine) -> None:
+    retention.maintain(hyper, Retention(), NOW)
+    with stores.begin(hyper) as connection:
+        job = next(one.job_id for one in compression.states(connection) if one.table == "readings")
+        connection.execute(sa.text("SELECT alter_job(:job, scheduled => false)"), {"job": job})
+        paused = compression.states(connection)[0]
+        connection.execute(sa.text("SELECT alter_job(:job, scheduled => true)"), {"job": job})
+    assert paused.problem == f"job {job} is paused; run SELECT alter_job({job}, scheduled => true);"
+    fill(hyper)
+    with stores.connect(hyper) as connection:
+        late = compression.states(connection)[0]
+    assert late.overdue_chunks > 5
+    assert "chunks are overdue" in str(late.problem)
+    compress(hyper)
+    with stores.connect(hyper) as connection:
+        assert compression.states(connection)[0].overdue_chunks == 0
+        assert status(hyper).compression[0]["table"] == "readings"
 
 
 @pytest.mark.skipif(not NATIVE_URL, reason="no native TimescaleDB: WATTLINE_TEST_TIMESCALE_URL is not set")

@@ -105,6 +105,8 @@ class Indicator(StrEnum):
     """Open findings of severity error that begin in the last week."""
     SPOOL_FILL_RATIO = "spool_fill_ratio"
     """Readings that wait to be stored, by the room for them. No site."""
+    COMPRESSION_BROKEN_TABLES = "compression_broken_tables"
+    """Tables of TimescaleDB that are not compressed as they should be. No site."""
     EVALUATION_AGE_S = "evaluation_age_s"
     """Time since the site was last evaluated. [s]"""
 

@@ -164,6 +164,13 @@ ALARM_RULES: tuple[Rule, ...] = (
         keep_firing_for_s=60,
     ),
     Rule(
+        id="compression_failing",
+        indicator=Indicator.COMPRESSION_BROKEN_TABLES,
+        warning=0.0,
+        for_s=3600,
+        keep_firing_for_s=60,
+    ),
+    Rule(
         id="no_evaluation",
         indicator=Indicator.EVALUATION_AGE_S,
         critical=1800.0,

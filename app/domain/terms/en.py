@@ -153,6 +153,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "coverage_low": "Coverage low",
         "findings_serious": "Serious data quality issues",
         "spool_filling": "Collector buffer filling up",
+        "compression_failing": "Database compression failing",
         "no_evaluation": "No evaluation running",
     },
     "measure": {
@@ -169,6 +170,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "coverage_ratio": "Coverage",
         "serious_findings": "Serious data quality issues",
         "spool_fill_ratio": "Collector buffer used",
+        "compression_broken_tables": "Tables not compressed",
         "evaluation_age_s": "Time since last evaluation",
     },
     "indicator": {

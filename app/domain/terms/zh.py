@@ -143,6 +143,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "coverage_low": "覆盖率过低",
         "findings_serious": "严重数据质量问题",
         "spool_filling": "采集缓存将满",
+        "compression_failing": "数据库压缩失败",
         "no_evaluation": "指标未计算",
     },
     "measure": {
@@ -159,6 +160,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "coverage_ratio": "覆盖率",
         "serious_findings": "严重数据质量问题",
         "spool_fill_ratio": "采集缓存占用率",
+        "compression_broken_tables": "未正常压缩的数据表",
         "evaluation_age_s": "距上次计算的时间",
     },
     "indicator": {

@@ -37,6 +37,7 @@ from app.jobs.alarms import announce
 from app.jobs.alarms.announce import Announcer
 from app.store import (
     alarms,
+    compression,
     deployment,
     evaluations,
     findings,
@@ -102,8 +103,13 @@ class Cache:
     """What was evaluated, by number of the site and window, with its version."""
     calm: dict[tuple[str, str], Calm] = field(default_factory=dict)
     """By rule and site; what is said again of the same loads changes nothing, and is left out."""
+    broken_tables: tuple[datetime | None, int | None] = (None, None)
+    """Tables that are not compressed as they should be, and when that was asked."""
     memories_read: int = 0
     """Counts with :attr:`AlarmMemories.readings`: what another process remembers may not be calm."""
+
+
+_COMPRESSION_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -381,6 +387,20 @@ def _everything(context: EvaluationContext, kept: Mapping[str, Remembered]) -> I
     for rule in context.rules:
         if rule.indicator is Indicator.SPOOL_FILL_RATIO and context.spool_fill_ratio is not None:
             yield rule, Subject(""), Observation(context.now, context.spool_fill_ratio)
+        elif rule.indicator is Indicator.COMPRESSION_BROKEN_TABLES:
+            broken = _broken_tables(context)
+            if broken is not None:
+                yield rule, Subject(""), Observation(context.now, float(broken))
+
+
+def _broken_tables(context: EvaluationContext) -> int | None:
+    """Tables that are not compressed as they should be; None without TimescaleDB. Asked once a minute."""
+    asked_at, broken = context.cache.broken_tables
+    if asked_at is None or not timedelta(0) <= context.now - asked_at < _COMPRESSION_EVERY:
+        states = compression.states(context.connection)
+        broken = sum(state.problem is not None for state in states) if states else None
+        context.cache.broken_tables = (context.now, broken)
+    return broken
 
 
 def _of_site(

@@ -96,7 +96,7 @@ def _replace_policy(connection: sa.Connection, table: str, after: timedelta, *, 
 
 CHUNK_DAYS = (7, 14, 28)
 """Time of one chunk of readings. [d]"""
-MERGED_DAYS = 84
+MERGED_DAYS = 168
 """Time of a compressed chunk of slow readings: a multiple of any of them. [d]"""
 FEW_ROWS = 2_000
 """Rows of a point in a chunk, below which a longer chunk is taken: a batch of compression has 1000."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
 from app.store import engine as stores
-from app.store import partitions, readings, retention, timescale
+from app.store import partitions, readings, retention, supported, timescale
 from app.store.retention import Retention, maintain, raw_horizon
 from app.store.status import full_on, status
 from tests.integration.test_readings import START, batch, everything, ingest
@@ -295,6 +295,10 @@ def test_a_server_that_forbids_the_extension_is_used_without_it_and_says_so(
     monkeypatch.setattr(
         timescale, "EXTENSION", "amcheck"
     )  # the server has it, and only a superuser may create it
+    with stores.begin(engine) as connection:
+        assert not timescale.ensure_extension(connection)
+    assert "TimescaleDB 1." in caplog.text, "that of amcheck, older than any that is supported"
+    monkeypatch.setattr(supported, "is_old", lambda version: False)
     with stores.begin(engine) as connection:
         assert not timescale.ensure_extension(connection)
     assert "have a superuser run CREATE EXTENSION" in caplog.text

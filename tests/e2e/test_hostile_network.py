@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,15 +24,18 @@ HALF_SENT = (
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-More: "
 
 
-@pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Iterator[tuple[Running, httpx.Client]]:
+@pytest.fixture(scope="module")
+def service(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Running, httpx.Client]]:
     """The service, asking for keys, and a caller with the administrator's key."""
+    tmp_path = tmp_path_factory.mktemp("hostile")
     site = tmp_path / "site.yaml"
     site.write_text(SITE)
     environment = {
         "WATTLINE_CONFIG": str(site),
         "WATTLINE_DATA_DIR": str(tmp_path / "data"),
-        "WATTLINE_DATABASE_URL": database_url,
+        "WATTLINE_DATABASE_URL": module_database_url,
         "WATTLINE_REQUIRE_KEYS": "true",
     }
     with running(["serve", "--port", "0", "--role", "api"], environment, tmp_path) as service:

@@ -1,6 +1,7 @@
 """What PostgreSQL lets everybody do, and nobody but we should: taken from PUBLIC.
 
-Advisory locks fill the server's table of locks, large objects break backups, jobs of TimescaleDB run SQL.
+Advisory locks fill the server's table of locks, large objects break backups, jobs of TimescaleDB run SQL,
+logical messages fill the write-ahead log.
 The functions belong to a superuser; where we are none, they stay, and :func:`left` names them.
 """
 
@@ -12,7 +13,10 @@ _OURS_ALONE = """
     SELECT p.oid::regprocedure::text AS name FROM pg_proc p
     WHERE (
         p.pronamespace = 'pg_catalog'::regnamespace
-        AND (p.proname ~ '^(pg_(try_)?advisory_|lo_)' OR p.proname IN ('loread', 'lowrite'))
+        AND (
+            p.proname ~ '^(pg_(try_)?advisory_|lo_)'
+            OR p.proname IN ('loread', 'lowrite', 'pg_logical_emit_message')
+        )
     ) OR (
         p.proname ~ '(job|policy|policies)'
         AND EXISTS (

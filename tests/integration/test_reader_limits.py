@@ -58,6 +58,7 @@ def test_what_everybody_may_is_taken_from_everybody(reading: Reading) -> None:
         "SELECT pg_advisory_lock(1470562320)",
         "SELECT pg_try_advisory_xact_lock(1, 2)",
         "SELECT lo_create(0)",
+        "SELECT pg_logical_emit_message(false, 'a', repeat('x', 100))",
         "SELECT lo_from_bytea(0, 'x')",
         "CREATE TEMP TABLE mine (n int)",
         "CREATE TABLE mine (n int)",

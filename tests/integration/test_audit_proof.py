@@ -9,15 +9,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg import conninfo
 
 from app.errors import ConfigError
-from app.jobs.audit_anchor import Anchoring, Syslog, file_of
+from app.jobs.audit_anchor import Anchoring, Syslog, Webhook, file_of
 from app.store import audit, audit_key, migrate, roles
 from app.store.audit import Anchor, Entry
 from app.store.audit_key import AuditKey
@@ -213,6 +215,49 @@ def test_a_syslog_server_gets_anchors_over_tls(tmp_path: Path) -> None:
     assert int(length) == len(message)
     assert message.startswith(b"<109>1 ")
     assert audit.read_anchors(message.decode(), "") == [Anchor("b" * 64, 9, "")]
+
+
+@contextmanager
+def https_server(authority: Authority) -> Iterator[tuple[str, list[bytes]]]:
+    """Takes documents by HTTP over TLS; its address, and what came."""
+    received: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("localhost"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda request, client: None  # type: ignore[method-assign, assignment]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"https://localhost:{server.server_port}/anchors", received
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_webhook_gets_anchors_over_tls_and_only_a_server_that_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, other = Authority(tmp_path, "siem"), Authority(tmp_path, "somebody")
+    with https_server(authority) as (address, received):
+        monkeypatch.setenv("SSL_CERT_FILE", str(other.file))
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            Webhook(address)(Anchor("b" * 64, 9))
+        assert received == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        Webhook(address)(Anchor("b" * 64, 9))
+    assert audit.read_anchors(received[0].decode(), "") == [Anchor("b" * 64, 9, "")]
 
 
 def test_the_command_compares_with_what_was_kept(

@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit container-test faults soak lint format reference bench boards help-texts sbom audit audit-snapshot lock clean
+.PHONY: help install demo test unit container-test faults soak lint format reference bench boards help-texts sbom audit audit-snapshot digests lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ audit: $(STAMP) ## known flaws of pinned packages; fails where neither database 
 
 audit-snapshot: $(STAMP) ## deploy/advisories.json: what the database of flaws says today, for places without a network
 	@$(BIN)/python -m tools.audit --take
+
+digests: $(STAMP) ## put the digest behind the tag of every image; needs skopeo and the registry of images
+	@$(BIN)/python -m tools.digests
 
 lock: ## pin every package with its hashes
 	@$(PIN) pyproject.toml -o requirements.txt

@@ -91,6 +91,8 @@ class View:
         Forbidden
             If it is not among their duties.
         """
+        if duty not in self.principal.duties and self.principal.is_local:
+            raise Forbidden(f"this needs the role {duty}; name the file of its key in WATTLINE_KEY_FILE")
         if duty not in self.principal.duties:
             raise Forbidden(f"this needs the role {duty} or admin on the whole deployment")
 

@@ -41,7 +41,8 @@ def service(
     with running(["serve", "--port", "0", "--role", "api"], environment, tmp_path) as service:
         service.until_status("/readyz", 200)
         key = until(lambda: re.search(r"wl_\S+(?=;)", service.log.read_text()), name="the first key")[0]
-        with httpx.Client(base_url=service.base, headers={"Authorization": f"Bearer {key}"}) as http:
+        own = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=service.base, headers=own, timeout=60) as http:
             yield service, http
 
 

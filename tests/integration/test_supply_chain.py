@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +25,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from tests.programs import need_program
+from tests.waiting import until
 from tools import audit, install, licences, sbom
 from tools.locked import DEVELOPMENT, ROOT, RUNTIME, SHIPPED, Locked, locked
 
@@ -390,3 +394,85 @@ def test_the_image_runs_as_nobody_special_and_writes_nowhere_of_its_own() -> Non
     assert re.findall(r"^VOLUME (\S+)", last, re.MULTILINE) == ["/data"]
     assert "PYTHONDONTWRITEBYTECODE=1" in last
     assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)\w*(?<!_FILE)=", dockerfile)
+
+
+# -- digests of images -------------------------------------------------------------------------------
+
+
+def an_image(folder: Path) -> Path:
+    """An image of nothing, as skopeo copies it from a folder."""
+    layer = gzip.compress(b"\0" * 1024, mtime=0)
+    plain = hashlib.sha256(b"\0" * 1024).hexdigest()
+    settings = {"architecture": "amd64", "os": "linux", "config": {}}
+    described = json.dumps(
+        {**settings, "rootfs": {"type": "layers", "diff_ids": [f"sha256:{plain}"]}}
+    ).encode()
+    parts = []
+    for content, kind in (
+        (described, "application/vnd.oci.image.config.v1+json"),
+        (layer, "application/vnd.oci.image.layer.v1.tar+gzip"),
+    ):
+        digest = hashlib.sha256(content).hexdigest()
+        (folder / digest).write_bytes(content)
+        parts.append({"mediaType": kind, "size": len(content), "digest": f"sha256:{digest}"})
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "config": parts[0], "layers": parts[1:]}))
+    (folder / "version").write_text("Directory Transport Version: 1.1\n")
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """A registry of images on loopback that has one."""
+    program, skopeo = need_program("docker-registry"), need_program("skopeo")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    file = tmp_path / "registry.yml"
+    file.write_text(
+        f"version: 0.1\nhttp: {{addr: '{address}'}}\nlog: {{level: error}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/images}}}}\n"
+    )
+    image = tmp_path / "image"
+    image.mkdir()
+    running = subprocess.Popen([program, "serve", file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    copy = [skopeo, "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"dir:{an_image(image)}"]
+    try:
+        until(
+            lambda: (
+                subprocess.run([*copy, f"docker://{address}/base:1.2.3"], capture_output=True).returncode == 0
+            ),
+            name="a registry that takes an image",
+        )
+        yield address
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def _digests(*files: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.digests", "--plain-http", *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_images_are_pinned_by_the_digest_that_their_registry_names(registry: str, tmp_path: Path) -> None:
+    wanted = hashlib.sha256((tmp_path / "image" / "manifest.json").read_bytes()).hexdigest()
+    container, composed = tmp_path / "Dockerfile", tmp_path / "compose.yaml"
+    container.write_text(f"FROM {registry}/base:1.2.3@sha256:{'0' * 64} AS build\nRUN true\n")
+    composed.write_text(
+        f"services:\n  a:\n    image: {registry}/base:1.2.3\n  b:\n    image: wattline:0.1.0\n"
+    )
+    done = _digests(container, composed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert container.read_text() == f"FROM {registry}/base:1.2.3@sha256:{wanted} AS build\nRUN true\n"
+    assert composed.read_text().count(f"@sha256:{wanted}\n") == 1
+    assert "image: wattline:0.1.0\n" in composed.read_text()
+
+
+def test_nothing_is_written_where_one_image_is_not_known(registry: str, tmp_path: Path) -> None:
+    container = tmp_path / "Dockerfile"
+    before = f"FROM {registry}/base:1.2.3\nFROM {registry}/other:1.2.3\n"
+    container.write_text(before)
+    done = _digests(container)
+    assert (done.returncode, done.stdout.startswith("NOT PINNED: ")) == (3, True), done.stdout
+    assert container.read_text() == before

@@ -94,7 +94,8 @@ def _size_kw(point: Point, *runs: ReadingColumns) -> float:
 def _powers_kw(point: Point, run: ReadingColumns) -> npt.NDArray[np.float64]:
     if point.kind is ReadingKind.REGISTER:
         hours = np.diff(run.at_us) / 3.6e9
-        powers = np.diff(run.value)[hours > 0] / hours[hours > 0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            powers = np.diff(run.value)[hours > 0] / hours[hours > 0]
     elif point.kind is ReadingKind.INTERVAL_ENERGY:
         length_s = np.where(run.interval_s > 0, run.interval_s, point.interval_s)
         powers = run.value * 3600 / length_s

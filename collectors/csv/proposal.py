@@ -94,7 +94,8 @@ class Shape:
         if point.kind is ReadingKind.REGISTER:
             hours = np.diff(self.at_us) / 3.6e9
             good = hours > 0
-            rates = np.diff(self.value)[good] / hours[good]
+            with np.errstate(over="ignore", invalid="ignore"):  # whatever a file holds is looked at
+                rates = np.diff(self.value)[good] / hours[good]
             return float(np.median(rates)) * factor if len(rates) else math.nan
         if point.kind is ReadingKind.INTERVAL_ENERGY:
             return (

@@ -28,6 +28,7 @@ from tests.integration import test_hostile_inputs as inputs
 from tests.integration.oidc_provider import provider
 from tests.property import test_dlt645_codec as frames
 from tests.property import test_hostile_files as files
+from tests.protocol import test_bacnet as bacnet
 from tests.protocol import test_hostile_devices as devices
 
 _EXAMPLES = 500
@@ -48,6 +49,10 @@ def _texts(kind: str) -> tuple[Callable[..., Any], ...]:
 
 TARGETS: Mapping[str, tuple[Callable[..., Any], ...]] = {
     "modbus": (devices.test_whatever_a_modbus_device_answers,),
+    "bacnet": (
+        bacnet.test_whatever_a_bacnet_device_answers,
+        bacnet.test_any_bytes_are_understood_or_malformed,
+    ),
     "dlt645": (devices.test_whatever_a_dlt645_line_says, frames.test_only_sound_frames_are_found_in_anything),
     "snmp": (devices.test_whatever_an_snmp_agent_answers,),
     "site-file": _texts("site file"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -179,6 +180,7 @@ class Session:
         from asyncua import Client, ua
         from asyncua.crypto import security_policies
 
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # failures are the meter's, with its name
         access = self.access
         number = (await network.addresses(access.host, access.port, socket.SOCK_STREAM))[0]
         where = f"[{number}]" if ":" in number else number

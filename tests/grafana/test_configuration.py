@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,36 @@ def test_secrets_come_from_files_and_every_service_says_whether_it_is_well(compo
         assert checked, name
         for condition in service.get("depends_on", {}):
             assert condition in compose["services"]
+
+
+def test_the_readme_makes_the_secrets_that_compose_names(compose: dict[str, Any], tmp_path: Path) -> None:
+    """Its commands word by word, as far as they need no containers; ``tests/containers`` runs the others."""
+    (block,) = re.findall(r"```sh\n(install -d .*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    lines = [line for line in block.splitlines() if not line.startswith("docker ")]
+    assert len(lines) < len(block.splitlines())
+    (tmp_path / "site.yaml").write_text("")
+    (tmp_path / "site.yaml").chmod(0o600)
+    shutil.copytree(GRAFANA, tmp_path / "grafana")
+    script = ["set -e", "umask 077", *lines]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    secrets = tmp_path / "secrets"
+    assert secrets.stat().st_mode & 0o777 == 0o700, "the folder keeps others out"
+    files = {path.name: path.stat().st_mode & 0o777 for path in secrets.iterdir()}
+    assert files == dict.fromkeys(compose["secrets"], 0o644) | {"first_key": 0o666}
+    assert (tmp_path / "site.yaml").stat().st_mode & 0o004
+    assert len((secrets / "audit_key").read_text().strip()) >= 32
+    for name in ("database_url", "database_owner_url"):
+        assert re.fullmatch(
+            r"postgresql://\w+:[0-9a-f]{48}@timescaledb:5432/wattline\n", (secrets / name).read_text()
+        )
 
 
 ADDRESSES = ("WATTLINE_PUBLIC_URL", "WATTLINE_RUNBOOK_URL")

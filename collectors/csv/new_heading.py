@@ -78,11 +78,12 @@ def find(
     """
     if block.lines is not None:
         return None
-    lines = sorted({*_candidates(cells, plan), *(line for line, _ in odd)})
+    found_lines = {*_candidates(cells, plan), *(line for line, _ in odd)}
+    lines = sorted(line for line in found_lines if line >= plan.first_line)
     texts = [text.strip() for text in block.data.split(b"\n")] if lines else []
     for line in lines:
         at = line - block.first_line
-        if line < plan.first_line or not 0 <= at < len(texts) or texts[at] in known:
+        if not 0 <= at < len(texts) or texts[at] in known:
             continue
         lowest = max(0, at - _MOST_ROWS + 1, plan.first_line - block.first_line)
         rows = _rows_of_names(texts, at, lowest, block.first_line, plan.delimiter)

@@ -234,7 +234,7 @@ def test_the_reader_reads_the_views_and_nothing_else(
         for statement in forbidden:
             with stores.connect(theirs) as connection:
                 connection.execute(sa.text("SET TRANSACTION READ WRITE"))
-                with pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be (owner|superuser)"):
+                with pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be "):
                     connection.execute(sa.text(statement))
     finally:
         theirs.dispose()

@@ -262,6 +262,7 @@ def draft(view: View, place: Place, text: str, base_sha256: str) -> int:
     written = site_files.add(
         view.connection, place.owner, text, base_sha256=base_sha256, written_by=view.principal.name
     )
+    view.audit("site_file.draft", place.name, {"draft": written.id, "text_sha256": written.sha256})
     return written.id
 
 

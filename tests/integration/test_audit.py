@@ -275,8 +275,11 @@ def _functions(path: Path) -> list[ast.FunctionDef]:
     return [one for one in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(one, ast.FunctionDef)]
 
 
-READING = {"listing", "find", "silences", "find_order"}
+READING = {"listing", "find", "silences", "find_order", "current", "described_elsewhere", "problems"}
+READING |= {"difference", "is_stale", "revisions", "found", "quoted", "obstacle", "name"}
 """Actions that change nothing."""
+TRIED = {"effects"}
+"""What is tried and taken back in the same transaction."""
 ACTING = {
     f.name: _calls(*f.body)
     for path in sorted((ROOT / "app/actions").glob("*.py"))
@@ -289,7 +292,8 @@ ACTING = {
 
 def test_every_action_writes_itself_down() -> None:
     assert {"acknowledge", "silence", "declare", "create", "order"} <= set(ACTING)
-    assert [name for name, calls in ACTING.items() if "audit" not in calls] == []
+    silent = [name for name, calls in ACTING.items() if not calls & {"audit", "_record_change"}]
+    assert set(silent) <= TRIED
 
 
 @pytest.mark.parametrize("folder", ["app/api/routes", "app/web/pages", "app/cli"])

@@ -31,7 +31,7 @@ from tests.waiting import until
 IMAGE = f"localhost/wattline:{__version__}"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 MOST_MB = 490
-"""Of what stands on the base, it was 971; Python own slim base has about 125 MB."""
+"""Of what stands on the base (it was 971). Python's own slim base has about 125 MB."""
 SITE = """
 institutions: [{id: bank, institution_class: joint_stock}]
 sites:

@@ -36,12 +36,10 @@ _READINGS, _ENERGY = (
 _WITHOUT_INDEXES = (
     "TRUNCATE energy_15m",
     "ALTER TABLE energy_15m DROP CONSTRAINT energy_15m_pkey",
-    "DROP INDEX energy_15m_at",
 )
 _WITH_INDEXES = (
     "SET LOCAL maintenance_work_mem = '512MB'",
     "ALTER TABLE energy_15m ADD PRIMARY KEY (point_id, at)",
-    "CREATE INDEX energy_15m_at ON energy_15m (at)",
 )
 
 

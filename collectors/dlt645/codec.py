@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -155,7 +156,9 @@ def moment(data: bytes, form: str) -> datetime:
     NoValue
         If it is none.
     """
-    try:
-        return datetime.strptime(data[::-1].hex(), form)  # noqa: DTZ007
-    except ValueError:
-        raise NoValue(f"holds {data[::-1].hex().upper()}, which is no time") from None
+    digits_of_time = data[::-1].hex()
+    with suppress(ValueError):
+        said = datetime.strptime(digits_of_time, form)  # noqa: DTZ007
+        if said.strftime(form) == digits_of_time:  # `strptime` takes fewer digits, too
+            return said
+    raise NoValue(f"holds {digits_of_time.upper()}, which is no time")

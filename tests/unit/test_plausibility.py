@@ -32,7 +32,13 @@ def out(**changed: float) -> set[str]:
 def test_what_agrees_is_believed() -> None:
     assert contradictions(METER) == []
     assert contradictions({}) == []
-    assert contradictions({"breaker_1_power_kw": 5.0, "phase_2_power_kw": 1.0, "power_kw": 0.3}) == []
+    assert contradictions({"breaker_1_power_kw": 5.0, "phase_2_power_kw": 0.2, "power_kw": 0.3}) == []
+
+
+def test_phases_in_a_table_of_their_own_take_no_more_than_the_unit() -> None:
+    found = contradictions({"phase_1_power_kw": 0.4, "phase_2_power_kw": 0.6, "power_kw": 0.3})
+    assert withheld(found) == {"power_kw"}
+    assert "the phases sum to 1.000 kW, the total is 0.300 kW" in found[0].text
 
 
 @pytest.mark.parametrize(("total_kw", "believed"), [(62.9, True), (63.3, False), (57.2, True), (57.1, False)])

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.config import Settings
-from app.domain.access import Grant, Role
+from app.domain.access import Duty, Grant, Role
 from app.errors import ConfigError
 from app.store.engine import make_engine
 
@@ -60,6 +60,12 @@ def test_what_is_no_grant_says_what_one_is(text: str) -> None:
         Grant.parse(text)
 
 
-def test_roles_are_ordered() -> None:
-    assert [role.rank for role in Role] == [0, 1, 2]
-    assert [role.value for role in Role] == ["viewer", "operator", "admin"]
+def test_roles_on_sites_are_ordered_and_duties_are_shared_out() -> None:
+    on_sites = {role: role.on_sites for role in Role}
+    assert [role.rank for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN)] == [0, 1, 2]
+    assert {role for role, on_site in on_sites.items() if on_site is None} == {Role.SECURITY, Role.AUDIT}
+    assert on_sites[Role.SYSTEM] is Role.OPERATOR
+    single = [role.duties for role in (Role.SYSTEM, Role.SECURITY, Role.AUDIT)]
+    assert [len(duties) for duties in single] == [1, 1, 1]
+    assert frozenset().union(*single) == Role.ADMIN.duties == set(Duty)
+    assert not Role.VIEWER.duties | Role.OPERATOR.duties

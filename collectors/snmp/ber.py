@@ -16,6 +16,7 @@ GET, GET_NEXT, RESPONSE, GET_BULK, REPORT = 0xA0, 0xA1, 0xA2, 0xA5, 0xA8
 
 _OPAQUE_FLOAT, _OPAQUE_DOUBLE = b"\x9f\x78\x04", b"\x9f\x79\x08"
 _MOST_ARCS = 128
+_CONSTRUCTED = 0x20
 
 
 class BerError(ValueError):
@@ -93,6 +94,21 @@ class Span:
             If it is none, is cut off, or has more arcs than SNMP allows.
         """
         return _arcs(self.take(OID).octets())
+
+
+def require_nested(data: bytes) -> None:
+    """See that a message is whole: every element of it ends inside its parent.
+
+    Raises
+    ------
+    BerError
+        If one does not.
+    """
+    pieces = [Span(data).element()]
+    while pieces:
+        tag, piece = pieces.pop()
+        while tag & _CONSTRUCTED and piece:
+            pieces.append(piece.element())
 
 
 def _arcs(raw: bytes) -> tuple[int, ...]:

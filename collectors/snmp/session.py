@@ -40,7 +40,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from app.errors import ConfigError, DecodeError, DeviceRefused, DeviceUnreachable
 from collectors import network
 from collectors.config import NetworkConfig, Port
-from collectors.snmp.ber import float_in_opaque
+from collectors.snmp.ber import float_in_opaque, require_nested
 from collectors.snmp.usm import AnswerGuard, error_status
 
 Value = int | float | bytes | str
@@ -209,9 +209,11 @@ class _Session(GufoSession):
 
     def _may_decode(self) -> bool:
         """Look at the next answer without taking it; throw it away where it is refused."""
-        if not self._guard.level and self.status is None:
+        if not self._guard.level and self.status is None and not self._guard.is_wary:
             return True
         answer = self._peer.recv(_LARGEST_ANSWER, socket.MSG_PEEK)
+        if self._guard.is_wary:
+            require_nested(answer)
         good = self._guard.passes(answer)
         if not good:
             self._discard()
@@ -308,6 +310,8 @@ class Agent:
             self.close()
             if not isinstance(error, Exception) and not _is_panic(error):
                 raise
+            # Every panic writes to the log by itself, in some environments with a trace that takes long.
+            self._guard.is_wary |= _is_panic(error)
             raise self._translated(error, below=self._guard.refused > dropped) from None
 
     async def _open(self) -> _Session:

@@ -138,6 +138,8 @@ class AnswerGuard:
         self._keys: tuple[bytes, bytes] = (b"", b"")
         self.refused = 0
         """Answers dropped so far."""
+        self.is_wary = False
+        """Whether the agent has made the library panic: its answers are looked at before it may have them."""
 
     def passes(self, data: bytes) -> bool:
         """True where the library may have this answer."""

@@ -21,6 +21,8 @@ from app.domain.site import Point
 from app.errors import CollectError, DecodeError
 from collectors import registry
 from collectors.base import Binding, Poll
+from collectors.profiles.profile import SnmpProfile, load_profile
+from collectors.simulated.snmp_agent import SimulatedSnmp
 from collectors.snmp.session import Agent, SnmpAccess
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -258,3 +260,22 @@ async def test_an_answer_that_makes_the_library_panic_is_a_failure_of_that_devic
         with pytest.raises(DecodeError, match="invalid SNMP response"):
             await agent.get(["1.3.6.1.2.1.1.1.0"])
         agent.close()
+
+
+async def test_an_agent_makes_the_library_panic_once_and_reads_well_again(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A panic writes to standard error and may hold up all others: not at every poll."""
+    profile = load_profile("apc_rpdu2")
+    assert isinstance(profile, SnmpProfile)
+    async with SimulatedSnmp(profile, ["power_kw"], lambda channel, at: 1.5) as device:
+        access = SnmpAccess.model_validate({"kind": "snmp", "host": "127.0.0.1", "port": device.port})
+        agent = Agent(access, "pdu")
+        for noise in (b"\x30\x82\x01", b"\x30\x82\x01", b"\xde\xad\xbe\xef", b"\x30\x03\x02\x05\x01"):
+            device.faults.malformed = noise
+            with pytest.raises(DecodeError, match="invalid SNMP response"):
+                await agent.get(["1.3.6.1.2.1.1.5.0"])
+        device.faults.malformed = b""
+        assert await agent.get(["1.3.6.1.2.1.1.5.0"]) == {"1.3.6.1.2.1.1.5.0": b"simulated"}
+        agent.close()
+    assert capfd.readouterr().err.count("panicked") == 1

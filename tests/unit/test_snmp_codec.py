@@ -64,6 +64,17 @@ def test_malformed_is_refused(encoded: str) -> None:
         readers.get(encoded[:2], lambda: span.take(ber.SEQUENCE).integer())()
 
 
+@pytest.mark.parametrize("encoded", ["", "30", "3082", "3003020501", "30053003020501", "3004300302"])
+def test_a_message_that_is_not_whole_is_told(encoded: str) -> None:
+    with pytest.raises(ber.BerError):
+        ber.require_nested(bytes.fromhex(encoded))
+
+
+def test_a_whole_message_is_told_whatever_it_holds() -> None:
+    inner = ber.element(ber.RESPONSE, ber.integer(1), ber.octets(b"\x30\xff"))
+    ber.require_nested(ber.element(ber.SEQUENCE, inner, ber.element(ber.SEQUENCE)))
+
+
 def test_long_content_gets_a_long_length() -> None:
     tag, content = ber.Span(ber.octets(bytes(300))).element()
     assert (tag, len(content.octets())) == (ber.OCTETS, 300)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import sqlalchemy as sa
 from psycopg import sql
 
@@ -648,23 +647,3 @@ def extent(connection: sa.Connection, site_number: int) -> tuple[datetime, datet
     with store_errors():
         begun, newest = connection.execute(query, {"site": site_number}).one()
     return None if begun is None else (begun, newest + timedelta(minutes=15))
-
-
-def rooms_it(connection: sa.Connection, site_number: int, span: Period) -> dict[str, pd.Series[float]]:
-    """IT energy of each room per 15-minute interval, indexed by its start in UTC. [kWh]
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    query = sa.text(
-        "SELECT room, (extract(epoch FROM at) * 1000000)::bigint AS at_us, it_kwh FROM site_15m"
-        " WHERE site_id = :site AND room <> '' AND at >= :start AND at < :end ORDER BY room, at"
-    )
-    with store_errors():
-        rows = connection.execute(query, {"site": site_number, "start": span.start, "end": span.end}).all()
-    table = pd.DataFrame(rows, columns=["room", "at_us", "it_kwh"])
-    at = pd.DatetimeIndex(pd.to_datetime(table["at_us"].astype("int64"), unit="us", utc=True))
-    found = pd.Series(table["it_kwh"].to_numpy(dtype=float), index=at)
-    return {str(room): found[(table["room"] == room).to_numpy()] for room in table["room"].unique()}

@@ -9,7 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from app.domain.capacity import INTERVALS_PER_HOUR
-from app.domain.period import QUARTER_HOUR_S, midnight
+from app.domain.period import QUARTER_HOUR_S, Period, midnight
 from app.domain.site import Site
 from app.store.engine import store_errors
 
@@ -54,3 +54,23 @@ def _lengths_s(index: pd.DatetimeIndex, site: Site) -> np.ndarray[tuple[int], np
     starts = [midnight(day.date(), site.zone) for day in index]
     ends = [midnight(day.date() + timedelta(days=1), site.zone) for day in index]
     return np.array([(e - s).total_seconds() for s, e in zip(starts, ends, strict=True)], np.float64)
+
+
+def rooms_it(connection: sa.Connection, site_number: int, span: Period) -> dict[str, pd.Series[float]]:
+    """IT energy of each room per 15-minute interval, indexed by its start in UTC. [kWh]
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = sa.text(
+        "SELECT room, (extract(epoch FROM at) * 1000000)::bigint AS at_us, it_kwh FROM site_15m"
+        " WHERE site_id = :site AND room <> '' AND at >= :start AND at < :end ORDER BY room, at"
+    )
+    with store_errors():
+        rows = connection.execute(query, {"site": site_number, "start": span.start, "end": span.end}).all()
+    table = pd.DataFrame(rows, columns=["room", "at_us", "it_kwh"])
+    at = pd.DatetimeIndex(pd.to_datetime(table["at_us"].astype("int64"), unit="us", utc=True))
+    found = pd.Series(table["it_kwh"].to_numpy(dtype=float), index=at)
+    return {str(room): found[(table["room"] == room).to_numpy()] for room in table["room"].unique()}

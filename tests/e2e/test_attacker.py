@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -96,6 +98,17 @@ FORMS = (
 )
 
 
+class Patient(httpx.Client):
+    """Waits where it asks more often than one caller may; what keeps others out is an answer like any."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        while True:
+            answer = super().send(request, **options)
+            if answer.status_code != 429 or "too many requests; try again later" not in answer.text:
+                return answer
+            time.sleep(float(answer.headers.get("retry-after", "1")))
+
+
 @dataclass
 class Bank:
     """The service, and who has to do with it."""
@@ -109,7 +122,7 @@ class Bank:
 
     def http(self, key: str = "", **headers: str) -> httpx.Client:
         shown = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.service.base, headers={**shown, **headers}, timeout=30)
+        return Patient(base_url=self.service.base, headers={**shown, **headers}, timeout=30)
 
 
 @pytest.fixture(scope="module")

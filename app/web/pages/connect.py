@@ -98,7 +98,7 @@ async def probe(request: Request, caller: Viewer) -> Response:
     await run_in_threadpool(caller.require_operator)
     form = await request.form()
     wanted = target(form)
-    if not wanted.host or "/" in wanted.host:  # whole addresses (URLs) are for the command line
+    if not wanted.host or "://" in wanted.host:  # whole addresses are for the command line
         return _page(request, wanted, problems=["enter an address, such as 10.0.0.17"])
     await run_in_threadpool(caller.begin_probe, wanted.host)
     try:

@@ -30,7 +30,7 @@ from app.errors import DataError, NotFound, SeriesError
 from app.reports import indicators
 from app.reports.document import Indicators
 from app.reports.money import grid_kwh
-from app.store import declarations, deployment, energy, outlook
+from app.store import declarations, deployment, outlook, site_days
 from app.store.reports import revisions
 from app.store.reports.revisions import MonthFigures, Shelf
 from app.web import periods, render
@@ -158,7 +158,7 @@ def _rooms(
     if found is None or isinstance(found, str):
         return {}
     with caller.read() as view:
-        keys = energy.rooms_it(view.connection, view.stored.site_id[site], found[1].known)
+        keys = site_days.rooms_it(view.connection, view.stored.site_id[site], found[1].known)
     return allotted_kwh(found[1].quarters["facility_kwh"], keys)
 
 

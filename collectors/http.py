@@ -12,11 +12,9 @@ import base64
 import contextlib
 import json
 import re
-import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Self
 from urllib.parse import SplitResult, urlencode, urlsplit
@@ -24,7 +22,6 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from app.errors import ConfigError, DecodeError, DeviceRefused, DeviceUnreachable
-from collectors import network
 from collectors.config import CollectorConfig
 from collectors.found import Target
 
@@ -140,7 +137,7 @@ class HttpAccess(CollectorConfig):
         except OSError as error:
             problem = f"{self.ca_file} cannot be read: {error}; give certificates in PEM"
             raise ConfigError(problem, key="ca_file") from None
-        if self.fingerprint:  # compared before anything is sent, see _Backend
+        if self.fingerprint:  # compared before anything is sent, see http_connection
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
 
@@ -294,11 +291,13 @@ class HttpSession:
         if self._pool is None:
             import httpcore
 
+            from collectors.http_connection import ReachableNetworks
+
             self._pool = httpcore.AsyncConnectionPool(
                 ssl_context=self.config.context(),
                 max_connections=self.at_once,
                 keepalive_expiry=120.0,
-                network_backend=_backend(self.config.fingerprint),
+                network_backend=ReachableNetworks(self.config.fingerprint),
             )
         return self._pool
 
@@ -308,72 +307,6 @@ class HttpSession:
         if pool is not None:
             with contextlib.suppress(Exception):
                 await pool.aclose()
-
-
-def _backend(fingerprint: str) -> httpcore.AsyncNetworkBackend:
-    """Connects to the number that a name leads to now, where it may be reached."""
-    import httpcore
-
-    class _Backend(httpcore.AsyncNetworkBackend):
-        def __init__(self) -> None:
-            self._under = httpcore.AnyIOBackend()
-
-        async def connect_tcp(
-            self,
-            host: str,
-            port: int,
-            timeout: float | None = None,
-            local_address: str | None = None,
-            socket_options: Iterable[Any] | None = None,
-        ) -> httpcore.AsyncNetworkStream:
-            problem: Exception | None = None
-            for number in await network.addresses(host, port, socket.SOCK_STREAM):
-                try:
-                    stream = await self._under.connect_tcp(
-                        number, port, timeout, local_address, socket_options
-                    )
-                except httpcore.ConnectError as error:
-                    problem = error
-                else:
-                    return _Pinned(stream, fingerprint) if fingerprint else stream
-            raise problem or OSError(f"{host}: no address")
-
-        async def sleep(self, seconds: float) -> None:
-            await self._under.sleep(seconds)
-
-    class _Pinned(httpcore.AsyncNetworkStream):
-        """A connection that is not used before the server's certificate was compared."""
-
-        def __init__(self, stream: httpcore.AsyncNetworkStream, fingerprint: str) -> None:
-            self._stream, self._fingerprint = stream, fingerprint
-
-        async def start_tls(
-            self,
-            ssl_context: ssl.SSLContext,
-            server_hostname: str | None = None,
-            timeout: float | None = None,
-        ) -> httpcore.AsyncNetworkStream:
-            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
-            certificate = stream.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            shown = sha256(certificate or b"").hexdigest()
-            if shown != self._fingerprint:
-                await stream.aclose()
-                raise OSError(f"the server's certificate has another fingerprint: {shown}")
-            return stream
-
-        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-            return await self._stream.read(max_bytes, timeout)
-
-        async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-            await self._stream.write(buffer, timeout)
-
-        async def aclose(self) -> None:
-            await self._stream.aclose()
-
-        def get_extra_info(self, info: str) -> Any:
-            return self._stream.get_extra_info(info)
-
-    return _Backend()
 
 
 def url_of(target: Target, port: int, scheme: str) -> str:

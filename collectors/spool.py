@@ -435,10 +435,9 @@ class Spool:
         except sqlite3.DatabaseError as error:
             if _is_corrupt(error):
                 return self._mended(str(error))
-            raise ConfigError(
-                f"the spool cannot be opened: {error}; give a folder this process alone may write to",
-                file=str(self.path),
-            ) from None
+            is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            remedy = "free room on its disk" if is_full else "give a folder this process alone may write to"
+            raise ConfigError(f"the spool cannot be opened: {error}; {remedy}", file=str(self.path)) from None
         except OSError as error:
             raise ConfigError(f"no folder for the spool: {error}", file=str(self.path)) from None
 

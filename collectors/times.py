@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator
+
+from app.domain.site import time_zones
 
 _QUARTER = timedelta(minutes=15)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PER_SECOND = {"epoch_s": 1, "epoch_ms": 1000, "epoch_us": 1_000_000}
 """Formats that count from 1970: name -> counts in a second."""
+
+
+def _known_zone(zone: str) -> str:
+    if zone and zone not in time_zones():
+        raise ValueError(f"unknown time zone {zone!r}; use an IANA name such as Asia/Shanghai")
+    return zone
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+"""Name of a time zone; empty where it is that of the site."""
 
 
 class NotATime(ValueError):

@@ -9,13 +9,13 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from app.domain.site import time_zones
 from app.errors import ConfigError
 from collectors.config import CollectorConfig
 from collectors.mqtt.broker import Context, Session
 from collectors.mqtt.payload import is_filter
 from collectors.mqtt.sparkplug import PREFIX
 from collectors.source import SourceChannel, refuse_doubles
+from collectors.times import Zone
 
 
 class MqttChannel(SourceChannel):
@@ -159,20 +159,13 @@ class MqttConfig(MqttAccess):
     time_format: str = ""
     """How that time is written: `epoch_s`, `epoch_ms`, `epoch_us`, a pattern of strptime; default: ISO 8601.
     E.g. ``epoch_ms``."""
-    time_zone: str = ""
+    time_zone: Zone = ""
     """Zone of times that have none themselves. E.g. ``Asia/Shanghai``."""
     rebirth: bool = True
     """Whether a Sparkplug node whose aliases are not known is asked for its births (NCMD `Node
     Control/Rebirth`): all that is ever published."""
     channels: Annotated[tuple[MqttChannel, ...], Field(min_length=1)]
     """What points read."""
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_zone(cls, zone: str) -> str:
-        if zone and zone not in time_zones():
-            raise ValueError(f"unknown time zone {zone!r}; use an IANA name such as Asia/Shanghai")
-        return zone
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

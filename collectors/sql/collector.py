@@ -23,7 +23,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from app.domain.quantity import ReadingKind
 from app.domain.reading import OLDEST, Reading
-from app.domain.site import Point, time_zones
+from app.domain.site import Point
 from app.errors import CollectError, DecodeError, DeviceRefused
 from collectors import times
 from collectors.base import Binding, Poll
@@ -34,6 +34,7 @@ from collectors.source import SourceChannel, channel_of, number, reading, refuse
 from collectors.sql import database
 from collectors.sql.database import Database, Rows
 from collectors.sql.statement import refusal
+from collectors.times import Zone
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -89,7 +90,7 @@ class SqlConfig(CollectorConfig):
     watermark: str = ""
     """Column by which rows are ordered and compared with `:since`: a time, or a whole number that only grows.
     Default: `time_column`. E.g. ``id``."""
-    time_zone: str = ""
+    time_zone: Zone = ""
     """Zone of times that have none themselves, needed for those. E.g. ``Asia/Shanghai``.
 
     Where the clock is put back, an hour comes twice: its rows are told apart by their order and values where
@@ -118,13 +119,6 @@ class SqlConfig(CollectorConfig):
         if why := refusal(query):
             raise ValueError(why)
         return query
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_zone(cls, zone: str) -> str:
-        if zone and zone not in time_zones():
-            raise ValueError(f"unknown time zone {zone!r}; use an IANA name such as Asia/Shanghai")
-        return zone
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

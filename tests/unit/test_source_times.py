@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from collectors.times import NotATime, Row, bound, placed, span, time_of
+from collectors.times import NotATime, Row, Zone, bound, placed, span, time_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 BACK = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)
@@ -93,3 +94,10 @@ def test_what_was_read_before_tells_the_second_hour() -> None:
     sure, doubtful = placed(rows, BERLIN, LATER, {first: 5.0}, rises=False, in_order=False)
     assert sure == [(first, 5.0), (BACK + timedelta(minutes=15), 9.0)]
     assert not doubtful
+
+
+def test_a_zone_is_known_or_that_of_the_site() -> None:
+    zone = TypeAdapter(Zone)
+    assert [zone.validate_python(name) for name in ("", "Asia/Shanghai")] == ["", "Asia/Shanghai"]
+    with pytest.raises(ValidationError, match="unknown time zone 'Mars/Base'; use an IANA name"):
+        zone.validate_python("Mars/Base")

@@ -331,6 +331,23 @@ def test_a_file_that_breaks_while_in_use_is_replaced(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_spool_that_cannot_be_opened_for_want_of_room_says_so(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no disk of its own: mounting is not allowed here")
+    try:
+        Spool(tmp_path / "spool.db").close()
+        with (tmp_path / "stranger").open("wb", buffering=0) as stranger, contextlib.suppress(OSError):
+            while stranger.write(bytes(4096)):
+                pass
+        with pytest.raises(ConfigError, match="free room on its disk"):
+            Spool(tmp_path / "spool.db")
+        (tmp_path / "stranger").unlink()
+        Spool(tmp_path / "spool.db").close()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
 def test_a_full_disk_keeps_readings_in_memory_and_loses_none_within_its_limit(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db", Limits(memory_readings=30))
     spool.append(round_of(0, 10))

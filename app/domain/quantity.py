@@ -63,11 +63,39 @@ class Role(StrEnum):
     HEAT_REMOVED = "heat_removed"
     """Heat that the cooling carries out of the rooms, for CER; no electricity. [kWh]"""
     TEMPERATURE = "temperature"
-    """A temperature. [C]"""
+    """A temperature, of a room where its meter names one. [C]"""
     HUMIDITY = "humidity"
     """A relative humidity. [%]"""
     UTILISATION = "utilisation"
     """CPU utilisation of a server, for ITEUsv. [%]"""
+    OUTDOOR_DRY_BULB = "outdoor_dry_bulb"
+    """Outdoor air temperature (dry bulb). [C]"""
+    OUTDOOR_WET_BULB = "outdoor_wet_bulb"
+    """Outdoor wet-bulb temperature. [C]"""
+    OUTDOOR_RELATIVE_HUMIDITY = "outdoor_relative_humidity"
+    """Outdoor relative humidity; with the dry bulb it gives the wet bulb. [%]"""
+    CHILLED_WATER_SUPPLY = "chilled_water_supply"
+    """Chilled water that leaves the chillers. [C]"""
+    CHILLED_WATER_RETURN = "chilled_water_return"
+    """Chilled water that comes back to the chillers. [C]"""
+    CHILLED_WATER_FLOW = "chilled_water_flow"
+    """Flow of chilled water. [m3/h]"""
+    CONDENSER_SUPPLY = "condenser_supply"
+    """Condenser water from the cooling tower to the chillers. [C]"""
+    CONDENSER_RETURN = "condenser_return"
+    """Condenser water from the chillers back to the cooling tower. [C]"""
+    RACK_INLET = "rack_inlet"
+    """Air at the inlet of the racks. [C]"""
+    RACK_OUTLET = "rack_outlet"
+    """Air at the outlet of the racks. [C]"""
+    CRAC_SUPPLY = "crac_supply"
+    """Air that leaves the room air conditioner (CRAC, CRAH). [C]"""
+    CRAC_RETURN = "crac_return"
+    """Air that comes back to the room air conditioner (CRAC, CRAH). [C]"""
+    CHILLER_RUNNING = "chiller_running"
+    """State of a chiller: 1 while it runs, 0 while it stands. [1]"""
+    CHILLER_RUNNING_HOURS = "chiller_running_hours"
+    """Running hours of a chiller, a count that only grows. [h]"""
     NONE = "none"
     """Stored and balanced, counted nowhere: e.g. a UPS input beside its output."""
 
@@ -129,6 +157,8 @@ CURRENT = Quantity("current", "a", -1e6, 1e6)
 VOLUME = Quantity("volume", "m3", -1e12, 1e12)
 TEMPERATURE = Quantity("temperature", "c", -273.15, 1000.0)
 FRACTION = Quantity("fraction", "percent", -1e3, 1e4)
+FLOW = Quantity("flow", "m3/h", -1e6, 1e6)
+DURATION = Quantity("duration", "h", 0.0, 1e7)
 NUMBER = Quantity("number", "1", -1e15, 1e15)
 
 UNITS: dict[str, tuple[Quantity, float, float]] = {
@@ -150,6 +180,12 @@ UNITS: dict[str, tuple[Quantity, float, float]] = {
     "m3": (VOLUME, 1.0, 0.0),
     "l": (VOLUME, 1e-3, 0.0),
     "t": (VOLUME, 1.0, 0.0),
+    "m3/h": (FLOW, 1.0, 0.0),
+    "l/s": (FLOW, 3.6, 0.0),
+    "l/min": (FLOW, 0.06, 0.0),
+    "h": (DURATION, 1.0, 0.0),
+    "min": (DURATION, 1 / 60, 0.0),
+    "s": (DURATION, 1 / 3600, 0.0),
     "c": (TEMPERATURE, 1.0, 0.0),
     "f": (TEMPERATURE, 5 / 9, -160 / 9),
     "k": (TEMPERATURE, 1.0, -273.15),
@@ -170,6 +206,11 @@ _SPELLINGS = {
     "%": "percent",
     "%rh": "percent",
     "m³": "m3",
+    "m³/h": "m3/h",
+    "立方米/小时": "m3/h",
+    "小时": "h",
+    "分钟": "min",
+    "秒": "s",
     "立方米": "m3",
     "立方": "m3",
     "方": "m3",
@@ -229,7 +270,25 @@ _GAUGES = {
     Role.TEMPERATURE: TEMPERATURE,
     Role.HUMIDITY: FRACTION,
     Role.UTILISATION: FRACTION,
+    Role.OUTDOOR_DRY_BULB: TEMPERATURE,
+    Role.OUTDOOR_WET_BULB: TEMPERATURE,
+    Role.OUTDOOR_RELATIVE_HUMIDITY: FRACTION,
+    Role.CHILLED_WATER_SUPPLY: TEMPERATURE,
+    Role.CHILLED_WATER_RETURN: TEMPERATURE,
+    Role.CHILLED_WATER_FLOW: FLOW,
+    Role.CONDENSER_SUPPLY: TEMPERATURE,
+    Role.CONDENSER_RETURN: TEMPERATURE,
+    Role.RACK_INLET: TEMPERATURE,
+    Role.RACK_OUTLET: TEMPERATURE,
+    Role.CRAC_SUPPLY: TEMPERATURE,
+    Role.CRAC_RETURN: TEMPERATURE,
+    Role.CHILLER_RUNNING: NUMBER,
+    Role.CHILLER_RUNNING_HOURS: DURATION,
 }
+SENSOR_ROLES = tuple(_GAUGES)
+"""Roles of sensors: their points take readings of kind gauge."""
+WEATHER_ROLES = (Role.OUTDOOR_DRY_BULB, Role.OUTDOOR_WET_BULB, Role.OUTDOOR_RELATIVE_HUMIDITY)
+"""Roles of the weather at the site."""
 
 
 _ESTIMATES = {

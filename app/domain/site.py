@@ -442,6 +442,11 @@ class Meter:
     collector: dict[str, Any] | None = None
     """How the meter is read: ``kind`` and the settings of that collector. Absent: from files or over HTTP.
     E.g. ``{kind: modbus, host: 10.0.0.7, profile: schneider_pm5xxx}``."""
+    imported_from: str = ""
+    """Who measured it where the site did not: the station and source of a weather file. E.g. ``Hongqiao
+    (ZSSS), NOAA ISD``.
+
+    What rests on its readings says that they are imported, and from where."""
     valid_from: datetime | None = None
     """From when the meter is there: a date is the site's midnight, RFC 3339 an instant. Default: always.
     E.g. ``2026-10-12``."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from app.domain.evidence import PERIOD, Evidence
 from app.domain.limits import accuracy_percent
 from app.domain.pue import counted_points, every_boundary
-from app.domain.quantity import CATEGORY_OF_IT_ROLE, ENERGY_KINDS, Role
+from app.domain.quantity import CATEGORY_OF_IT_ROLE, ENERGY_KINDS, SENSOR_ROLES, Role
 from app.domain.site import Meter, Point
 from app.reports.document import FindingRow, GaugeRow, LedgerRow, Method, PointRow, Quality, TagShare
 from app.reports.energies import RATIO
 from app.reports.load import local_text
 from app.reports.rounding import apportioned, energy_decimals, number, rounded
-
-_SENSORS = (Role.TEMPERATURE, Role.HUMIDITY, Role.UTILISATION)
 
 
 def quality(e: Evidence) -> Quality:
@@ -104,12 +102,12 @@ def _point(e: Evidence, meter: Meter, point: Point, counts: bool, places: int) -
 
 
 def gauges(e: Evidence) -> list[GaugeRow]:
-    """Temperature, humidity and server utilisation over the period."""
+    """Sensors: temperatures, humidities, flows, server utilisation, over the period."""
     rows = []
     for meter in e.site.meters:
         for point in meter.points:
             found = e.gauges.get(point.id)
-            if found is not None and point.role in _SENSORS:
+            if found is not None and point.role in SENSOR_ROLES:
                 rows.append(
                     GaugeRow(
                         point=point.id,

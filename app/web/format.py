@@ -16,7 +16,7 @@ from app.domain.figure import percentage, utc_offset
 
 UNKNOWN = "–"
 _SCALES = ((1e6, "G"), (1e3, "M"))
-_UNITS = {"kwh": "kWh", "kw": "kW", "m3": "m³", "c": "°C", "percent": "%", "1": ""}
+_UNITS = {"kwh": "kWh", "kw": "kW", "m3": "m³", "m3/h": "m³/h", "c": "°C", "percent": "%", "1": ""}
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.quantity import ReadingKind, Role
+from app.domain.quantity import TEMPERATURE, ReadingKind, Role
 from app.domain.site import Meter, Point
 from app.errors import NotFound
 from collectors.simulated.defects import Defect, DefectKind
@@ -51,8 +51,8 @@ _DEFAULT_CHANNEL = {
 }
 
 _GAUGE_CHANNEL = {
-    Role.TEMPERATURE: "temperature_c",
     Role.HUMIDITY: "humidity_percent",
+    Role.OUTDOOR_RELATIVE_HUMIDITY: "humidity_percent",
     Role.UTILISATION: "cpu_percent",
 }
 
@@ -64,7 +64,7 @@ def channel_of(point: Point) -> str:
     if point.role is Role.WATER:
         return "volume_m3"
     if point.kind is ReadingKind.GAUGE:
-        return _GAUGE_CHANNEL[point.role]
+        return "temperature_c" if point.quantity is TEMPERATURE else _GAUGE_CHANNEL[point.role]
     return _DEFAULT_CHANNEL[point.kind]
 
 

@@ -249,7 +249,7 @@ AIR = Panel(
         database(
             """
             SELECT {bar} AS time, point AS metric, avg(mean) AS value
-            FROM v_gauge WHERE site = ${site:sqlstring} AND role = 'temperature'
+            FROM v_gauge WHERE site = ${site:sqlstring} AND role IN ('temperature', 'rack_inlet')
             AND coalesce(nullif(room, ''), '-') IN (${room:sqlstring}) AND {span}
             GROUP BY 1, 2 ORDER BY 1
             """,
@@ -291,7 +291,8 @@ OUTDOOR = Panel(
             SELECT * FROM (SELECT {{bar}} AS time, 'pue' AS metric, {PUE.replace("{length}", "min({bar_s})")}
             AS value FROM v_pue WHERE site = ${{site:sqlstring}} AND room = '' AND {{span}} GROUP BY 1
             UNION ALL SELECT {{bar}}, 'outdoor', avg(mean) FROM v_gauge
-            WHERE site = ${{site:sqlstring}} AND role = 'temperature' AND room = '' AND {{span}} GROUP BY 1
+            WHERE site = ${{site:sqlstring}} AND {{span}}
+            AND (role = 'outdoor_dry_bulb' OR role = 'temperature' AND room = '') GROUP BY 1
             ) e ORDER BY 1
             """,  # noqa: S608 - constants
             time_series=True,

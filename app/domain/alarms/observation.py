@@ -211,13 +211,13 @@ def name_of(feed: Feed) -> str:
 
 
 GAUGE_ROLES = {
-    Indicator.TEMPERATURE_C: Role.TEMPERATURE,
-    Indicator.HUMIDITY_PERCENT: Role.HUMIDITY,
+    Indicator.TEMPERATURE_C: (Role.TEMPERATURE, Role.RACK_INLET),
+    Indicator.HUMIDITY_PERCENT: (Role.HUMIDITY,),
 }
 
 
 def of_gauges(rule: Rule, site: Site, at: datetime, means: Mapping[str, float]) -> Iterator[RuleObservation]:
-    """Temperature or humidity of every point in a room; outdoor sensors have no room."""
+    """Temperature (of the room or at the racks' inlet) or humidity of every point in a room."""
     for point in gauge_points(site, rule.indicator):
         value = means.get(point.id)
         seen = Observation(at, value, reason="" if value is not None else "no reading in the last 2 h")
@@ -226,8 +226,8 @@ def of_gauges(rule: Rule, site: Site, at: datetime, means: Mapping[str, float]) 
 
 def gauge_points(site: Site, indicator: Indicator) -> list[Point]:
     """Points of rooms that an indicator is about."""
-    role = GAUGE_ROLES[indicator]
-    return [p for m in site.meters if m.room for p in m.points if p.role is role]
+    roles = GAUGE_ROLES[indicator]
+    return [p for m in site.meters if m.room for p in m.points if p.role in roles]
 
 
 def of_silence(

@@ -117,18 +117,17 @@ def saturation_hpa(temperature_c: Floats, *, ice: bool | None = None) -> Floats:
         [hPa]
     """
     k = temperature_c + 273.15
-    over_ice = (
+    over_ice: Floats = (
         -5.6745359e3 / k
         + 6.3925247
         + k * (-9.677843e-3 + k * (6.2215701e-7 + k * (2.0747825e-9 - k * 9.484024e-13)))
         + 4.1635019 * np.log(k)
     )
-    over_water = (
+    over_water: Floats = (
         -5.8002206e3 / k
         + 1.3914993
         + k * (-4.8640239e-2 + k * (4.1764768e-5 - k * 1.4452093e-8))
         + 6.5459673 * np.log(k)
     )
     frozen = temperature_c < 0 if ice is None else np.full(temperature_c.shape, ice)
-    pressure: Floats = np.exp(np.where(frozen, over_ice, over_water)) / 100
-    return pressure
+    return np.asarray(np.exp(np.where(frozen, over_ice, over_water)) / 100, np.float64)

@@ -91,7 +91,7 @@ def _bisected(dry_c: Floats, water: Floats, pressure_hpa: Floats, *, ice: bool) 
         middle = (low + high) / 2
         above = _water_of(middle, dry_c, pressure_hpa, ice=ice) > water
         high, low = np.where(above, middle, high), np.where(above, low, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2, np.float64)
 
 
 def _water_of(wet_c: Floats, dry_c: Floats, pressure_hpa: Floats, *, ice: bool) -> Floats:

@@ -577,6 +577,113 @@ class EventIn(BaseModel):
     note: str = Field(min_length=1, max_length=2000, pattern=NO_NUL)
 
 
+class MeasureIn(BaseModel):
+    """An energy saving measure. Days are local days of the site; every end is the first day after."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "key": "fans-2026",
+                "what": "Fans of hall 1 exchanged for EC fans",
+                "where": "class:cooling",
+                "implementation_start": "2026-09-14",
+                "implementation_end": "2026-09-21",
+                "cost": 180000,
+                "expected_kwh_per_year": 95000,
+                "evidence": "Acceptance record 42",
+            }
+        },
+    )
+    key: str = Field(max_length=60, description="Short name: small letters, digits, `.`, `_` and `-`")
+    what: str = Field(min_length=1, max_length=500, pattern=NO_NUL)
+    where: str = Field(
+        max_length=120, description="Measurement boundary: `facility`, `class:CLASS` or `meter:ID`"
+    )
+    implementation_start: date
+    implementation_end: date | None = Field(
+        None, description="First day on which it is done. Default: the next"
+    )
+    baseline_start: date | None = Field(None, description="Default: 365 days before `baseline_end`")
+    baseline_end: date | None = Field(None, description="Default: `implementation_start`")
+    reporting_start: date | None = Field(None, description="Default: `implementation_end`")
+    reporting_end: date | None = Field(None, description="Default: until further notice")
+    cost: float | None = Field(None, ge=0, le=1e12, allow_inf_nan=False, description="Currency of the site")
+    expected_kwh_per_year: float | None = Field(None, ge=-1e12, le=1e12, allow_inf_nan=False)
+    evidence: str = Field(min_length=1, max_length=2000, pattern=NO_NUL)
+
+
+class AdjustmentIn(BaseModel):
+    """A non-routine adjustment of a measure's saving."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "start": "2026-10-01",
+                "end": "2026-11-01",
+                "energy_kwh": 1200,
+                "reason": "Building works powered from the cooling board, protocol 7",
+            }
+        },
+    )
+    start: date
+    end: date = Field(description="First day after")
+    energy_kwh: float = Field(
+        ge=-1e12,
+        le=1e12,
+        allow_inf_nan=False,
+        description="Over the whole span; above zero: used for another reason, so the baseline rises",
+    )
+    reason: str = Field(min_length=1, max_length=2000, pattern=NO_NUL)
+
+
+class AdjustmentOut(BaseModel):
+    """A non-routine adjustment, with who wrote it and who took it back."""
+
+    id: int
+    start: date
+    end: date
+    energy_kwh: float
+    reason: str
+    author: str
+    created_at: datetime
+    withdrawn_by: str | None
+    withdrawn_at: datetime | None
+
+
+class MeasureOut(BaseModel):
+    """A measure, with who declared it and who took it back."""
+
+    id: int
+    key: str
+    what: str
+    where: str
+    ipmvp_option: str = Field(description="`B`: equipment with meters of its own; `C`: whole facility")
+    implementation_start: date
+    implementation_end: date
+    baseline_start: date
+    baseline_end: date
+    reporting_start: date
+    reporting_end: date | None
+    cost: float | None
+    expected_kwh_per_year: float | None
+    evidence: str
+    author: str
+    created_at: datetime
+    withdrawn_by: str | None
+    withdrawn_at: datetime | None
+    adjustments: list[AdjustmentOut]
+
+
+class MeasuresOut(BaseModel):
+    """The measures ledger of a site, withdrawn entries too, by the start of the implementation."""
+
+    site: str
+    currency: str
+    measures: list[MeasureOut]
+
+
 class CorrectionOut(BaseModel):
     """A reading that a corrected export states otherwise; both values in the point's house unit."""
 

@@ -27,6 +27,9 @@ _audit = typer.Typer(help="Audit log.", no_args_is_help=True)
 _alarms = typer.Typer(help="Alarms: list, acknowledge, comment, silence, replay.", no_args_is_help=True)
 _notify = typer.Typer(help="Notifications of alarms.", no_args_is_help=True)
 _findings = typer.Typer(help="Data quality issues.", no_args_is_help=True)
+_measures = typer.Typer(
+    help="Energy saving measures and their non-routine adjustments.", no_args_is_help=True
+)
 _profiles = typer.Typer(help="Device profiles: list, show, try, test.", no_args_is_help=True)
 
 _RUN, _DATA, _FIGURES, _OPERATIONS, _SETUP = "Run", "Readings", "Figures", "Operations", "Configuration"
@@ -495,6 +498,100 @@ def meter_withdraw(
     withdraw(site, entry, as_json=as_json)
 
 
+_MeasureKey = Annotated[str, typer.Argument(metavar="MEASURE", help="Key of the measure.")]
+
+
+@_measures.command("add")
+def measures_add(
+    site: _SiteId,
+    key: Annotated[str, typer.Argument(metavar="MEASURE", help="Short name, such as fans-2026.")],
+    what: Annotated[str, typer.Option(metavar="TEXT", help="What is done.")],
+    start: Annotated[str, typer.Option(metavar="DAY", help="First day of the work.")],
+    evidence: Annotated[str, typer.Option(metavar="TEXT", help="Order, acceptance record, protocol.")],
+    where: Annotated[
+        str, typer.Option(metavar="W", help="Measurement boundary: facility, class:CLASS or meter:ID.")
+    ] = "facility",
+    done: Annotated[
+        str | None, typer.Option(metavar="DAY", help="First day on which it is done. (default: the next day)")
+    ] = None,
+    baseline_start: Annotated[
+        str | None, typer.Option(metavar="DAY", help="(default: 365 days before its end)")
+    ] = None,
+    baseline_end: Annotated[
+        str | None, typer.Option(metavar="DAY", help="First day after the baseline. (default: --start)")
+    ] = None,
+    reporting_start: Annotated[str | None, typer.Option(metavar="DAY", help="(default: --done)")] = None,
+    reporting_end: Annotated[
+        str | None, typer.Option(metavar="DAY", help="First day after. (default: until further notice)")
+    ] = None,
+    cost: Annotated[float | None, typer.Option(metavar="MONEY", help="In the currency of the site.")] = None,
+    expected_kwh_per_year: Annotated[
+        float | None, typer.Option(metavar="KWH", help="Expected saving a year.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Declare an energy saving measure, so that its saving is verified."""
+    from app.cli.measures import add
+
+    typed = {
+        "key": key,
+        "what": what,
+        "where": where,
+        "implementation_start": start,
+        "implementation_end": done,
+        "baseline_start": baseline_start,
+        "baseline_end": baseline_end,
+        "reporting_start": reporting_start,
+        "reporting_end": reporting_end,
+        "cost": cost,
+        "expected_kwh_per_year": expected_kwh_per_year,
+        "evidence": evidence,
+    }
+    add(site, typed, as_json=as_json)
+
+
+@_measures.command("list")
+def measures_list(site: _SiteId, as_json: _Json = False) -> None:
+    """List the measures of a site, withdrawn ones too."""
+    from app.cli.measures import listing
+
+    listing(site, as_json=as_json)
+
+
+@_measures.command("adjust")
+def measures_adjust(
+    site: _SiteId,
+    measure: _MeasureKey,
+    start: Annotated[str, typer.Option(metavar="DAY", help="First day.")],
+    end: Annotated[str, typer.Option(metavar="DAY", help="First day after.")],
+    energy_kwh: Annotated[
+        float,
+        typer.Option(metavar="KWH", help="Over the whole span; above zero: used for another reason."),
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What changed, and on whose word.")],
+    as_json: _Json = False,
+) -> None:
+    """Note a non-routine adjustment: energy that changed for another reason than measure, weather or load."""
+    from app.cli.measures import adjust
+
+    adjust(site, measure, start, end, energy_kwh, reason, as_json=as_json)
+
+
+@_measures.command("withdraw")
+def measures_withdraw(
+    site: _SiteId,
+    measure: _MeasureKey,
+    adjustment: Annotated[
+        int | None, typer.Option(metavar="ID", help="Only this adjustment of the measure.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Withdraw a measure or an adjustment; it stays in the ledger, marked."""
+    from app.cli.measures import withdraw
+
+    withdraw(site, measure, adjustment, as_json=as_json)
+
+
 @app.command(rich_help_panel=_FIGURES)
 def budget(
     site: _SiteId,
@@ -926,6 +1023,7 @@ app.add_typer(_alarms, name="alarms", rich_help_panel=_OPERATIONS)
 app.add_typer(_notify, name="notify", rich_help_panel=_OPERATIONS)
 app.add_typer(_findings, name="findings", rich_help_panel=_OPERATIONS)
 app.add_typer(_profiles, name="profiles", rich_help_panel=_DATA)
+app.add_typer(_measures, name="measures", rich_help_panel=_FIGURES)
 app.add_typer(_meter, name="meter", rich_help_panel=_OPERATIONS)
 app.add_typer(_audit, name="audit", rich_help_panel=_OPERATIONS)
 app.add_typer(_db, name="db", rich_help_panel=_SETUP)

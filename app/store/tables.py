@@ -550,3 +550,35 @@ declarations = Table(
     Column("withdrawn_by", Text),
     _instant("withdrawn_at", nullable=True),
 )
+
+measures = Table(
+    "measures",
+    metadata,
+    _id(BigInteger),
+    Column("site_id", Integer, ForeignKey("sites.id"), nullable=False),
+    *(_text(name) for name in ("key", "what", "boundary")),
+    *(Column(f"implementation_{end}", Date, nullable=False) for end in ("start", "end")),
+    *(Column(f"baseline_{end}", Date, nullable=False) for end in ("start", "end")),
+    Column("reporting_start", Date, nullable=False),
+    Column("reporting_end", Date),
+    _number("cost", nullable=True),
+    _number("expected_kwh_per_year", nullable=True),
+    *(_text(name) for name in ("evidence", "author")),
+    _instant("created_at", now=True),
+    Column("withdrawn_by", Text),
+    _instant("withdrawn_at", nullable=True),
+)
+
+measure_adjustments = Table(
+    "measure_adjustments",
+    metadata,
+    _id(BigInteger),
+    Column("measure_id", BigInteger, ForeignKey("measures.id"), nullable=False),
+    Column("start_on", Date, nullable=False),
+    Column("end_on", Date, nullable=False),
+    _number("energy_kwh"),
+    *(_text(name) for name in ("reason", "author")),
+    _instant("created_at", now=True),
+    Column("withdrawn_by", Text),
+    _instant("withdrawn_at", nullable=True),
+)

@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     config_managed: bool = False
     """Whether the site file is managed from outside, e.g. by configuration management: pages then show it
     and do not edit it. One that the service may not write is not edited anyway. E.g. ``true``."""
+    cell_id: str = Field(default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """What this Wattline is called among the cells of a fleet. E.g. ``north``."""
+    cells_file: Path | None = None
+    """File that lists the other cells of the fleet; absent: there are none. E.g.
+    ``/etc/wattline/cells.yaml``."""
     postgres_bin: Path | None = None
     """Folder of `initdb` and `postgres` for the embedded server, instead of the packaged one. E.g.
     ``/usr/lib/postgresql/17/bin``."""

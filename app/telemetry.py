@@ -49,6 +49,14 @@ class MeterState:
     poll_duration_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CellAnswer:
+    """How another cell of the fleet answered last."""
+
+    is_there: bool
+    took_s: float
+
+
 class JobRecord(Protocol):
     """What a job of this process did since the start."""
 
@@ -124,6 +132,8 @@ class Telemetry:
         """What the jobs of this process did, by name; set by whoever runs them."""
         self.busy_ratio: Callable[[], float | None] = lambda: None
         """Share of the last minutes in which the busiest job was at work; set by whoever runs them."""
+        self.cells: Callable[[], Mapping[str, CellAnswer]] = dict
+        """What other cells of the fleet answered last, by cell; set by whoever asks them."""
         self.audit_head: Callable[[], AuditHead | None] = lambda: None
         """The newest anchor of the audit log; set by whoever takes them."""
         self._progress, self._looked_s = Progress(), monotonic()
@@ -204,7 +214,7 @@ class Telemetry:
         parts += [self._lag(visible), *self._failed(visible)]
         if visible is None:
             parts += [*self._spools(), *self._notifications(), *self._work(), self._audit()]
-            parts += self._compressed()
+            parts += [*self._compressed(), *self._cells()]
             parts.append(self.service.exposition())
         return b"".join(parts)
 
@@ -291,6 +301,24 @@ class Telemetry:
         text = "Newest entry of the audit log: its number and hash, every ten minutes."
         samples = [] if head is None else [(labels(seq=str(head.seq), hash=head.hash), 1.0)]
         return write_family("wattline_audit_head_info", "gauge", text, samples)
+
+    def _cells(self) -> list[bytes]:
+        """How the other cells of the fleet answer."""
+        cells = {labels(cell=name): one for name, one in self.cells().items()}
+        return [
+            write_family(
+                "wattline_cell_up",
+                "gauge",
+                "1 where the cell answered when it was last asked; fleet figures are without it otherwise.",
+                [(label, float(one.is_there)) for label, one in cells.items()],
+            ),
+            write_family(
+                "wattline_cell_answer_seconds",
+                "gauge",
+                "How long the cell took for its last answer.",
+                [(label, one.took_s) for label, one in cells.items()],
+            ),
+        ]
 
     def _compressed(self) -> list[bytes]:
         """How compression of each hypertable goes."""

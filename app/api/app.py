@@ -34,6 +34,7 @@ from app.api.routes import (
     energy,
     events,
     findings,
+    fleet,
     health,
     imports,
     indicators,
@@ -49,6 +50,7 @@ from app.api.routes import (
     sites,
     usage,
 )
+from app.fleet.watch import Watch
 from app.store.engine import Engine
 from app.telemetry import Telemetry
 
@@ -57,6 +59,7 @@ PREFIX = "/api/v1"
 ROUTERS: tuple[APIRouter, ...] = (
     sites.router,
     pue.router,
+    fleet.router,
     energy.router,
     usage.router,
     attribution.router,
@@ -101,6 +104,8 @@ def create_app(
     missing_page: problems.Page | None = None,
     proxies: Proxies = Proxies(),
     site_file: Place = Place(),
+    cell_id: str = "local",
+    fleet_watch: Watch | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -128,6 +133,10 @@ def create_app(
         Reverse proxies whose forwarding headers are trusted.
     site_file : Place
         Where this process has its site file.
+    cell_id : str
+        What this cell is called among the cells of the fleet.
+    fleet_watch : Watch, optional
+        Asks the other cells; it runs as long as the application.
     """
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
     is_shared = authenticator is not None and not isinstance(authenticator, OpenToLoopback)
@@ -153,6 +162,8 @@ def create_app(
         exports=shared_places(bounds.exports_at_once, is_shared=is_shared),
         maker=Maker(engine, clock),
         site_file=site_file,
+        cell_id=cell_id,
+        fleet_watch=fleet_watch or Watch(()),
     )
     app.state.caller_of, app.state.status_of = caller_of, problems.status_of
     app.state.redefined = app.state.context.redefined
@@ -209,8 +220,11 @@ def _fits(pattern: str, path: str) -> bool:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     maker: Maker = app.state.context.maker
+    watch: Watch = app.state.context.fleet_watch
     maker.start()
+    watch.start()
     yield
+    watch.stop()
     await anyio.to_thread.run_sync(maker.stop)
 
 

@@ -41,6 +41,8 @@ from app.domain.access import Principal, Role
 from app.domain.period import Period
 from app.domain.reading import LATEST, OLDEST
 from app.errors import Forbidden, NotAuthenticated, WattlineError
+from app.fleet.cells import Cell
+from app.fleet.watch import Watch
 from app.store import failed_months, pue
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.fleet_cache import FleetCache
@@ -112,8 +114,17 @@ class Context:
     """Where this process has its site file."""
     maker: Maker
     """Makes ordered reports."""
+    cell_id: str = "local"
+    """What this cell is called."""
+    fleet_watch: Watch = field(default_factory=lambda: Watch(()))
+    """What other cells said last."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The other cells of the fleet."""
+        return self.fleet_watch.cells
 
     def failed_months(self, site_id: str) -> list[str]:
         """Months of a site whose findings could not be looked for at the last try."""

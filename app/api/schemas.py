@@ -422,8 +422,31 @@ class FleetPueOut(BaseModel):
     facility_kwh: float
     it_kwh: float
     sites: list[PueOut]
-    counted: list[str]
-    left_out: list[str]
+    counted: list[str] = Field(description="Sites that the totals are made of")
+    left_out: list[str] = Field(description="Sites without a PUE in the period, or in two cells")
+    cell_of: dict[str, str] = Field(description="Cell of each site")
+    institution_of: dict[str, str] = Field(description="Institution of each site")
+    in_two_cells: list[str] = Field(description="Sites that two cells have; no total counts them")
+    missing: list[str] = Field(description="Cells that did not answer; the totals are without their sites")
+
+
+class FleetCell(BaseModel):
+    """A cell: a Wattline with its own sites and database."""
+
+    id: str
+    url: str = Field(description="Where it is reached; empty for the one that answers")
+    problem: str | None = Field(description="Why it is missing; null where it answers")
+    took_s: float = Field(description="How long its answer took")
+    version: str | None
+    sites: list[str]
+    figures_lag_s: float | None = Field(description="How long its oldest reading waits for its figures")
+
+
+class FleetCellsOut(BaseModel):
+    """All cells of the fleet."""
+
+    cells: list[FleetCell]
+    missing: list[str] = Field(description="Cells that did not answer")
 
 
 class RejectedRow(BaseModel):

@@ -8,18 +8,21 @@ from pathlib import Path
 
 from app.api import schemas
 from app.api.routes.attribution import attribution_out
+from app.api.routes.fleet import fleet_out
 from app.api.routes.outlook import balance_out, budget_out, exhaustions_out
-from app.api.routes.pue import fleet_out
 from app.api.routes.usage import capacity_out
-from app.cli.console import kwh, show, show_json, show_table
+from app.cli.console import kwh, say, show, show_json, show_table
+from app.cli.environment import cells_of, settings
 from app.cli.opening import opened
 from app.cli.periods import Wanted, period_text
 from app.domain.attribution import attribute
 from app.domain.figure import percent
+from app.fleet import pue
+from app.fleet.fanout import DEADLINE_S
+from app.fleet.pue import SitePue, Together
 from app.reports import document as documents
 from app.reports.indicators import build
 from app.store import deployment, outlook, outlook_cache, usage
-from app.store import fleet_pue as store_fleet
 from app.store.engine import connect
 from app.store.reports import revisions
 
@@ -266,35 +269,54 @@ def _target(row: documents.ComplianceRow) -> str:
 
 
 def fleet(window: str, *, config_path: Path | None, as_json: bool) -> None:
-    """Print the PUE of every site, and of all together by both averages.
+    """Print the PUE of every site of every cell, and of all together by both averages.
 
     Raises
     ------
     SeriesError
         If the window is not understood.
     """
+    environment = settings()
     with opened(config_path) as here, connect(here.engine) as connection:
         now = datetime.now(UTC)
         spans = {s.id: Wanted(window).period(s.zone, now) for s in here.stored.fleet.sites}
         profiles = deployment.limit_profiles(connection)
-        found, figure = store_fleet.pue(connection, here.stored, spans, profiles)
-    document = fleet_out(window, found, figure)
+        own = pue.own(connection, here.stored, spans, profiles, environment.cell_id)
+    answers = pue.ask(cells_of(environment), window, deadline_s=DEADLINE_S)
+    others = [one for answer in answers for one in answer.said or ()]
+    found = pue.together([*own, *others], [a.cell.id for a in answers if a.said is None])
     if as_json:
-        show_json(document)
-        return
-    rows = (
-        [
-            d.site,
-            "-" if d.pue is None else f"{d.label} = {d.pue:.4f}",
-            kwh(d.facility_kwh),
-            kwh(d.it_kwh),
-            percent(d.coverage_ratio),
-            d.reason or "",
-        ]
-        for d in found
+        show_json(fleet_out(window, found))
+    else:
+        _show_fleet(found, has_cells=bool(answers))
+        for answer in answers:
+            if answer.said is None:
+                say(f"cell {answer.cell.id} is missing: {answer.problem}")
+
+
+def _show_fleet(found: Together, *, has_cells: bool) -> None:
+    show_table(
+        ["site", *(["cell"] if has_cells else []), "PUE", ">facility kWh", ">IT kWh", ">coverage", ""],
+        (_fleet_row(one, has_cells=has_cells) for one in found.sites),
     )
-    show_table(["site", "PUE", ">facility kWh", ">IT kWh", ">coverage", ""], rows)
-    show(f"ratio of sums            {_number(figure.ratio_of_sums)}")
-    show(f"weighted by facility kWh {_number(figure.facility_weighted)}")
+    figure, without = found.figure, ", ".join(found.missing)
+    said = f"   (without cell {without})" if without else ""
+    show(f"ratio of sums            {_number(figure.ratio_of_sums)}{said}")
+    show(f"weighted by facility kWh {_number(figure.facility_weighted)}{said}")
     if figure.left_out:
         show(f"left out: {', '.join(figure.left_out)}")
+    if found.twice:
+        show(f"in two cells, so counted in none: {', '.join(found.twice)}")
+
+
+def _fleet_row(one: SitePue, *, has_cells: bool) -> list[str]:
+    said = one.document
+    return [
+        one.site,
+        *([one.cell] if has_cells else []),
+        "-" if said["pue"] is None else f"{said['label']} = {said['pue']:.4f}",
+        kwh(said["facility_kwh"]),
+        kwh(said["it_kwh"]),
+        percent(said["coverage_ratio"]),
+        said.get("reason") or "",
+    ]

@@ -31,6 +31,7 @@ _measures = typer.Typer(
     help="Energy saving measures and their non-routine adjustments.", no_args_is_help=True
 )
 _profiles = typer.Typer(help="Device profiles: list, show, try, test.", no_args_is_help=True)
+_cells = typer.Typer(help="Cells of a fleet.", no_args_is_help=True)
 
 _RUN, _DATA, _FIGURES, _OPERATIONS, _SETUP = "Run", "Readings", "Figures", "Operations", "Configuration"
 
@@ -690,6 +691,15 @@ def balance(
     work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
 
 
+@_cells.command("list")
+def list_cells(as_json: _Json = False) -> None:
+    """List the cells of the fleet: whether each answers, its version, its sites. Exit 1: one is missing."""
+    from app.cli.cells import listing
+
+    if not listing(as_json=as_json):
+        raise typer.Exit(1)
+
+
 @app.command("workers", rich_help_panel=_OPERATIONS)
 def list_workers(as_json: _Json = False) -> None:
     """List the workers that share the database, with the sites that each measures."""
@@ -1022,6 +1032,7 @@ def notify_log(
 app.add_typer(_alarms, name="alarms", rich_help_panel=_OPERATIONS)
 app.add_typer(_notify, name="notify", rich_help_panel=_OPERATIONS)
 app.add_typer(_findings, name="findings", rich_help_panel=_OPERATIONS)
+app.add_typer(_cells, name="cells", rich_help_panel=_OPERATIONS)
 app.add_typer(_profiles, name="profiles", rich_help_panel=_DATA)
 app.add_typer(_measures, name="measures", rich_help_panel=_FIGURES)
 app.add_typer(_meter, name="meter", rich_help_panel=_OPERATIONS)

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from app import config
 from app.config import Settings, SiteFile
 from app.errors import ConfigError
+from app.fleet import cells
+from app.fleet.cells import Cell
 from app.store import audit_key
 from app.store.audit_key import AuditKey
 from collectors import network
@@ -53,3 +55,14 @@ def site_file(path: Path | None, environment: Settings) -> SiteFile | None:
     """
     chosen = path or environment.config
     return None if chosen is None else config.load(chosen)
+
+
+def cells_of(environment: Settings) -> tuple[Cell, ...]:
+    """The other cells of the fleet.
+
+    Raises
+    ------
+    ConfigError
+        If anything in their file is not understood.
+    """
+    return () if environment.cells_file is None else cells.load(environment.cells_file)

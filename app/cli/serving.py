@@ -28,18 +28,19 @@ from app.api.single_sign_on import Client
 from app.cli import logs
 from app.cli.actor import record
 from app.cli.console import say
-from app.cli.environment import settings, site_file
+from app.cli.environment import cells_of, settings, site_file
 from app.cli.opening import WORK_TIMEOUT_S, Located, kept, located, synchronised
 from app.cli.owner import owner_of
 from app.config import Settings, SiteFile
 from app.domain.access import Role
 from app.errors import ConfigError, SeriesError, StoreUnavailable, WattlineError
+from app.fleet.watch import Watch
 from app.jobs.audit_anchor import Sink, Syslog, Webhook
 from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
 from app.store import administration, identity, roles, versions
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
-from app.telemetry import MeterState, Telemetry
+from app.telemetry import CellAnswer, MeterState, Telemetry
 from app.web import render
 from app.web import router as pages
 from app.web.access import missing_page
@@ -307,6 +308,7 @@ class Service:
         self.telemetry = Telemetry()
         self._prepared = threading.Event()
         self.worker = None if role == API else self._worker(environment)
+        self._cell_id, self._cells = environment.cell_id, cells_of(environment)
         self._app = None if role == WORKER else self._make_app()
         self._server: uvicorn.Server | None = None
         self._ended = threading.Event()
@@ -319,6 +321,11 @@ class Service:
         return not isinstance(self._authenticator, OpenToLoopback)
 
     def _make_app(self) -> FastAPI:
+        watch = Watch(self._cells)
+        self.telemetry.cells = lambda: {
+            answer.cell.id: CellAnswer(answer.said is not None, answer.took_s)
+            for answer in watch.seen.answers
+        }
         return create_app(
             self._engines.api,
             telemetry=self.telemetry,
@@ -328,6 +335,8 @@ class Service:
             missing_page=missing_page,
             proxies=self._proxies,
             site_file=self._site_file,
+            cell_id=self._cell_id,
+            fleet_watch=watch,
         )
 
     def _worker(self, environment: Settings) -> Worker:

@@ -122,9 +122,13 @@ class Grant:
 
     def reaches(self, site: Site) -> bool:
         """Whether the site is one of those it is about."""
+        return self.reaches_ids(site.id, site.institution)
+
+    def reaches_ids(self, site: str, institution: str) -> bool:
+        """The same of a site that is known by its id and that of its institution."""
         if self.role.on_sites is None:
             return False
-        return self.is_everywhere or site.id == self.site or site.institution == self.institution
+        return self.is_everywhere or site == self.site or institution == self.institution
 
     def reaches_institution(self, key: str) -> bool:
         """Whether it reaches every site of an institution."""

@@ -25,6 +25,7 @@ from app.actions.site_file import Place
 from app.actions.view import View
 from app.domain.access import Principal
 from app.errors import Forbidden, NotAuthenticated, SeriesError, WattlineError
+from app.fleet.watch import Watch
 from app.store.engine import Engine
 from app.telemetry import Telemetry
 from app.web import render
@@ -71,6 +72,10 @@ class Context(Protocol):
     @property
     def site_file(self) -> Place:
         """Where this process has its site file."""
+
+    @property
+    def fleet_watch(self) -> Watch:
+        """What other cells said last."""
 
     @property
     def maker(self) -> Bell:

@@ -1,8 +1,7 @@
-"""PUE of a site, as one figure, as a series, and of the fleet."""
+"""PUE of a site, as one figure and as a series."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -10,12 +9,9 @@ from fastapi.responses import JSONResponse
 
 from app.api import schemas
 from app.api.context import Caller, SiteId
-from app.api.periods import Last24h, Window, check_bars
-from app.domain import period as periods
-from app.domain.indicators import FleetPue
+from app.api.periods import Last24h, check_bars
 from app.domain.period import Step
-from app.domain.pue import PueDocument
-from app.store import deployment, fleet_pue, pue
+from app.store import deployment, pue
 
 router = APIRouter(tags=["pue"])
 
@@ -50,29 +46,3 @@ def get_pue_series(
             "bars": [bar.as_dict() for bar in bars],
         }
     )
-
-
-@router.get("/fleet/pue", response_model=schemas.FleetPueOut)
-def get_fleet_pue(
-    caller: Caller, window: Annotated[Window, Query(description="The same for every site")] = "24h"
-) -> dict[str, Any]:
-    """PUE of all your sites together: the ratio of sums, and the mean weighted by facility energy."""
-    with caller.read() as view:
-        profiles = deployment.limit_profiles(view.connection)
-        spans = {s.id: periods.window(window, caller.now, s.zone) for s in view.stored.fleet.sites}
-        documents, figure = fleet_pue.pue(view.connection, view.stored, spans, profiles)
-    return fleet_out(window, documents, figure)
-
-
-def fleet_out(window: str, documents: Sequence[PueDocument], figure: FleetPue) -> dict[str, Any]:
-    """The PUE of a fleet as a document."""
-    return {
-        "window": window,
-        "ratio_of_sums": figure.ratio_of_sums,
-        "facility_weighted": figure.facility_weighted,
-        "facility_kwh": figure.facility_kwh,
-        "it_kwh": figure.it_kwh,
-        "sites": [d.as_dict() for d in documents],
-        "counted": figure.sites,
-        "left_out": figure.left_out,
-    }

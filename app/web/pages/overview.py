@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -16,6 +17,10 @@ from app.charts.live import Bar, Span
 from app.domain.asked import Asked
 from app.domain.period import window
 from app.domain.site import Institution, Site
+from app.fleet.fanout import Answer
+from app.fleet.pue import SitePue, Together, together, visible
+from app.fleet.watch import WINDOW as WATCHED
+from app.fleet.watch import Seen
 from app.store.metrics_snapshot import SiteFigures
 from app.web import periods, render
 from app.web.access import Caller, PageRoute, Viewer
@@ -115,6 +120,29 @@ class Group:
         return float(sum(d["facility_kwh"] for d in documents) / sum(d["it_kwh"] for d in documents))
 
 
+@dataclass(frozen=True)
+class OtherCells:
+    """What other cells say of their sites, and all sites together."""
+
+    seen: Seen
+    sites: Sequence[SitePue]
+    """Those that the caller may see."""
+    together: Together
+
+    @property
+    def lines(self) -> list[tuple[Answer[tuple[SitePue, ...]], list[tuple[SitePue, Headline]]]]:
+        """Each cell with its sites, the worst first."""
+        found = []
+        for answer in self.seen.answers:
+            own = [one for one in self.sites if one.cell == answer.cell.id]
+            judged = [
+                (one, figures.Headline(WATCHED, one.document, *figures.judged(one.document))) for one in own
+            ]
+            judged.sort(key=lambda pair: (VERDICTS.index(pair[1].verdict), pair[0].site))
+            found.append((answer, judged))
+        return found
+
+
 @router.get("/")
 def overview(
     request: Request,
@@ -132,7 +160,7 @@ def overview(
     """The first page: every site, the worst first; without any, the way to the first readings."""
     with caller.read() as seen:
         sites = seen.stored.fleet.sites
-        if not sites:
+        if not sites and not caller.context.fleet_watch.cells:
             return render.page(request, "first.html", {"nav": "overview"})
         every = rows(seen, caller, asked)
         wanted = sorted((r for r in every if _fits(r, q, verdict, institution, region)), key=_orders()[sort])
@@ -161,12 +189,28 @@ def overview(
             "sort": sort,
             "view": view,
         },
-        "chosen": Chosen.of(replace(asked, default="12mo"), caller.now, sites[0].zone),
+        "chosen": Chosen.of(
+            replace(asked, default="12mo"), caller.now, sites[0].zone if sites else ZoneInfo("UTC")
+        ),
+        "fleet": _fleet(caller, every),
         "verdicts": VERDICTS,
         "now": caller.now,
         "classes": figures.CLASSES,
     }
     return render.page(request, "overview.html", context)
+
+
+def _fleet(caller: Caller, own: Sequence[Row]) -> OtherCells | None:
+    """What the other cells said last, and all together; None where there are none."""
+    watch = caller.context.fleet_watch
+    if not watch.cells:
+        return None
+    seen = watch.seen
+    others = visible(seen.sites, caller.principal)
+    here = [
+        SitePue("", row.institution.id, row.documents[WATCHED]) for row in own if WATCHED in row.documents
+    ]
+    return OtherCells(seen, others, together([*here, *others], seen.missing))
 
 
 def rows(view: View, caller: Caller, asked: Asked) -> list[Row]:

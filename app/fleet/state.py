@@ -73,5 +73,5 @@ def understand(cell: Cell, document: Any) -> CellState:
     except ValidationError as error:
         raise NotUnderstood(f"the answer is of another version: {error.errors()[0]['msg']}") from None
     if one.id != cell.id:
-        raise NotUnderstood(f"it calls itself {one.id!r}; set WATTLINE_CELL_ID there, or correct the url here")
+        raise NotUnderstood(f"it calls itself {one.id!r}; correct WATTLINE_CELL_ID there, or the url here")
     return CellState(one.id, one.version, one.sites, one.figures_lag_s)

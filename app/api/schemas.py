@@ -440,6 +440,7 @@ class FleetCell(BaseModel):
     version: str | None
     sites: list[str]
     figures_lag_s: float | None = Field(description="How long its oldest reading waits for its figures")
+    at: datetime | None = Field(description="Its clock when it answered")
 
 
 class FleetCellsOut(BaseModel):

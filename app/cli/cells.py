@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from app import __version__
 from app.api.routes.fleet import cells_out
 from app.api.schemas import FleetCell
@@ -27,10 +29,12 @@ def listing(*, as_json: bool) -> bool:
     environment = settings()
     others = cells_of(environment)
     with database() as engine, connect(engine) as connection:
-        here = state.own(connection, sites.load(connection), environment.cell_id, __version__)
+        here = state.own(
+            connection, sites.load(connection), environment.cell_id, __version__, datetime.now(UTC)
+        )
     found = cells_out(here, state.ask(others, deadline_s=DEADLINE_S))
     if as_json:
-        show_json(found.model_dump())
+        show_json(found.model_dump(mode="json"))
     else:
         show_table(["cell", "address", "version", ">sites", ">figures behind", ""], map(_row, found.cells))
     return not found.missing

@@ -700,6 +700,15 @@ def list_cells(as_json: _Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command(rich_help_panel=_OPERATIONS)
+def doctor(as_json: _Json = False) -> None:
+    """Check the deployment: versions, clocks, lags, certificates, disk, workers, cells. Exit 1: a fault."""
+    from app.cli.doctor import doctor as work
+
+    if not work(as_json=as_json):
+        raise typer.Exit(1)
+
+
 @app.command("workers", rich_help_panel=_OPERATIONS)
 def list_workers(as_json: _Json = False) -> None:
     """List the workers that share the database, with the sites that each measures."""

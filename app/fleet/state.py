@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from app.fleet import fanout
 from app.fleet.cells import Cell
@@ -27,6 +28,8 @@ class CellState:
     sites: tuple[str, ...] = ()
     figures_lag_s: float | None = None
     """Of the site that is furthest behind. [s]"""
+    at: datetime | None = None
+    """Its clock when it answered."""
 
 
 class _One(BaseModel):
@@ -34,6 +37,7 @@ class _One(BaseModel):
     version: str | None
     sites: tuple[str, ...]
     figures_lag_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    at: AwareDatetime | None
 
 
 class _Said(BaseModel):
@@ -43,7 +47,7 @@ class _Said(BaseModel):
 _SHAPE = TypeAdapter(_Said)
 
 
-def own(connection: Connection, stored: Stored, cell: str, version: str) -> CellState:
+def own(connection: Connection, stored: Stored, cell: str, version: str, now: datetime) -> CellState:
     """What this cell says of itself.
 
     Raises
@@ -52,7 +56,7 @@ def own(connection: Connection, stored: Stored, cell: str, version: str) -> Cell
         If the database is away.
     """
     lag_s = progress.oldest_s(connection)
-    return CellState(cell, version, tuple(sorted(stored.fleet.site)), lag_s)
+    return CellState(cell, version, tuple(sorted(stored.fleet.site)), lag_s, now)
 
 
 def ask(cells: Sequence[Cell], *, deadline_s: float) -> list[Answer[CellState]]:
@@ -74,4 +78,4 @@ def understand(cell: Cell, document: Any) -> CellState:
         raise NotUnderstood(f"the answer is of another version: {error.errors()[0]['msg']}") from None
     if one.id != cell.id:
         raise NotUnderstood(f"it calls itself {one.id!r}; correct WATTLINE_CELL_ID there, or the url here")
-    return CellState(one.id, one.version, one.sites, one.figures_lag_s)
+    return CellState(one.id, one.version, one.sites, one.figures_lag_s, one.at)

@@ -28,6 +28,19 @@ def _reference() -> TypeAdapter[Reference]:
     return TypeAdapter(Reference)
 
 
+def clock(connection: sa.Connection) -> datetime:
+    """What time it is for the database.
+
+    Raises
+    ------
+    StoreUnavailable
+        If it is away.
+    """
+    with store_errors():
+        at: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return at
+
+
 def save(connection: sa.Connection, key: str, value: Any) -> None:
     """Keep one section, JSON-ready.
 

@@ -134,7 +134,7 @@ def test_an_answer_that_is_not_understood_is_refused(document: Any) -> None:
 
 
 def test_a_cell_that_calls_itself_otherwise_is_refused() -> None:
-    one = {"id": "north", "version": "1", "sites": ["s1"], "figures_lag_s": 3.0}
+    one = {"id": "north", "version": "1", "sites": ["s1"], "figures_lag_s": 3.0, "at": "2026-03-01T00:00:00Z"}
     assert state.understand(NORTH, {"cells": [one]}).sites == ("s1",)
     for document in ({"cells": [one | {"id": "south"}]}, {"cells": [one, one]}, {"cells": []}, {}):
         with pytest.raises(NotUnderstood):

@@ -75,7 +75,7 @@ def get_fleet_cells(caller: Caller, scope: InScope = SCOPE_ALL) -> schemas.Fleet
     """Every cell: whether it answers, its version, its sites, and how far its figures are behind."""
     with caller.read() as view:
         view.require_everywhere(Role.VIEWER)
-        here = state.own(view.connection, view.stored, caller.context.cell_id, __version__)
+        here = state.own(view.connection, view.stored, caller.context.cell_id, __version__, caller.now)
     return cells_out(here, state.ask(_others(caller, scope), deadline_s=DEADLINE_S))
 
 
@@ -97,4 +97,5 @@ def _cell(found: CellState, problem: str = "", took_s: float = 0.0, url: str = "
         version=found.version,
         sites=list(found.sites),
         figures_lag_s=found.figures_lag_s,
+        at=found.at,
     )

@@ -1,0 +1,211 @@
+"""``wattline doctor``: what of a deployment can be checked from here, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from app import __version__
+from app.cli.console import show, show_json, show_table
+from app.cli.environment import cells_of, settings
+from app.cli.opening import has_database, located
+from app.config import Settings
+from app.domain import checkup
+from app.domain.checkup import Check, Outcome
+from app.errors import ConfigError, WattlineError
+from app.fleet import state
+from app.fleet.cells import Cell
+from app.fleet.fanout import DEADLINE_S, Answer
+from app.fleet.state import CellState
+from app.store import compression, deployment, progress, readiness, roles, versions, workers
+from app.store.engine import Connection, Engine, connect, make_engine
+from app.store.supported import Server
+
+_PATIENCE_S = 5.0
+
+
+def doctor(*, as_json: bool) -> bool:
+    """Print what was found; False where anything is a fault.
+
+    Raises
+    ------
+    ConfigError
+        If the environment is not understood.
+    """
+    environment = settings()
+    checks = [*_machine(environment), *_database(environment), *_fleet(environment), *_addresses(environment)]
+    if as_json:
+        show_json({"outcome": checkup.worst(checks), "checks": [asdict(check) for check in checks]})
+    else:
+        show_table(["", "what", "found", "what to do"], map(_row, checks))
+        show(_summary(checks))
+    return checkup.worst(checks) is not Outcome.FAULT
+
+
+def _row(check: Check) -> list[str]:
+    return [check.outcome, check.subject, check.found, check.remedy]
+
+
+def _summary(checks: list[Check]) -> str:
+    counts = {outcome: sum(c.outcome is outcome for c in checks) for outcome in Outcome}
+    return f"{counts[Outcome.FAULT]} faults, {counts[Outcome.WARNING]} warnings, {counts[Outcome.OK]} ok"
+
+
+def _machine(environment: Settings) -> Iterator[Check]:
+    yield Check("Wattline here", Outcome.OK, __version__)
+    folder = environment.data_dir
+    if folder.is_dir():
+        space = shutil.disk_usage(folder)
+        yield checkup.disk(f"disk of {folder}", space.free, space.total)
+    else:
+        yield Check(f"data folder {folder}", Outcome.WARNING, "does not exist", "`wattline serve` makes it")
+
+
+# -- database ----------------------------------------------------------------------------------------
+
+
+def _database(environment: Settings) -> Iterator[Check]:
+    if not has_database():
+        yield Check("database", Outcome.WARNING, "there is none yet", "`wattline serve` makes one")
+        return
+    try:
+        with located(environment) as place:
+            engine = make_engine(place.url, application_name="wattline doctor")
+            try:
+                yield from _store(engine)
+            finally:
+                engine.dispose()
+    except WattlineError as error:
+        yield Check("database", Outcome.FAULT, str(error), "start it, or correct WATTLINE_DATABASE_URL")
+
+
+def _store(engine: Engine) -> Iterator[Check]:
+    ready = readiness.check(engine)
+    if ready.revision != ready.needed:
+        yield Check("schema", Outcome.FAULT, ready.problem or "", "wattline db upgrade")
+        return
+    yield Check("schema", Outcome.OK, f"revision {ready.revision}")
+    if roles.owns_the_audit_log(engine):
+        yield Check(
+            "audit log",
+            Outcome.WARNING,
+            "the service's role owns it, so it could be disarmed",
+            "set WATTLINE_DATABASE_OWNER_URL and run `wattline db upgrade`",
+        )
+    with connect(engine) as connection:
+        yield from _server(connection)
+        yield from _work(connection)
+
+
+def _server(connection: Connection) -> Iterator[Check]:
+    found = versions.of(connection)
+    problem = found.problem
+    if problem:
+        yield Check("database server", Outcome.FAULT, problem, "upgrade it")
+    else:
+        yield Check("database server", Outcome.OK, _named(found))
+    for warning in found.warnings:
+        yield Check("database server", Outcome.WARNING, warning)
+    before = datetime.now(UTC)
+    theirs = deployment.clock(connection)
+    after = datetime.now(UTC)
+    doubt_s = (after - before).total_seconds()
+    yield checkup.clock("clock of the database", (theirs - after).total_seconds(), doubt_s)
+    for one in compression.states(connection):
+        outcome = Outcome.FAULT if one.problem else Outcome.OK
+        yield Check(f"compression of {one.table}", outcome, one.problem or "keeps up")
+
+
+def _named(server: Server) -> str:
+    own = f"PostgreSQL {_dotted(server.postgresql)}"
+    return own if server.timescaledb is None else f"{own}, TimescaleDB {_dotted(server.timescaledb)}"
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
+
+
+def _work(connection: Connection) -> Iterator[Check]:
+    members = workers.members(connection)
+    if members:
+        yield Check("workers", Outcome.OK, ", ".join(member.name for member in members))
+    else:
+        yield Check("workers", Outcome.FAULT, "none is at work", "start `wattline serve`")
+    found = progress.look(connection)
+    for site, lag_s in found.lag_s.items():
+        yield checkup.lag(f"figures of {site}", lag_s)
+    for site, months in found.failed_months.items():
+        if months:
+            what = f"{months} months could not be looked at"
+            yield Check(f"findings of {site}", Outcome.FAULT, what, "see the log of the worker")
+    for site, files in found.failed_files.items():
+        if files:
+            what = f"{files} files were set aside"
+            yield Check(f"imports of {site}", Outcome.WARNING, what, "correct or remove them")
+
+
+# -- other machines ----------------------------------------------------------------------------------
+
+
+def _fleet(environment: Settings) -> Iterator[Check]:
+    try:
+        cells = cells_of(environment)
+    except ConfigError as error:
+        yield Check("cells", Outcome.FAULT, str(error), "correct the file of WATTLINE_CELLS_FILE")
+        return
+    before = datetime.now(UTC)
+    for answer in state.ask(cells, deadline_s=DEADLINE_S):
+        yield from _cell(answer, before)
+
+
+def _cell(answer: Answer[CellState], before: datetime) -> Iterator[Check]:
+    name = f"cell {answer.cell.id}"
+    if answer.said is None:
+        yield Check(name, Outcome.FAULT, answer.problem, "`wattline doctor` there says more")
+        return
+    yield checkup.version(name, answer.said.version, __version__)
+    if answer.said.at is not None:
+        offset_s = (answer.said.at - before).total_seconds() - answer.took_s / 2
+        yield checkup.clock(f"clock of {name}", offset_s, answer.took_s / 2)
+    if answer.said.figures_lag_s is not None:
+        yield checkup.lag(f"figures of {name}", answer.said.figures_lag_s)
+
+
+def _addresses(environment: Settings) -> Iterator[Check]:
+    """Certificates of the addresses that the settings name."""
+    named = {"WATTLINE_PUBLIC_URL": environment.public_url, "WATTLINE_OIDC_ISSUER": environment.oidc_issuer}
+    for key, url in named.items():
+        if url.startswith("https://"):
+            yield _certificate(f"certificate of {key}", url, ssl.create_default_context())
+    try:
+        cells = cells_of(environment)
+    except ConfigError:
+        return
+    for cell in cells:
+        if cell.url.startswith("https://"):
+            yield _certificate(f"certificate of cell {cell.id}", cell.url, _trust(cell))
+
+
+def _trust(cell: Cell) -> ssl.SSLContext:
+    found = cell.trust()
+    return found if isinstance(found, ssl.SSLContext) else ssl.create_default_context()
+
+
+def _certificate(subject: str, url: str, context: ssl.SSLContext) -> Check:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 443
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_PATIENCE_S) as raw,
+            context.wrap_socket(raw, server_hostname=host) as secured,
+        ):
+            ends = str((secured.getpeercert() or {})["notAfter"])
+    except OSError as error:
+        return Check(subject, Outcome.FAULT, f"{host}:{port}: {error}", "see that it is reached and trusted")
+    ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
+    return checkup.certificate(subject, ends_at, datetime.now(UTC))

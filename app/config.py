@@ -31,6 +31,7 @@ from app.domain.overlap import source_of, undecided
 from app.domain.reference import Reference
 from app.domain.site import Fleet, Institution, Meter, Site, overlaps
 from app.domain.targets import Target
+from app.domain.typical import PlantAssumption, PlantTypical
 from app.errors import ConfigError
 from app.site_dates import Dates
 from collectors import network
@@ -237,6 +238,10 @@ class SiteFile:
     """Targets of other indicators; the latest that holds counts."""
     scoring_bands: tuple[ScoringBand, ...] = ()
     """Ranges in which indicators earn points; the latest that holds counts."""
+    plant_typicals: tuple[PlantTypical, ...] = ()
+    """Typical values of plant indicators beside, or instead of, the built-in ones of the same day."""
+    plant_assumptions: tuple[PlantAssumption, ...] = ()
+    """Assumptions behind the estimated savings beside, or instead of, the built-in ones of the same day."""
     alarms: Alarms = field(default_factory=Alarms)
     """Alarm rules beside, or instead of, the built-in ones."""
     notifications: Notifications = field(default_factory=Notifications)
@@ -254,6 +259,8 @@ class SiteFile:
             emission_factors=self.emission_factors,
             indicator_targets=self.indicator_targets,
             scoring_bands=self.scoring_bands,
+            plant_typicals=self.plant_typicals,
+            plant_assumptions=self.plant_assumptions,
         )
 
 

@@ -1,4 +1,4 @@
-"""Dated data beside the PUE limits: emission factors, targets of indicators, scoring bands.
+"""Dated data beside the PUE limits: emission factors, targets, scoring bands, values of the plant.
 
 The built-in rows are in ``domain/data``; the site file may replace and add rows, each with its source.
 """
@@ -12,9 +12,11 @@ from typing import TypeVar
 from app.domain.data.emission_factors import EMISSION_FACTORS
 from app.domain.data.indicator_targets import INDICATOR_TARGETS
 from app.domain.data.limit_profiles import SCORING_BANDS
+from app.domain.data.plant_values import PLANT_ASSUMPTIONS, PLANT_TYPICALS
 from app.domain.emissions import EmissionFactor
 from app.domain.limits import ScoringBand
 from app.domain.targets import Target
+from app.domain.typical import PlantAssumption, PlantTypical
 
 _STRICT = {"extra": "forbid"}
 _Row = TypeVar("_Row")
@@ -28,6 +30,8 @@ class Reference:
     emission_factors: tuple[EmissionFactor, ...] = ()
     indicator_targets: tuple[Target, ...] = ()
     scoring_bands: tuple[ScoringBand, ...] = ()
+    plant_typicals: tuple[PlantTypical, ...] = ()
+    plant_assumptions: tuple[PlantAssumption, ...] = ()
 
     def with_own(self, own: Reference) -> Reference:
         """These rows with an operator's own: one for the same thing and day or year takes the place."""
@@ -43,6 +47,12 @@ class Reference:
             scoring_bands=_merged(
                 self.scoring_bands, own.scoring_bands, lambda b: (b.indicator, b.valid_from)
             ),
+            plant_typicals=_merged(
+                self.plant_typicals, own.plant_typicals, lambda t: (t.indicator, t.valid_from)
+            ),
+            plant_assumptions=_merged(
+                self.plant_assumptions, own.plant_assumptions, lambda a: (a.name, a.valid_from)
+            ),
         )
 
 
@@ -53,6 +63,10 @@ def _merged(
 
 
 BUILT_IN = Reference(
-    emission_factors=EMISSION_FACTORS, indicator_targets=INDICATOR_TARGETS, scoring_bands=SCORING_BANDS
+    emission_factors=EMISSION_FACTORS,
+    indicator_targets=INDICATOR_TARGETS,
+    scoring_bands=SCORING_BANDS,
+    plant_typicals=PLANT_TYPICALS,
+    plant_assumptions=PLANT_ASSUMPTIONS,
 )
 """What is shipped."""

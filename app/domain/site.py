@@ -399,6 +399,23 @@ class Stage(StrEnum):
     """A consumer: chiller, pump, lighting, equipment."""
 
 
+class Equipment(StrEnum):
+    """What kind of plant a meter supplies, for the plant indicators."""
+
+    CHILLER = "chiller"
+    """Chiller: the compressors that make chilled water."""
+    PUMP = "pump"
+    """Pumps of chilled and condenser water."""
+    COOLING_TOWER = "cooling_tower"
+    """Cooling towers and dry coolers: their fans."""
+    PUMPS_AND_TOWERS = "pumps_and_towers"
+    """Pumps and cooling towers behind one meter."""
+    AIR_HANDLER = "air_handler"
+    """Fans of the room air conditioners (CRAH), without compressors."""
+    DIRECT_EXPANSION = "direct_expansion"
+    """Room air conditioners with compressors (CRAC, direct expansion)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Meter:
     """A device with one or more points."""
@@ -415,6 +432,9 @@ class Meter:
     """Room it stands in or serves; gives energy by room and partial PUE. E.g. ``hall-1``."""
     stage: Stage = Stage.LOAD
     """Place in the chain from the grid to the load."""
+    equipment: Equipment | None = None
+    """Kind of plant that it supplies: needed for the plant indicators and the opportunities. E.g.
+    ``chiller``."""
     fed_by: tuple[str, ...] = ()
     """Meters directly upstream of this one: the metering tree. E.g. ``[utility-a, utility-b]``.
 

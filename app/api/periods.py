@@ -74,6 +74,7 @@ def _asked(default: str) -> Callable[..., Asked]:
 
 Last24h = Annotated[Asked, Depends(_asked("24h"))]
 Last30d = Annotated[Asked, Depends(_asked("30d"))]
+Last12mo = Annotated[Asked, Depends(_asked("12mo"))]
 """Parameters of a query with a period, and what it is without any."""
 
 

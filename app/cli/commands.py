@@ -623,6 +623,40 @@ def indicators(
     work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
 
 
+@app.command(name="plant-indicators", rich_help_panel=_FIGURES)
+def plant_indicators(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Load factors, chillers, UPS, water, air, free cooling: values, or the missing meter (default: 30d)."""
+    from app.cli.periods import Wanted
+    from app.cli.plant import plant_indicators as work
+
+    work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
+def opportunities(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """What to do next: savings a year in energy and money, or which meter would tell (default: 12mo)."""
+    from app.cli.periods import Wanted
+    from app.cli.plant import opportunities as work
+
+    work(site, Wanted(window, month, start, end), config_path=config, as_json=as_json)
+
+
 @app.command(rich_help_panel=_FIGURES)
 def fleet(
     window: Annotated[str, typer.Option(metavar="W", help="Time window, the same for every site.")] = "24h",

@@ -1,8 +1,8 @@
-"""What the points of a plant measured over a period, as columns in 15-minute intervals.
+"""What the points of a plant measured over a period, as columns in intervals of 15 minutes or an hour.
 
 A column sums or averages the points that have one meaning (a role, or a kind of equipment), each time by the
 site as it was then. It is unknown (NaN) where one of its points is; a sensor whose value has not changed at
-all for a day is taken for stuck, and unknown.
+all for two days is taken for stuck, and unknown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from app.domain.capacity import INTERVALS_PER_HOUR
+from app.domain import weather
 from app.domain.limits import accuracy_percent, combined_class_percent
 from app.domain.overlap import undecided
 from app.domain.period import Period
@@ -28,10 +28,10 @@ from app.domain.typical import PlantAssumption, PlantTypical, assumption_on, typ
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-STUCK_INTERVALS = 96
-"""Intervals over which a sensor that shows one and the same mean is taken for stuck: a day."""
+STUCK_HOURS = 48
+"""Time over which a sensor that shows one and the same mean is taken for stuck."""
 
-IT, WEATHER = "it", "weather"
+IT = "it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Column:
     """One quantity of the plant in every interval."""
 
     name: str
-    """``role:...``, ``equipment:...`` or a quantity of this module: what is missing where it has no points."""
+    """``role:...``, ``equipment:...``, ``stage:ups`` or ``it``: what is missing where it has no points."""
     values: Floats
     """NaN: not known."""
     points: tuple[str, ...]
@@ -66,21 +66,16 @@ class PlantSeries:
     Parameters
     ----------
     energy_kwh : DataFrame of float64, shape (n, points)
-        Energy per 15-minute interval by point, before weights, indexed by its start in UTC. [kWh]
+        Energy per interval by point, before weights, indexed by its start in UTC. [kWh] The intervals are of
+        15 minutes or, for long periods, of an hour, without gaps.
     gauges : DataFrame of float64, shape (n, points)
         Means of the sensors in their house units; the same index. NaN: not known.
-    wet_bulb_c : Series of float64, shape (n,), optional
-        Outdoor wet bulb: measured, computed or imported. [C]
     """
 
     site: Site
     period: Period
     energy_kwh: pd.DataFrame
     gauges: pd.DataFrame
-    wet_bulb_c: pd.Series[float] | None = None
-    wet_bulb_points: tuple[str, ...] = ()
-    wet_bulb_basis: str = ""
-    """``measured``, ``computed`` or ``imported``; empty where it is not known."""
     findings: tuple[OpenFinding, ...] = ()
     reference: Reference = field(default_factory=lambda: BUILT_IN)
 
@@ -98,6 +93,36 @@ class PlantSeries:
     def now(self) -> Site:
         """The constant site at the end of the period."""
         return self.site.at(self.index[-1].to_pydatetime())
+
+    @cached_property
+    def per_hour(self) -> int:
+        """Intervals in an hour: 4 or 1."""
+        return 1 if len(self.index) > 1 and (self.index[1] - self.index[0]).total_seconds() >= 3600 else 4
+
+    def hours(self, rows: Bools) -> float:
+        """Length of the chosen intervals. [h]"""
+        return float(rows.sum()) / self.per_hour
+
+    def kwh(self, power_kw: Floats, rows: Bools) -> float:
+        """Energy of a power over the chosen intervals. [kWh]"""
+        return float(power_kw[rows].sum()) / self.per_hour
+
+    def sums_kwh(self, columns: Mapping[str, Column], rows: Bools) -> dict[str, float]:
+        """Energies of some columns of power over the chosen intervals. [kWh]"""
+        return {name: self.kwh(c.values, rows) for name, c in columns.items()}
+
+    @property
+    def has_it(self) -> bool:
+        """Whether the site has IT meters, whatever the doubt about which of them count."""
+        return any(state.it_carriers() for state in self.site.states)
+
+    def has_equipment(self, kind: Equipment) -> bool:
+        """Whether a meter says that it supplies equipment of a kind."""
+        return any(m.equipment is kind for m in self.site.meters)
+
+    def meter_of(self, point: str) -> str:
+        """The meter of a point; empty where the site has no such point."""
+        return next((m.id for m in self.site.meters if any(p.id == point for p in m.points)), "")
 
     # -- columns ------------------------------------------------------------------------------------
 
@@ -150,15 +175,23 @@ class PlantSeries:
                 column = found.setdefault(point.id, pd.Series(np.nan, self.index))
                 if point.id in table:
                     column.loc[table.index] = table[point.id]
-        is_state = role is Role.CHILLER_RUNNING
-        kept = {p: c if is_state else pd.Series(alive(c.to_numpy()), c.index) for p, c in found.items()}
-        return pd.DataFrame(kept, index=self.index, dtype=float)
+        if role is not Role.CHILLER_RUNNING:
+            found = {
+                p: pd.Series(alive(np.asarray(c, np.float64), self.per_hour), c.index)
+                for p, c in found.items()
+            }
+        return pd.DataFrame(found, index=self.index, dtype=float)
 
     def wet_bulb(self) -> Column:
-        """Outdoor wet bulb. [C]"""
-        values = self._nothing() if self.wet_bulb_c is None else self.wet_bulb_c.to_numpy(np.float64)
-        points = self.wet_bulb_points or ((WEATHER,) if self.wet_bulb_c is not None else ())
-        return Column(f"role:{Role.OUTDOOR_WET_BULB.value}", values, points)
+        """Outdoor wet bulb: as measured, else from dry bulb and relative humidity. [C]"""
+        measured = self.sensor(Role.OUTDOOR_WET_BULB)
+        if measured.points:
+            return measured
+        dry, humidity = self.sensor(Role.OUTDOOR_DRY_BULB), self.sensor(Role.OUTDOOR_RELATIVE_HUMIDITY)
+        if not (dry.points and humidity.points):
+            return measured
+        values = weather.wet_bulb_c(dry.values, humidity.values)
+        return Column(measured.name, values, (*dry.points, *humidity.points))
 
     def _power(
         self, name: str, choose: Callable[[Site], Sequence[Point]], *, weighted: bool = True
@@ -169,8 +202,8 @@ class PlantSeries:
             chosen = {p.id: p.weight if weighted else 1.0 for p in choose(state)}
             if chosen:
                 part = (table.reindex(columns=list(chosen)) * pd.Series(chosen)).sum(axis=1, skipna=False)
-                first = self.index.get_loc(table.index[0])
-                values[first : first + len(table)] = part.to_numpy() * INTERVALS_PER_HOUR
+                first = int(self.index.searchsorted(table.index[0]))
+                values[first : first + len(table)] = part.to_numpy() * self.per_hour
                 points |= dict.fromkeys(chosen)
         return Column(name, values, tuple(points))
 
@@ -188,15 +221,16 @@ class PlantSeries:
 
     def poorly_covered(self, points: Sequence[str]) -> tuple[str, ...]:
         """Those of some points that cover less of the period than the site asks for, worst first."""
-        shares = {p: self._known_ratio(p) for p in points if p != WEATHER}
+        shares = {p: self._known_ratio(p) for p in points}
         least = self.site.minimum_coverage_ratio
         return tuple(sorted((p for p, share in shares.items() if share < least), key=lambda p: shares[p]))
 
     def _known_ratio(self, point: str) -> float:
-        for table in (self.energy_kwh, self.gauges):
-            if point in table:
-                return float(table[point].notna().mean())
-        return 0.0
+        if point in self.energy_kwh:
+            return float(self.energy_kwh[point].notna().mean())
+        if point not in self.gauges:
+            return 0.0
+        return float(np.isfinite(alive(np.asarray(self.gauges[point], np.float64), self.per_hour)).mean())
 
     def class_percent(self, points: Sequence[str]) -> float:
         """Accuracy class of the sum of some points of the last site. [%]"""
@@ -207,9 +241,7 @@ class PlantSeries:
 
     def typical(self, indicator: str) -> PlantTypical | None:
         """The typical values of an indicator on the period's last day."""
-        return typical_on(
-            self.reference.plant_typicals, indicator, self.period.last_day(self.site.zone)
-        )
+        return typical_on(self.reference.plant_typicals, indicator, self.period.last_day(self.site.zone))
 
     def assumed(self, name: str) -> PlantAssumption:
         """An assumption as it holds on the period's last day.
@@ -219,17 +251,15 @@ class PlantSeries:
         NotFound
             If none holds.
         """
-        return assumption_on(
-            self.reference.plant_assumptions, name, self.period.last_day(self.site.zone)
-        )
+        return assumption_on(self.reference.plant_assumptions, name, self.period.last_day(self.site.zone))
 
 
 def _sensors_of(site: Site, role: Role) -> list[Point]:
     return [p for p in site.points() if p.role is role and p.kind is ReadingKind.GAUGE]
 
 
-def alive(values: Floats, most: int = STUCK_INTERVALS) -> Floats:
-    """Values of a sensor without the stretches in which it did not change for `most` intervals or more.
+def alive(values: Floats, per_hour: int) -> Floats:
+    """Values of a sensor without the stretches in which it did not change for :data:`STUCK_HOURS` or more.
 
     Parameters
     ----------
@@ -245,12 +275,12 @@ def alive(values: Floats, most: int = STUCK_INTERVALS) -> Floats:
     same = np.concatenate([[False], values[1:] == values[:-1]])
     group = np.cumsum(~same)
     length = np.bincount(group)[group]
-    return np.where(length >= most, np.nan, values)
+    return np.where(length >= STUCK_HOURS * per_hour, np.nan, values)
 
 
 def known_together(columns: Sequence[Column]) -> Bools:
     """Intervals in which all of some columns are known."""
-    return np.logical_and.reduce([c.known for c in columns])
+    return np.asarray(np.logical_and.reduce([c.known for c in columns]), np.bool_)
 
 
 def points_of(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -261,8 +291,3 @@ def points_of(columns: Sequence[Column]) -> tuple[str, ...]:
 def missing_of(columns: Sequence[Column]) -> tuple[str, ...]:
     """What some columns lack: those without points."""
     return tuple(c.name for c in columns if not c.points)
-
-
-def sums_kwh(columns: Mapping[str, Column], rows: Bools) -> dict[str, float]:
-    """Energies of some columns of power over the chosen intervals. [kWh]"""
-    return {name: float(c.values[rows].sum()) / INTERVALS_PER_HOUR for name, c in columns.items()}

@@ -474,6 +474,111 @@ class YearEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegionRow:
+    """Efficiency of a UPS over the time in which its load was within some bounds."""
+
+    low_ratio: float
+    high_ratio: float
+    hours: float
+    efficiency_ratio: float
+    worst: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantRow:
+    """One plant indicator: a value with what it rests on, or why there is none."""
+
+    name: str
+    subject: str
+    """Meters it is of, where there are several of a kind."""
+    value: float | None
+    unit: str
+    uncertainty: float | None
+    """By the accuracy classes of the meters, in the unit; null where none is stated."""
+    standing: str | None
+    """good, between or poor."""
+    good: float | None
+    poor: float | None
+    source: str
+    """Of the typical values; empty where there are none."""
+    verified: bool
+    coverage_ratio: float
+    reason: str | None
+    """Code of why there is no value."""
+    missing: list[str]
+    """Roles, kinds of equipment and keys of the site file that are not there."""
+    waits_for: list[str]
+    poorly_covered: list[str]
+    meters: list[str]
+    points: list[str]
+    inputs: dict[str, float]
+    regions: list[RegionRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantIndicators:
+    """The plant indicators of a site over a period."""
+
+    site: str
+    start: str
+    end: str
+    kind: str
+    """``annual`` or ``interim``: ASHRAE 90.4 defines its components over a year."""
+    indicators: list[PlantRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssumptionRow:
+    """A quantity that the meters do not tell, with its range."""
+
+    name: str
+    low: float
+    typical: float
+    high: float
+    source: str
+    verified: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpportunityRow:
+    """One way to save energy: how much a year, from what, or which meter would tell."""
+
+    kind: str
+    subject: str
+    state: str
+    """found, none or unknown."""
+    kwh_per_year: float | None
+    kwh_low: float | None
+    kwh_high: float | None
+    """Null beside a figure: not bounded, a part of the year is not known."""
+    amount_per_year: float | None
+    amount_low: float | None
+    amount_high: float | None
+    whole_year: bool
+    """False: what was seen in the period, not scaled to a year."""
+    reason: str | None
+    missing: list[str]
+    waits_for: list[str]
+    poorly_covered: list[str]
+    coverage_ratio: float
+    meters: list[str]
+    points: list[str]
+    evidence: dict[str, float]
+    assumptions: list[AssumptionRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opportunities:
+    """What to do next at a site, the most valuable first; the savings overlap and do not add up."""
+
+    site: str
+    start: str
+    end: str
+    currency: str
+    opportunities: list[OpportunityRow]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EuField:
     """One energy field of Annex II of regulation (EU) 2024/1364."""
 

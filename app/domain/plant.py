@@ -59,7 +59,7 @@ class Reason(StrEnum):
     IMPOSSIBLE = "impossible"
     """No plant can have this value: a meter, its sign, its place or its role is wrong."""
     AMBIGUOUS = "ambiguous"
-    """Several flows whose temperatures cannot be told apart: put them on the meters of their flows."""
+    """Several flows whose temperatures cannot be distinguished: put them on the meters of their flows."""
     UNSEEN = "unseen"
     """The loads have hardly varied: what another load would lose has not been seen, a trial would show it."""
     WITHIN_ERROR = "within_error"
@@ -210,7 +210,7 @@ def heat_removed_kw(plant: PlantSeries) -> tuple[Column, bool]:
     Returns
     -------
     tuple of Column and bool
-        [kW] thermal; False where there are several flows whose temperatures cannot be told apart.
+        [kW] thermal; False where there are several flows whose temperatures cannot be distinguished.
     """
     metered = plant.heat_kw()
     flows = plant.sensors(Role.CHILLED_WATER_FLOW)
@@ -333,7 +333,7 @@ def _ups(plant: PlantSeries, unit: ups.Unit) -> PlantIndicator:
             return Found(None, kwh, Reason.IDLE)
         value = kwh["out_kwh"] / kwh["in_kwh"]
         if np.isfinite(unit.rated_kw):
-            kwh["mean_load_ratio"] = float(out.values[rows].mean()) / unit.rated_kw
+            kwh["load_ratio"] = float(out.values[rows].mean()) / unit.rated_kw
         return Found(value, kwh, None if 0 < value <= 1 else Reason.IMPOSSIBLE)
 
     subject = ", ".join(unit.inputs)
@@ -446,7 +446,7 @@ def _rci(plant: PlantSeries) -> tuple[PlantIndicator, ...]:
             over = np.clip(sign * (values[rows] - bound_c), 0, None)
             value = 100 * (1 - float(np.nanmean(over)) / abs(worst_c - bound_c))
             extreme = float(np.nanmax(sign * values[rows])) * sign
-            return Found(value, {"extreme_c": extreme, "bound_c": bound_c, "intakes": float(values.shape[1])})
+            return Found(value, {"extreme_c": extreme, "limit_c": bound_c, "intakes": float(values.shape[1])})
 
         return compute
 

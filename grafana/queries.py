@@ -58,9 +58,10 @@ def noon(day: str) -> str:
     return f"({day} + time '12:00') AT TIME ZONE 'UTC'"
 
 
-WITHHELD = """EXISTS (SELECT FROM v_findings w WHERE w.site = min(v_pue.site) AND w.withholds
+WITHHELD = """EXISTS (SELECT FROM v_withheld w WHERE w.site = min(v_pue.site)
 AND w.start_at < max(v_pue.at) + interval '15 minutes' AND w.lasts_until > min(v_pue.at))"""
-"""Whether a finding keeps the ratio of sums over rows of v_pue from being said; stands for `{withheld}`."""
+"""Whether a finding, or a definition that changed, keeps the ratio of sums over rows of v_pue from being said;
+stands for `{withheld}`."""
 
 
 @dataclass(frozen=True)

@@ -569,11 +569,24 @@ class FindingOut(BaseModel):
     last_seen_at: datetime
 
 
+class DeploymentFindingOut(BaseModel):
+    """A table of the database that is not compressed as it should be; it concerns every site."""
+
+    kind: str = Field(examples=["compression_failing"], description="Also the rule of its alarm")
+    severity: str = Field(examples=["warning"])
+    table: str = Field(examples=["readings"])
+    problem: str = Field(description="What is wrong, and what to do")
+    last_success_at: datetime | None = Field(description="When its compression last ended well")
+
+
 class FindingsOut(BaseModel):
     """Findings of a site, newest first."""
 
     site: str
     findings: list[FindingOut]
+    deployment: list[DeploymentFindingOut] = Field(
+        description="Found at this moment, for callers who see every site; gone when mended"
+    )
 
 
 class EventIn(BaseModel):

@@ -11,7 +11,7 @@ from app.cli.opening import opened
 from app.cli.periods import local
 from app.domain.site import Site
 from app.jobs import imports
-from app.store import findings
+from app.store import compression, findings
 from app.store.engine import connect
 from app.store.findings import StoredFinding
 
@@ -28,9 +28,17 @@ def listing(site_id: str, *, with_cleared: bool, as_json: bool) -> None:
         site = here.site(site_id)
         with connect(here.engine) as connection:
             found = findings.listing(connection, here.stored.site_id[site.id], with_cleared=with_cleared)
+            broken = compression.broken(connection)
     if as_json:
-        show_json({"site": site.id, "findings": [_document(f) for f in found]})
-    elif not found:
+        of_deployment = [
+            {"kind": actions.COMPRESSION_FAILING, "table": state.table, "problem": state.problem}
+            for state in broken
+        ]
+        show_json({"site": site.id, "findings": [_document(f) for f in found], "deployment": of_deployment})
+        return
+    for state in broken:
+        show(f"{actions.COMPRESSION_FAILING} (whole deployment): {state.table} {state.problem}")
+    if not found:
         show(f"nothing was found about the readings of {site.id}")
     else:
         columns = [">id", "severity", "state", "point", "kind", "from", "to", ">kWh"]

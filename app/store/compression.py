@@ -278,6 +278,17 @@ def states(connection: sa.Connection, tables: Collection[str] = (READINGS, *FIGU
     return [replace(one, error=_error(connection, one)) for one in found]
 
 
+def broken(connection: sa.Connection) -> list[State]:
+    """Tables that are not compressed as they should be.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    return [state for state in states(connection) if state.problem is not None]
+
+
 def _error(connection: sa.Connection, state: State) -> str:
     """What the last failure said; only some roles may read that."""
     if state.last_status != "Failed":

@@ -6,17 +6,24 @@ views of ``timescaledb_information`` as versions 2.22 and 2.29 have them, on pla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
+from app.api.auth import KeyAuthenticator
 from app.jobs.alarms import judge
 from app.store import alarms, compression, timescale
 from app.store import engine as stores
-from app.store.compression import Spans, spans_for
+from app.store.compression import Spans, State, spans_for
 from app.telemetry import Telemetry
+from app.web import router as pages
+from app.web.words import Words
+from tests.integration.api_helpers import client
+from tests.integration.test_api_access import bearer, make_key
 from tests.integration.test_sites import SITE, sync
 
 MakeEngine = Callable[..., sa.Engine]
@@ -149,6 +156,55 @@ def test_metrics_and_the_alarm_say_so(told: sa.Engine, monkeypatch: pytest.Monke
     assert [tuple(row) for row in fired if row.rule == "compression_failing"] == [
         ("compression_failing", "warning", alarms.DEPLOYMENT)
     ]
+
+
+def test_whoever_sees_the_deployment_finds_it_beside_the_findings_of_a_site(told: sa.Engine) -> None:
+    sync(told, SITE)
+    for number, table in enumerate(("readings", *compression.FIGURES)):
+        _job(
+            told,
+            table,
+            job=1000 + number,
+            status="Failed" if table == "gauge_15m" else "Success",
+            at=NOW,
+            scheduled=table != "volume_15m",
+        )
+    authenticator = KeyAuthenticator(told, clock=lambda: NOW)
+    with client(told, clock=lambda: NOW, authenticator=authenticator, extra=(pages.router,)) as http:
+
+        def answer(path: str, grant: str, **query: str) -> httpx.Response:
+            return http.get(path, params=query, headers=bearer(make_key(told, grant)))
+
+        found = answer("/api/v1/sites/sh1/findings", "viewer").json()
+        assert [(f["kind"], f["severity"], f["table"]) for f in found["deployment"]] == [
+            ("compression_failing", "warning", "volume_15m"),
+            ("compression_failing", "warning", "gauge_15m"),
+        ]
+        assert "alter_job(1002, scheduled => true)" in found["deployment"][0]["problem"]
+        assert datetime.fromisoformat(found["deployment"][1]["last_success_at"]) == NOW
+        of_site = answer("/api/v1/sites/sh1/findings", "admin:site/sh1").json()
+        assert (of_site["site"], of_site["deployment"]) == ("sh1", [])
+
+        page = answer("/sites/sh1/findings", "viewer", lang="zh").text
+        assert "数据库压缩失败" in page
+        assert "作业 1003 失败；请查看" in page
+        assert "作业 1002 已暂停" in page
+        assert answer("/runbook", "viewer").text.count('id="wattlinecompressionfails"') == 1
+        assert re.search('href="/runbook[^"]*#wattlinecompressionfails"', page)
+        assert "gauge_15m" not in answer("/sites/sh1/findings", "viewer:site/sh1").text
+
+
+def test_every_problem_is_said_in_chinese_too() -> None:
+    broken = (
+        State("readings", None),
+        State("readings", 1, scheduled=False),
+        State("readings", 1, last_status="Failed"),
+        State("readings", 1, last_status="Failed", error="no space left"),
+        State("readings", 1, overdue_chunks=3),
+    )
+    said = [Words("zh").message(str(state.problem)) for state in broken]
+    assert not [one for one in said if not re.search("[\u4e00-\u9fff]", one)]
+    assert "no space left" in said[3]
 
 
 def test_plain_postgresql_says_nothing_of_compression(engine: sa.Engine) -> None:

@@ -12,6 +12,7 @@ from app.api import schemas
 from app.api.context import Caller, SiteId
 from app.api.periods import End, Start
 from app.domain.asked import instant
+from app.domain.quality.finding import Severity
 from app.store import findings
 
 router = APIRouter(tags=["data quality"])
@@ -34,7 +35,21 @@ def list_findings(
         view.site(site)
         number = view.stored.site_id[site]
         found = findings.listing(view.connection, number, start=first, end=last, with_cleared=with_cleared)
-    return schemas.FindingsOut(site=site, findings=[schemas.FindingOut(**asdict(f)) for f in found[:_MOST]])
+        of_deployment = actions.of_deployment(view)
+    return schemas.FindingsOut(
+        site=site,
+        findings=[schemas.FindingOut(**asdict(f)) for f in found[:_MOST]],
+        deployment=[
+            schemas.DeploymentFindingOut(
+                kind=actions.COMPRESSION_FAILING,
+                severity=Severity.WARNING.value,
+                table=state.table,
+                problem=state.problem or "",
+                last_success_at=state.last_success_at,
+            )
+            for state in of_deployment
+        ],
+    )
 
 
 @router.post("/sites/{site}/findings/{finding}/acknowledge", status_code=204)

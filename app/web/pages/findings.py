@@ -20,11 +20,12 @@ _SHOWN = 200
 
 @router.get("/sites/{site}/findings")
 def findings_page(request: Request, site: str, caller: Viewer, state: str = "open") -> Response:
-    """Open findings, or all of them, newest first."""
+    """Open findings, or all of them, newest first, and those of the deployment for who may see it."""
     with caller.read() as view:
         found = view.site(site)
         listed = findings.listing(view.connection, view.stored.site_id[site], with_cleared=state == "all")
         may_act = view.may(site, Role.OPERATOR)
+        of_deployment = actions.of_deployment(view)
     shown = listed if state == "all" else [f for f in listed if f.state == findings.OPEN]
     context = {
         "nav": "site",
@@ -32,6 +33,8 @@ def findings_page(request: Request, site: str, caller: Viewer, state: str = "ope
         "site": found,
         "findings": shown[:_SHOWN],
         "count": len(shown),
+        "of_deployment": of_deployment,
+        "deployment_kind": actions.COMPRESSION_FAILING,
         "state": state,
         "may_act": may_act,
         "now": caller.now,

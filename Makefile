@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit container-test faults soak lint format reference bench boards help-texts sbom audit audit-snapshot digests lock clean
+.PHONY: help install demo test unit container-image container-test faults soak lint format reference bench boards help-texts sbom audit audit-snapshot digests lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(STAMP) ## every test
 
 unit: $(STAMP) ## unit and property tests only (under 30 s)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/property
+
+container-image: $(STAMP) ## what container-test builds, alone; says why where containers cannot be built here
+	@$(BIN)/python -m tests.containers
 
 container-test: $(STAMP) ## the image built and run by Podman as compose runs it, on a base made with debootstrap; as root
 	@WATTLINE_CONTAINERS=1 WATTLINE_REQUIRE_PROGRAMS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/containers

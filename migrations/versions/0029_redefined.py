@@ -70,7 +70,9 @@ READERS = """
         END LOOP;
     END $$
 """
-COMMENT = "COMMENT ON COLUMN v_pue.pue IS 'Facility over IT energy [1]; NULL where unknown, impossible, or {}'"
+COMMENT = (
+    "COMMENT ON COLUMN v_pue.pue IS 'Facility over IT energy [1]; NULL where unknown, impossible, or {}'"
+)
 
 
 def upgrade() -> None:

@@ -6,26 +6,33 @@ Dockerfile asks for.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from tests.programs import need_program
+from app import __version__
+from tests.programs import ProgramMissing, find_program
 
 ROOT = Path(__file__).parents[2]
 BASE = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)[0]
 SUITE = BASE.rpartition("-")[2]
 """Name of the Debian release in the base's tag."""
-PACKAGES = "python3,python3-venv,ca-certificates"
+PACKAGES = "python3,python3-venv,ca-certificates,binutils"
+"""The build installs binutils itself; that they are there saves it the time."""
+PROGRAMS = ("podman", "buildah", "debootstrap", "runc", "podman-compose")
+REACHED_S = 20
+"""How long a server of packages may take to answer."""
+IMAGE = f"localhost/wattline:{__version__}"
 USER = "10001:10001"
 HARDENED = (
     "--read-only",
@@ -126,30 +133,96 @@ def mirror(suite: str) -> str:
     raise LookupError(f"apt has no source of {suite}")
 
 
+class NotPossible(Exception):
+    """Containers cannot be built or run here; the text says why."""
+
+
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """An engine in a folder that stays, so that the next run need not build everything again.
+    """An engine in a folder that stays, so that the next run need not make the base again.
 
-    The test is skipped, or fails where programs are demanded, if a program is missing or this is not root.
+    Where another run has that folder, it is one of this run's own, which goes at the end.
+
+    Raises
+    ------
+    NotPossible
+        If a program is missing, or this is not root.
     """
-    for program in ("podman", "buildah", "debootstrap", "runc"):
-        need_program(program)
+    for program in PROGRAMS:
+        try:
+            find_program(program)
+        except ProgramMissing as missing:
+            raise NotPossible(str(missing)) from None
     if os.geteuid() != 0:
-        pytest.skip("containers are built as root here")
-    folder = Path(
+        raise NotPossible("containers are built as root here")
+    with _folder() as folder:
+        for name, text in _configuration(folder).items():
+            (folder / name).write_text(text, "utf-8")
+        yield Engine(
+            folder,
+            {
+                **os.environ,
+                "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+                "CONTAINERS_CONF": str(folder / "containers.conf"),
+            },
+        )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    shared = Path(
         os.environ.get("WATTLINE_CONTAINERS_DIR") or Path(tempfile.gettempdir()) / "wattline-containers"
     )
-    folder.mkdir(exist_ok=True)
-    for name, text in _configuration(folder).items():
-        (folder / name).write_text(text, "utf-8")
-    yield Engine(
-        folder,
-        {
-            **os.environ,
-            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-            "CONTAINERS_CONF": str(folder / "containers.conf"),
-        },
-    )
+    shared.mkdir(exist_ok=True)
+    with (shared / "in-use").open("w") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with tempfile.TemporaryDirectory(prefix=f"{shared.name}-", dir=shared.parent) as own:
+                yield Path(own)
+        else:
+            yield shared
+
+
+def ready(found: Engine) -> None:
+    """Have the base, and see that a container of it runs.
+
+    Raises
+    ------
+    NotPossible
+        If the packages for it, or those of the image, cannot be fetched, or nothing runs.
+    """
+    if not found.has(BASE):
+        try:
+            address = mirror(SUITE)
+            urllib.request.urlopen(f"{address}/dists/{SUITE}/Release", timeout=REACHED_S).close()
+        except (LookupError, OSError) as error:
+            raise NotPossible(f"no packages of Debian {SUITE} for the base: {error}") from None
+        found.make_base()
+    said = found.podman("run", "--rm", "--network=host", BASE, "echo", "it runs", check=False)
+    if "it runs" not in said:
+        raise NotPossible(f"no container runs on this machine: {said.strip()[-300:]}")
+
+
+def fetchable() -> None:
+    """See that pip reaches its packages as the build will: without this user's settings.
+
+    Raises
+    ------
+    NotPossible
+        If it does not.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked = ("download", "--quiet", "--no-cache-dir", "--no-deps", "--require-hashes", "--dest", folder)
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "--isolated", *asked, "-r", ROOT / "requirements-build.txt"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    if done.returncode != 0:
+        raise NotPossible(f"pip reaches no packages: {done.stderr.strip()[-300:]}")
 
 
 def _configuration(folder: Path) -> dict[str, str]:
@@ -167,6 +240,7 @@ def _configuration(folder: Path) -> dict[str, str]:
     containers = (
         f"[containers]\ndefault_ulimits = [{ulimits}]\n"
         '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        f'lock_type = "file"\ntmp_dir = "{folder}/tmp"\n'
     )
     return {"storage.conf": storage, "containers.conf": containers}
 

@@ -123,6 +123,8 @@ class World:
     http: httpx.Client
     connection: psycopg.Connection[Any]
     boards: Mapping[str, Json]
+    engine: sa.Engine
+    """As the owner of the database."""
 
     def sql(self, board: str, title: str, site: str, letter: str = "A", span: Span = SPAN) -> Rows:
         """What a query of a panel gives."""
@@ -175,7 +177,7 @@ def world(server_url: str, _template: str) -> Iterator[World]:
         own = conninfo.make_conninfo("", **{**parts, "user": role, "password": "reads-only"})
         boards = {p.stem: json.loads(p.read_text("utf-8")) for p in (FOLDER / "en").glob("*.json")}
         with client(engine, clock=lambda: NOW) as http, psycopg.connect(own, autocommit=True) as connection:
-            yield World(http, connection, boards)
+            yield World(http, connection, boards, engine)
         with engine.begin() as connection:
             connection.exec_driver_sql(f"DROP OWNED BY {role}")
             connection.exec_driver_sql(f"DROP ROLE {role}")
@@ -430,6 +432,56 @@ def test_windows_and_verdicts(world: World, site: str) -> None:
         assert row["pue"] == (None if document["pue"] is None else near(document["pue"]))
         assert (row["verdict"], row["plain"]) == (verdict["verdict"], verdict["plain"])
     assert world.value("compliance", "Strictest limit", site) == min(v["limit"] for v in day["verdicts"])
+
+
+@pytest.fixture
+def redefined(world: World) -> Iterator[Span]:
+    """The definition of a point of Berlin has changed; its figures from then on wait to be computed again."""
+    span = Span(datetime(2026, 10, 20, 3, tzinfo=UTC), NOW)
+    values = {"point": "be.chiller.kwh", "start": span.start, "end": span.end}
+    with world.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO rollup_queue (point_id, start_at, end_at, redefined) "
+                "SELECT id, :start, :end, true FROM points WHERE key = :point"
+            ),
+            values,
+        )
+    yield span
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM rollup_queue WHERE redefined")
+
+
+def test_no_board_says_a_pue_of_an_earlier_definition(world: World, redefined: Span) -> None:
+    test_pue_over_the_range_is_that_of_the_interface(world, "be")
+    shown = {row["time"]: row["pue"] for row in world.sql("site", "PUE against limit and design", "be")}
+    bars = world.get("/sites/be/pue/series", **WINDOW, step="1h")["bars"]
+    assert {at for at, value in shown.items() if value is None} == {
+        instant(bar["start"]).replace(minute=0) for bar in bars if bar["pue"] is None
+    }
+    assert not [at for at, value in shown.items() if at >= redefined.start and value is not None]
+    assert any(value is not None for value in shown.values())
+    test_daily_pue_of_the_fleet_board(world, "be")
+    test_windows_and_verdicts(world, "be")
+    matrix = by(world.sql("compliance", "Verdicts by window and profile", "be"), "window", "profile")
+    row = matrix["30d", "cbrc_13fyp"]
+    assert (row["pue"], row["verdict"], row["plain"]) == (None, "indeterminate", "indeterminate")
+    document = world.get("/sites/be/pue", month="2026-10")
+    month = by(world.sql("compliance", "Month by month", "be"), "month")["2026-10"]
+    assert (document["reason_code"], document["pue"]) == ("redefined", None)
+    assert (month["pue"], month["plain"]) == (None, "indeterminate")
+    shares = world.sql("site", "Overhead by load class", "be")
+    assert {row["share"] for row in shares} == {None}
+    limits = by(world.sql("fleet", "Sites and limits, $window", "be"), "site", "profile")
+    assert limits["be", "cbrc_13fyp"]["pue"] is None
+    said = world.connection.execute("SELECT site, pue FROM v_pue_window WHERE \"window\" = '30d'").fetchall()
+    assert {site for site, pue in said if pue is not None} == {"sh", "ko"}, "the others of the fleet are said"
+    (newest,) = world.connection.execute(
+        "SELECT count(pue) FROM v_pue WHERE site = 'be' AND at >= %s", [redefined.start]
+    ).fetchone() or ("",)
+    assert newest == 0
+    for site in ("sh", "ko"):
+        test_windows_and_verdicts(world, site)
 
 
 @EACH

@@ -294,6 +294,30 @@ async def test_total_of_the_device(snmpsim: int, recording: str) -> None:
     assert values.get("energy_import_kwh") == pytest.approx(energy_kwh)
 
 
+BATTERIES = {
+    "apc_smx750": (16374.0, 100.0, 20.9),
+    "apc_symmetralx": (840.0, 100.0, 39.0),
+    "apc-mgeups_galaxy7000": (7260.0, 100.0, 23.0),
+    "cyberpower": (1740.0, 100.0, 36.0),
+    "deltaups": (22 * 60.0, 100.0, 23.0),
+    "eaton-mgeups_93ps": (8226.0, 100.0, 25.0),
+    "eatonups": (8620.0, 100.0, None),
+    "eatonupsm2_9px": (430 * 60.0, 98.0, None),
+    "generex-ups_cs141": (544 * 60.0, 100.0, 25.0),
+    "huaweiups_ups2000": (None, 100.0, 21.0),
+    "netmanplus_204": (135 * 60.0, 100.0, 37.0),
+}
+"""Time on battery at the present load [s], charge [%] and temperature [C]; None where the card gives none."""
+
+
+@pytest.mark.parametrize("recording", sorted(BATTERIES.keys() & set(RECORDINGS)))
+async def test_battery_of_a_ups(snmpsim: int, recording: str) -> None:
+    values = (await _recognised(snmpsim, recording)).values
+    names = ("battery_runtime_s", "battery_charge_percent", "battery_temperature_c")
+    for name, expected in zip(names, BATTERIES[recording], strict=True):
+        assert values.get(name) == pytest.approx(expected), name
+
+
 @pytest.mark.parametrize(
     ("recording", "sum_kw", "sum_kwh", "count"),
     [("raritan-pdu_px3", 1.671, 74_057.669, 24), ("eatonpdu_2", 1.568, 8_000.253, 24)],

@@ -17,11 +17,11 @@ Floats = npt.NDArray[np.float64]
 STANDARD_PRESSURE_HPA = 1013.25
 """Standard atmosphere at sea level."""
 DRY_BULB_C = (-60.0, 60.0)
-"""Outdoor air temperatures that are believed."""
+"""Plausible outdoor air temperatures."""
 HUMIDITY_PERCENT = (0.0, 105.0)
-"""Relative humidities that are believed; a sensor in fog shows a little above 100, which counts as 100."""
+"""Plausible relative humidities; a sensor in fog shows a little above 100, which counts as 100."""
 PRESSURE_HPA = (450.0, 1100.0)
-"""Air pressures that are believed: from about 6 000 m to below sea level."""
+"""Plausible air pressures: from about 6 000 m to below sea level."""
 
 _STEPS = 60
 """Bisections: of 200 C the last is below the resolution of a double."""

@@ -221,6 +221,32 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "undecided": "meters of several stages may measure one load; the site file does not decide",
         "waits": "findings wait for somebody to acknowledge them",
     },
+    "baseline_reason": {
+        "too_little_history": "{days} days of history; {needed} are needed",
+        "no_fit": "no form fits the history",
+        "weather_not_known": "no outdoor wet bulb is known, so season and plant cannot be told apart",
+        "coverage": "{value:.0%} of the days are known; {limit:.0%} are needed",
+        "cv_rmse": "predicted values miss the measured ones by {value:.1%} (CV(RMSE));"
+        " {limit:.0%} are allowed",
+        "monthly_cv_rmse": "predicted months miss the measured ones by {value:.1%} (CV(RMSE));"
+        " {limit:.0%} are allowed",
+        "nmbe": "predicted values are off by {value:.1%} on average (NMBE); {limit:.0%} are allowed",
+    },
+    "left_out": {
+        "low_coverage": "coverage is below the minimum of the site",
+        "annulled": "annulled by a declared event",
+        "open_finding": "an open finding concerns the time",
+        "redefined": "definitions changed; figures are being recomputed",
+        "not_known": "overhead or IT load is not known",
+        "impossible": "no IT load, or facility energy below IT energy",
+        "weather_unknown": "the outdoor wet bulb is not known",
+        "load_unknown": "the IT load is not known",
+        "load_below_seen": "the IT load is lower than the baseline has seen",
+        "load_above_seen": "the IT load is higher than the baseline has seen",
+        "weather_below_seen": "the weather is colder than the baseline has seen",
+        "weather_above_seen": "the weather is warmer and more humid than the baseline has seen",
+    },
+    "weather_provenance": {"measured": "measured at the site", "imported": "imported weather data"},
     "institution_class": {
         "state_owned": "State-owned bank",
         "joint_stock": "Joint-stock bank",

@@ -226,7 +226,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "open_finding": "该时段有未处理的数据问题",
         "redefined": "定义已更改，正在重新计算",
         "not_known": "非 IT 能耗或 IT 负荷未知",
-        "impossible": "无 IT 负荷，或总能耗低于 IT 能耗",
+        "impossible": "无 IT 负荷，或数据中心总能耗低于 IT 设备能耗",
         "weather_unknown": "室外湿球温度未知",
         "load_unknown": "IT 负荷未知",
         "load_below_seen": "IT 负荷低于基准期的范围",

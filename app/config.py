@@ -8,6 +8,7 @@ are refused, and every problem is reported with its line.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -136,6 +137,23 @@ class Settings(BaseSettings):
     """How long readings wait on disk for the store before the oldest are dropped. [d] E.g. ``14``."""
     spool_max_bytes: int | None = Field(default=None, ge=1_000_000)
     """Most that they may take on disk; absent: half of what is free there. [B] E.g. ``20000000000``."""
+    centre_url: str = ""
+    """Address of the centre to which an edge (`wattline serve --role edge`) sends. E.g.
+    ``https://wattline.bank.example``."""
+    centre_key_file: Path | None = None
+    """File with the key of the edge, from `wattline edges create`. E.g. ``/etc/wattline/edge_key``."""
+    centre_ca_file: Path | None = None
+    """Certificates of the authority of the centre; absent: those of the system. E.g.
+    ``/etc/ssl/bank.pem``."""
+    centre_plain_http: bool = False
+    """Whether an edge may send over ``http://`` to another machine: the key and the readings can be read on
+    the way. E.g. ``true``."""
+    page_key_file: Path | None = None
+    """File with the key that the page and metrics of an edge ask for, as a bearer token or a browser's
+    password; without it they are for this machine alone. E.g. ``/etc/wattline/page_key``."""
+    edge_backlog_per_s: float = Field(default=5000.0, gt=0)
+    """How many readings that waited at edges all of them together may send after an outage. [1/s] E.g.
+    ``2000``."""
     late_days: int = Field(default=30, ge=1)
     """Readings may come this late without cost. [d] E.g. ``60``."""
 
@@ -298,6 +316,28 @@ def parse(text: str, name: str = "<text>") -> SiteFile:
     if problems:
         raise ConfigError("\n".join(str(p) for p in problems))
     return _with_defaults(file, lines)
+
+
+def dump(file: SiteFile) -> str:
+    """What a site file says, with what the profiles of its meters know, as JSON: see :func:`restore`."""
+    said = _adapter().dump_python(file, mode="json", exclude_defaults=True)
+    return json.dumps(said, separators=(",", ":"), sort_keys=True)
+
+
+def restore(text: str) -> SiteFile:
+    """A site file from what :func:`dump` gave, on this machine or another one.
+
+    Raises
+    ------
+    ConfigError
+        If it is not understood, e.g. because a newer version wrote it.
+    """
+    try:
+        return _adapter().validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{first['msg']}; update this installation", key=where) from None
 
 
 def fingerprint(file: SiteFile) -> str:

@@ -16,7 +16,8 @@
     │   └── WorkTooLarge       it is there, but refuses so much in one transaction: do less at a time
     ├── AccessError
     │   ├── NotAuthenticated   the caller did not authenticate, or the credentials are invalid
-    │   └── Forbidden          the caller is known and may see it, but not do this
+    │   ├── Forbidden          the caller is known and may see it, but not do this
+    │   └── EdgeReplaced       another process speaks for the edge: keep the readings, try again later
     ├── RequestTooLarge        more was sent or asked for than is allowed at once: ask for less
     ├── TooBusy(retry_after_s) too much at a time: wait, then try again
     ├── DeliveryFailed         a message was not taken: it stays in the outbox and comes again
@@ -101,6 +102,10 @@ class NotAuthenticated(AccessError):
 
 class Forbidden(AccessError):
     """The caller may see the thing, but not do this with it."""
+
+
+class EdgeReplaced(AccessError):
+    """Another process speaks for the edge: keep the readings, and try again later."""
 
 
 class RequestTooLarge(WattlineError):

@@ -22,6 +22,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from app import __version__
+from app.exposition import Sample, escape, labels, write_family
 from app.store import compression, deployment, metrics_snapshot, outbox, progress
 from app.store.compression import State
 from app.store.engine import Engine, connect
@@ -30,15 +31,11 @@ from app.store.metrics_snapshot import SiteFigures
 from app.store.outbox import Tally
 from app.store.progress import Progress
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 JOULES_PER_KWH = 3_600_000.0
 WATTS_PER_KW = 1000.0
 
 FRESH_S = 60.0
 """After so long without a look at the queues, figures are taken to be behind since then. [s]"""
-
-Sample = tuple[str, float]
-"""Labels as they stand between the braces, and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +98,6 @@ class Family:
     kind: str
     help: str
     samples: Callable[[Telemetry, SiteFigures], Iterable[Sample]]
-
-
-def escape(text: str) -> str:
-    """A label's value as the text format wants it."""
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def labels(**values: str) -> str:
-    """Labels as they stand between the braces."""
-    return ",".join(f'{name}="{escape(value)}"' for name, value in values.items())
-
-
-def write_family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> bytes:
-    """One family in the text exposition format; nothing where it has no samples."""
-    lines = "".join([f"{name}{{{labels}}} {value!r}\n" for labels, value in samples])
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n{lines}".encode() if lines else b""
 
 
 class Telemetry:

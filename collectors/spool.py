@@ -419,6 +419,16 @@ class Spool:
         return min(max(len(self) / max(room, 1), waits_s / self._limits.age_s), 1.0)
 
     @property
+    def oldest_at(self) -> datetime | None:
+        """When the oldest reading that waits on disk arrived; None where none does."""
+        with self._lock:
+            try:
+                row = self._db.execute("SELECT arrived_us FROM reading ORDER BY id LIMIT 1").fetchone()
+            except sqlite3.DatabaseError:
+                return None
+            return _EPOCH + row[0] * _MICROSECOND if row else None
+
+    @property
     def limits(self) -> Limits:
         """How much may wait."""
         return self._limits

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from app.actions.view import View
-from app.domain.access import Duty, Grant, check_expiry
+from app.domain.access import Duty, Grant, Role, check_expiry
 from app.domain.certificate import fingerprint
 from app.errors import NotFound, SeriesError
 from app.store import administration, identity, sites
@@ -41,6 +41,8 @@ def create(
     """
     view.require_duty(Duty.SECURITY)
     wanted = [_grant(view, text) for text in grants]
+    if any(grant.role is Role.EDGE for grant in wanted):
+        raise SeriesError("grants: the key of an edge is made with `wattline edges create`")
     check_expiry(expires_at, view.now)
     sha256 = _fingerprint(certificate)
     key = identity.create(

@@ -6,7 +6,7 @@ Endpoints are plain functions on a synchronous store, run in a thread pool. To a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from app.api.report_maker import Maker
 from app.api.routes import (
     alarms,
     attribution,
+    edges,
     energy,
     events,
     findings,
@@ -52,6 +53,7 @@ from app.api.routes import (
     usage,
 )
 from app.fleet.watch import Watch
+from app.jobs.edge_intake import Intake
 from app.store.engine import Engine
 from app.telemetry import Telemetry
 
@@ -77,6 +79,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     reports.router,
     report_orders.router,
     keys.router,
+    edges.router,
 )
 """One router per noun, all under :data:`PREFIX`."""
 
@@ -108,6 +111,7 @@ def create_app(
     site_file: Place = Place(),
     cell_id: str = "local",
     fleet_watch: Watch | None = None,
+    edge_backlog_per_s: float = 5000.0,
 ) -> FastAPI:
     """The application.
 
@@ -139,6 +143,8 @@ def create_app(
         What this cell is called among the cells of the fleet.
     fleet_watch : Watch, optional
         Asks the other cells; it runs as long as the application.
+    edge_backlog_per_s : float
+        How many readings that waited all edges together may send. [1/s]
     """
     bounds, telemetry = limits or ApiLimits(), telemetry or Telemetry()
     is_shared = authenticator is not None and not isinstance(authenticator, OpenToLoopback)
@@ -163,6 +169,12 @@ def create_app(
         imports=shared_places(bounds.imports_at_once, is_shared=is_shared),
         exports=shared_places(bounds.exports_at_once, is_shared=is_shared),
         maker=Maker(engine, clock),
+        edges=Intake(
+            engine,
+            backlog_per_s=edge_backlog_per_s,
+            on_stored=lambda by_site: _count(telemetry, by_site),
+            clock=clock,
+        ),
         site_file=site_file,
         cell_id=cell_id,
         fleet_watch=fleet_watch or Watch(()),
@@ -185,6 +197,11 @@ def create_app(
         recorder=Recorder(engine, clock),
     )
     return app
+
+
+def _count(telemetry: Telemetry, by_site: Mapping[str, int]) -> None:
+    for site, count in by_site.items():
+        telemetry.stored(site, count)
 
 
 def _mount(app: FastAPI, extra: tuple[APIRouter, ...]) -> None:

@@ -43,6 +43,7 @@ from app.domain.reading import LATEST, OLDEST
 from app.errors import Forbidden, NotAuthenticated, WattlineError
 from app.fleet.cells import Cell
 from app.fleet.watch import Watch
+from app.jobs.edge_intake import Intake
 from app.store import failed_months, pue
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.fleet_cache import FleetCache
@@ -118,6 +119,8 @@ class Context:
     """What this cell is called."""
     fleet_watch: Watch = field(default_factory=lambda: Watch(()))
     """What other cells said last."""
+    edges: Intake
+    """Takes what edges send."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
 

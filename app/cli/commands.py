@@ -30,6 +30,7 @@ _findings = typer.Typer(help="Data quality issues.", no_args_is_help=True)
 _measures = typer.Typer(
     help="Energy saving measures and their non-routine adjustments.", no_args_is_help=True
 )
+_edges = typer.Typer(help="Edges: machines at sites that measure and send.", no_args_is_help=True)
 _profiles = typer.Typer(help="Device profiles: list, show, try, test.", no_args_is_help=True)
 _cells = typer.Typer(help="Cells of a fleet.", no_args_is_help=True)
 
@@ -112,12 +113,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
     role: Annotated[
-        Literal["all", "api", "worker"],
-        typer.Option(help="api answers requests, worker polls and computes, all does both."),
+        Literal["all", "api", "worker", "edge"],
+        typer.Option(
+            help="api answers requests, worker polls and computes, all does both; edge polls and sends to "
+            "WATTLINE_CENTRE_URL, without a database."
+        ),
     ] = "all",
     config: _Config = None,
 ) -> None:
     """Poll meters, compute figures, raise alarms and serve HTTP until stopped."""
+    if role == "edge":
+        from app.cli.edge import serve as serve_edge
+
+        serve_edge(config, host=host, port=port)
+        return
     from app.cli.serving import serve as work
 
     work(config, host=host, port=port, role=role)
@@ -903,6 +912,39 @@ def keys_revoke(key: _Public, as_json: _Json = False) -> None:
     revoke(key, as_json=as_json)
 
 
+@_edges.command("create")
+def edges_create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the edge.")],
+    site: Annotated[
+        list[str], typer.Option("--site", metavar="SITE", help="Site that it measures; repeatable.")
+    ],
+    days: Annotated[int | None, typer.Option(min=1, metavar="N", help="Days until its key expires.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Make an edge with its key, and print the key."""
+    from app.cli.edges import create
+
+    create(name, site, days, as_json=as_json)
+
+
+@_edges.command("list")
+def edges_list(as_json: _Json = False) -> None:
+    """List the edges: last seen, what waits, clock, definitions."""
+    from app.cli.edges import listing
+
+    listing(as_json=as_json)
+
+
+@_edges.command("revoke")
+def edges_revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the edge.")], as_json: _Json = False
+) -> None:
+    """Take an edge out of service: its key opens nothing, and a worker measures its sites."""
+    from app.cli.edges import revoke
+
+    revoke(name, as_json=as_json)
+
+
 @_keys.command("separate")
 def keys_separate() -> None:
     """Separate system, security and audit administration; refuses while a key has more than one."""
@@ -1082,6 +1124,7 @@ app.add_typer(_meter, name="meter", rich_help_panel=_OPERATIONS)
 app.add_typer(_audit, name="audit", rich_help_panel=_OPERATIONS)
 app.add_typer(_db, name="db", rich_help_panel=_SETUP)
 app.add_typer(_keys, name="keys", rich_help_panel=_SETUP)
+app.add_typer(_edges, name="edges", rich_help_panel=_SETUP)
 
 
 invocation.GROUPS.update(group.name for group in app.registered_groups if group.name)

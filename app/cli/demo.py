@@ -19,7 +19,8 @@ from app.cli import logs
 from app.cli.console import progress, say, show
 from app.cli.environment import settings
 from app.cli.opening import WORK_TIMEOUT_S, Located
-from app.cli.serving import Service, listening, stop_signal
+from app.cli.serving import Service, listening
+from app.cli.stopping import stop_signal
 from app.config import Settings, SiteFile
 from app.domain.site import Fleet
 from app.jobs import demo, memory

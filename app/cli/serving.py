@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +30,7 @@ from app.cli.console import say
 from app.cli.environment import cells_of, settings, site_file
 from app.cli.opening import WORK_TIMEOUT_S, Located, kept, located, synchronised
 from app.cli.owner import owner_of
+from app.cli.stopping import stop_signal
 from app.config import Settings, SiteFile
 from app.domain.access import Role
 from app.errors import ConfigError, SeriesError, StoreUnavailable, WattlineError
@@ -140,22 +140,6 @@ def authenticator(environment: Settings, host: str, engine: Engine) -> Authentic
         client=client,
         idle=timedelta(minutes=environment.session_idle_minutes),
     )
-
-
-@contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -302,6 +286,7 @@ class Service:
         self._engines, self._file, self._owner, self._on_ready = _Engines.on(place.url), file, owner, on_ready
         self._place, self._site_file = place, site_file
         self._first_key_file = environment.first_key_file
+        self._edge_backlog_per_s = environment.edge_backlog_per_s
         self._authenticator = authenticate(self._engines.api)
         self._separates = environment.separate_administration
         self._proxies = Proxies(network.parse(environment.trusted_proxies), environment.public_url)
@@ -337,6 +322,7 @@ class Service:
             site_file=self._site_file,
             cell_id=self._cell_id,
             fleet_watch=watch,
+            edge_backlog_per_s=self._edge_backlog_per_s,
         )
 
     def _worker(self, environment: Settings) -> Worker:

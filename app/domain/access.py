@@ -56,11 +56,13 @@ class Role(StrEnum):
     """Audit administration; sees no figures."""
     ADMIN = "admin"
     """All administration."""
+    EDGE = "edge"
+    """Send the readings of sites as their edge, and get their definitions; sees no figures."""
 
     @property
     def on_sites(self) -> Role | None:
         """What it may do on the sites that a grant reaches: viewer, operator or admin; None: nothing."""
-        if self in (Role.SECURITY, Role.AUDIT):
+        if self in (Role.SECURITY, Role.AUDIT, Role.EDGE):
             return None
         return Role.OPERATOR if self is Role.SYSTEM else self
 
@@ -108,6 +110,8 @@ class Grant:
         role, where = Role(match["role"]), {match["kind"]: match["key"]} if match["kind"] else {}
         if where and role in (Role.SYSTEM, Role.SECURITY, Role.AUDIT):
             raise ValueError(f"{text!r} is no grant; {role} is for the whole deployment, write {role}")
+        if role is Role.EDGE and "site" not in where:
+            raise ValueError(f"{text!r} is no grant; an edge has sites, write edge:site/ID")
         return cls(role, **where)
 
     def __str__(self) -> str:
@@ -166,6 +170,11 @@ class Principal:
     def may_send(self) -> bool:
         """Whether it is operator of anything."""
         return any(g.role.on_sites not in (None, Role.VIEWER) for g in self.grants)
+
+    @property
+    def edge_sites(self) -> frozenset[str]:
+        """Sites for which it sends as an edge."""
+        return frozenset(g.site for g in self.grants if g.role is Role.EDGE)
 
     @property
     def duties(self) -> frozenset[Duty]:

@@ -16,7 +16,6 @@ from app.domain.reading import LATEST, OLDEST
 from app.domain.site import Fleet, Meter, Site
 from app.errors import CollectError, DataError, StoreUnavailable
 from app.jobs import imports
-from app.jobs.poll import FILES
 from app.store import findings, sites
 from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
@@ -26,6 +25,7 @@ from app.store.sites import Stored
 from collectors import registry
 from collectors.base import Binding
 from collectors.csv.folder import CsvFolder, Delivery, SetAside, mark_of
+from collectors.polling import FILES
 
 _log = structlog.get_logger(__name__)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -17,21 +19,22 @@ from app.domain.site import Fleet
 from app.jobs import audit_anchor, close_month, evaluate, findings, memory, outlook, rollup, site_findings
 from app.jobs.alarms import judge
 from app.jobs.audit_anchor import Anchoring, Sink
+from app.jobs.edge_intake import Intake
 from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
 from app.jobs.membership import Membership
 from app.jobs.notifications import send
-from app.jobs.poll import Polling, readings_per_s, spool_path
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
-from app.store import audit, reader, receipts, retention
+from app.store import audit, edges, reader, receipts, retention
 from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
 from app.store.fleet_cache import FleetCache
 from app.store.retention import Retention
 from app.store.sites import Stored
 from collectors.poller import tune_garbage_collection
-from collectors.spool import Limits, Spool
+from collectors.polling import Polling, readings_per_s, spool_path
+from collectors.spool import Limits, Spool, drain
 
 ROLLUP_EVERY_S = 3.0
 ROLLUP_REST_S = 15.0
@@ -52,6 +55,7 @@ LARGE_FLEET = 5000
 LEDGER_EVERY_S = 60.0
 PROGRESS_EVERY_S = 5.0
 RECEIPTS_EVERY_S = 300.0
+EDGES_EVERY_S = 10.0
 UPKEEP_LEAST_S = 12 * 3600.0
 READER_EVERY_S = 10.0
 READER_PASSWORD_EVERY_S = 60.0
@@ -123,7 +127,8 @@ class Worker:
         self._has_fleet = threading.Event()
         self._followed: Stored | None = None
         self._looks_left = 0
-        self.polling = Polling(self.spool, self._ingest, self._has_fleet)
+        self.polling = Polling(self.spool, partial(drain, send=self._ingest.send), self._has_fleet)
+        self._edges = Intake(engine, on_stored=lambda by_site: on_stowed(Stowed(Counter(by_site), [])))
         self._folders = Folders()
         self._evaluator = evaluate.Evaluator(engine)
         self._without_outlook: dict[int, datetime] = {}
@@ -164,6 +169,7 @@ class Worker:
             Job("outlook", self._look_ahead, OUTLOOK_EVERY_S, busy_ratio=0.03),
             Job("findings", lambda: self._find(Part.LIVE), FINDINGS_EVERY_S, busy_ratio=0.1),
             Job("findings of history", lambda: self._find(Part.HISTORY), FINDINGS_EVERY_S),
+            Job("edges", self._edges.adopt, EDGES_EVERY_S),
             Job("receipts", self._settle_receipts, RECEIPTS_EVERY_S),
             Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(engine, _now()), daily_at="02:47"),
@@ -185,7 +191,8 @@ class Worker:
         """Keep the leases and measure what is ours; jobs that become ours remember nothing of before."""
         with connect(self._engine) as connection:
             stored = self._fleet.current(connection)
-        if self._member.beat(sorted(stored.site_id)):
+            elsewhere = edges.measured_sites(connection)
+        if self._member.beat(sorted(stored.site_id.keys() - elsewhere)):
             self._follow(stored.fleet)
         if self._member.has_jobs and not self._had_jobs:
             self._evaluator = evaluate.Evaluator(self._engine)

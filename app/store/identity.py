@@ -100,6 +100,20 @@ def create(
     return f"wl_{public_id}_{secret}"
 
 
+def public_id_of(key: str) -> str:
+    """The id of a key, which is no secret.
+
+    Raises
+    ------
+    NotAuthenticated
+        If it is no key.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise NotAuthenticated("this is no key of Wattline; one begins with wl_")
+    return match[1]
+
+
 def _refuse_combined(connection: sa.Connection, grants: Sequence[Grant]) -> None:
     problem = why_not_separate(grants)
     if not problem:

@@ -7,7 +7,7 @@ and nothing is tried for ever.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -50,7 +50,13 @@ class SafeResult:
 
 
 def ingest_safely(
-    engine: sa.Engine, stored: Stored, batch: Sequence[Reading], collector: str, drops: Sequence[Drop] = ()
+    engine: sa.Engine,
+    stored: Stored,
+    batch: Sequence[Reading],
+    collector: str,
+    drops: Sequence[Drop] = (),
+    *,
+    first: Callable[[sa.Connection], None] = lambda connection: None,
 ) -> SafeResult:
     """Store a batch in transactions of its own; readings that cannot be stored go to the drop ledger.
 
@@ -64,6 +70,8 @@ def ingest_safely(
         Who delivered the batch; stands in the ledger.
     drops : sequence of Drop
         What was refused of the batch before; goes to the ledger with it.
+    first : callable
+        Begins each of the transactions; where it raises, that one stores nothing.
 
     Raises
     ------
@@ -73,6 +81,7 @@ def ingest_safely(
     """
     try:
         with begin(engine) as connection:
+            first(connection)
             drop_ledger.add(connection, stored, collector, drops)
             return SafeResult(ingest_readings(connection, batch, dict(stored.point_id)))
     except WorkTooLarge:
@@ -82,12 +91,12 @@ def ingest_safely(
         if not batch:
             raise
         if len(batch) == 1:
-            return _quarantine(engine, stored, batch[0], collector, drops, error)
+            return _quarantine(engine, stored, batch[0], collector, drops, error, first)
     except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
         raise StoreUnavailable(f"the store cannot take readings: {_reason(error)}") from error
     middle = len(batch) // 2
-    first = ingest_safely(engine, stored, batch[:middle], collector, drops)
-    return first + ingest_safely(engine, stored, batch[middle:], collector)
+    half = ingest_safely(engine, stored, batch[:middle], collector, drops, first=first)
+    return half + ingest_safely(engine, stored, batch[middle:], collector, first=first)
 
 
 def _quarantine(
@@ -97,11 +106,13 @@ def _quarantine(
     collector: str,
     drops: Sequence[Drop],
     error: Exception,
+    first: Callable[[sa.Connection], None],
 ) -> SafeResult:
     reason = _reason(error)
     drop = Drop(reading.point, STORE_REFUSED, 1, f"{reading}: {reason}", str(reading))
     _log.warning("a reading of %s cannot be stored: %s", reading.point, reason)
     with begin(engine) as connection:
+        first(connection)
         drop_ledger.add(connection, stored, collector, [*drops, drop])
     return SafeResult(quarantined=(drop,))
 

@@ -516,6 +516,44 @@ api_keys = Table(
     _text("certificate_sha256", ""),
 )
 
+edges = Table(
+    "edges",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("key_id", Text, nullable=False, unique=True),
+    Column("sites", ARRAY(Text), nullable=False),
+    _instant("created_at", now=True),
+    _text("process", ""),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("lease_until", DateTime(timezone=True), nullable=False, server_default="epoch"),
+    _instant("first_seen_at", nullable=True),
+    _instant("last_seen_at", nullable=True),
+    _instant("refused_at", nullable=True),
+    _text("version", ""),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    _text("problem", ""),
+    Column("newest_revision", BigInteger, nullable=False, server_default="0"),
+    _text("newest_sha256", ""),
+    _number("clock_offset_s", nullable=True),
+    Column("clock_off_readings", BigInteger, nullable=False, server_default="0"),
+    Column("waiting", BigInteger, nullable=False, server_default="0"),
+    _instant("oldest_waiting_at", nullable=True),
+    Column("set_aside", JSONB, nullable=False, server_default="[]"),
+)
+
+edge_unknown_readings = Table(
+    "edge_unknown_readings",
+    metadata,
+    Column("edge_id", Integer, ForeignKey("edges.id"), primary_key=True, autoincrement=False),
+    _key("point", Text),
+    _key("at", _at),
+    _number("value"),
+    Column("interval_s", Integer, nullable=False),
+    Column("valid_s", Integer, nullable=False),
+    _instant("received_at", now=True),
+)
+
 audit = Table(
     "audit",
     metadata,

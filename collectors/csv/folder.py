@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -29,11 +29,12 @@ from app.domain.site import Site
 from app.errors import CollectError, ConfigError
 from collectors.base import Binding, Poll
 from collectors.config import CollectorConfig, Seconds
-from collectors.csv.batch import ParsedBatch
-from collectors.csv.mapping import Mapping, load_mapping
-from collectors.csv.plan import Understanding
-from collectors.csv.reader import read, understand
 from collectors.registry import CollectorKind
+
+if TYPE_CHECKING:
+    from collectors.csv.batch import ParsedBatch
+    from collectors.csv.mapping import Mapping
+    from collectors.csv.plan import Understanding
 
 DONE, REFUSED = "done", "refused"
 _REASON = ".reason.txt"
@@ -129,10 +130,14 @@ class Delivery:
         FileNotUnderstood
             If it cannot be; then :meth:`refuse` it.
         """
+        from collectors.csv.reader import understand  # and with it 30 MB that an edge has no use for
+
         return understand(self.path, site, self.mapping)
 
     def batches(self, understanding: Understanding, *, now: datetime) -> Iterator[ParsedBatch]:
         """The file's readings; see :func:`collectors.csv.reader.read`."""
+        from collectors.csv.reader import read
+
         return read(self.path, understanding, now=now)
 
     def ack(self) -> bool:
@@ -259,7 +264,7 @@ class CsvFolder:
         state = _State.of(self.config.mapping) if self.config.mapping else None
         if self.config.mapping and state != self._mapping_state:
             try:
-                self.mapping = load_mapping(self.config.mapping)
+                self.mapping = _load(self.config.mapping)
             except ConfigError as error:
                 raise CollectError(self.device, str(error)) from None
             self._mapping_state = state
@@ -289,6 +294,12 @@ class CsvFolder:
         return "" if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else f"folder {folder} is not writable"
 
 
+def _load(file: Path) -> Mapping:
+    from collectors.csv.mapping import load_mapping
+
+    return load_mapping(file)
+
+
 def build(config: FolderConfig, binding: Binding) -> CsvFolder:
     """The collector of one folder.
 
@@ -300,7 +311,7 @@ def build(config: FolderConfig, binding: Binding) -> CsvFolder:
     if config.folder.name in (DONE, REFUSED):
         raise ConfigError(f"a folder called {config.folder.name} holds what was taken already", key="folder")
     state = _State.of(config.mapping) if config.mapping else None
-    mapping = load_mapping(config.mapping) if config.mapping else None
+    mapping = _load(config.mapping) if config.mapping else None
     return CsvFolder(binding.meter, config, mapping, _mapping_state=state)
 
 

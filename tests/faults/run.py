@@ -21,9 +21,9 @@ import psycopg
 from app.errors import StoreUnavailable
 from app.jobs import rollup
 from app.jobs.ingest import Ingest
-from app.jobs.poll import spool_path
 from app.store import audit, audit_key
 from app.store.engine import Engine, connect, make_engine
+from collectors.polling import spool_path
 from collectors.spool import Spool
 from tests.faults.account import Account, drawn_up
 from tests.faults.collector import read_journals

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,16 @@ from app.errors import StoreUnavailable
 from app.jobs import evaluate, rollup
 from app.jobs import scheduler as schedule
 from app.jobs.ingest import Ingest
-from app.jobs.poll import Polling, readings_per_s
 from app.jobs.scheduler import Guarded, Job, Scheduler
 from app.jobs.watch import Folders
 from app.jobs.worker import Worker
 from app.store import evaluations, findings, readings, sites
 from app.telemetry import Telemetry
 from collectors.csv import folder
+from collectors.polling import Polling, readings_per_s
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
-from collectors.spool import Limits, Spool
+from collectors.spool import Limits, Spool, drain
 from tests.waiting import until
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -440,7 +441,7 @@ async def test_a_meter_is_polled_into_the_store_and_a_new_one_is_followed(
     unit = SimulatedUnit(load_profile("schneider_iem3000"), lambda channel, at: 1234.0)
     server = await SimulatedModbus({1: unit}).start()
     ingest = Ingest(engine, "poller")
-    polling = Polling(spool, ingest)
+    polling = Polling(spool, partial(drain, send=ingest.send))
     try:
         for meters in (("one",), ("one", "two")):
             fleet = polled(server.port, *meters)

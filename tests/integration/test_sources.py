@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from app import config
 from app.errors import ConfigError
-from app.jobs.poll import devices, readings_per_s
 from app.jobs.worker import Worker
 from app.store import sites
+from collectors.polling import devices, readings_per_s
 from tests.integration.conftest import Wattline
 from tests.waiting import until
 

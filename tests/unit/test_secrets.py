@@ -63,9 +63,10 @@ def test_what_is_no_grant_says_what_one_is(text: str) -> None:
 def test_roles_on_sites_are_ordered_and_duties_are_shared_out() -> None:
     on_sites = {role: role.on_sites for role in Role}
     assert [role.rank for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN)] == [0, 1, 2]
-    assert {role for role, on_site in on_sites.items() if on_site is None} == {Role.SECURITY, Role.AUDIT}
+    none = {Role.SECURITY, Role.AUDIT, Role.EDGE}
+    assert {role for role, on_site in on_sites.items() if on_site is None} == none
     assert on_sites[Role.SYSTEM] is Role.OPERATOR
     single = [role.duties for role in (Role.SYSTEM, Role.SECURITY, Role.AUDIT)]
     assert [len(duties) for duties in single] == [1, 1, 1]
     assert frozenset().union(*single) == Role.ADMIN.duties == set(Duty)
-    assert not Role.VIEWER.duties | Role.OPERATOR.duties
+    assert not Role.VIEWER.duties | Role.OPERATOR.duties | Role.EDGE.duties

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from app.api.context import Caller, Context, context_of
 from app.errors import StoreUnavailable
-from app.telemetry import CONTENT_TYPE
+from app.exposition import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
 _log = structlog.get_logger(__name__)

@@ -92,12 +92,16 @@ def _keys(request: Request, caller: Caller, made: str = "") -> Response:
             "keys": keys,
             "made": made,
             "scopes": _scopes(view),
-            "roles": [r for r in Role if not is_separate or not why_not_separate([Grant(r)])],
+            "roles": [r for r in Role if r is not Role.EDGE and _may_be_given(r, is_separate=is_separate)],
             "is_separate": is_separate,
             "days": _DAYS,
             "now": caller.now,
         }
     return render.page(request, "keys.html", context)
+
+
+def _may_be_given(role: Role, *, is_separate: bool) -> bool:
+    return not is_separate or not why_not_separate([Grant(role)])
 
 
 def _scopes(view: View) -> dict[str, str]:

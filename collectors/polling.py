@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import structlog
 import uvloop
 
 from app.domain.site import Fleet, Meter, Site
-from app.jobs.ingest import Ingest
 from collectors import registry
 from collectors.base import Binding
 from collectors.poller import Device, DeviceState, Poller, tune_garbage_collection
-from collectors.spool import Spool, drain
+from collectors.spool import Spool
 
 FILES = "csv_folder"
-"""Kind of collector that is not polled but watched, see ``jobs.watch``."""
+"""Kind of collector that is not polled but watched."""
 _STOP_S = 15.0
 _AGAIN_S = 5.0
 _LOOK_S = 0.2
@@ -64,21 +63,26 @@ def _device(site: Site, meter: Meter) -> Device:
 
 
 class Polling:
-    """Polls an fleet into a spool and drains the spool into the store, in a thread of its own.
+    """Polls a fleet into a spool and drains the spool, in a thread of its own.
 
     Parameters
     ----------
     spool : Spool
-        Keeps readings until the store has them.
-    ingest : Ingest
-        Takes them into the store.
+        Keeps readings until whoever they are for has them.
+    drain : callable
+        Empties the spool, for ever: of the store, or of what sends to the centre.
     may_send : Event, optional
         The spool is drained once it is set: a store that does not know the points yet would drop their
         readings. Default: at once.
     """
 
-    def __init__(self, spool: Spool, ingest: Ingest, may_send: threading.Event | None = None) -> None:
-        self._spool, self._ingest, self._may_send = spool, ingest, may_send
+    def __init__(
+        self,
+        spool: Spool,
+        drain: Callable[[Spool], Awaitable[None]],
+        may_send: threading.Event | None = None,
+    ) -> None:
+        self._spool, self._empty, self._may_send = spool, drain, may_send
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -162,7 +166,7 @@ class Polling:
     async def _drain(self) -> None:
         while self._may_send is not None and not self._may_send.is_set():
             await asyncio.sleep(_LOOK_S)
-        await drain(self._spool, self._ingest.send)
+        await self._empty(self._spool)
 
     async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
         cursors = await asyncio.to_thread(self._spool.cursors)

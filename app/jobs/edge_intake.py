@@ -1,0 +1,227 @@
+"""What edges send, into the store: acknowledged only after the commit, whatever carried it here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from app import config
+from app.config import SiteFile
+from app.domain.edge_message import CLOCK_OFF_S, Answer, Message, State
+from app.domain.reading import Reading, refusal
+from app.domain.signed import Definitions, sign
+from app.jobs.ingest import REFUSED
+from app.store import drop_ledger, edges, sites
+from app.store.drop_ledger import Drop
+from app.store.edges import Edge
+from app.store.engine import Connection, Engine, begin, connect
+from app.store.quarantine import ingest_safely
+from app.store.sites import Stored
+
+LEAST_BACKLOG_PER_S = 100.0
+"""Every edge may send so many old readings, however many others have a backlog. [1/s]"""
+_ADOPTED_AT_ONCE = 20_000
+
+_log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """Stores what edges send; every method may be called from any thread.
+
+    Parameters
+    ----------
+    engine : Engine
+    backlog_per_s : float
+        How many readings that waited all edges together may send. [1/s]
+    on_stored : callable
+        Told after every commit how many readings of which site were stored, for metrics.
+    clock : callable
+        The present instant (UTC).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        backlog_per_s: float = 5000.0,
+        on_stored: Callable[[Mapping[str, int]], None] = lambda by_site: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._engine, self._backlog_per_s, self._on_stored = engine, backlog_per_s, on_stored
+        self._clock = clock
+
+    def take(self, key_id: str, message: Message) -> Answer:
+        """Store a batch of the edge with that key; returns after the commit.
+
+        What the edge's sites do not declare waits in the database; what cannot be stored goes to the drop
+        ledger.
+
+        Raises
+        ------
+        EdgeReplaced
+            If another process speaks for the edge now.
+        NotFound
+            If the key is no edge's.
+        StoreUnavailable
+            If the database is away; the batch may be sent again.
+        """
+        now, state = self._clock(), message.state
+        with connect(self._engine) as connection:
+            edge, stored = edges.of_key(connection, key_id), sites.load(connection)
+        own, unknown = _split(message.readings, edge, stored)
+        good, drops = _judged(own, stored, now)
+        offset_s = _offset_s(state, now)
+
+        def first(connection: Connection) -> None:
+            edges.fence(connection, edge, message.claim, state, offset_s)
+            edges.keep_unknown(connection, edge, unknown)
+
+        collector = f"edge:{state.spool}"
+        done = ingest_safely(self._engine, stored, good, collector, drops, first=first)
+        by_site = Counter(stored.fleet.point[r.point][0].id for r in good)
+        by_site.subtract(stored.fleet.point[d.point][0].id for d in done.quarantined)
+        self._note(edge, state, stored, offset_s, done.stored.accepted)
+        self._on_stored(by_site)
+        with begin(self._engine) as connection:
+            revision = current_revision(connection, edge, stored)
+            pace = self._backlog_per_s / max(edges.with_backlog(connection), 1)
+        return Answer(
+            cell_at=self._clock(),
+            revision=revision,
+            backlog_per_s=max(pace, LEAST_BACKLOG_PER_S),
+            stored=done.stored.accepted,
+            duplicate=done.stored.duplicate,
+            conflicting=done.stored.conflicting,
+            unknown=len(unknown),
+            refused=len(drops) + len(done.quarantined),
+        )
+
+    def _note(self, edge: Edge, state: State, stored: Stored, offset_s: float, accepted: int) -> None:
+        """Count what the edge dropped itself, and readings that came while its clock was off."""
+        is_off = accepted and abs(offset_s) > CLOCK_OFF_S
+        if not (is_off or state.dropped):
+            return
+        named = [d for d in state.dropped if d.point not in stored.point_id or _is_own(d.point, edge, stored)]
+        totals = [Drop(d.point, d.reason, d.count) for d in named]
+        with begin(self._engine) as connection:
+            drop_ledger.add_totals(connection, stored, f"spool:{state.spool}", totals)
+            if is_off:
+                edges.note_clock_off(connection, edge, accepted)
+
+    def adopt(self) -> int:
+        """Store the readings that waited for points which are declared now; how many.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away; they go on waiting.
+        """
+        with connect(self._engine) as connection:
+            waiting = edges.unknown_points(connection)
+            if not waiting:
+                return 0
+            stored, of_id = sites.load(connection), {e.id: e for e in edges.listing(connection)}
+        taken = 0
+        for edge_id, points in waiting.items():
+            known = {p for p in points if _is_own(p, of_id[edge_id], stored)}
+            while known and (count := self._adopt_some(of_id[edge_id], known, stored)):
+                taken += count
+        return taken
+
+    def _adopt_some(self, edge: Edge, points: set[str], stored: Stored) -> int:
+        with connect(self._engine) as connection:
+            some = edges.unknown_readings(connection, edge.id, points, _ADOPTED_AT_ONCE)
+        good, drops = _judged(some, stored, self._clock())
+        if some:
+            ingest_safely(
+                self._engine,
+                stored,
+                good,
+                f"edge:{edge.name}",
+                drops,
+                first=lambda connection: edges.forget_unknown(connection, edge.id, some),
+            )
+            _log.info("readings of points that are declared now", edge=edge.name, readings=len(some))
+        return len(some)
+
+
+def _split(readings: Sequence[Reading], edge: Edge, stored: Stored) -> tuple[list[Reading], list[Reading]]:
+    """Readings of points that the edge's sites declare, and the others."""
+    own = {p for p in {r.point for r in readings} if _is_own(p, edge, stored)}
+    return [r for r in readings if r.point in own], [r for r in readings if r.point not in own]
+
+
+def _is_own(point: str, edge: Edge, stored: Stored) -> bool:
+    return point in stored.point_id and stored.fleet.point[point][0].id in edge.sites
+
+
+def _judged(readings: Sequence[Reading], stored: Stored, now: datetime) -> tuple[list[Reading], list[Drop]]:
+    """Readings that can be stored, and those that cannot."""
+    good, drops = [], []
+    for reading in readings:
+        quantity = stored.fleet.point[reading.point][2].quantity
+        why = refusal(reading.at, reading.value, quantity, now)
+        if why is None:
+            good.append(reading)
+        else:
+            which = f"{reading.at.isoformat()} {reading.value!r}"
+            drops.append(Drop(reading.point, REFUSED, 1, why, which))
+    return good, drops
+
+
+def _offset_s(state: State, now: datetime) -> float:
+    """How far the edge's clock is ahead: as it measured, else by when it says that it sent this. [s]"""
+    return (state.sent_at - now).total_seconds() if state.clock_offset_s is None else state.clock_offset_s
+
+
+# -- definitions ---------------------------------------------------------------------------------------
+
+
+def definitions(engine: Engine, key_id: str) -> dict[str, object]:
+    """The signed definitions of the edge with that key.
+
+    Raises
+    ------
+    NotFound
+        If the key is no edge's.
+    StoreUnavailable
+        If the database is away.
+    """
+    with begin(engine) as connection:
+        edge, stored = edges.of_key(connection, key_id), sites.load(connection)
+        text = _site_file(edge, stored)
+        revision = edges.revision_of(connection, edge, _digest(text))
+        return sign(Definitions(edge.name, revision, text), edges.signing_secret(connection, edge))
+
+
+def current_revision(connection: Connection, edge: Edge, stored: Stored) -> int:
+    """The number of the definitions that hold for an edge.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    cached = _known.get(edge.id)
+    if cached is None or cached[0] is not stored or cached[1] != edge.sites:
+        cached = _known[edge.id] = (stored, edge.sites, _digest(_site_file(edge, stored)))
+    return edges.revision_of(connection, edge, cached[2])
+
+
+_known: dict[int, tuple[Stored, tuple[str, ...], str]] = {}
+"""Digest of an edge's definitions, for the fleet that it was computed from."""
+
+
+def _site_file(edge: Edge, stored: Stored) -> str:
+    own = tuple(site for site in stored.fleet.sites if site.id in edge.sites)
+    banks = {site.institution for site in own}
+    institutions = tuple(b for b in stored.fleet.institutions if b.id in banks)
+    return config.dump(SiteFile(institutions=institutions, sites=own))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -12,8 +12,8 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
-from app.domain.quantity import OVERHEAD_ROLES
-from app.domain.site import Site
+from app.domain.quantity import ENERGY_KINDS, IT_ROLES, OVERHEAD_ROLES, Role
+from app.domain.site import Point, Site
 from app.errors import SeriesError
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
@@ -85,17 +85,60 @@ class Boundary:
             raise SeriesError(f"where: {self.name!r} is no class of non-IT energy; allowed are {known}")
         if self.scope is Scope.METER and self.name not in {m.id for m in site.meters}:
             raise SeriesError(f"where: site {site.id} has no meter {self.name!r}")
+        if self.scope is Scope.METER and not self.points(site):
+            raise SeriesError(
+                f"where: meter {self.name!r} measures no non-IT energy; choose class: or facility"
+            )
+
+    def points(self, site: Site) -> tuple[Point, ...]:
+        """The points whose energies sum to that of the class or of the meter, at an instant of the site.
+
+        Of a meter these are the ones that count; of one that counts nowhere the first that has energy. Empty
+        where the meter carries IT energy or that of the whole facility: a saving shows in neither.
+        """
+        if self.scope is Scope.LOAD_CLASS:
+            return site.carriers(Role(self.name))
+        own = [p for m in site.meters if m.id == self.name for p in m.points if p.kind in ENERGY_KINDS]
+        if any(p.role not in (*OVERHEAD_ROLES, Role.NONE) for p in own):
+            return ()
+        return tuple(p for p in own if p.role is not Role.NONE) or tuple(own[:1])
 
     def meets(self, other: Boundary, site: Site) -> bool:
         """Whether energy can lie in both, so that a measure in one shows in the other."""
-        if _FACILITY in (self.scope, other.scope) or self == other:
+        if Scope.FACILITY in (self.scope, other.scope) or self == other:
             return True
-        return bool(self._classes(site) & other._classes(site)) and self.scope is not other.scope
+        if self.scope is other.scope is Scope.METER:
+            return self.name in _behind(site, other.name) or other.name in _behind(site, self.name)
+        mine, others = self._classes(site), other._classes(site)
+        return not mine or not others or bool(mine & others)
+
+    def encloses(self, other: Boundary, site: Site) -> bool:
+        """Whether all energy of the other one lies in this one."""
+        if self.scope is Scope.FACILITY or self == other:
+            return True
+        if self.scope is other.scope is Scope.METER:
+            return other.name in _behind(site, self.name)
+        return self.scope is Scope.LOAD_CLASS and other._classes(site) == {self.name}
 
     def _classes(self, site: Site) -> set[str]:
+        """Load classes in which its energy can lie; empty: in any."""
         if self.scope is Scope.LOAD_CLASS:
             return {self.name}
-        return {p.role.value for m in site.meters if m.id == self.name for p in m.points}
+        behind = _behind(site, self.name)
+        roles = {p.role for m in site.meters if m.id in behind for p in m.points}
+        return set() if Role.FACILITY in roles else {role.value for role in roles & _CLASSES}
+
+
+_CLASSES = {*OVERHEAD_ROLES, *IT_ROLES}
+
+
+def _behind(site: Site, meter: str) -> set[str]:
+    """A meter and all that it feeds."""
+    found, fed = set[str](), {meter}
+    while fed - found:
+        found |= fed
+        fed = {m.id for m in site.meters if found & set(m.fed_by)}
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -231,8 +231,11 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "monthly_cv_rmse": "predicted months miss the measured ones by {value:.1%} (CV(RMSE));"
         " {limit:.0%} are allowed",
         "nmbe": "predicted values are off by {value:.1%} on average (NMBE); {limit:.0%} are allowed",
+        "too_few_days": "{days} days have a figure; {needed} are needed",
     },
     "left_out": {
+        "not_covered": "no sound measurement",
+        "boundary_not_covered": "the meters of the measurement boundary are not covered",
         "low_coverage": "coverage is below the minimum of the site",
         "annulled": "annulled by a declared event",
         "open_finding": "an open finding concerns the time",
@@ -247,6 +250,17 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "weather_above_seen": "the weather is warmer and more humid than the baseline has seen",
     },
     "weather_provenance": {"measured": "measured at the site", "imported": "imported weather data"},
+    "saving": {
+        "saved": "Saved",
+        "used_more": "Used more",
+        "not_distinguishable": "Not distinguishable from zero",
+        "unknown": "No figure",
+    },
+    "cause": {
+        "weather": "Weather",
+        "it_load": "IT load",
+        "plant": "The plant itself",
+    },
     "institution_class": {
         "state_owned": "State-owned bank",
         "joint_stock": "Joint-stock bank",

@@ -219,8 +219,11 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "cv_rmse": "预测值与实测值的偏差为 {value:.1%}（CV(RMSE)），允许 {limit:.0%}",
         "monthly_cv_rmse": "月度预测值与实测值的偏差为 {value:.1%}（CV(RMSE)），允许 {limit:.0%}",
         "nmbe": "预测值平均偏差为 {value:.1%}（NMBE），允许 {limit:.0%}",
+        "too_few_days": "有数值的天数为 {days} 天，至少需要 {needed} 天",
     },
     "left_out": {
+        "not_covered": "无有效计量",
+        "boundary_not_covered": "计量边界内的仪表数据不完整",
         "low_coverage": "数据覆盖率低于数据中心的下限",
         "annulled": "被登记事件作废",
         "open_finding": "该时段有未处理的数据问题",
@@ -235,6 +238,17 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "weather_above_seen": "天气比基准期更湿热",
     },
     "weather_provenance": {"measured": "现场实测", "imported": "导入的气象数据"},
+    "saving": {
+        "saved": "已节电",
+        "used_more": "用电增加",
+        "not_distinguishable": "与零无显著差异",
+        "unknown": "无数值",
+    },
+    "cause": {
+        "weather": "气象条件",
+        "it_load": "IT 负荷",
+        "plant": "设施自身",
+    },
     "institution_class": {
         "state_owned": "国有银行",
         "joint_stock": "股份制银行",

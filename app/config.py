@@ -30,7 +30,9 @@ from app.domain.emissions import EmissionFactor
 from app.domain.limits import LimitProfile, ScoringBand, limit_problems, merged_profiles
 from app.domain.overlap import source_of, undecided
 from app.domain.reference import Reference
+from app.domain.regulations import Regulation
 from app.domain.site import Fleet, Institution, Meter, Site, overlaps
+from app.domain.surcharge_rule import SurchargeRule
 from app.domain.targets import Target
 from app.domain.typical import PlantAssumption, PlantTypical
 from app.errors import ConfigError
@@ -260,6 +262,10 @@ class SiteFile:
     """Typical values of plant indicators beside, or instead of, the built-in ones of the same day."""
     plant_assumptions: tuple[PlantAssumption, ...] = ()
     """Assumptions behind the estimated savings beside, or instead of, the built-in ones of the same day."""
+    surcharges: tuple[SurchargeRule, ...] = ()
+    """Surcharges on electricity above a PUE limit, beside, or instead of, the built-in ones."""
+    regulations: tuple[Regulation, ...] = ()
+    """Regulations that apply to sites, beside, or instead of, the built-in ones."""
     alarms: Alarms = field(default_factory=Alarms)
     """Alarm rules beside, or instead of, the built-in ones."""
     notifications: Notifications = field(default_factory=Notifications)
@@ -279,6 +285,8 @@ class SiteFile:
             scoring_bands=self.scoring_bands,
             plant_typicals=self.plant_typicals,
             plant_assumptions=self.plant_assumptions,
+            surcharges=self.surcharges,
+            regulations=self.regulations,
         )
 
 

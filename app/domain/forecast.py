@@ -183,8 +183,22 @@ def project_year(
     SeriesError
         If the index is not made of whole naive days in order.
     """
+    first, last = date(year, 1, 1), date(year, 12, 31)
+    return project_span(days, first, last, minimum_coverage_ratio=minimum_coverage_ratio, level=level)
+
+
+def project_span(
+    days: pd.DataFrame,
+    first: date,
+    last: date,
+    *,
+    minimum_coverage_ratio: float = 0.9,
+    level: float = 0.9,
+) -> Projection:
+    """The same for the days from `first` to `last` of one year, both included."""
     known = _whole_days(days, minimum_coverage_ratio)
-    wanted = pd.date_range(date(year, 1, 1), date(year, 12, 31))
+    wanted = pd.date_range(first, last)
+    year = first.year
     measured = known.loc[known.index.isin(wanted)]
     missing = wanted[~wanted.isin(known.index)]
     reason = _too_short(known, missing)

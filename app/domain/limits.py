@@ -190,6 +190,14 @@ class Verdict:
     """The bare comparison that regulators use; indeterminate only where there is no PUE."""
 
 
+def rule_begins(rule: LimitRule, site: Site, institution: Institution) -> date | None:
+    """First day on which a limit holds for a site; None: never, or the start of operation is not declared."""
+    first = rule.valid_from
+    if rule.grace_years and site.started_on is not None:
+        first = max(first, _years_later(site.started_on, rule.grace_years))
+    return first if rule.holds(site, institution, first) else None
+
+
 def bands_on(bands: Iterable[ScoringBand], on: date) -> dict[str, ScoringBand]:
     """Bands that hold on a day, by indicator; of several for one indicator the latest counts."""
     holding = [b for b in bands if b.valid_from <= on and (b.valid_to is None or on < b.valid_to)]

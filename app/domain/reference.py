@@ -13,8 +13,12 @@ from app.domain.data.emission_factors import EMISSION_FACTORS
 from app.domain.data.indicator_targets import INDICATOR_TARGETS
 from app.domain.data.limit_profiles import SCORING_BANDS
 from app.domain.data.plant_values import PLANT_ASSUMPTIONS, PLANT_TYPICALS
+from app.domain.data.regulations import REGULATIONS
+from app.domain.data.surcharges import SURCHARGES
 from app.domain.emissions import EmissionFactor
 from app.domain.limits import ScoringBand
+from app.domain.regulations import Regulation
+from app.domain.surcharge_rule import SurchargeRule
 from app.domain.targets import Target
 from app.domain.typical import PlantAssumption, PlantTypical
 
@@ -32,6 +36,8 @@ class Reference:
     scoring_bands: tuple[ScoringBand, ...] = ()
     plant_typicals: tuple[PlantTypical, ...] = ()
     plant_assumptions: tuple[PlantAssumption, ...] = ()
+    surcharges: tuple[SurchargeRule, ...] = ()
+    regulations: tuple[Regulation, ...] = ()
 
     def with_own(self, own: Reference) -> Reference:
         """These rows with an operator's own: one for the same thing and day or year takes the place."""
@@ -53,6 +59,8 @@ class Reference:
             plant_assumptions=_merged(
                 self.plant_assumptions, own.plant_assumptions, lambda a: (a.name, a.valid_from)
             ),
+            surcharges=_merged(self.surcharges, own.surcharges, lambda r: r.id),
+            regulations=_merged(self.regulations, own.regulations, lambda r: r.id),
         )
 
 
@@ -68,5 +76,7 @@ BUILT_IN = Reference(
     scoring_bands=SCORING_BANDS,
     plant_typicals=PLANT_TYPICALS,
     plant_assumptions=PLANT_ASSUMPTIONS,
+    surcharges=SURCHARGES,
+    regulations=REGULATIONS,
 )
 """What is shipped."""

@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from app.domain import gateways
 from app.domain.emissions import EmissionChoice
+from app.domain.jurisdiction import check_jurisdiction
 from app.domain.period import Period, ceil, floor
 from app.domain.quantity import (
     ENERGY,
@@ -696,6 +697,9 @@ class Site:
     """IANA name; days and months of the site are of this zone. E.g. ``Asia/Shanghai``."""
     region: str = ""
     """Where it lies, to group the sites of a fleet by. E.g. ``East China``."""
+    jurisdiction: str = ""
+    """Whose law applies: a country (ISO 3166-1) or a part of one (ISO 3166-2); regulations and surcharges go
+    by it. E.g. ``CN-BJ``."""
     facility_is: FacilityIs = FacilityIs.METERED
     """Where facility energy comes from."""
     it_energy_at: Role | None = None
@@ -737,6 +741,7 @@ class Site:
             raise ValueError(f"it_energy_at {self.it_energy_at}; allowed are {', '.join(IT_ROLES)}")
         if not 0 <= self.minimum_coverage_ratio <= 1:
             raise ValueError("minimum_coverage_ratio must be between 0 and 1")
+        check_jurisdiction(self.jurisdiction)
         self._check_business_lines()
         self._check_tree()
 

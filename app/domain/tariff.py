@@ -51,6 +51,9 @@ class Tariff:
     """First day on which it no longer holds. E.g. ``2027-01-01``."""
     price_per_kwh: float
     """Price outside every band, in the site's currency. [currency/kWh] E.g. ``0.7``."""
+    demand_price_per_kw_month: float | None = None
+    """Price of the maximum demand: of each kW of the highest 15-minute mean power that was bought in a month.
+    [currency/(kW·month)] E.g. ``40.8``."""
     bands: tuple[TariffBand, ...] = ()
     """Hours with prices of their own; of several that fit, the first one counts."""
     source: str = ""
@@ -61,3 +64,6 @@ class Tariff:
             raise ValueError("valid_to must be after valid_from")
         if not math.isfinite(self.price_per_kwh):
             raise ValueError("price_per_kwh must be a number")
+        demand = self.demand_price_per_kw_month
+        if demand is not None and not 0 <= demand < math.inf:
+            raise ValueError("demand_price_per_kw_month must be a number from 0")

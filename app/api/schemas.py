@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.pue import REASON_CODES
+from app.reports.document import RegulationRow, SurchargeForecastRow
 
 NO_NUL = r"^[^\x00]*$"
 """Text that PostgreSQL can hold."""
@@ -356,6 +357,19 @@ class BudgetOut(BaseModel):
     year: int
     projection: ProjectionOut
     budgets: list[LimitBudgetOut]
+    surcharges: list[SurchargeForecastRow] = Field(
+        description="Expected surcharge of each rule for PUE above a limit that holds at the site in the year"
+    )
+
+
+class ComplianceOut(BaseModel):
+    """What applies to a site on a day, how it stands, and when it changes."""
+
+    site: str
+    on: str = Field(description="Local day; limits, grades and duties are those of the PUE document")
+    jurisdiction: str = Field(description="Place whose law applies; empty: the site file does not state it")
+    pue: PueOut = Field(description="PUE of the 12 months before, with verdicts, grades and duties to report")
+    regulations: list[RegulationRow]
 
 
 class NodeOut(BaseModel):

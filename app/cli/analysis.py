@@ -15,6 +15,7 @@ from app.cli.console import kwh, say, show, show_json, show_table
 from app.cli.environment import cells_of, settings
 from app.cli.opening import opened
 from app.cli.periods import Wanted, period_text
+from app.domain import terms
 from app.domain.attribution import attribute
 from app.domain.figure import percent
 from app.fleet import pue
@@ -48,6 +49,18 @@ def budget(site_id: str, *, year: int | None, config_path: Path | None, as_json:
     show(f"{site_id}, {document.year}: {_year_end(document.projection)}")
     columns = [">limit", "profile", ">used kWh", ">remaining kWh", "expected to exceed in", ">probability"]
     show_table(columns, (_budget_cells(one) for one in document.budgets))
+    for s in document.surcharges:
+        show(_expected_surcharge(s))
+
+
+def _expected_surcharge(s: documents.SurchargeForecastRow) -> str:
+    unverified = "" if s.verified else ", not verified"
+    of = f"surcharge {s.rule}{unverified}, {s.first} to {s.last}, PUE above {s.limit_pue:g}"
+    if s.amount is None or s.low is None or s.high is None:
+        return f"{of}: unknown, {terms.term('en', 'surcharge_reason', s.reason)}"
+    chance = "-" if s.chance is None else percent(s.chance)
+    band = f"{s.low:,.2f} to {s.high:,.2f}"
+    return f"{of}: {_amount(s.amount, s.currency)} expected ({band}), probability {chance}"
 
 
 def _year_end(one: schemas.ProjectionOut) -> str:
@@ -235,6 +248,7 @@ def _show_money(found: documents.Indicators) -> None:
     show(f"grid electricity {kwh(cash.grid_kwh)} kWh: {_amount(cash.cost, currency)}{mean}")
     if cash.unpriced_kwh:
         show(f"  {kwh(cash.unpriced_kwh)} kWh at times without a tariff are not in it")
+    _show_charges(cash, currency)
     factor = cash.factor
     if factor is not None and cash.emissions_kg is not None:
         of = f"{factor.kg_per_kwh} kg/kWh ({factor.region} {factor.basis} {factor.year}, {factor.source})"
@@ -244,6 +258,25 @@ def _show_money(found: documents.Indicators) -> None:
         for s in found.savings
     )
     show_table(["saving potential against", ">PUE", ">kWh", ">money"], rows)
+
+
+def _show_charges(cash: documents.Money, currency: str) -> None:
+    """Maximum demand, surcharges, and all of it together; nothing where the site has neither."""
+    for d in cash.demands:
+        power = "unknown" if d.power_kw is None else f"{d.power_kw:,.1f} kW"
+        so_far = "" if d.is_whole else ", not the whole month"
+        charge = "no charge said" if d.charge is None else _amount(d.charge, currency)
+        show(f"maximum demand {d.first} to {d.last}: {power}{so_far}, {charge}")
+    for s in cash.surcharges:
+        unverified = "" if s.verified else ", not verified"
+        of = f"surcharge {s.rule}{unverified}, {s.first} to {s.last}, PUE above {s.limit_pue:g}"
+        if s.amount is None or s.excess_kwh is None:
+            show(f"{of}: unknown, {terms.term('en', 'surcharge_reason', s.reason)}")
+        else:
+            band = "" if s.low is None else f" ({s.low:,.2f} to {s.high:,.2f})"
+            show(f"{of}: {_amount(s.amount, s.currency)}{band} on {kwh(s.excess_kwh)} kWh above the limit")
+    if cash.total is not None:
+        show(f"energy, demand and surcharge together: {_amount(cash.total, currency)}")
 
 
 def _amount(money: float | None, currency: str) -> str:

@@ -273,12 +273,17 @@ def values_of(
 
 
 def _missing(one: Regulation, site: Site, institution: Institution) -> tuple[str, ...] | None:
-    """Keys that are needed to say whether it applies; None where it does not."""
+    """Keys that are needed to say whether it applies; None where it does not.
+
+    Of a site that states no place, only what applies everywhere or what it names itself may apply.
+    """
     here = lies_in(site.jurisdiction, one.jurisdictions)
     racks, power_kw = site.design.racks_total, site.design.it_capacity_kw
     is_edge = one.excludes_edge_racks is not None and "edge" in site.traits
+    is_unplaced = not site.jurisdiction and one.profile not in site.profiles
     excluded = (
         here is False
+        or (here is None and is_unplaced)
         or (one.institution_classes and institution.institution_class not in one.institution_classes)
         or (one.from_it_kw is not None and power_kw is not None and power_kw < one.from_it_kw)
         or (is_edge and racks is not None and racks <= (one.excludes_edge_racks or 0))

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from app.domain.evidence import Evidence
 from app.domain.site import Institution, Site
-from app.reports import energies, judgements, load, method, money
+from app.reports import energies, judgements, load, method, money, regulations
 from app.reports.canonical import sealed
 from app.reports.document import Change, InstitutionHead, Report, Revision, SiteHead, Span
 
@@ -53,6 +53,7 @@ def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = (
         quality=method.quality(e),
         method=method.method(e),
         compliance=judgements.compliance(e),
+        regulations=regulations.regulations(e),
         year_end=judgements.year_end(e),
         eu_annex_ii=judgements.annex_ii(e) if is_year else [],
     )

@@ -12,7 +12,7 @@ from app.reports.document import Cause, Change, Document, InstitutionReport, Rep
 
 D = TypeVar("D", Report, InstitutionReport)
 
-_NOT_FIGURES = ("schema", "sha256", "revision", "grades", "reporting_duties")
+_NOT_FIGURES = ("schema", "sha256", "revision", "grades", "reporting_duties", "regulations")
 """Parts of a document that say which version it is, or that follow from its figures and the site file."""
 _NOT_VALUES = ("].state", "].watched")
 """Ends of paths to what no recomputation of the period changes."""

@@ -275,6 +275,81 @@ class TariffRow:
     price_per_kwh: float
     bands: list[str]
     source: str
+    demand_price_per_kw_month: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemandRow:
+    """Highest 15-minute mean power bought in a month, or on a tariff's days in it."""
+
+    month: str
+    first: str
+    last: str
+    power_kw: float | None
+    at: str | None
+    """Start of the interval with that power, local."""
+    coverage_ratio: float
+    is_whole: bool
+    """Whether all of the tariff's days in the month are in it."""
+    price_per_kw_month: float | None
+    charge: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TierRow:
+    """Price of a surcharge from a PUE on."""
+
+    above_pue: float
+    price_per_kwh: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurchargeRow:
+    """What a rule for PUE above a limit makes of the days of a window on which it holds."""
+
+    window: str
+    rule: str
+    first: str
+    last: str
+    limit_pue: float
+    tiers: list[TierRow]
+    marginal: bool
+    pue: float | None
+    coverage_ratio: float
+    excess_kwh: float | None
+    """Facility energy above limit x IT energy."""
+    amount: float | None
+    low: float | None
+    high: float | None
+    """The amount at PUE less and plus its uncertainty."""
+    currency: str
+    reason: str
+    """Code of why there is no amount; empty where there is one."""
+    source: str
+    verified: bool
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurchargeForecastRow:
+    """Surcharge expected of a rule's days in the calendar year."""
+
+    rule: str
+    first: str
+    last: str
+    limit_pue: float
+    pue: float | None
+    excess_kwh: float | None
+    amount: float | None
+    low: float | None
+    high: float | None
+    """At the ends of the interval of the projected PUE."""
+    chance: float | None
+    """Probability that there is a surcharge at all."""
+    currency: str
+    reason: str
+    source: str
+    verified: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +365,14 @@ class Money:
     emissions_kg: float | None
     factor: Factor | None
     generator_kg_per_kwh: float | None
+    demands: list[DemandRow] = field(default_factory=list)
+    demand_charge: float | None = None
+    """Sum of the charges; None where no tariff has a price of demand, or one of them is not known."""
+    surcharges: list[SurchargeRow] = field(default_factory=list)
+    surcharge: float | None = None
+    """Sum of the period's surcharges in the site's currency; None: no rule holds, or one is not known."""
+    total: float | None = None
+    """Cost with demand charge and surcharge; None where neither applies, or a part is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,6 +530,66 @@ class ComplianceRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConditionRow:
+    """A condition of a regulation, and how the site stands."""
+
+    indicator: str
+    at_least: float | None
+    at_most: float | None
+    value: float | None
+    standing: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnRow:
+    """A date to come at which something changes."""
+
+    on: str
+    """Day, or month or year where no more is known."""
+    cause: str
+    pue: float | None
+    says: str
+    says_zh: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegulationRow:
+    """A regulation that applies to the site, or may."""
+
+    id: str
+    name: str
+    name_zh: str
+    says: str
+    says_zh: str
+    status: str
+    """in_force, adopted or draft, on the last day of the period."""
+    missing: list[str]
+    """Keys of the site file without which it is not known whether it applies."""
+    announced_on: str | None
+    valid_from: str | None
+    next_review: str | None
+    limit_pue: float | None
+    profile: str
+    is_judged: bool | None
+    """Whether the site is judged by its limit profile; None: it has none."""
+    conditions: list[ConditionRow]
+    turns: list[TurnRow]
+    source: str
+    verified: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regulations:
+    """What applies to the site, and when it changes."""
+
+    on: str
+    """Day of which it is told: the last of the period."""
+    jurisdiction: str
+    """Place whose law applies; empty: the site does not state it."""
+    rows: list[RegulationRow]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BudgetRow:
     """Overhead energy that a limit allows in the year."""
 
@@ -471,6 +614,7 @@ class YearEnd:
     high: float | None
     level: float
     budgets: list[BudgetRow]
+    surcharges: list[SurchargeForecastRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -624,6 +768,8 @@ class Report:
     quality: Quality
     method: Method
     compliance: list[ComplianceRow]
+    regulations: Regulations | None = None
+    """None in reports that were made before they told it."""
     year_end: YearEnd
     eu_annex_ii: list[EuField]
     """Only in yearly reports."""

@@ -15,6 +15,7 @@ from app.domain.limits import Outcome, governing
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Declared, Institution
 from app.domain.targets import Standing, Target, declared_on, targets_for
+from app.reports import charges
 from app.reports.document import (
     Alarm,
     Breach,
@@ -308,6 +309,9 @@ def year_end(e: Evidence) -> YearEnd:
             )
             for (profile, pue), b in zip(limits, allowed, strict=True)
         ],
+        surcharges=charges.expected(
+            history, year, e.reference.surcharges, e.site.jurisdiction, least, places
+        ),
     )
 
 

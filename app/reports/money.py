@@ -14,6 +14,7 @@ from app.domain.quantity import Role
 from app.domain.site import Site
 from app.domain.tariff import Tariff
 from app.errors import NotFound
+from app.reports import charges as extras
 from app.reports.document import Factor, Indicator, Money, SavingRow, TariffRow
 from app.reports.energies import RATIO, is_doubtful, month_table
 from app.reports.rounding import energy_decimals, number, rounded
@@ -29,6 +30,7 @@ def money(e: Basis) -> Money:
     factor = _factor(e)
     emitted = None if factor is None else _emissions(e, factor)
     places = energy_decimals(e.pue[PERIOD].facility_kwh)
+    charges = extras.charges(e, grid, priced.amount if priced.priced_kwh > 0 else None)
     return Money(
         grid_kwh=number(float(grid.sum()), places),
         cost=rounded(priced.amount, MONEY) if priced.priced_kwh > 0 else None,
@@ -39,6 +41,7 @@ def money(e: Basis) -> Money:
         emissions_kg=rounded(emitted, KG),
         factor=None if factor is None else _as_factor(factor),
         generator_kg_per_kwh=e.site.emissions.generator_kg_per_kwh,
+        **charges,
     )
 
 
@@ -61,6 +64,7 @@ def _tariff(tariff: Tariff) -> TariffRow:
         price_per_kwh=tariff.price_per_kwh,
         bands=bands,
         source=tariff.source,
+        demand_price_per_kw_month=tariff.demand_price_per_kw_month,
     )
 
 

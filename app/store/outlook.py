@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -17,8 +17,9 @@ from app.domain.forecast import Budget, Exhaustion, Projection
 from app.domain.limits import Limit, LimitProfile, limits_for
 from app.domain.period import Period, midnight, year
 from app.domain.site import Site, Stage
+from app.domain.surcharge import SurchargeForecast, forecast_year
 from app.domain.tree import Feed, FeedBalance, StageLoss
-from app.store import site_days, usage
+from app.store import deployment, site_days, usage
 from app.store.engine import store_errors
 from app.store.site_days import LEAST_COVERAGE
 from app.store.sites import Stored
@@ -50,6 +51,7 @@ class YearOutlook:
 
     projection: Projection
     budgets: tuple[tuple[Limit, Budget], ...]
+    surcharges: tuple[SurchargeForecast, ...] = ()
 
 
 def year_outlook(
@@ -60,7 +62,7 @@ def year_outlook(
     profiles: dict[str, LimitProfile],
     now: datetime,
 ) -> YearOutlook:
-    """Projection and budgets of a local calendar year, from the days before `now`.
+    """Projection, budgets and surcharges of a local calendar year, from the days before `now`.
 
     Raises
     ------
@@ -70,13 +72,19 @@ def year_outlook(
         If the database is away.
     """
     end = min(now, year(str(number), site.zone).end)
-    return from_days(stored, site, number, profiles, days(connection, stored, site, end))
+    history = days(connection, stored, site, end)
+    found = from_days(stored, site, number, profiles, history)
+    rules = deployment.reference(connection).surcharges if site.jurisdiction else ()
+    energies = history[["facility_kwh", "it_kwh", "coverage_ratio"]]
+    least = site.minimum_coverage_ratio
+    expected = forecast_year(energies, number, rules, site.jurisdiction, minimum_coverage_ratio=least)
+    return replace(found, surcharges=expected)
 
 
 def from_days(
     stored: Stored, site: Site, number: int, profiles: dict[str, LimitProfile], history: pd.DataFrame
 ) -> YearOutlook:
-    """The same, from days as :func:`days` gives them.
+    """Its projection and budgets, from days as :func:`days` gives them.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,9 @@ from app.domain.forecast import Budget, Exhaustion, Projection
 from app.domain.limits import LimitProfile
 from app.domain.period import Period, floor
 from app.domain.site import Site
-from app.store import outlook, usage
+from app.domain.surcharge import SurchargeForecast
+from app.domain.surcharge_rule import SurchargeRule, rules_between
+from app.store import deployment, outlook, usage
 from app.store.engine import driver, store_errors
 from app.store.outlook import FeedExhaustion, YearOutlook
 from app.store.sites import Stored
@@ -79,6 +81,7 @@ def compute(
     document = {
         "projection": asdict(year.projection),
         "budgets": [{"profile": limit.profile, **asdict(budget)} for limit, budget in year.budgets],
+        "surcharges": [asdict(one) for one in year.surcharges],
         "capacities": list(_capacities(site, table, it, feeds)),
         "exhaustion": {"it": it and asdict(it), "feeds": [asdict(f.exhaustion) for f in feeds]},
         "balances": balances,
@@ -140,9 +143,9 @@ def exhaustions(connection: sa.Connection, stored: Stored, site: Site, now: date
 def this_year(
     connection: sa.Connection, stored: Stored, site: Site, profiles: dict[str, LimitProfile], now: datetime
 ) -> YearOutlook:
-    """Projection and budgets of the current local year: as worked out last, else now.
+    """Projection, budgets and surcharges of the current local year: as worked out last, else now.
 
-    What was worked out counts as for :func:`exhaustions`, and as long as the limits are the same.
+    What was worked out counts as for :func:`exhaustions`, and as long as limits and rules are the same.
 
     Raises
     ------
@@ -155,9 +158,20 @@ def this_year(
         projection = _PROJECTION.validate_python(kept[1]["projection"])
         budgets = [_BUDGET.validate_python(one) for one in kept[1]["budgets"]]
         limits = outlook.limits_of_year(stored, site, number, profiles)
-        if projection.year == number and [b.limit_pue for b in budgets] == [x.pue for x in limits]:
-            return YearOutlook(projection, tuple(zip(limits, budgets, strict=True)))
+        expected = [_SURCHARGE.validate_python(one) for one in kept[1].get("surcharges", [])]
+        is_same = projection.year == number and [b.limit_pue for b in budgets] == [x.pue for x in limits]
+        if is_same and [s.rule for s in expected] == _rules(connection, site, number):
+            return YearOutlook(projection, tuple(zip(limits, budgets, strict=True)), tuple(expected))
     return outlook.year_outlook(connection, stored, site, number, profiles, now)
+
+
+def _rules(connection: sa.Connection, site: Site, number: int) -> list[SurchargeRule]:
+    """Surcharge rules that hold for the site in a calendar year, as they are now."""
+    if not site.jurisdiction:
+        return []
+    rules = deployment.reference(connection).surcharges
+    spans = rules_between(rules, site.jurisdiction, date(number, 1, 1), date(number, 12, 31))
+    return [span.rule for span in spans]
 
 
 _KEPT_DOCUMENT = sa.text(
@@ -165,6 +179,7 @@ _KEPT_DOCUMENT = sa.text(
     "(SELECT min(at) FROM site_15m WHERE site_id = :site AND room = '')"
 )
 _EXHAUSTION, _PROJECTION, _BUDGET = TypeAdapter(Exhaustion), TypeAdapter(Projection), TypeAdapter(Budget)
+_SURCHARGE = TypeAdapter(SurchargeForecast)
 
 
 def _kept(

@@ -73,9 +73,10 @@ def test_the_older_rule_of_beijing_applies_to_days_before_2026() -> None:
 
 
 def test_a_site_that_states_no_place_is_asked_for_it() -> None:
-    nowhere = found(site(""))
+    nowhere = found(site("", profiles=("cbrc_13fyp",)))
     assert nowhere["iso_30134_2_2026"].missing == ()
-    assert nowhere["cn_bj_2026"].missing == ("jurisdiction",)
+    assert nowhere["cbrc_13fyp"].missing == ("jurisdiction",)
+    assert set(nowhere) == {"iso_30134_2_2026", "cbrc_13fyp"}  # and not the law of every country
     assert found(site("CN"))["cn_bj_2026"].missing == ("jurisdiction",)
     assert found(site("CN"))["gb40879_2021"].missing == ()
 

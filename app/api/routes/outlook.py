@@ -14,6 +14,7 @@ from app.domain.limits import Limit
 from app.domain.period import Period, Step
 from app.domain.site import Site
 from app.domain.tree import FeedBalance, StageLoss
+from app.reports.charges import forecast_row
 from app.store import deployment, outlook, outlook_cache
 from app.store.outlook import Balance, YearOutlook
 from app.store.outlook_cache import Exhaustions
@@ -66,6 +67,7 @@ def budget_out(site: Site, figures: YearOutlook) -> schemas.BudgetOut:
         year=figures.projection.year,
         projection=_projection(figures.projection),
         budgets=[_budget(limit, one, figures.projection) for limit, one in figures.budgets],
+        surcharges=[forecast_row(one, 3) for one in figures.surcharges],
     )
 
 

@@ -8,6 +8,7 @@ from app.domain.alarms import text
 from app.domain.alarms.notification import Language
 from app.reports.document import Alarm
 from app.reports.layout import Block, Prose, Table, Value
+from app.reports.sections import charges
 from app.reports.words import SiteWords, compliance_table
 
 MOST_ALARMS = 200
@@ -96,6 +97,7 @@ def year_end(w: SiteWords) -> Iterable[Block]:
     if rows:
         columns.append(w.day("crossed"))
         yield Table("budgets", w.language.title("budgets"), columns, rows)
+    yield from charges.forecast(w)
 
 
 def compliance(w: SiteWords) -> Iterable[Block]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from app.reports.document import LoadRow
 from app.reports.layout import Block, Facts, Prose, Table, Value
 from app.reports.safe import line
+from app.reports.sections import charges
 from app.reports.words import RATIO_PLACES, SiteWords, own_source
 
 MOST_LOADS = 150
@@ -105,6 +106,8 @@ def money(w: SiteWords) -> Iterable[Block]:
     if m.tariffs and m.unpriced_kwh:
         yield Prose(w.t("priced_partly", kwh=w.language.number(m.unpriced_kwh, w.kwh)))
     yield _factor(w)
+    yield from charges.demands(w)
+    yield from charges.surcharges(w)
 
 
 def _factor(w: SiteWords) -> Prose:

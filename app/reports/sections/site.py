@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from app.domain.evidence import PERIOD
 from app.reports.layout import Badge, Block, Column, Cover, Facts, Layout, Section, Value
 from app.reports.safe import line
-from app.reports.sections import evidence, figures, judgement, operation
+from app.reports.sections import evidence, figures, judgement, operation, regulations
 from app.reports.words import SiteWords
 
 _SECTIONS: tuple[tuple[str, Callable[[SiteWords], Iterable[Block]]], ...] = (
@@ -26,6 +26,7 @@ _SECTIONS: tuple[tuple[str, Callable[[SiteWords], Iterable[Block]]], ...] = (
     ("quality", evidence.quality),
     ("year_end", judgement.year_end),
     ("compliance", judgement.compliance),
+    ("regulations", regulations.regulations),
     ("eu", judgement.eu),
     ("method", evidence.method),
     ("revision", evidence.revision),

@@ -25,10 +25,11 @@ from app.domain.indicators import Shared, allotted_kwh, shared_cost, weighted_kw
 from app.domain.limits import limits_for
 from app.domain.period import WINDOWS, Period, midnight, shift_months, starts
 from app.domain.quantity import OVERHEAD_ROLES
+from app.domain.reference import Reference
 from app.domain.site import Declared, Site
 from app.errors import DataError, NotFound, SeriesError
-from app.reports import indicators
-from app.reports.document import Indicators
+from app.reports import indicators, regulations
+from app.reports.document import Indicators, Regulations
 from app.reports.money import grid_kwh
 from app.store import declarations, deployment, outlook, site_days
 from app.store.reports import revisions
@@ -43,7 +44,7 @@ from app.web.words import Words
 router = APIRouter(route_class=PageRoute)
 
 _FIGURES = TimedCache(life_s=60)
-_DECLARED = ("maturity_level", "automation_share_percent", "racks_in_use")
+_DECLARED = ("maturity_level", "automation_share_percent", "racks_in_use", "gbt44989_grade")
 """Indicators that are declared, beside those that a target names."""
 _MOST_EXPLANATIONS = 8
 _UNITS = {"wue": "L/kWh", "cue": "kgCO₂/kWh", "iteu_sv_percent": "%"}
@@ -192,12 +193,23 @@ def compliance_page(request: Request, site: str, caller: Viewer, asked: periods.
         document = figures.document(view, context["site"], context["chosen"].period)
         context["may_act"] = view.may(site, Role.OPERATOR)
         context["declarations"] = declarations.listing(view.connection, view.stored.site_id[site])
-        known = deployment.reference(view.connection).indicator_targets
+        reference = deployment.reference(view.connection)
+        context["told"] = _told(view, context["site"], reference, documents.get("12mo"))
+    known = reference.indicator_targets
     context["declarable"] = sorted({t.indicator for t in known} | set(_DECLARED))
     columns = {name: documents[name] for name in WINDOWS if name in documents}
     profiles = list(dict.fromkeys(v["profile"] for d in (*columns.values(), document) for v in d["verdicts"]))
     context |= {"columns": columns, "profiles": profiles, "document": document}
     return periods.keep(render.page(request, "compliance.html", context), asked)
+
+
+def _told(view: View, site: Site, reference: Reference, year: figures.Document | None) -> Regulations:
+    """What applies to a site today, and when it changes."""
+    institution = view.stored.fleet.institution[site.institution]
+    profiles = deployment.limit_profiles(view.connection)
+    pue = None if year is None or year["kind"] != "annual" else year["pue"]
+    today = view.now.astimezone(site.zone).date()
+    return regulations.told(site, institution, profiles, reference, today, pue)
 
 
 @router.post("/sites/{site}/declarations", dependencies=[FromOwnPage])

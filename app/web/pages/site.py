@@ -25,6 +25,7 @@ from app.domain.period import WINDOWS, Period, midnight, window
 from app.domain.period import year as year_period
 from app.domain.site import Site
 from app.errors import DataError
+from app.reports.charges import forecast_row
 from app.store import deployment, outlook, outlook_cache, pue, usage
 from app.store.outlook import YearOutlook
 from app.web import periods, render
@@ -141,6 +142,7 @@ def outlook_page(
         "year": figures_of_year,
         "budgets": list({limit.pue: (limit, budget) for limit, budget in figures_of_year.budgets}.values()),
         "profiles": _profiles(figures_of_year),
+        "surcharges": [forecast_row(one, 3) for one in figures_of_year.surcharges],
         "full": full,
         "load": load,
         "now": caller.now,

@@ -95,6 +95,27 @@ def _more_cooling() -> Iterator[Reading]:
         yield from (r for r in _register(point, after_kw, second, 24 * 30, start) if r.at > second)
 
 
+def _in_beijing() -> str:
+    """A site that pays by PUE and by demand: the rule, and the tariff, change within the month."""
+    extra = """jurisdiction: CN-BJ
+    design: {it_capacity_kw: 30, racks_total: 10}
+    declared: [{indicator: racks_in_use, value: 6, date: 2026-04-02, evidence: Inventory}]
+    tariffs:
+      - {valid_from: 2026-01-01, price_per_kwh: 0.7, demand_price_per_kw_month: 40, source: Contract A}
+      - {valid_from: 2026-04-21, price_per_kwh: 0.8, demand_price_per_kw_month: 30, source: Contract B}"""
+    rules = """
+surcharges:
+  - id: own_2026
+    jurisdictions: [CN-BJ]
+    limit_pue: 1.3
+    tiers: [{above_pue: 1.3, price_per_kwh: 0.3}, {above_pue: 1.45, price_per_kwh: 0.6}]
+    marginal: true
+    valid_from: 2026-04-16
+    source: Invented rule of 2026
+"""
+    return _site("Asia/Shanghai", _TWO, extra).replace("currency: EUR", "currency: CNY") + rules
+
+
 _MAY = datetime(2026, 5, 10, tzinfo=UTC)
 
 CASES: dict[str, Case] = {
@@ -120,6 +141,9 @@ CASES: dict[str, Case] = {
         "2026-04",
         _MAY,
         lambda: _register("ups.p", 20, datetime(2026, 4, 1, tzinfo=UTC), 24 * 30),
+    ),
+    "pays_by_pue": Case(
+        _in_beijing(), "2026-04", _MAY, lambda: _both(datetime(2026, 3, 31, 16, tzinfo=UTC), 720)
     ),
     "hostile_names": Case(
         _site(

@@ -29,7 +29,7 @@ from app.reports.document import Document, Factor, Report, as_data, read
 from app.reports.language import codes, language
 from app.reports.pages import layout_of
 from app.reports.render import strings
-from app.store import events, readings, sites
+from app.store import deployment, events, readings, sites
 from app.store.readings import to_us
 from app.store.reports import revisions
 from tests.golden.reports.cases import CASES, HOSTILE, Case
@@ -42,7 +42,9 @@ SHIPPED = next(f.source for f in EMISSION_FACTORS if f.year == 2023)
 def made(engine: sa.Engine, case: Case) -> Report:
     """The report of a case, over the real store."""
     with engine.begin() as connection:
-        sites.sync(connection, config.parse(case.site).fleet)
+        file = config.parse(case.site)
+        sites.sync(connection, file.fleet)
+        deployment.save_reference(connection, file.reference)
         stored = sites.load(connection)
         readings.ingest_readings(connection, list(case.readings()), dict(stored.point_id))
         if case.replaced_at is not None:

@@ -23,7 +23,7 @@ _STRICT = {"extra": "forbid"}
 _PART_OF_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
 _DAY_OF_YEAR = re.compile(r"(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 
-PUE, GB40879_GRADE, RACKS_USED = "pue", "gb40879_grade", "racks_used_ratio"
+PUE, GB40879_GRADE, RACKS_USED = "annual_pue", "gb40879_grade", "racks_used_ratio"
 """Indicators of conditions that are worked out; any other is a declared one."""
 GB40879 = "gb40879_2021"
 
@@ -51,7 +51,7 @@ class Condition:
 
     __pydantic_config__ = _STRICT
     indicator: str
-    """`pue`, `gb40879_grade`, `racks_used_ratio`, or a declared indicator. E.g. ``pue``."""
+    """`annual_pue`, `gb40879_grade`, `racks_used_ratio`, or a declared indicator. E.g. ``annual_pue``."""
     at_least: float | None = None
     """Lowest value that meets it; this or `at_most` is needed. E.g. ``0.6``."""
     at_most: float | None = None
@@ -227,7 +227,7 @@ def applying(
     on : date
         Local day.
     values : mapping
-        Indicators that are measured, such as ``pue`` over the 12 months before; see :func:`values_of`.
+        Indicators that are measured, such as ``annual_pue``; see :func:`values_of`.
     """
     found = []
     for one in regulations:

@@ -34,6 +34,7 @@ institutions:
   - {id: other-bank, institution_class: other}
 sites:
   - id: sh1
+    jurisdiction: CN-BJ
     institution: bank
     time_zone: Asia/Shanghai
     profiles: [cbrc_13fyp]

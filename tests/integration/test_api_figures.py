@@ -131,6 +131,31 @@ def test_indicators(http: httpx.Client) -> None:
     assert found["it_load_ratio"] == pytest.approx(0.5)
 
 
+def test_what_applies_to_a_site_is_told_for_any_day(http: httpx.Client) -> None:
+    found = get(http, "/sites/sh1/compliance")
+    assert (found["site"], found["jurisdiction"]) == ("sh1", "CN-BJ")
+    rows = {row["id"]: row for row in found["regulations"]}
+    assert rows["cn_bj_2026"]["status"] == "in_force"
+    assert rows["gb40879_revision"]["status"] == "draft"
+    assert not rows["gb40879_revision"]["verified"]
+    assert "de_enefg" not in rows
+    assert rows["cbrc_13fyp"]["limit_pue"] == 1.5
+    assert found["pue"]["verdicts"][0]["profile"] == "cbrc_13fyp"
+    before = {row["id"]: row for row in get(http, "/sites/sh1/compliance", on="2025-06-01")["regulations"]}
+    assert before["cn_bj_2026"]["status"] == "adopted"
+    assert before["cn_bj_2026"]["turns"][0]["on"] == "2026-01-01"
+
+
+def test_a_site_that_pays_by_pue_and_demand_is_told_both(http: httpx.Client) -> None:
+    found = get(http, "/sites/sh1/indicators", window="24h")["money"]
+    assert [(s["rule"], s["pue"], s["excess_kwh"], s["amount"]) for s in found["surcharges"]] == [
+        ("cn_bj_2026", 1.4, pytest.approx(600.0), pytest.approx(120.0))
+    ]
+    year = get(http, "/sites/sh1/budget")["surcharges"]
+    assert [(s["rule"], s["amount"]) for s in year] == [("cn_bj_2026", None)]
+    assert year[0]["reason"]
+
+
 def test_too_short_a_history_gives_no_projection_but_a_reason(http: httpx.Client) -> None:
     dates = get(http, "/sites/sh1/exhaustion")
     assert "90 are needed" in dates["it"]["reason"]

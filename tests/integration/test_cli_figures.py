@@ -18,6 +18,7 @@ sites:
   - id: sh1
     institution: bank
     time_zone: Asia/Shanghai
+    jurisdiction: CN-BJ
     meters:
       - id: main
         points: [{id: main.kwh, role: facility, kind: register}]
@@ -121,6 +122,7 @@ def test_indicators_and_fleet(filled: Wattline) -> None:
     assert [s["site"] for s in together["sites"]] == ["sh1"]
     assert "ratio of sums" in filled("fleet").out
     assert filled("fleet", "--window", "soon").code == 2
+    assert "surcharge cn_bj_2026, 2026-03-01 to 2026-03-01, PUE above 1.35: 120.00 CNY" in text
     assert filled("indicators", "sh1", "--month", "2198-01").code == 2
 
 

@@ -136,7 +136,7 @@ def test_conditions_of_the_national_programme_are_held_against_the_sites_figures
     where = site(design=Design(racks_total=240), declared=told)
     judged = {j.condition.indicator: j for j in found(where, pue=1.3)["cn_national_green_2025"].conditions}
     assert {name: j.standing for name, j in judged.items()} == {
-        "pue": Standing.MET,  # met exactly
+        "annual_pue": Standing.MET,  # met exactly
         "gb40879_grade": Standing.MET,
         "gbt44989_grade": Standing.MISSED,
         "racks_used_ratio": Standing.MET,  # 144 of 240 is 60 %
@@ -157,9 +157,9 @@ def test_a_pue_that_reaches_no_grade_misses_it() -> None:
 
 def test_a_row_that_nobody_verified_is_not_judged_by() -> None:
     row = Regulation(
-        id="x", name="X", conditions=(Condition(indicator="pue", at_most=1.3),), source="hearsay"
+        id="x", name="X", conditions=(Condition(indicator="annual_pue", at_most=1.3),), source="hearsay"
     )
-    (applied,) = applying([row], site(), BANK, PROFILES, TODAY, values={"pue": 1.2})
+    (applied,) = applying([row], site(), BANK, PROFILES, TODAY, values={"annual_pue": 1.2})
     assert applied.conditions[0].standing == "unverified"
     assert not BY_ID["cn_sh"].verified
     assert not BY_ID["gb40879_revision"].verified
@@ -171,6 +171,6 @@ def test_dates_and_milestones_are_checked() -> None:
     with pytest.raises(ValueError, match="month and day"):
         Regulation(id="x", name="X", yearly_on="15 May", source="x")
     with pytest.raises(ValueError, match="needs at_least or at_most"):
-        Condition(indicator="pue")
+        Condition(indicator="annual_pue")
     with pytest.raises(ValueError, match="write a day, month or year"):
         Milestone(on="soon", says="x")

@@ -61,7 +61,7 @@ _CHINA: tuple[Regulation, ...] = (
         jurisdictions=("CN",),
         valid_from=date(2025, 1, 1),
         conditions=(
-            Condition(indicator="pue", at_most=1.3),
+            Condition(indicator="annual_pue", at_most=1.3),
             Condition(indicator="gb40879_grade", at_most=2),
             Condition(indicator="gbt44989_grade", at_most=2),
             Condition(indicator="racks_used_ratio", at_least=0.6),

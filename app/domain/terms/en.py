@@ -113,8 +113,8 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "milestone": "milestone",
     },
     "surcharge": {
-        "cn_bj_2021": "Beijing 2021, above PUE 1.40",
-        "cn_bj_2026": "Beijing 2026, above PUE 1.35",
+        "cn_bj_2021": "Beijing, rule of 2021",
+        "cn_bj_2026": "Beijing, rule from 2026",
     },
     "surcharge_reason": {
         "low_coverage": "coverage is below the minimum of the site",

@@ -108,8 +108,8 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "milestone": "节点",
     },
     "surcharge": {
-        "cn_bj_2021": "北京 2021，PUE 高于 1.40",
-        "cn_bj_2026": "北京 2026，PUE 高于 1.35",
+        "cn_bj_2021": "北京市 2021 年规则",
+        "cn_bj_2026": "北京市 2026 年规则",
     },
     "surcharge_reason": {
         "low_coverage": "数据完整率低于数据中心的最低要求",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.reports.document import DemandRow, SurchargeForecastRow, SurchargeRow
-from app.reports.layout import Block, Prose, Table, Value
+from app.reports.layout import Block, Column, Prose, Table, Value
 from app.reports.words import SiteWords
 
 
@@ -32,11 +32,13 @@ def surcharges(w: SiteWords) -> Iterable[Block]:
     currency = w.language.currency(w.report.money.surcharges[0].currency)
     columns = [w.text("rule_name", wide=True), w.text("window"), w.day("from"), w.day("to")]
     columns += [w.number("limit", 2), w.pue(), w.energy("excess"), w.number("surcharge", 2, currency)]
-    yield Table("surcharges", w.language.title("surcharges"), [*columns, w.text("range")], rows)
+    yield Table("surcharges", w.language.title("surcharges"), [*columns, *_band(w, currency)], rows)
     for reason in dict.fromkeys((s.rule, s.reason) for s in w.report.money.surcharges if s.reason):
         said = w.term("surcharge_reason", reason[1])
         yield Prose(w.t("surcharge_none_known", rule=w.term("surcharge", reason[0]), reason=said))
-    yield Prose(w.t("surcharge_about"), small=True)
+    is_marginal = {s.marginal for s in w.report.money.surcharges}
+    kinds = [w.t(f"surcharge_{'marginal' if m else 'whole'}") for m in sorted(is_marginal)]
+    yield Prose(w.t("join").join([w.t("surcharge_about"), *kinds]), small=True)
     money = w.report.money
     if money.total is not None:
         total = w.language.number(money.total, 2)
@@ -46,7 +48,7 @@ def surcharges(w: SiteWords) -> Iterable[Block]:
 def _surcharge(w: SiteWords, s: SurchargeRow) -> list[Value]:
     name = _named(w, s.rule, verified=s.verified)
     values = [s.limit_pue, s.pue, s.excess_kwh, s.amount]
-    return [name, w.term("window", s.window), s.first, s.last, *values, _range(w, s.low, s.high)]
+    return [name, w.term("window", s.window), s.first, s.last, *values, s.low, s.high]
 
 
 def _named(w: SiteWords, rule: str, *, verified: bool) -> str:
@@ -54,10 +56,8 @@ def _named(w: SiteWords, rule: str, *, verified: bool) -> str:
     return f"{w.term('surcharge', rule)}{mark}"
 
 
-def _range(w: SiteWords, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ""
-    return f"{w.language.number(low, 2)} – {w.language.number(high, 2)}"
+def _band(w: SiteWords, currency: str) -> list[Column]:
+    return [w.number(key, 2, currency) for key in ("lowest", "top")]
 
 
 def forecast(w: SiteWords) -> Iterable[Block]:
@@ -67,7 +67,7 @@ def forecast(w: SiteWords) -> Iterable[Block]:
         return
     currency = w.language.currency(found[0].currency)
     columns = [w.text("rule_name", wide=True), w.day("from"), w.day("to"), w.pue(), w.energy("excess")]
-    columns += [w.number("surcharge", 2, currency), w.text("range"), w.share("chance")]
+    columns += [w.number("surcharge", 2, currency), *_band(w, currency), w.share("chance")]
     rows = [_forecast(w, s) for s in found]
     yield Table("surcharge_forecast", w.language.title("surcharge_forecast"), columns, rows)
     yield Prose(w.t("forecast_about"), small=True)
@@ -75,4 +75,4 @@ def forecast(w: SiteWords) -> Iterable[Block]:
 
 def _forecast(w: SiteWords, s: SurchargeForecastRow) -> list[Value]:
     name = _named(w, s.rule, verified=s.verified)
-    return [name, s.first, s.last, s.pue, s.excess_kwh, s.amount, _range(w, s.low, s.high), s.chance]
+    return [name, s.first, s.last, s.pue, s.excess_kwh, s.amount, s.low, s.high, s.chance]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from app.reports.document import ConditionRow, RegulationRow, TurnRow
 from app.reports.language import Language
-from app.reports.layout import Block, Prose, Table, Value
+from app.reports.layout import Block, Kind, Prose, Table, Value, needed
 from app.reports.safe import line
 from app.reports.words import RATIO_PLACES, SiteWords
 
@@ -17,7 +17,7 @@ def regulations(w: SiteWords) -> Iterable[Block]:
     if told is None or not told.rows:
         return
     found = told.rows
-    columns = [w.text("regulation", wide=True), w.text("status"), w.text("verified"), w.number("limit", 2)]
+    columns = [w.text("regulation"), w.text("status"), w.text("verified"), w.number("limit", 2)]
     columns += [w.text("asks", wide=True), w.text("turns", wide=True)]
     marks = ["" if r.verified else "indeterminate" for r in found]
     yield Table("regulations", "", columns, [_row(w, r) for r in found], marks=marks)
@@ -35,7 +35,7 @@ def _row(w: SiteWords, r: RegulationRow) -> list[Value]:
     asks = said(w.language, r.says, r.says_zh)
     if r.is_judged is False and r.limit_pue is not None and not r.missing:
         note = w.t("not_judged", profile=w.term("profile", r.profile))
-        asks = f"{asks}{w.t('brackets', text=note)}"
+        asks = w.t("join").join([asks, note])
     turns = w.t("semicolon").join(turn(w.language, t) for t in r.turns)
     checked = w.t("yes_word") if r.verified else w.t("unverified_word")
     return [line(said(w.language, r.name, r.name_zh)), status, checked, r.limit_pue, line(asks), line(turns)]
@@ -65,7 +65,7 @@ def _conditions(w: SiteWords, found: list[RegulationRow]) -> Iterable[Block]:
             rows.append([name, w.term("indicator", c.indicator), _goal(w, c), c.value, _standing(w, c)])
             marks.append(c.standing)
     columns = [w.text("regulation", wide=True), w.text("condition", wide=True), w.text("goal")]
-    columns += [w.number("value", RATIO_PLACES), w.text("standing")]
+    columns += [w.number("value", RATIO_PLACES, kind=Kind.PLAIN), w.text("standing")]
     if rows:
         yield Table("conditions", w.language.title("conditions"), columns, rows, marks=marks)
 
@@ -76,4 +76,6 @@ def _standing(w: SiteWords, c: ConditionRow) -> str:
 
 def _goal(w: SiteWords, c: ConditionRow) -> str:
     ends = [("≥", c.at_least), ("≤", c.at_most)]
-    return " ".join(f"{sign} {w.language.number(value, 2)}" for sign, value in ends if value is not None)
+    return " ".join(
+        f"{sign} {w.language.number(value, needed(value, 2))}" for sign, value in ends if value is not None
+    )

@@ -194,7 +194,9 @@ def compliance_page(request: Request, site: str, caller: Viewer, asked: periods.
         context["may_act"] = view.may(site, Role.OPERATOR)
         context["declarations"] = declarations.listing(view.connection, view.stored.site_id[site])
         reference = deployment.reference(view.connection)
-        context["told"] = _told(view, context["site"], reference, documents.get("12mo"))
+        told = _told(view, context["site"], reference, documents.get("12mo"))
+    coming = [(turn, row) for row in told.rows for turn in row.turns]
+    context |= {"told": told, "coming": sorted(coming, key=lambda one: one[0].on)}
     known = reference.indicator_targets
     context["declarable"] = sorted({t.indicator for t in known} | set(_DECLARED))
     columns = {name: documents[name] for name in WINDOWS if name in documents}

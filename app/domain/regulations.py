@@ -101,9 +101,9 @@ class Regulation:
     name_zh: str = ""
     """The same in Chinese. E.g. ``集团制度第 7 号``."""
     says: str = ""
-    """What it asks for, in a sentence. E.g. ``PUE at most 1.4 from 2027 on.``"""
+    """What it asks for, in a sentence. E.g. ``PUE at most 1.4 from 2027 on``."""
     says_zh: str = ""
-    """The same in Chinese. E.g. ``2027 年起 PUE 不高于 1.4。``"""
+    """The same in Chinese. E.g. ``2027 年起 PUE 不高于 1.4``."""
     is_draft: bool = False
     """Whether it is only a draft, whatever its dates."""
     jurisdictions: tuple[str, ...] = ()

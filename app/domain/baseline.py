@@ -153,6 +153,17 @@ class Conditions:
         """Rows of a stretch of time, half-open; `left_out` stays that of the whole."""
         return self.take((self.starts >= start) & (self.starts < end))
 
+    @classmethod
+    def from_rows(
+        cls, resolution: Resolution, rows: Sequence[Sequence[Any]], *, weather: WeatherSource | None = None
+    ) -> Conditions:
+        """Conditions again from :meth:`rows`, such as those that a frozen baseline was fitted to."""
+        starts = np.array([str(row[0]).rstrip("Z") for row in rows], "datetime64[s]")
+        days = np.array([row[1] for row in rows], "datetime64[D]")
+        numbers = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), 5)  # null becomes NaN
+        hours, overhead_kw, it_kw, wet_bulb_c, coverage = numbers.T
+        return cls(resolution, starts, days, hours, overhead_kw, it_kw, wet_bulb_c, coverage, weather=weather)
+
     def rows(self) -> list[list[Any]]:
         """JSON-ready: start, day, length, overhead, IT, wet bulb (null: not known), coverage."""
         starts = np.datetime_as_string(self.starts.astype("datetime64[s]"), timezone="UTC")
@@ -350,7 +361,9 @@ class Baseline:
         }
         if self.wet_bulb_range_c is not None:
             coldest, warmest = self.wet_bulb_range_c
+            other = conditions.weather not in (None, self.weather)
             found |= {
+                "weather_other_source": np.full(len(conditions), other),
                 "weather_unknown": ~np.isfinite(wet_c),
                 "weather_below_seen": wet_c < coldest,
                 "weather_above_seen": wet_c > warmest,

@@ -11,6 +11,9 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+
+from app.domain.quantity import Role
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,6 +25,14 @@ HUMIDITY_PERCENT = (0.0, 105.0)
 """Plausible relative humidities; a sensor in fog shows a little above 100, which counts as 100."""
 PRESSURE_HPA = (450.0, 1100.0)
 """Plausible air pressures: from about 6 000 m to below sea level."""
+
+LEAST_HOURS_RATIO = 0.85
+"""Share of the hours of a day that must be known: without its afternoon a day looks cooler than it was."""
+WET_BULB_FROM = (
+    (Role.OUTDOOR_WET_BULB,),
+    (Role.OUTDOOR_DRY_BULB, Role.OUTDOOR_RELATIVE_HUMIDITY),
+)
+"""Roles from which the wet bulb follows, a measured one first."""
 
 _STEPS = 60
 """Bisections: of 200 C the last is below the resolution of a double."""
@@ -131,3 +142,37 @@ def saturation_hpa(temperature_c: Floats, *, ice: bool | None = None) -> Floats:
     )
     frozen = temperature_c < 0 if ice is None else np.full(temperature_c.shape, ice)
     return np.asarray(np.exp(np.where(frozen, over_ice, over_water)) / 100, np.float64)
+
+
+def plausible_c(temperature_c: npt.ArrayLike) -> Floats:
+    """Outdoor temperatures; NaN where one cannot be."""
+    values = np.asarray(temperature_c, np.float64)
+    return np.where(_within(values, DRY_BULB_C), values, np.nan)
+
+
+def daily_mean(hours: pd.Series[float], starts: pd.DatetimeIndex, lengths_h: Floats) -> Floats:
+    """Mean of the hours of each day.
+
+    Parameters
+    ----------
+    hours : Series of float64
+        By the start of each hour, UTC. NaN: not known.
+    starts : DatetimeIndex, shape (n,)
+        Start of each day, in order, UTC.
+    lengths_h : float64, shape (n,)
+        Hours of each day, 23 to 25.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        NaN where too many hours are not known.
+    """
+    known = hours.dropna()
+    place = starts.searchsorted(known.index, side="right") - 1
+    inside = place >= 0
+    after_s: pd.Index[float] = (known.index[inside] - starts[place[inside]]).total_seconds()
+    inside[inside] &= np.asarray(after_s, np.float64) < lengths_h[place[inside]] * 3600
+    counts = np.bincount(place[inside], minlength=len(starts))
+    sums = np.bincount(place[inside], weights=known.to_numpy()[inside], minlength=len(starts))
+    enough = counts >= LEAST_HOURS_RATIO * lengths_h
+    return np.where(enough, sums / np.maximum(counts, 1), np.nan)

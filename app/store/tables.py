@@ -620,3 +620,15 @@ measure_adjustments = Table(
     Column("withdrawn_by", Text),
     _instant("withdrawn_at", nullable=True),
 )
+
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("site_id", Integer, ForeignKey("sites.id"), primary_key=True, autoincrement=False),
+    _key("version", Integer),
+    *(_text(name) for name in ("sha256", "document")),
+    Column("rows", JSONB, nullable=False),
+    _text("author"),
+    _instant("created_at", now=True),
+    UniqueConstraint("site_id", "sha256"),
+)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.domain import terms
+from app.domain.figure import percentage
 
-UNITS = {"percent": "%", "K": "K", "kW/ton": "kW/ton", "ratio": ""}
-"""Unit of a plant indicator as it is written; empty: none."""
+_PERCENT = {"en": " %", "zh": "%"}
+_BY_ENDING = (
+    ("_kwh", 0, " kWh"),
+    ("_kw", 1, " kW"),
+    ("_c", 1, " °C"),
+    ("_k", 1, " K"),
+    ("_h", 0, " h"),
+    ("hours", 0, " h"),
+    ("_per_ton", 2, " kW/ton"),
+    ("_cop", 2, ""),
+    ("servers", 0, ""),
+    ("intakes", 0, ""),
+)
 
 _WHOLE = {
     "en": {
@@ -25,7 +37,31 @@ _WHOLE = {
         "it": "IT 设备仪表",
     },
 }
+_JOINT = {"en": (", ", ": "), "zh": ("、", "：")}
 _FAMILY = {"role": "class", "equipment": "equipment", "stage": "stage"}
+
+
+def figure(language: str, name: str, value: float | None) -> str:
+    """A figure with its unit, by the ending of its name; a dash where it is not known."""
+    if value is None:
+        return "–"
+    if name.endswith("_ratio"):
+        shown, digits = percentage(value)
+        return f"{shown:,.{digits}f}{_PERCENT[language]}"
+    if name.endswith("_percent"):
+        return f"{value:,.1f}{_PERCENT[language]}"
+    digits, unit = next(((d, u) for ending, d, u in _BY_ENDING if name.endswith(ending)), (3, ""))
+    return f"{value + 0.0:,.{digits}f}{unit}"
+
+
+def inputs(language: str, values: Mapping[str, float]) -> str:
+    """What a figure was computed from, in one line."""
+    joint, colon = _JOINT[language]
+    named = (
+        f"{terms.term(language, 'plant_input', name)}{colon}{figure(language, name, value)}"
+        for name, value in values.items()
+    )
+    return joint.join(named)
 
 
 def missing(language: str, code: str) -> str:
@@ -46,7 +82,7 @@ def why(
     """Why there is no figure and what would help; empty where there is one."""
     if reason is None:
         return ""
-    joint, colon = {"zh": ("、", "：")}.get(language, (", ", ": "))
+    joint, colon = _JOINT[language]
     named = [*(missing(language, code) for code in lacks), *waits_for, *poorly_covered]
     text = terms.term(language, "plant_reason", reason)
     return f"{text}{colon}{joint.join(named)}" if named else text

@@ -50,6 +50,8 @@ def _asking(default: str, *, is_remembered: bool) -> Callable[..., Asked]:
 OfPage = Annotated[Asked, Depends(_asking("24h", is_remembered=True))]
 OfMonth = Annotated[Asked, Depends(_asking("30d", is_remembered=True))]
 """Parameters of a page with figures, and what it shows without any."""
+OfYear = Annotated[Asked, Depends(_asking("12mo", is_remembered=False))]
+"""Of a page about what a year brings, whatever was looked at before."""
 OfFleet = Annotated[Asked, Depends(_asking("", is_remembered=False))]
 """Of the overview, which shows the longest window of each site where no period is named."""
 

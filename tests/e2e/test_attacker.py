@@ -39,6 +39,7 @@ PAGES = (
     "/sites/{site}/capacity",
     "/sites/{site}/flow",
     "/sites/{site}/indicators",
+    "/sites/{site}/opportunities",
     "/sites/{site}/costs",
     "/sites/{site}/compliance",
     "/sites/{site}/balance",

@@ -64,6 +64,8 @@ PATHS = (
     "/docs",
     "/runbook",
     "/sites/sh1/indicators?month=2026-03&compare=previous",
+    "/sites/sh1/opportunities",
+    "/sites/sh1/opportunities?month=2026-03&compare=previous",
     "/sites/sh1/costs?month=2026-03",
     "/sites/sh1/compliance?window=24h",
     "/sites/sh1/coverage?window=7d",

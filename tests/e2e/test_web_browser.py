@@ -42,6 +42,7 @@ PATHS = (
     "/docs",
     "/runbook",
     "/sites/sh1/indicators?window=24h",
+    "/sites/sh1/opportunities",
     "/sites/sh1/costs?window=24h",
     "/sites/sh1/compliance?window=24h",
     "/sites/sh1/coverage?window=7d",

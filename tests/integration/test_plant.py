@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from app.domain.period import Period
 from app.store import plant, sites
+from app.web import router
 from tests.integration import plant_helpers
 from tests.integration.api_helpers import client, own_database
 from tests.integration.plant_helpers import NOW, START
@@ -103,3 +104,42 @@ def test_an_open_finding_holds_back_what_rests_on_its_meter(filled: sa.Engine) -
         series = plant.of_site(connection, stored, site, Period(START, NOW), NOW)
         connection.rollback()
     assert [(f.point, f.text) for f in series.findings] == [("tower.kwh", "tower.kwh (unit_changed)")]
+
+
+@pytest.fixture(scope="module")
+def pages(filled: sa.Engine) -> Iterator[httpx.Client]:
+    with client(filled, clock=lambda: NOW, extra=(router.router,)) as http:
+        yield http
+
+
+SPAN = "start=2026-01-01&end=2026-05-01"
+
+
+@pytest.mark.parametrize(
+    ("language", "texts"),
+    [
+        ("en", ("1. ", "Missed free-cooling hours", "at least", "Lights at night", "not verified")),
+        ("zh", ("错失的自然冷却时数", "至少", "夜间照明", "未核实")),
+    ],
+)
+def test_the_page_ranks_savings_with_their_evidence(
+    pages: httpx.Client, language: str, texts: tuple[str, ...]
+) -> None:
+    page = pages.get(f"/sites/s/opportunities?{SPAN}&lang={language}")
+    assert page.status_code == 200
+    for text in texts:
+        assert text in page.text
+    assert page.text.index('href="/meters/chiller') > 0
+
+
+def test_the_page_says_which_meter_would_tell(pages: httpx.Client) -> None:
+    page = pages.get("/sites/s/opportunities?lang=en").text
+    assert "too little coverage" in page
+    assert "No saving was found" in page
+
+
+def test_the_page_of_indicators_has_those_of_the_plant(pages: httpx.Client) -> None:
+    page = pages.get("/sites/s/indicators?month=2026-03&compare=previous&lang=zh").text
+    for text in ("电气损耗分量（ELC）", "各负载率下的效率", "冷水机组性能系数", "较差"):
+        assert text in page
+    assert 'class="error"' not in page

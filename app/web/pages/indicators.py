@@ -37,7 +37,7 @@ from app.store.reports.revisions import MonthFigures, Shelf
 from app.web import periods, render
 from app.web.access import FromOwnPage, PageRoute, Viewer
 from app.web.cache import TimedCache
-from app.web.pages import figures
+from app.web.pages import figures, plant
 from app.web.periods import Chosen
 from app.web.words import Words
 
@@ -90,10 +90,17 @@ def indicators_page(request: Request, site: str, caller: Viewer, asked: periods.
     context["old"] = (
         {} if before is None or isinstance(before, str) else {i.name: i.value for i in before[0].indicators}
     )
+    chosen: Chosen = context["chosen"]
     with caller.read() as view:
         months = Shelf.of_site(view.stored, site).months(view.connection)
         limit = _strictest(view, context["site"])
+        context["plant"] = plant.plant_rows(view, context["site"], chosen.period)
+        then = plant.plant_rows(view, context["site"], chosen.against) if chosen.against else ""
     words = Words(render.language_of(request))
+    rows = () if isinstance(then, str) else then.indicators
+    context["old_plant"] = {(row.name, row.subject): row.value for row in rows}
+    context["names"] = {m.id: m.name or m.id for m in context["site"].meters}
+    context |= plant.texts(words)
     context["trends"] = _trends(context["site"], months, limit, words) if len(months) > 1 else []
     return periods.keep(render.page(request, "indicators.html", context), asked)
 

@@ -17,6 +17,8 @@ _BY_ENDING = (
     ("hours", 0, " h"),
     ("_per_ton", 2, " kW/ton"),
     ("_cop", 2, ""),
+    ("_factor", 4, ""),
+    ("_component", 4, ""),
     ("servers", 0, ""),
     ("intakes", 0, ""),
 )

@@ -20,6 +20,8 @@ from app.reports.document import (
 from app.reports.energies import RATIO
 from app.reports.rounding import number, rounded
 
+_NOTABLE_RATIO = 0.001
+"""Differences of efficiency below this name no worst region."""
 _MONEY, _ENERGY, _PLAIN = 2, 1, 4
 
 
@@ -38,6 +40,8 @@ def plant_indicators(plant: PlantSeries) -> PlantIndicators:
 
 def _plant_row(plant: PlantSeries, one: PlantIndicator) -> PlantRow:
     worst = ups.worst(one.regions)
+    best = max((r.efficiency_ratio for r in one.regions), default=0.0)
+    is_apart = worst is not None and best - worst.efficiency_ratio > _NOTABLE_RATIO
     return PlantRow(
         name=one.name,
         subject=one.subject,
@@ -63,7 +67,7 @@ def _plant_row(plant: PlantSeries, one: PlantIndicator) -> PlantRow:
                 high_ratio=number(r.high_ratio, 2),
                 hours=number(r.hours, 2),
                 efficiency_ratio=number(r.efficiency_ratio, RATIO),
-                worst=len(one.regions) > 1 and r is worst,
+                worst=is_apart and r is worst,
             )
             for r in one.regions
         ],

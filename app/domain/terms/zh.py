@@ -335,7 +335,7 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "rci_hi_percent": "机架冷却指数，高温侧（RCI HI）",
         "rci_lo_percent": "机架冷却指数，低温侧（RCI LO）",
         "free_cooling_ratio": "自然冷却利用率（已用时数/可用时数）",
-        "it_load_ratio": "IT 负荷率",
+        "it_load_ratio": "IT 负载率",
         "idle_share_ratio": "服务器空闲时间占比",
     },
     "plant_reason": {

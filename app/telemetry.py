@@ -23,8 +23,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from app import __version__
 from app.exposition import Sample, escape, labels, write_family
-from app.store import compression, deployment, metrics_snapshot, outbox, progress
+from app.store import compression, deployment, edges, metrics_snapshot, outbox, progress
 from app.store.compression import State
+from app.store.edges import Edge
 from app.store.engine import Engine, connect
 from app.store.fleet_cache import FleetCache
 from app.store.metrics_snapshot import SiteFigures
@@ -118,6 +119,7 @@ class Telemetry:
         self.audit_head: Callable[[], AuditHead | None] = lambda: None
         """The newest anchor of the audit log; set by whoever takes them."""
         self._progress, self._looked_s = Progress(), monotonic()
+        self._edges: Sequence[Edge] = ()
         self._figures: dict[str, SiteFigures] = {}
         self._taken_at: datetime | None = None
         self._deliveries: Mapping[str, Tally] = {}
@@ -153,6 +155,7 @@ class Telemetry:
                 self._deliveries = outbox.tallies(connection)
                 self._compression = compression.states(connection)
                 self._progress, self._looked_s = progress.look(connection), monotonic()
+                self._edges = edges.listing(connection)
             return True
         finally:
             self._refreshing.release()
@@ -167,6 +170,7 @@ class Telemetry:
         """
         with connect(engine) as connection:
             self._progress, self._looked_s = progress.look(connection), monotonic()
+            self._edges = edges.listing(connection)
 
     def show(self, figures: Iterable[SiteFigures], now: datetime) -> None:
         """Show these figures from now on; counters never fall while the process lives."""
@@ -192,7 +196,7 @@ class Telemetry:
         with self._lock:
             figures = [f for f in self._figures.values() if visible is None or f.site in visible]
         parts = [write_family(f.name, f.kind, f.help, self._samples(f, figures)) for f in FAMILIES]
-        parts += [self._lag(visible), *self._failed(visible)]
+        parts += [self._lag(visible), *self._failed(visible), *self._of_edges(visible)]
         if visible is None:
             parts += [*self._spools(), *self._notifications(), *self._work(), self._audit()]
             parts += [*self._compressed(), *self._cells()]
@@ -226,6 +230,15 @@ class Telemetry:
             if visible is None or site in visible
         ]
         return write_family("wattline_figures_lag_seconds", "gauge", text, samples)
+
+    def _of_edges(self, visible: Collection[str] | None) -> list[bytes]:
+        """Of the edge of each site."""
+        by_site = [(s, e) for s, e in edges.by_site(self._edges) if visible is None or s in visible]
+        seen = [(labels(site=site), edge) for site, edge in by_site if edge.last_seen_at is not None]
+        return [
+            write_family(name, kind, text, [(label, value) for label, edge in seen for value in pick(edge)])
+            for name, kind, text, pick in _EDGES
+        ]
 
     def _failed(self, visible: Collection[str] | None) -> list[bytes]:
         """What did not succeed and is tried again, by site."""
@@ -498,6 +511,46 @@ FAMILIES = (
     ),
 )
 """Every family of the sites, in the order of the page."""
+
+
+_EDGES: tuple[tuple[str, str, str, Callable[[Edge], Sequence[float]]], ...] = (
+    (
+        "wattline_edge_last_seen_timestamp_seconds",
+        "gauge",
+        "When the site's edge was last heard of.",
+        lambda e: [e.last_seen_at.timestamp()] if e.last_seen_at else [],
+    ),
+    (
+        "wattline_edge_clock_offset_seconds",
+        "gauge",
+        "How far the clock of the site's edge is ahead.",
+        lambda e: [] if e.clock_offset_s is None else [e.clock_offset_s],
+    ),
+    (
+        "wattline_edge_clock_off_readings_total",
+        "counter",
+        "Readings of the edge that were stored while its clock was off.",
+        lambda e: [float(e.clock_off_readings)],
+    ),
+    (
+        "wattline_edge_spool_readings",
+        "gauge",
+        "Readings that wait at the site's edge, as it said last.",
+        lambda e: [float(e.waiting)],
+    ),
+    (
+        "wattline_edge_unknown_readings",
+        "gauge",
+        "Readings of the edge that wait for their points to be declared.",
+        lambda e: [float(e.unknown_readings)],
+    ),
+    (
+        "wattline_edge_definitions_current",
+        "gauge",
+        "1 where the site's edge works with the definitions that hold.",
+        lambda e: [float(e.is_current)],
+    ),
+)
 
 
 _NOTIFICATIONS: tuple[tuple[str, str, str, Callable[[Tally], int]], ...] = (

@@ -27,6 +27,7 @@ MODULES = (
     "stored_sources",
     "spool",
     "poller",
+    "edge",
     "report",
     "boards",
     "capacity",

@@ -19,6 +19,7 @@ from app.domain.site import Fleet
 from app.jobs import audit_anchor, close_month, evaluate, findings, memory, outlook, rollup, site_findings
 from app.jobs.alarms import judge
 from app.jobs.audit_anchor import Anchoring, Sink
+from app.jobs.edge_findings import EdgeFindings
 from app.jobs.edge_intake import Intake
 from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
@@ -130,6 +131,7 @@ class Worker:
         self.polling = Polling(self.spool, partial(drain, send=self._ingest.send), self._has_fleet)
         self._edges = Intake(engine, on_stored=lambda by_site: on_stowed(Stowed(Counter(by_site), [])))
         self._folders = Folders()
+        self._edge_findings = EdgeFindings(engine)
         self._evaluator = evaluate.Evaluator(engine)
         self._without_outlook: dict[int, datetime] = {}
         self._told_s = -math.inf
@@ -169,7 +171,7 @@ class Worker:
             Job("outlook", self._look_ahead, OUTLOOK_EVERY_S, busy_ratio=0.03),
             Job("findings", lambda: self._find(Part.LIVE), FINDINGS_EVERY_S, busy_ratio=0.1),
             Job("findings of history", lambda: self._find(Part.HISTORY), FINDINGS_EVERY_S),
-            Job("edges", self._edges.adopt, EDGES_EVERY_S),
+            Job("edges", self._look_at_edges, EDGES_EVERY_S),
             Job("receipts", self._settle_receipts, RECEIPTS_EVERY_S),
             Job("all findings", lambda: findings.look_at_everything(engine, is_ending), daily_at="02:17"),
             Job("balance", lambda: findings.check_balance(engine, _now()), daily_at="02:47"),
@@ -208,6 +210,10 @@ class Worker:
         close_month.run(self._engine, now, self._fleet)
         pause_s = close_month.LOOK_EVERY_S if is_waiting else close_month.CLOSE_EVERY_S
         self._close_again_s = time.monotonic() + pause_s
+
+    def _look_at_edges(self) -> None:
+        self._edges.adopt()
+        self._edge_findings.run(_now())
 
     def _settle_receipts(self) -> None:
         receipts.settle(self._engine, _now().replace(minute=0, second=0, microsecond=0))

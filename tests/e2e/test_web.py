@@ -73,6 +73,7 @@ PATHS = (
     "/sites/sh1/events?month=2026-03&meter=ups",
     "/settings/keys",
     "/settings/sessions",
+    "/settings/edges",
     "/settings/audit",
     "/settings/site-file",
     "/settings/site-file/keys?q=rated_power_kw",

@@ -49,6 +49,7 @@ PATHS = (
     "/sites/sh1/events",
     "/settings/keys",
     "/settings/sessions",
+    "/settings/edges",
     "/settings/audit",
     "/settings/site-file",
     "/settings/site-file/keys?q=rated_power_kw",

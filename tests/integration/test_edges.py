@@ -18,9 +18,12 @@ from app.domain.access import Grant, Role
 from app.domain.edge_message import Claim, Dropped, Message, SetAside, State, encode
 from app.domain.reading import Reading
 from app.domain.signed import secret_of, verified
+from app.jobs.edge_findings import EdgeFindings
 from app.jobs.edge_intake import Intake
 from app.store import edges, identity, sites
 from app.store.engine import make_engine
+from app.telemetry import Telemetry
+from app.web import router as pages
 from tests.integration.api_helpers import ESTATE, client, declare
 from tests.integration.conftest import Wattline
 
@@ -361,3 +364,83 @@ def test_an_edges_site_is_left_to_it_once_it_has_begun(database: sa.Engine, cent
         identity.revoke(connection, identity.public_id_of(key), "test")
     with database.connect() as connection:
         assert edges.measured_sites(connection) == set()
+
+
+def _open(database: sa.Engine, site: str) -> list[tuple[str, datetime, datetime, dict[str, Any]]]:
+    query = sa.text(
+        "SELECT kind, start_at, end_at, evidence FROM findings f JOIN sites s ON s.id = f.site_id"
+        " WHERE s.key = :site AND state = 'open' ORDER BY kind, start_at"
+    )
+    with database.connect() as connection:
+        return [tuple(row) for row in connection.execute(query, {"site": site})]
+
+
+def test_a_clock_that_is_off_is_a_finding_over_the_times_that_the_readings_state(
+    database: sa.Engine, centre: httpx.Client
+) -> None:
+    key = key_of(database, "box", "sh1")
+    claim, look = began(centre, key), EdgeFindings(database)
+    send(centre, key, claim, clock_offset_s=-43_200.0)
+    for seconds in (0, 30, 60):
+        look.run(NOW + timedelta(seconds=seconds))
+    ((kind, start, end, evidence),) = _open(database, "sh1")
+    shift = timedelta(hours=-12)
+    assert (kind, start, end) == ("clock_drift", NOW + shift, NOW + timedelta(seconds=60) + shift)
+    assert evidence == {"edge": "box", "clock_offset_s": -43_200.0}
+    send(centre, key, claim, clock_offset_s=0.1)
+    look.run(NOW + timedelta(seconds=90))
+    assert len(_open(database, "sh1")) == 1  # those readings stay where they are
+    assert _open(database, "bj1") == []
+
+
+def test_files_that_an_edge_set_aside_are_findings_until_they_are_gone(
+    database: sa.Engine, centre: httpx.Client
+) -> None:
+    key = key_of(database, "box", "sh1")
+    claim, look = began(centre, key), EdgeFindings(database)
+    files = (SetAside("sh1", "a.csv", "no table", NOW), SetAside("sh1", "b.csv", "no time", NOW))
+    send(centre, key, claim, set_aside=files)
+    look.run(NOW)
+    send(centre, key, claim)  # says nothing of files: as before
+    look.run(NOW)
+    assert [e["file"] for _, _, _, e in _open(database, "sh1")] == ["a.csv", "b.csv"]
+    send(centre, key, claim, set_aside=files[1:])
+    look.run(NOW)
+    assert [e["reason"] for _, _, _, e in _open(database, "sh1")] == ["no time"]
+    send(centre, key, claim, set_aside=())
+    look.run(NOW)
+    assert _open(database, "sh1") == []
+
+
+def test_metrics_have_the_edge_of_each_site(database: sa.Engine, centre: httpx.Client) -> None:
+    key = key_of(database, "box", "sh1")
+    key_of(database, "silent", "bj1")
+    send(centre, key, began(centre, key), reading("nowhere", 0), waiting=12, clock_offset_s=600.0)
+    telemetry = Telemetry()
+    telemetry.look_at_progress(database)
+    text = telemetry.exposition().decode()
+    for sample in (
+        'wattline_edge_clock_offset_seconds{site="sh1"} 600.0',
+        'wattline_edge_spool_readings{site="sh1"} 12.0',
+        'wattline_edge_unknown_readings{site="sh1"} 1.0',
+        'wattline_edge_clock_off_readings_total{site="sh1"} 0.0',
+        'wattline_edge_definitions_current{site="sh1"} 0.0',
+    ):
+        assert sample in text
+    assert 'wattline_edge_last_seen_timestamp_seconds{site="sh1"} 1' in text
+    assert 'wattline_edge_spool_readings{site="bj1"}' not in text
+    assert "wattline_edge_" not in telemetry.exposition(visible={"bj1"}).decode()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_shows_edges(database: sa.Engine, centre: httpx.Client, language: str) -> None:
+    key = key_of(database, "box", "sh1")
+    claim = began(centre, key, "first")
+    begin(centre, key, "second")
+    aside = (SetAside("sh1", "<a>.csv", "no table", NOW),)
+    send(centre, key, claim, reading("no.where", 0), waiting=4321, clock_offset_s=600.0, set_aside=aside)
+    with client(database, extra=(pages.router,), clock=lambda: datetime.now(UTC)) as http:
+        page = http.get("/settings/edges", params={"lang": language}).text
+    shown = {"en": ("Online", "second process"), "zh": ("在线", "第二个进程")}[language]
+    for text in (*shown, "box", "4,321", "600", "no.where", "&lt;a&gt;.csv"):
+        assert text in page

@@ -89,6 +89,10 @@ def test_settings_and_volumes_are_ones_that_exist() -> None:
     for workload in WORKLOADS:
         (container,) = workload["spec"]["template"]["spec"]["containers"]
         assert {variable["name"] for variable in container["env"]} <= known
+    compose = (DEPLOY / "edge" / "compose.yaml").read_text("utf-8")
+    edge = yaml.safe_load(compose)["services"]["edge"]
+    assert edge["environment"].keys() <= known
+    assert edge["image"] == f"wattline:{__version__}"
     text = "".join(path.read_text("utf-8") for path in UNITS)
     assert set(re.findall(r"(WATTLINE_\w+)=", text)) <= known
 

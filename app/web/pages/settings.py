@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
+from app.actions import edges
 from app.actions import keys as actions
 from app.actions.view import View
 from app.domain.access import Duty, Grant, Role, why_not_separate
@@ -109,6 +110,15 @@ def _scopes(view: View) -> dict[str, str]:
     fleet = sites.load(view.connection).fleet  # the security administrator sees none of their figures
     banks = {f"institution/{key}": bank.name or key for key, bank in fleet.institution.items()}
     return banks | {f"site/{site.id}": site.name or site.id for site in fleet.sites}
+
+
+@router.get("/settings/edges")
+def edges_page(request: Request, caller: Viewer) -> Response:
+    """The edges of the caller's sites."""
+    with caller.read() as view:
+        found = edges.listing(view)
+    context = {"nav": "settings", "tab": "edges", "edges": found, "now": caller.now}
+    return render.page(request, "edges.html", context)
 
 
 @router.get("/settings/audit")

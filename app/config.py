@@ -150,6 +150,17 @@ class Settings(BaseSettings):
     centre_plain_http: bool = False
     """Whether an edge may send over ``http://`` to another machine: the key and the readings can be read on
     the way. E.g. ``true``."""
+    hub_url: str = ""
+    """Hub through which edges send to this cell, and the id of the cell; absent: they send over HTTPS. E.g.
+    ``nats://a.bank.example,b.bank.example,c.bank.example/north``."""
+    hub_seed_file: Path | None = None
+    """File with the NKey seed by which the hub knows this edge or cell; absent: it asks for none. E.g.
+    ``/etc/wattline/hub.seed``."""
+    hub_ca_file: Path | None = None
+    """Certificates of the hub's authority, for a cell; absent: those of the system. E.g.
+    ``/etc/ssl/bank.pem``."""
+    hub_replicas: int = Field(default=3, ge=1, le=5)
+    """On how many servers of the hub a batch lies until it is stored. E.g. ``1``."""
     page_key_file: Path | None = None
     """File with the key that the page and metrics of an edge ask for, as a bearer token or a browser's
     password; without it they are for this machine alone. E.g. ``/etc/wattline/page_key``."""

@@ -88,6 +88,10 @@ class StoreUnavailable(WattlineError):
     """The database is away; nothing acknowledged is lost, the work is tried again."""
 
 
+class LineSlow(StoreUnavailable):
+    """The centre was reached, and its answer did not come in time; with less at a time it may."""
+
+
 class WorkTooLarge(StoreUnavailable):
     """The database is there, but refuses so much in one transaction; with less of it, it works."""
 

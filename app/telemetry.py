@@ -55,6 +55,26 @@ class CellAnswer:
     took_s: float
 
 
+class HubTally(Protocol):
+    """What came through a hub since the start."""
+
+    @property
+    def batches(self) -> int:
+        """Stored and acknowledged."""
+
+    @property
+    def again(self) -> int:
+        """Given back, to be delivered again."""
+
+    @property
+    def poison(self) -> int:
+        """Set aside."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is listened to now."""
+
+
 class JobRecord(Protocol):
     """What a job of this process did since the start."""
 
@@ -116,6 +136,8 @@ class Telemetry:
         """Share of the last minutes in which the busiest job was at work; set by whoever runs them."""
         self.cells: Callable[[], Mapping[str, CellAnswer]] = dict
         """What other cells of the fleet answered last, by cell; set by whoever asks them."""
+        self.hub: Callable[[], HubTally | None] = lambda: None
+        """What came through a hub; set by whoever listens to one."""
         self.audit_head: Callable[[], AuditHead | None] = lambda: None
         """The newest anchor of the audit log; set by whoever takes them."""
         self._progress, self._looked_s = Progress(), monotonic()
@@ -311,6 +333,27 @@ class Telemetry:
                 "gauge",
                 "How long the cell took for its last answer.",
                 [(label, one.took_s) for label, one in cells.items()],
+            ),
+        ]
+
+    def _hub(self) -> list[bytes]:
+        """What edges sent through a hub."""
+        tally = self.hub()
+        if tally is None:
+            return []
+        counts = {"stored": tally.batches, "again": tally.again, "poison": tally.poison}
+        return [
+            write_family(
+                "wattline_hub_up",
+                "gauge",
+                "1 while the cell listens to its hub.",
+                [("", float(tally.is_connected))],
+            ),
+            write_family(
+                "wattline_hub_batches_total",
+                "counter",
+                "Batches of edges from the hub: stored, given back to come again, or set aside as poison.",
+                [(labels(outcome=name), float(n)) for name, n in counts.items()],
             ),
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.cli import logs
 from app.cli.console import say
@@ -15,6 +16,9 @@ from app.edge.transport import Https
 from app.edge.web import served
 from app.errors import ConfigError
 from collectors.spool import Limits
+
+if TYPE_CHECKING:
+    from app.edge.hub import Hub
 
 _LEAST_PAGE_KEY = 16
 
@@ -36,12 +40,7 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
             key="--config",
         )
     key = _key(environment)
-    transport = Https(
-        environment.centre_url,
-        key,
-        ca_file=environment.centre_ca_file,
-        allow_plain=environment.centre_plain_http,
-    )
+    transport = _transport(environment, key)
     limits = Limits(environment.spool_days * 86_400, environment.spool_max_bytes)
     page_key = (
         secret_in(environment.page_key_file, "WATTLINE_PAGE_KEY_FILE") if environment.page_key_file else ""
@@ -63,6 +62,25 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
             transport.close()
 
 
+def _transport(environment: Settings, key: str) -> Https | Hub:
+    """The way to the centre that its address says."""
+    if environment.centre_url.startswith(("nats://", "tls://")):
+        from app.edge.hub import Hub
+
+        return Hub(
+            environment.centre_url,
+            key,
+            seed_file=environment.hub_seed_file,
+            ca_file=environment.centre_ca_file,
+        )
+    return Https(
+        environment.centre_url,
+        key,
+        ca_file=environment.centre_ca_file,
+        allow_plain=environment.centre_plain_http,
+    )
+
+
 def _page_key(file: Path | None) -> str:
     """What the page asks for; empty: nothing."""
     if file is None:
@@ -76,7 +94,8 @@ def _page_key(file: Path | None) -> str:
 def _key(environment: Settings) -> str:
     if not environment.centre_url:
         raise ConfigError(
-            "is missing; write the address of the centre, https://...", key="WATTLINE_CENTRE_URL"
+            "is missing; write the address of the centre, https://... or nats://.../CELL",
+            key="WATTLINE_CENTRE_URL",
         )
     if environment.centre_key_file is None:
         raise ConfigError(

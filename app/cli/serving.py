@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,9 +34,13 @@ from app.cli.owner import owner_of
 from app.cli.stopping import stop_signal
 from app.config import Settings, SiteFile
 from app.domain.access import Role
+from app.domain.hub_message import address
 from app.errors import ConfigError, SeriesError, StoreUnavailable, WattlineError
 from app.fleet.watch import Watch
+from app.hub_link import Link
 from app.jobs.audit_anchor import Sink, Syslog, Webhook
+from app.jobs.edge_intake import Intake
+from app.jobs.hub_intake import HubIntake
 from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
 from app.store import administration, identity, roles, versions
@@ -294,6 +299,7 @@ class Service:
         self._prepared = threading.Event()
         self.worker = None if role == API else self._worker(environment)
         self._cell_id, self._cells = environment.cell_id, cells_of(environment)
+        self.hub = None if role == API else self._make_hub(environment)
         self._app = None if role == WORKER else self._make_app()
         self._server: uvicorn.Server | None = None
         self._ended = threading.Event()
@@ -324,6 +330,21 @@ class Service:
             fleet_watch=watch,
             edge_backlog_per_s=self._edge_backlog_per_s,
         )
+
+    def _make_hub(self, environment: Settings) -> HubIntake | None:
+        """What takes batches from a hub; None where there is none."""
+        if not environment.hub_url:
+            return None
+        at = address(environment.hub_url, "WATTLINE_HUB_URL")
+        link = Link(at, environment.hub_seed_file, environment.hub_ca_file)
+        intake = Intake(
+            self._engines.work,
+            backlog_per_s=environment.edge_backlog_per_s,
+            on_stored=lambda by_site: self._count(Stowed(Counter(by_site), [])),
+        )
+        found = HubIntake(link, at.cell, self._engines.work, intake, replicas=environment.hub_replicas)
+        self.telemetry.hub = lambda: found.tally
+        return found
 
     def _worker(self, environment: Settings) -> Worker:
         worker = Worker(
@@ -408,6 +429,8 @@ class Service:
     def _start_work(self) -> None:
         if self.worker is not None:
             self.worker.work()
+        if self.hub is not None:
+            self.hub.start()
 
     def _warm_up(self) -> None:
         if self._app is not None:
@@ -455,6 +478,8 @@ class Service:
     def stop(self) -> None:
         """Stop everything, within ten seconds; what was read and not stored waits in the spool."""
         self._end()
+        if self.hub is not None:
+            self.hub.stop()
         if self.worker is not None:
             self.worker.stop()
         self._engines.ending.set()

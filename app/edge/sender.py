@@ -19,8 +19,8 @@ from app import __version__
 from app.domain.edge_message import BEAT_S, MOST_NAMED, Answer, Claim, Dropped, Message, SetAside, State
 from app.edge.clock import Offset
 from app.edge.definitions import Definitions
-from app.edge.transport import LineSlow, Transport
-from app.errors import AccessError, NotFound, SeriesError, StoreUnavailable, TooBusy
+from app.edge.transport import Transport
+from app.errors import AccessError, LineSlow, NotFound, SeriesError, StoreUnavailable, TooBusy
 from collectors.spool import Batch, Spool
 
 _log = structlog.get_logger(__name__)

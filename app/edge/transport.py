@@ -18,6 +18,7 @@ from app.errors import (
     ConfigError,
     EdgeReplaced,
     Forbidden,
+    LineSlow,
     NotAuthenticated,
     NotFound,
     SeriesError,
@@ -32,10 +33,6 @@ FILE_TIMEOUT_S = 600.0
 """The same after a whole file: it is being imported. [s]"""
 _MOST_ANSWER_BYTES = 64 << 20
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class LineSlow(StoreUnavailable):
-    """The centre was reached, and its answer did not come in time."""
 
 
 class FileAnswer(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +11,7 @@ import structlog
 
 from app.domain.edge_message import Claim
 from app.domain.site import Meter, Site
-from app.errors import DataError, NotFound
+from app.errors import DataError, NotFound, SeriesError
 from app.jobs import imports
 from app.store import edges, sites
 from app.store.audit import Actor
@@ -40,6 +42,20 @@ class Done(NamedTuple):
     rejected: int = 0
     problem: str = ""
     """Why nothing of it was stored; empty where it was."""
+
+
+def placed(folder: Path, name: str) -> Sent:
+    """Where a file that is being sent is written: with its endings, by which its kind is recognised.
+
+    Raises
+    ------
+    SeriesError
+        If the name is none of a file.
+    """
+    if not re.fullmatch(r"[^/\\\0]{1,255}", name):
+        raise SeriesError("name: is the name of a file, without folders")
+    ending = "".join(s for s in Path(name).suffixes[-2:] if re.fullmatch(r"\.[A-Za-z0-9]{1,10}", s))
+    return Sent(folder / f"{secrets.token_hex(8)}{ending}", name)
 
 
 def take(engine: Engine, key_id: str, claim: Claim, meter_id: str, sent: Sent, *, source: str) -> Done:

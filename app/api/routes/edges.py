@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from app.actions import edges as actions
 from app.api.context import Caller, CallerOf, bounded
 from app.domain.edge_message import MOST_BYTES, Claim, decode, encode_answer
-from app.errors import EdgeReplaced, Forbidden, RequestTooLarge, SeriesError
+from app.errors import EdgeReplaced, Forbidden, RequestTooLarge
 from app.jobs import edge_files, edge_intake
 from app.store import edges
 
@@ -220,22 +219,15 @@ async def post_edge_file(
 ) -> FileOut:
     """A file of one of the edge's watched folders; the answer comes after all of it is safely stored."""
     key_id = _key(caller)
-    if not re.fullmatch(r"[^/\\\0]+", name):
-        raise SeriesError("name: is the name of a file, without folders")
     with (
         bounded(caller.context.imports, caller.principal, "imports"),
         tempfile.TemporaryDirectory(prefix="wattline-edge-", dir=caller.context.scratch) as folder,
     ):
-        sent = edge_files.Sent(Path(folder) / f"file{_ending(name)}", name)
+        sent = edge_files.placed(Path(folder), name)
         with sent.path.open("wb") as file:
             async for chunk in request.stream():
                 await run_in_threadpool(file.write, chunk)
         return await run_in_threadpool(_import, caller, key_id, Claim(process, epoch), meter, sent)
-
-
-def _ending(name: str) -> str:
-    """The endings of a name, by which its kind is recognised."""
-    return "".join(s for s in Path(name).suffixes[-2:] if re.fullmatch(r"\.[A-Za-z0-9]{1,10}", s))
 
 
 def _import(caller: CallerOf, key_id: str, claim: Claim, meter: str, sent: edge_files.Sent) -> FileOut:

@@ -187,19 +187,22 @@ class HubIntake:
         batches = await stream.pull_subscribe(
             self._of_all.readings, durable="cell", stream=f"READINGS_{self._cell}", config=config
         )
-        places = asyncio.Semaphore(_AT_ONCE)
+        places, problem = asyncio.Semaphore(_AT_ONCE), ""
         async with asyncio.TaskGroup() as tasks:
-            while not self._ended.is_set():
+            while not (self._ended.is_set() or problem):
                 try:
                     found = await batches.fetch(_FETCH, timeout=_FETCH_S)
-                except (TimeoutError, nats.errors.TimeoutError):
-                    if client.is_closed:
-                        return
+                except TimeoutError:
+                    continue
+                except nats.errors.Error as error:  # without a leader, or its disk; begin anew
+                    problem = str(error)
                     continue
                 for message in found:
                     await places.acquire()
                     task = tasks.create_task(self._take(client, stream, message))
                     task.add_done_callback(lambda _: places.release())
+        if problem:
+            raise StoreUnavailable(problem)
 
     async def _take(self, client: Client, stream: JetStreamContext, message: Msg) -> None:
         """Store one batch, answer, acknowledge; whatever fails, the batch is not lost."""

@@ -352,7 +352,7 @@ class Telemetry:
             write_family(
                 "wattline_hub_batches_total",
                 "counter",
-                "Batches of edges from the hub: stored, given back to come again, or set aside as poison.",
+                "Batches of edges from the hub: stored, given back to come again, or rejected as poison.",
                 [(labels(outcome=name), float(n)) for name, n in counts.items()],
             ),
         ]

@@ -30,6 +30,7 @@ _findings = typer.Typer(help="Data quality issues.", no_args_is_help=True)
 _measures = typer.Typer(
     help="Energy saving measures and their non-routine adjustments.", no_args_is_help=True
 )
+_hub = typer.Typer(help="Hub between edges and cells.", no_args_is_help=True)
 _edges = typer.Typer(help="Edges: machines at sites that measure and send.", no_args_is_help=True)
 _profiles = typer.Typer(help="Device profiles: list, show, try, test.", no_args_is_help=True)
 _cells = typer.Typer(help="Cells of a fleet.", no_args_is_help=True)
@@ -1124,6 +1125,20 @@ app.add_typer(_meter, name="meter", rich_help_panel=_OPERATIONS)
 app.add_typer(_audit, name="audit", rich_help_panel=_OPERATIONS)
 app.add_typer(_db, name="db", rich_help_panel=_SETUP)
 app.add_typer(_keys, name="keys", rich_help_panel=_SETUP)
+
+
+@_hub.command("key")
+def hub_key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file for the seed.")],
+    as_json: _Json = False,
+) -> None:
+    """Make the key by which the hub knows an edge or a cell; print its public part."""
+    from app.cli.hub import make_key
+
+    make_key(file, as_json=as_json)
+
+
+app.add_typer(_hub, name="hub", rich_help_panel=_SETUP)
 app.add_typer(_edges, name="edges", rich_help_panel=_SETUP)
 
 

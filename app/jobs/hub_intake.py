@@ -266,9 +266,9 @@ class HubIntake:
             )
             await message.term()
             self.tally.poison += 1
-            _log.warning("a batch from the hub was set aside", edge=edge_of(message.subject), problem=reason)
+            _log.warning("a batch from the hub was rejected", edge=edge_of(message.subject), problem=reason)
         except Exception as error:  # noqa: BLE001 - then it stays where it is
-            _log.warning("a batch cannot be set aside", problem=str(error))
+            _log.warning("a rejected batch cannot be kept", problem=str(error))
             await _safely(message.nak(delay=_AGAIN_S))
 
     # -- questions -------------------------------------------------------------------------------------

@@ -111,3 +111,23 @@ def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
     here.write_text(here.read_text() + "\nNoSuchKey=1\n")
     done = subprocess.run([program, "verify", here], capture_output=True, text=True, timeout=60, check=False)
     assert "NoSuchKey" in done.stderr
+
+
+def test_systemd_takes_the_unit_of_the_hub(tmp_path: Path) -> None:
+    program = need_program("systemd-analyze", "systemd")
+    here = tmp_path / "wattline-hub.service"
+    text = (DEPLOY / "hub" / here.name).read_text("utf-8")
+    here.write_text(
+        text.replace("/usr/local/bin/nats-server", sys.executable).replace("User=nats\nGroup=nats\n", "")
+    )
+    done = subprocess.run([program, "verify", here], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_compose_file_of_the_hub_is_as_hardened_as_the_others() -> None:
+    (hub,) = yaml.safe_load((DEPLOY / "hub" / "compose.yaml").read_text("utf-8"))["services"].values()
+    assert hub["read_only"] is True
+    assert hub["cap_drop"] == ["ALL"]
+    assert hub["security_opt"] == ["no-new-privileges:true"]
+    mounted = {volume.split(":")[0] for volume in hub["volumes"]}
+    assert {"./nats.conf", "./users.conf", "./certs"} <= mounted

@@ -110,7 +110,7 @@ class Hub:
                 )
                 if is_last:
                     return FileAnswer(int(said["accepted"]), int(said["rejected"]), str(said["problem"]))
-                what, at = f"file-{said['node']}", at + len(part)
+                what, at = f"file.{said['node']}", at + len(part)
 
     def close(self) -> None:
         """End the connection."""

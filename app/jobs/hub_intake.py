@@ -137,7 +137,7 @@ class HubIntake:
         await self._ensure_streams(stream)
         listening = [
             await client.subscribe(self._of_all.request("*"), queue="cell", cb=self._on_request(client)),
-            await client.subscribe(self._of_all.request(f"file-{self._node}"), cb=self._on_request(client)),
+            await client.subscribe(self._of_all.request(f"file.{self._node}"), cb=self._on_request(client)),
         ]
         self.tally.is_connected = True
         _log.info("listening to the hub", cell=self._cell, servers=len(client.servers))
@@ -302,7 +302,7 @@ class HubIntake:
             raise SeriesError(f"not a question of an edge: {error}") from None
         try:
             _refuse_revoked(edge)
-            reply = Reply(name, self._said(edge, message.subject.split(".")[3], head, body[4 + size :]))
+            reply = Reply(name, self._said(edge, message.subject.split(".", 3)[3], head, body[4 + size :]))
         except (AccessError, NotFound, SeriesError, StoreUnavailable, TooBusy) as error:
             reply = refused(name, error)
         return seal(zlib.compress(encode_reply(reply)), message.subject, secret)
@@ -317,7 +317,7 @@ class HubIntake:
             with begin(self._engine) as connection:
                 edges.release(connection, edge, claim)
             return {}
-        if what == "file" or what == f"file-{self._node}":
+        if what == "file" or what == f"file.{self._node}":
             return self._file(edge, claim, head, more)
         raise SeriesError(f"{what!r} is no question of this version")
 

@@ -31,12 +31,12 @@ def fleet() -> Fleet:
     return Fleet(institutions=(bank,), sites=(plants.site(*meters),))
 
 
-def fill(engine: sa.Engine) -> Stored:
+def fill(engine: sa.Engine, days: int = DAYS) -> Stored:
     """The plant with hourly readings: registers of energy, and sensors."""
     with engine.begin() as connection:
         sites.sync(connection, fleet())
         stored = sites.load(connection)
-    index = pd.date_range(START, periods=DAYS * 24, freq="1h")
+    index = pd.date_range(START, periods=days * 24, freq="1h")
     known = plants.truth(index)
     known["main"] = (known["ups-a-in"] + known["ups-b-in"]) * 1.05 + known["chiller"] + 90.0
     rows: list[Reading] = []

@@ -14,6 +14,7 @@ from app.store import plant, sites
 from app.web import router
 from tests.integration import plant_helpers
 from tests.integration.api_helpers import client, own_database
+from tests.integration.conftest import Wattline
 from tests.integration.plant_helpers import NOW, START
 
 
@@ -143,3 +144,18 @@ def test_the_page_of_indicators_has_those_of_the_plant(pages: httpx.Client) -> N
     for text in ("电气损耗分量（ELC）", "各负载率下的效率", "冷水机组性能系数", "较差"):
         assert text in page
     assert 'class="error"' not in page
+
+
+def test_command_line(wattline: Wattline, engine: sa.Engine) -> None:
+    plant_helpers.fill(engine, days=20)
+    span = ("--start", "2026-01-01", "--end", "2026-01-21")
+    out = wattline("opportunities", "s", *span).out
+    assert "savings overlap" in out
+    assert out.index("Missed free-cooling hours") < out.index("Nothing" if "Nothing" in out else "none")
+    rows = wattline("plant-indicators", "s", *span, "--json").document["indicators"]
+    assert {r["name"]: r["value"] for r in rows}["electrical_loss_component"] == pytest.approx(0.06, rel=0.01)
+    text = wattline("plant-indicators", "s", *span).out
+    assert "chiller_cop" in text
+    unknown = wattline("opportunities", "nowhere")
+    assert unknown.code == 1
+    assert "nowhere" in unknown.err

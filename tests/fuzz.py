@@ -65,7 +65,12 @@ TARGETS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         files.test_every_sample_with_damage_in_it_is_read_or_refused,
     ),
     "xml": (files.test_an_xml_file_with_damage_in_it_is_read_or_refused,),
-    "xlsx": (files.test_a_workbook_with_damage_in_it_is_read_or_refused,),
+    "xlsx": (
+        files.test_a_workbook_with_damage_in_it_is_read_or_refused,
+        partial(files.test_a_saved_workbook_with_damage_in_it_is_read_or_refused, form="xlsx"),
+    ),
+    "xls": (partial(files.test_a_saved_workbook_with_damage_in_it_is_read_or_refused, form="xls"),),
+    "xlsb": (partial(files.test_a_saved_workbook_with_damage_in_it_is_read_or_refused, form="xlsb"),),
     "sign-in": (
         inputs.test_whatever_comes_to_the_sign_in,
         inputs.test_whatever_the_provider_says_at_the_end_of_a_sign_in,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from app.domain.site import Site
 from app.errors import ConfigError
@@ -26,6 +27,7 @@ from collectors.csv.reader import Reject, Understanding, read, understand
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _PAUSE_S = 0.2
 _HASH_BLOCK_BYTES = 1 << 20
+_Part = TypeVar("_Part")
 
 
 class RejectsFile:
@@ -148,8 +150,21 @@ def import_file(
             rejects.write(str(path), batch.rejects)
         on_progress(batch.packed_bytes)
 
-    batches = read(path, understood)
+    batches = ahead(read(path, understood))
     return imports.store_source(engine, stored, source, batches, on_batch, by=by, correction=correction)
+
+
+def ahead(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """The same parts; while one is in use, the next is made, in a thread of its own.
+
+    The database works on one batch of a file while the next one is read. Raises what `parts` raises.
+    """
+    iterator, end = iter(parts), object()
+    with ThreadPoolExecutor(1, "read-ahead") as reader:
+        coming: Future[Any] = reader.submit(next, iterator, end)
+        while (part := coming.result()) is not end:
+            coming = reader.submit(next, iterator, end)
+            yield part
 
 
 def sha256_of(path: Path) -> str:

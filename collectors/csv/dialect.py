@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -317,6 +317,15 @@ def _aliases(before: Sequence[Row]) -> dict[str, str]:
 
 def normal(name: str) -> str:
     """A name for comparing: lower case, letters and digits only."""
+    return _normal(name) if len(name) <= _NAME_LENGTH else _normal.__wrapped__(name)
+
+
+_NAME_LENGTH = 200
+"""Longer ones are no names, and not kept."""
+
+
+@lru_cache(maxsize=1 << 14)
+def _normal(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 

@@ -336,9 +336,20 @@ def days_from_civil(year: Int64s, month: Int64s, day: Int64s) -> Int64s:
 
 def _parse_distinct(cells: Any, fmt: TimeFormat, zone: tzinfo) -> Times:
     coded = cells.dictionary_encode()
-    got = _parse_texts(coded.dictionary.to_pylist(), fmt, zone)
+    got = _parse_utc(coded.dictionary, fmt) or _parse_texts(coded.dictionary.to_pylist(), fmt, zone)
     codes = coded.indices.to_numpy(zero_copy_only=False)
     return Times(got.us[codes], got.offset_us[codes], got.ok[codes])
+
+
+def _parse_utc(cells: Any, fmt: TimeFormat) -> Times | None:
+    """Cells that are digits, separators and a Z at the end, cut into fields at once; None if any is not."""
+    if fmt.names[-1:] != ["z"] or not fmt.text.endswith("%z"):
+        return None
+    plain = time_format(fmt.text.removesuffix("%z"))
+    if not plain.is_plain or not pc.all(pc.ends_with(cells, "Z"), min_count=0).as_py():
+        return None
+    got = _parse_plain(pc.utf8_slice_codeunits(cells, 0, -1), plain)
+    return Times(got.us, np.zeros(len(cells), np.int64), got.ok) if got.ok.all() else None
 
 
 @lru_cache(maxsize=1 << 14)

@@ -422,3 +422,41 @@ def test_a_workbook_with_damage_in_it_is_read_or_refused(
         for own, content in WORKBOOK.items():
             packed.writestr(own, hurt(content) if own == name and not is_outside else content)
     read_or_refused(hurt(written.getvalue()) if is_outside else written.getvalue(), "a.xlsx")
+
+
+WORKBOOKS = Path(__file__).parents[1] / "unit" / "workbooks"
+BINARY_DAMAGE = DAMAGE | st.sampled_from(
+    [b"\xff" * 8, b"\x00" * 512, b"\xff\xff\xff\x7f", b"\x09\x08\x10\x00", b"PK\x01\x02", b"\xd0\xcf\x11\xe0"]
+)
+
+
+@pytest.mark.parametrize("form", ["xls", "xlsb", "xlsx"])
+@settings(max_examples=6)
+@given(
+    pick=st.integers(0, 9),
+    at=st.floats(0, 1),
+    length=st.floats(0, 0.1),
+    damage=BINARY_DAMAGE,
+    inside=st.booleans(),
+)
+def test_a_saved_workbook_with_damage_in_it_is_read_or_refused(
+    form: str, pick: int, at: float, length: float, damage: bytes, inside: bool
+) -> None:
+    """Damage to the file, or to a part of a packed one, whose checksum is right again."""
+    samples = sorted(WORKBOOKS.glob(f"*.{form}"))
+    content = samples[pick % len(samples)].read_bytes()
+
+    def hurt(part: bytes) -> bytes:
+        start = int(at * len(part))
+        return part[:start] + damage + part[start + int(length * len(part)) :]
+
+    if not inside or not content.startswith(b"PK"):
+        read_or_refused(hurt(content), f"a.{form}")
+        return
+    written = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as packed, zipfile.ZipFile(written, "w") as again:
+        names = packed.namelist()
+        for name in names:
+            part = packed.read(name)
+            again.writestr(name, hurt(part) if name == names[pick % len(names)] else part)
+    read_or_refused(written.getvalue(), f"a.{form}")

@@ -191,3 +191,26 @@ def test_halves_of_the_day_with_and_without_points(text: str) -> None:
     assert parse_text(text, time_format("%d/%m/%Y %I:%M %p")) == parse_text(
         "01/02/2026 13:00", time_format("%d/%m/%Y %H:%M")
     )
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["2024-02-29T23:59:59Z", "2024-12-31T00:00:00Z"],
+        ["2024-02-29T23:59:59Z", "2024-2-3T4:05:06Z"],
+        ["2024-02-29T23:59:59Z", "2024-02-30T00:00:00Z", "x", ""],
+        ["2024-02-29T23:59:59Z", " 2024-02-29T23:59:59Z", "2024-02-29T23:59:59+01:00"],
+        ["2024-02-29T24:00:00Z", "２024-02-29T23:59:59Z", "Z"],
+    ],
+)
+def test_times_in_utc_are_the_same_at_once_and_one_by_one(cells: list[str]) -> None:
+    form = time_format("%Y-%m-%dT%H:%M:%S%z")
+    whole = parse_times(pa.array(cells), [form])
+    alone = [parse_text.__wrapped__(cell, form) for cell in cells]
+    assert whole.ok.tolist() == [one is not None for one in alone]
+    good = [
+        (int(us), int(offset))
+        for us, offset, ok in zip(whole.us, whole.offset_us, whole.ok, strict=True)
+        if ok
+    ]
+    assert good == [one for one in alone if one is not None]

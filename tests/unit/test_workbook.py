@@ -291,3 +291,30 @@ def test_the_older_and_the_binary_form_are_read_alike(form: str) -> None:
         *(("ups.kwh", at, 2000.0 + 4 * i) for i, at in enumerate(hours) if i != 3),
     ]
     assert [(r.cell, r.text) for r in rejects] == [("'May 2026'!C6", "n/a%")]
+
+
+@pytest.mark.parametrize("form", ["xlsx", "xls"])
+def test_a_workbook_that_libreoffice_saved(form: str) -> None:
+    path = Path(__file__).parent / "workbooks" / f"calc.{form}"
+    mapping = "columns: {总进线 (MWh): main.kwh, UPS输出 (kWh): ups.kwh}"
+    of = site("main.kwh", "ups.kwh")
+    with pytest.raises(FileNotUnderstood, match="2 sheets hold readings"):
+        readings(path, of, parse_mapping(mapping))
+    rows, rejects = readings(path, of, parse_mapping(f"sheet: '*'\n{mapping}"))
+    months = (("2026-05-01", 0), ("2026-06-01", 31))
+    main = [
+        ("main.kwh", f"{day} 0{i}:00:00", pytest.approx(1000 * (100 + 0.7 * i + days)))
+        for day, days in months
+        for i in range(8)
+    ]
+    ups = [
+        ("ups.kwh", f"{day} 0{i}:00:00", 50_000.0 + 500 * i + 12_000 * days)
+        for day, days in months
+        for i in range(8)
+        if i != 3
+    ]
+    assert sorted(rows) == [*main, *ups]
+    assert [(r.cell, r.text) for r in rejects] == [
+        ("'2026年5月'!C7", "通信故障"),
+        ("'2026年6月'!C7", "通信故障"),
+    ]

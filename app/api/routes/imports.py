@@ -23,6 +23,7 @@ from app.domain.access import Role
 from app.errors import ConfigError, FileNotUnderstood, NotFound, SeriesError
 from app.jobs import replace
 from app.jobs.dry_run import MOST_REJECTS, Held, Seen, Trialled, tried
+from app.jobs.imports import ahead
 from app.jobs.replace import Trial
 from app.store import imports
 from app.store.engine import connect
@@ -138,7 +139,7 @@ def _import(caller: CallerOf, asked: _Asked) -> schemas.ImportOut | schemas.Impo
         correction = replace.correction(author, asked.reason, name) if asked.replace else None
         source = imports.Source(site.id, name, _sha256(path), understanding.warnings)
         rejects = _Rejects()
-        batches = read(path, understanding, now=caller.now)
+        batches = ahead(read(path, understanding, now=caller.now))
         engine = caller.context.engine
         taken = imports.store_source(
             engine, stored, source, batches, rejects.note, by=actor, correction=correction

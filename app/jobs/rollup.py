@@ -55,7 +55,7 @@ TAKE_READINGS = 400_000
 """So many readings, about, are computed in one transaction."""
 NEAR_US = 4 * 3600 * US
 """Stretches of one point closer than this are computed together ..."""
-BUCKET_READINGS = 3072
+BUCKET_READINGS = 12_288
 """... unless they begin in different stretches of so many reading intervals: a big file is computed for all
 points together, a part of its time after the other."""
 BUCKET_US = 32 * 86_400 * US

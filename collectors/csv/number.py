@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,8 @@ def _without_marks(text: str, style: NumberStyle) -> str | None:
 
 def is_no_value(text: str) -> bool:
     """Whether the text is one of the usual ways of saying that nothing was measured."""
-    return not text.strip() or bool(_NOTHING.fullmatch(text.strip()))
+    bare = text.strip()
+    return not bare or (not bare.isdecimal() and bool(_NOTHING.fullmatch(bare)))
 
 
 _BARE = re.compile(
@@ -163,6 +165,16 @@ def looks_like_number(text: str) -> bool:
 
 def looks_measured(text: str) -> bool:
     """Whether the text is a number under some choice of marks, or one with its unit behind it."""
+    return _looks_measured(text) if len(text) <= _CELL_LENGTH else _looks_measured.__wrapped__(text)
+
+
+_CELL_LENGTH = 100
+"""Longer texts are no numbers, and their judgement is not kept."""
+
+
+@lru_cache(maxsize=1 << 14)
+def _looks_measured(text: str) -> bool:
+    """Asked several times of every cell of a sample."""
     if looks_like_number(text):
         return True
     bare = _WITH_UNIT.fullmatch(text.strip())

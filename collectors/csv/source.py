@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -267,11 +268,16 @@ def _is_mostly_utf8(sample: bytes) -> bool:
     return good >= 2 and good >= 2 * damaged
 
 
+_TELLING_LINES = 400
+"""Lines with other letters than ASCII's that are looked at."""
+
+
 def _by_script(path: Path, sample: bytes, whole: bool) -> str:
-    lines = [text for text in sample.splitlines() if not text.isascii()]
+    some = (found[0] for found in re.finditer(rb"[^\r\n]+", sample))
+    lines = list(islice((text for text in some if not text.isascii()), _TELLING_LINES + 1))
     if not whole and lines and sample.endswith(lines[-1]):
         lines = lines[:-1] or lines
-    odd = b"\n".join(lines[:400])
+    odd = b"\n".join(lines[:_TELLING_LINES])
     valid = [e for e in ("gb18030", "big5", "cp1252") if _decodes(odd, e, whole=True)]
     likely = [e for e in valid if _is_likely(odd, e)]
     found = likely if likely else [e for e in valid if e != "cp1252"] or valid
@@ -292,7 +298,7 @@ def _is_likely(data: bytes, encoding: str) -> bool:
     text = data.decode(encoding)
     if encoding == "cp1252":
         return _is_western(text)
-    pairs = (character.encode(encoding) for character in text if not character.isascii())
+    pairs = (character.encode(encoding) for character in set(text) if not character.isascii())
     common = _is_common_gb if encoding == "gb18030" else _is_common_big5
     return all(len(pair) == 2 and common(pair[0], pair[1]) for pair in pairs)
 

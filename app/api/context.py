@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi import Path as PathParameter
 
 from app.actions.site_file import Place
@@ -42,6 +42,7 @@ from app.domain.period import Period
 from app.domain.reading import LATEST, OLDEST
 from app.errors import Forbidden, NotAuthenticated, WattlineError
 from app.fleet.cells import Cell
+from app.fleet.fanout import Scope
 from app.fleet.watch import Watch
 from app.jobs.edge_intake import Intake
 from app.store import failed_months, pue
@@ -283,3 +284,6 @@ Caller = Annotated[CallerOf, Depends(caller_of)]
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
 SiteId = Annotated[str, PathParameter(pattern=_ID, description="Id of the site", examples=["sh1"])]
 MeterId = Annotated[str, PathParameter(pattern=_ID, description="Id of the meter", examples=["main"])]
+InScope = Annotated[
+    Scope, Query(description="all: other cells are asked too; cell: this cell alone, as cells ask each other")
+]

@@ -54,6 +54,7 @@ def ask(
     understand: Callable[[Cell, Any], T],
     *,
     deadline_s: float,
+    without: T | None = None,
 ) -> list[Answer[T]]:
     """The answers of all cells, in their order, after `deadline_s` at most.
 
@@ -68,8 +69,10 @@ def ask(
         ------
         NotUnderstood
             If it is something else.
+    without : optional
+        What a cell says that has nothing of that name; by default it is missing then.
     """
-    return asyncio.run(_ask_all(cells, path, query, understand, deadline_s))
+    return asyncio.run(_ask_all(cells, path, query, understand, deadline_s, without))
 
 
 async def _ask_all(
@@ -78,20 +81,28 @@ async def _ask_all(
     query: Mapping[str, str],
     understand: Callable[[Cell, Any], T],
     deadline_s: float,
+    without: T | None,
 ) -> list[Answer[T]]:
-    asked = (_ask(cell, path, {**query, "scope": _OWN}, understand, deadline_s) for cell in cells)
+    own = {**query, "scope": _OWN}
+    asked = (_ask(cell, path, own, understand, deadline_s, without) for cell in cells)
     return list(await asyncio.gather(*asked))
 
 
 async def _ask(
-    cell: Cell, path: str, query: Mapping[str, str], understand: Callable[[Cell, Any], T], deadline_s: float
+    cell: Cell,
+    path: str,
+    query: Mapping[str, str],
+    understand: Callable[[Cell, Any], T],
+    deadline_s: float,
+    without: T | None,
 ) -> Answer[T]:
     began = time.monotonic()
     said, problem = None, ""
     try:
         async with asyncio.timeout(deadline_s):
             status, content = await _get(cell, f"{cell.url}/api/v1{path}", query)
-        said = understand(cell, _document(status, content))
+        is_without = status == httpx.codes.NOT_FOUND and without is not None
+        said = without if is_without else understand(cell, _document(status, content))
     except TimeoutError:
         problem = f"no whole answer within {deadline_s:g} s"
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

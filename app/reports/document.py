@@ -813,6 +813,10 @@ class FleetFigure:
     emissions_kg: float | None
     counted: list[str]
     left_out: list[str]
+    missing_cells: list[str] = field(default_factory=list)
+    """Cells that did not answer: the sums are without their sites. Absent where there are none."""
+    in_two_cells: list[str] = field(default_factory=list)
+    """Sites that two cells have: the sums are without them. Absent where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -881,6 +885,9 @@ def as_data(document: Document) -> dict[str, Any]:
     data: dict[str, Any] = adapter.dump_python(document, warnings=False)  # an int for a float is welcome
     if not data["revision"]["audit_head"]:
         del data["revision"]["audit_head"]  # documents from before keep their hash
+    for name in ("missing_cells", "in_two_cells"):
+        if not data.get("fleet", {}).get(name, True):
+            del data["fleet"][name]
     return data
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 
 import pandas as pd
@@ -15,6 +17,7 @@ from app.reports.build import institution_head, version
 from app.reports.canonical import sealed
 from app.reports.document import (
     Change,
+    ComplianceRow,
     FleetFigure,
     InstitutionReport,
     Report,
@@ -93,26 +96,64 @@ def build(
     return sealed(report)
 
 
-def _fleet(sites: Sequence[SiteLine]) -> FleetFigure:
-    nothing = float("nan")
+def together(
+    reports: Sequence[InstitutionReport], missing: Sequence[str], now: datetime
+) -> InstitutionReport:
+    """One report of an institution whose sites several cells have: provisional, since no cell froze it.
+
+    Parameters
+    ----------
+    reports : sequence of InstitutionReport
+        Of each cell that has sites of it, at least one.
+    missing : sequence of str
+        Cells that did not answer.
+    """
+    sites = [line for report in reports for line in report.sites]
+    return sealed(
+        replace(
+            reports[0],
+            revision=version(0, now, ()),
+            fleet=_fleet(sites, missing),
+            sites=sites,
+            compliance=_latest(reports),
+        )
+    )
+
+
+def _latest(reports: Sequence[InstitutionReport]) -> list[ComplianceRow]:
+    """Of each indicator the row that was declared last."""
+    rows: dict[str, ComplianceRow] = {}
+    for row in (row for report in reports for row in report.compliance):
+        known = rows.get(row.indicator)
+        if known is None or (row.dated or "") > (known.dated or ""):
+            rows[row.indicator] = row
+    return list(rows.values())
+
+
+def _fleet(sites: Sequence[SiteLine], missing: Sequence[str] = ()) -> FleetFigure:
+    nothing, counts = float("nan"), Counter(s.id for s in sites)
+    single = {s.id: s for s in sites}
+    known = {key: s.pue is not None and counts[key] == 1 for key, s in single.items()}
     table = pd.DataFrame(
         {
-            "facility_kwh": [s.facility_kwh if s.pue is not None else nothing for s in sites],
-            "it_kwh": [s.it_kwh if s.pue is not None else nothing for s in sites],
+            "facility_kwh": [s.facility_kwh if known[key] else nothing for key, s in single.items()],
+            "it_kwh": [s.it_kwh if known[key] else nothing for key, s in single.items()],
         },
-        index=[s.id for s in sites],
+        index=list(single),
         dtype=float,
     )
     found = fleet_pue(table)
-    emitted = [s.emissions_kg for s in sites]
-    known = [kg for kg in emitted if kg is not None]
+    emitted = [s.emissions_kg for key, s in single.items() if counts[key] == 1]
+    stated = [kg for kg in emitted if kg is not None]
     places = energy_decimals(found.facility_kwh)
     return FleetFigure(
         ratio_of_sums=rounded(found.ratio_of_sums, RATIO),
         facility_weighted=rounded(found.facility_weighted, RATIO),
         facility_kwh=number(found.facility_kwh, places),
         it_kwh=number(found.it_kwh, places),
-        emissions_kg=number(sum(known), 1) if known and len(known) == len(emitted) else None,
+        emissions_kg=number(sum(stated), 1) if stated and len(stated) == len(emitted) else None,
         counted=list(found.sites),
         left_out=list(found.left_out),
+        missing_cells=list(missing),
+        in_two_cells=sorted(key for key, count in counts.items() if count > 1),
     )

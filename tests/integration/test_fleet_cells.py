@@ -15,9 +15,11 @@ import sqlalchemy as sa
 from app.api.app import create_app
 from app.api.auth import KeyAuthenticator
 from app.domain.access import Grant
-from app.fleet import fanout, watch
+from app.fleet import fanout, reports, watch
 from app.fleet.cells import Cell
 from app.fleet.watch import Watch
+from app.reports.canonical import is_intact
+from app.reports.document import as_data
 from app.store import identity
 from app.telemetry import CellAnswer, Telemetry
 from app.web import router as pages
@@ -207,3 +209,45 @@ def test_the_watch_asks_again_by_itself(cell: Callable[..., Cell], monkeypatch: 
     seen.start()
     assert all(looked.acquire(timeout=20) for _ in range(3))
     seen.stop()
+
+
+def test_the_report_of_an_institution_is_of_all_cells_and_names_those_that_are_missing(
+    centre: sa.Engine, cell: Callable[..., Cell]
+) -> None:
+    with client(centre, fleet_watch=Watch([cell(), cell("east", free_address())])) as http:
+        found = get(http, "/institutions/bank/reports/2026-03")
+        assert [line["id"] for line in found["sites"]] == ["sh1"]
+        assert found["fleet"]["missing_cells"] == ["east"]
+        assert found["revision"]["number"] == 0
+        assert is_intact(found)
+        for form in ("pdf", "xlsx", "csv", "html"):
+            assert http.get("/api/v1/institutions/bank/reports/2026-03", params={"format": form}).is_success
+        page = http.get("/api/v1/institutions/bank/reports/2026-03", params={"format": "html"}).text
+        assert "without the sites of cell east" in page
+        nobody = http.get("/api/v1/institutions/nobody/reports/2026-03")
+        assert nobody.status_code == 404
+        assert "without an answer: east" in nobody.json()["detail"]
+
+
+def test_a_site_in_two_cells_is_in_no_sum_of_a_report(
+    centre: sa.Engine, north: sa.Engine, cell: Callable[..., Cell]
+) -> None:
+    with client(north, fleet_watch=Watch([cell()])) as http:
+        found = get(http, "/institutions/bank/reports/2026-03")
+        assert found["fleet"]["in_two_cells"] == ["sh1"]
+        assert found["fleet"]["ratio_of_sums"] is None
+        alone = get(http, "/institutions/bank/reports/2026-03", scope="cell")
+        assert "in_two_cells" not in alone["fleet"]
+        assert "missing_cells" not in alone["fleet"]
+
+
+def test_a_report_that_was_altered_is_refused(cell: Callable[..., Cell], north_url: str) -> None:
+    (answer,) = reports.ask([cell()], "bank", "2026-03")
+    assert answer.said is not None
+    (one,) = answer.said
+    data = as_data(one)
+    assert reports.understand(cell(), data) == (one,)
+    for altered in (data | {"sha256": "0" * 64}, {**data, "sites": []}, [], None):
+        with pytest.raises(fanout.NotUnderstood):
+            reports.understand(cell(), altered)
+    assert reports.ask([cell()], "nobody", "2026-03")[0].said == ()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from app import __version__
 from app.api import schemas
-from app.api.context import Caller, CallerOf
+from app.api.context import Caller, CallerOf, InScope
 from app.api.periods import Window
 from app.domain import period as periods
 from app.domain.access import Role
@@ -21,10 +21,6 @@ from app.fleet.state import CellState
 from app.store import deployment
 
 router = APIRouter(tags=["fleet"])
-
-InScope = Annotated[
-    Scope, Query(description="all: other cells are asked too; cell: this cell alone, as cells ask each other")
-]
 
 
 @router.get("/fleet/pue", response_model=schemas.FleetPueOut)

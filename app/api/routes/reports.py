@@ -15,10 +15,15 @@ from pydantic import BaseModel
 from app import __version__
 from app.actions.view import View
 from app.api import reports
-from app.api.context import Caller, CallerOf, SiteId, bounded
+from app.api.context import Caller, CallerOf, InScope, SiteId, bounded
+from app.domain.period import floor
 from app.domain.site import Institution
+from app.errors import NotFound
+from app.fleet import reports as others
+from app.fleet.fanout import SCOPE_ALL
 from app.reports import document, output
-from app.reports.document import Document
+from app.reports.document import Document, InstitutionReport
+from app.reports.institution import together
 from app.reports.render import csv
 from app.store.engine import connect, unhurried
 from app.store.reports.revisions import Shelf
@@ -120,9 +125,18 @@ def get_institution_report(
     form: Form = "json",
     lang: Lang = "en",
     revision: Revision = None,
+    scope: InScope = SCOPE_ALL,
     known: Known = None,
 ) -> Response:
-    """The report of all sites of an institution; as CSV one line per site, streamed."""
+    """The report of all sites of an institution; as CSV one line per site, streamed.
+
+    With other cells in the fleet it is made of theirs too, unless a revision is asked for, and provisional;
+    a cell that does not answer is named in it.
+    """
+    if caller.context.cells and scope == SCOPE_ALL and revision is None:
+        with bounded(caller.context.exports, caller.principal, "exports"):
+            found = _of_all_cells(caller, institution, period)
+            return _recorded(caller, institution, period, form, _answer(found, form, lang, known))
     with caller.read() as view:
         bank = view.institution(institution)
     if form == "csv":
@@ -139,6 +153,24 @@ def get_institution_report(
             bank = view.institution(institution)
             one = reports.of_institution(view.connection, view.stored, bank, period, revision, caller.now)
         return _recorded(caller, institution, period, form, _answer(one, form, lang, known))
+
+
+def _of_all_cells(caller: CallerOf, institution: str, period: str) -> InstitutionReport:
+    if not any(grant.reaches_institution(institution) for grant in caller.principal.grants):
+        raise NotFound(f"there is no institution {institution!r}")
+    own: list[InstitutionReport] = []
+    with caller.read() as view, unhurried(view.connection):
+        bank = view.stored.fleet.institution.get(institution)
+        if bank is not None and reports.sites_of(view.stored, bank):
+            one = reports.of_institution(view.connection, view.stored, bank, period, None, caller.now)
+            own = [one] if isinstance(one, InstitutionReport) else []
+    answers = others.ask(caller.context.cells, institution, period)
+    found = [*own, *(report for answer in answers for report in answer.said or ())]
+    missing = [answer.cell.id for answer in answers if answer.said is None]
+    if not found:
+        named = f"; without an answer: {', '.join(missing)}" if missing else ""
+        raise NotFound(f"no cell has a site of institution {institution!r}{named}")
+    return together(found, missing, floor(caller.now))
 
 
 def _recorded(caller: CallerOf, of: str, period: str, form: str, answer: Response) -> Response:

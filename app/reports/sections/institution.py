@@ -102,6 +102,10 @@ class InstitutionPage(Words):
         ]
         yield Facts("fleet", facts)
         yield Prose(self.t("institution_about"), small=True)
+        if fleet.missing_cells:
+            yield Prose(self.t("missing_cells", names=self.t("comma").join(fleet.missing_cells)))
+        if fleet.in_two_cells:
+            yield Prose(self.t("in_two_cells", names=self.t("comma").join(fleet.in_two_cells)))
         if fleet.left_out:
             yield Prose(self.t("left_out", names=self.t("comma").join(fleet.left_out)))
 

@@ -179,12 +179,66 @@ def local_midnight(anchor: datetime) -> datetime:
 
 def epoch(anchor: datetime) -> datetime:
     """Beginning of the simulation for a demo first loaded at `anchor`."""
+    return baseline_start(anchor) - WARM_UP
+
+
+def origin(anchor: datetime) -> datetime:
+    """When the IT load is at the level from which it grows."""
     return local_midnight(anchor) - HISTORY - WARM_UP
 
 
 def history_start(anchor: datetime) -> datetime:
     """First instant of the demo's history: 13 months before the anchor's day."""
     return local_midnight(anchor) - HISTORY
+
+
+@dataclass(frozen=True, slots=True)
+class Retrofit:
+    """What was done to the headquarters' plant, and what went wrong with it since; local midnights."""
+
+    set_point: datetime
+    """In spring the chilled water was set warmer."""
+    fans: datetime
+    """In autumn the air handlers got new fans."""
+    fouling: datetime
+    """From when on the condenser of the second chiller fouls."""
+
+    @property
+    def first(self) -> datetime:
+        """The first of the two measures."""
+        return min(self.set_point, self.fans)
+
+    @property
+    def last(self) -> datetime:
+        """The second of the two measures."""
+        return max(self.set_point, self.fans)
+
+
+SPRING, AUTUMN = (4, 10), (9, 5)
+"""Month and day of the two measures."""
+REPORTED = timedelta(days=75)
+"""Both measures are at least so long ago; the condenser begins to foul while the plant is known anew."""
+FOULS_AFTER = timedelta(days=31)
+BASELINE = timedelta(days=370)
+"""History before the first measure: a whole year of weather, and some days."""
+
+
+def retrofit(anchor: datetime) -> Retrofit:
+    """The latest spring and the latest autumn measure, and the fouling after both."""
+    latest = local_midnight(anchor) - REPORTED
+    set_point, fans = (_latest(month, day, latest) for month, day in (SPRING, AUTUMN))
+    return Retrofit(set_point, fans, max(set_point, fans) + FOULS_AFTER)
+
+
+def _latest(month: int, day: int, until: datetime) -> datetime:
+    """The latest such day up to an instant."""
+    this_year = until.replace(month=month, day=day)
+    return this_year if this_year <= until else this_year.replace(year=until.year - 1)
+
+
+def baseline_start(anchor: datetime) -> datetime:
+    """First instant of what is known of the headquarters: the year before its first measure."""
+    return min(retrofit(anchor).first - BASELINE, history_start(anchor))
 
 
 def defects(anchor: datetime) -> tuple[Defect, ...]:
@@ -239,7 +293,28 @@ def upsets(site: str, anchor: datetime) -> tuple[Event, ...]:
     if site != "sh1":
         return ()
     dead = (d for d in defects(anchor) if d.kind is DefectKind.NEGATIVE_POWER)
-    return (cooling_failure(anchor), *(Event(Upset.OUTAGE_B, d.start, d.end) for d in dead))
+    return (
+        cooling_failure(anchor),
+        *(Event(Upset.OUTAGE_B, d.start, d.end) for d in dead),
+        *lasting(anchor),
+    )
+
+
+def lasting(anchor: datetime) -> tuple[Event, ...]:
+    """What changed in the plant of the headquarters for good."""
+    done = retrofit(anchor)
+    return tuple(
+        Event(upset, start, FOR_GOOD)
+        for upset, start in (
+            (Upset.SET_POINT_RAISED, done.set_point),
+            (Upset.FANS_EXCHANGED, done.fans),
+            (Upset.CONDENSER_FOULED, done.fouling),
+        )
+    )
+
+
+FOR_GOOD = datetime(9999, 1, 1, tzinfo=LOCAL)
+"""End of a change that is not undone."""
 
 
 def declared_events(anchor: datetime) -> tuple[DeclaredEvent, ...]:

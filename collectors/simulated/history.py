@@ -21,6 +21,7 @@ from collectors.simulated.defects import (
     declared_events,
     defects,
     epoch,
+    origin,
     upsets,
 )
 from collectors.simulated.meters import SimulatedMeter, channel_of
@@ -70,7 +71,7 @@ class Simulation:
         """The physical model of a site."""
         if site not in self._plants:
             events = (*upsets(site, self.anchor), *self._extra.get(site, ()))
-            self._plants[site] = Plant(site, self._begin, events)
+            self._plants[site] = Plant(site, self._begin, events, origin(self.anchor))
         return self._plants[site]
 
     def meter(self, site: str, meter: Meter) -> SimulatedMeter:

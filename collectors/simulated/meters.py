@@ -86,6 +86,7 @@ class SimulatedMeter:
         self._signal = meter.id.split("-", 1)[1].replace("-", "_")
         self._defects = tuple(d for d in defects if d.meter == meter.id)
         self._installed = _start_value(meter)
+        self._counts: dict[datetime, float] = {}
 
     def read(self, channel: str, at: Instants) -> Floats:
         """Values of a channel; NaN where the meter does not answer.
@@ -147,7 +148,9 @@ class SimulatedMeter:
 
     def _count(self, defect: Defect, share: float) -> float:
         """What the register had counted when the defect happened. [kWh]"""
-        return share * (self._installed + self._plant.integral(self._signal, defect.start))
+        if defect.start not in self._counts:
+            self._counts[defect.start] = self._plant.integral(self._signal, defect.start)
+        return share * (self._installed + self._counts[defect.start])
 
     def _instantaneous(self, channel: str, at: Instants) -> Floats:
         gauge = f"{self._signal}.{_PARTS.sub('', channel)}"

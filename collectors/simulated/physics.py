@@ -15,7 +15,8 @@ what the sources must deliver. A meter ``sh1-chiller-1`` of the site file measur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -28,6 +29,7 @@ from app.errors import SeriesError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Instants: TypeAlias = npt.NDArray[np.datetime64]
+Nodes: TypeAlias = npt.NDArray[np.int64]
 Signals: TypeAlias = dict[str, Floats]
 
 NODE_S = 300
@@ -38,8 +40,10 @@ YEAR_S = 365.25 * DAY_S
 LOCAL_OFFSET_S = 8 * 3600.0
 """Both sites keep China Standard Time, which has no daylight saving. [s]"""
 
-_CHUNK = 30 * 288
-"""Nodes computed at a time when time runs on: 30 days."""
+_STRETCH = 8 * 288
+"""Nodes that are computed together: 8 days."""
+_KEPT_STRETCHES = 6
+"""Stretches that stay in memory; the others are computed anew where they are asked for."""
 
 
 class Upset(StrEnum):
@@ -49,6 +53,12 @@ class Upset(StrEnum):
     """A stuck tower bypass: chillers and fans run flat out and the rooms still warm up."""
     OUTAGE_B = "outage_b"
     """Utility feed B is dead; the bus tie closes and feed A carries everything."""
+    SET_POINT_RAISED = "set_point_raised"
+    """A measure: chilled water is supplied warmer, chillers work less and towers alone suffice more often."""
+    FANS_EXCHANGED = "fans_exchanged"
+    """A measure: the air handlers get electronically commutated fans."""
+    CONDENSER_FOULED = "condenser_fouled"
+    """The tubes of the second chiller's condenser scale up, a little more every day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +76,15 @@ class Conditions:
 
     t_s: Floats
     """Instants, seconds since 1970. [s]"""
-    epoch_s: float
-    """Beginning of the simulation, from which load grows. [s]"""
+    origin_s: float
+    """Instant from which the load grows. [s]"""
     seed: int
     events: Sequence[Event] = ()
 
     @property
     def years(self) -> Floats:
-        """Time since the epoch. [years]"""
-        return (self.t_s - self.epoch_s) / YEAR_S
+        """Time since the origin. [years]"""
+        return (self.t_s - self.origin_s) / YEAR_S
 
     @property
     def local_s(self) -> Floats:
@@ -93,6 +103,11 @@ class Conditions:
             if event.upset is upset:
                 strength = np.maximum(strength, _pulse(self.t_s, event, rise_s, fall_s))
         return strength
+
+    def lasted_s(self, upset: Upset) -> Floats:
+        """How long an upset has been going on; 0 before it. [s]"""
+        starts = [event.start.timestamp() for event in self.events if event.upset is upset]
+        return np.clip(self.t_s - min(starts, default=math.inf), 0, None)
 
     def noise(self, stream: int, period_s: float) -> Floats:
         """Smooth noise in -1..1 that changes over `period_s`; streams are independent."""
@@ -199,7 +214,7 @@ def business(conditions: Conditions) -> Floats:
 
 
 def it_load_ratio(conditions: Conditions, growth_per_year: float) -> Floats:
-    """IT load over its level at the epoch: growth, counters open by day, batch by night, noise."""
+    """IT load over its level at the origin: growth, counters open by day, batch by night, noise."""
     batch = _bump(conditions.hour, 1.0, 4.2, 0.25)
     shape = 1 + 0.055 * business(conditions) + 0.03 * batch + 0.015 * workday(conditions)
     wander = 1 + 0.015 * conditions.noise(10, 2.3 * DAY_S) + 0.008 * conditions.noise(11, 2700)
@@ -242,15 +257,33 @@ def cable_loss_kw(load_kw: Floats) -> Floats:
     return 0.3 + 0.009 * load_kw
 
 
-def free_cooling_ratio(wet_bulb: Floats) -> Floats:
-    """Share of the heat that the towers carry off without chillers: all of it below 1 C wet bulb."""
-    x = np.clip((10.0 - wet_bulb) / 9.0, 0, 1)
+def free_cooling_ratio(wet_bulb: Floats, supply_c: Floats) -> Floats:
+    """Share of the heat that the towers carry off without chillers: all of it 13.5 K below the chilled water."""
+    x = np.clip((supply_c - 4.5 - wet_bulb) / 9.0, 0, 1)
     return x * x * (3 - 2 * x)
 
 
-def chiller_cop(wet_bulb: Floats) -> Floats:
-    """Coefficient of performance of a water-cooled chiller at part load."""
-    return np.clip(6.5 - 0.088 * wet_bulb, 2.8, 6.2)
+def chiller_cop(wet_bulb: Floats, supply_c: Floats) -> Floats:
+    """Coefficient of performance of a water-cooled chiller at part load: 3 % more per kelvin of supply."""
+    return np.clip(6.5 - 0.088 * wet_bulb, 2.8, 6.2) * (1 + 0.03 * (supply_c - 14.5))
+
+
+_SUPPLY_C, _RAISED_K = 13.0, 3.0
+"""Chilled water before the set point was raised, and by how much it was. [C, K]"""
+_OLD_FANS, _NEW_FANS = 1.06, 0.78
+"""Power of the air handlers before and after the exchange of their fans, by that of the model."""
+_FOULED, _FOULING_S = 0.5, 75 * DAY_S
+"""What a fouled condenser costs its chiller in the end, and how long it takes to foul."""
+
+
+def chilled_water_supply_c(conditions: Conditions) -> Floats:
+    """Temperature at which chilled water is supplied. [C]"""
+    return _SUPPLY_C + _RAISED_K * (conditions.lasted_s(Upset.SET_POINT_RAISED) > 0)
+
+
+def fouling_ratio(conditions: Conditions) -> Floats:
+    """How far the second chiller's condenser is fouled. [0..1]"""
+    return np.asarray(np.clip(conditions.lasted_s(Upset.CONDENSER_FOULED) / _FOULING_S, 0, 1))
 
 
 # --- the two data centres --------------------------------------------------------------------
@@ -270,7 +303,43 @@ def headquarters(conditions: Conditions) -> Signals:
     signals |= _house_loads(conditions, dry_bulb_c(conditions))
     signals |= _chilled_water(conditions, signals, wet_bulb)
     signals |= _sources(conditions, signals)
-    return signals | _rooms(conditions, dry_bulb_c(conditions))
+    signals |= _rooms(conditions, dry_bulb_c(conditions))
+    signals |= _weather(conditions)
+    return signals | _plant_gauges(conditions, signals, wet_bulb)
+
+
+def _weather(conditions: Conditions) -> Signals:
+    """What the sensor on the roof shows. [C, %]"""
+    return {
+        "weather.temperature_c": dry_bulb_c(conditions),
+        "weather.humidity_percent": relative_humidity_percent(conditions),
+    }
+
+
+def _plant_gauges(conditions: Conditions, signals: Signals, wet_bulb: Floats) -> Signals:
+    """Temperatures of water and air [C] and the flow of chilled water [m3/h], as the plant's controls log them."""
+    supply = chilled_water_supply_c(conditions) + 0.2 * conditions.noise(60, 3000)
+    delta_k = 4.6 + 0.3 * conditions.noise(61, 9000)
+    tower = np.clip(wet_bulb, 4.0, None) + 3.8 + 0.3 * conditions.noise(62, 5000)
+    inlet = 22.6 + 0.4 * conditions.noise(63, 6000)
+    air = {
+        "crac_supply_c": inlet - 2.1,
+        "crac_return_c": inlet + 7.2 + 0.4 * conditions.noise(64, 7000),
+        "rack_inlet_c": inlet,
+        "rack_outlet_c": inlet + 10.8 + 0.5 * conditions.noise(65, 7000),
+    }
+    water = {
+        "chilled_water_supply_c": supply,
+        "chilled_water_return_c": supply + delta_k,
+        "chilled_water_flow_m3h": signals["chilled_water"] / (_WATER_KWH_PER_M3_K * delta_k),
+        "condenser_supply_c": tower,
+        "condenser_return_c": tower + 4.9 + 1.6 * fouling_ratio(conditions),
+    }
+    return {f"bms.{name}": value for name, value in (water | air).items()}
+
+
+_WATER_KWH_PER_M3_K = 1.163
+"""Heat that a cubic metre of water takes up by a kelvin. [kWh/(m3 K)]"""
 
 
 def _halls(conditions: Conditions) -> Signals:
@@ -328,15 +397,19 @@ def _chilled_water(conditions: Conditions, signals: Signals, wet_bulb: Floats) -
     """Chillers, room fans, pumps with towers [kW], their water [m3/h], heat removed and reused [kW]."""
     it_kw = _it_kw(signals)
     failing = conditions.active(Upset.COOLING_FAILURE, 420.0, 540.0)
-    fans = [0.067 * hall * (0.9 + 0.1 * (hall / level) ** 2) for hall, level in _hall_loads(signals)]
+    supply = chilled_water_supply_c(conditions)
+    kind = np.where(conditions.lasted_s(Upset.FANS_EXCHANGED) > 0, _NEW_FANS, _OLD_FANS)
+    fans = [0.067 * kind * hall * (0.9 + 0.1 * (hall / level) ** 2) for hall, level in _hall_loads(signals)]
     heat = it_kw + 0.85 * signals["ups_and_cable_loss"] + fans[0] + fans[1] + signals["lighting"]
     standby = 7.0 + 0.6 * conditions.noise(32, 2100)
-    chilled = heat * (1 - free_cooling_ratio(wet_bulb)) / chiller_cop(wet_bulb) + standby
+    work = heat * (1 - free_cooling_ratio(wet_bulb, supply)) / chiller_cop(wet_bulb, supply)
+    chilled = work + standby
     lead = 0.56 + 0.05 * conditions.noise(30, 6 * DAY_S)
-    rejected = heat + chilled
+    fouled = (1 - lead) * work * _FOULED * fouling_ratio(conditions)
+    rejected = heat + chilled + fouled
     return {
         "chiller_1": chilled * lead + 0.20 * it_kw * failing,
-        "chiller_2": chilled * (1 - lead) + 0.17 * it_kw * failing,
+        "chiller_2": chilled * (1 - lead) + fouled + 0.17 * it_kw * failing,
         "crah_1": fans[0] + 0.05 * it_kw * failing,
         "crah_2": fans[1] + 0.04 * it_kw * failing,
         "pumps": 0.044 * heat + (0.008 + 0.0004 * np.clip(wet_bulb, 0, None)) * rejected,
@@ -464,12 +537,27 @@ def site_wet_bulb_c(site: str, t_s: Floats) -> Floats:
 
 
 @dataclass(slots=True)
-class _Grid:
-    """Values at the nodes, and their running integrals where asked for."""
+class _Stretch:
+    """The nodes of some days, both ends included, and their running integrals where asked for."""
 
-    nodes: int = 0
-    values: Signals = field(default_factory=dict)
+    values: Signals
     integrals: Signals = field(default_factory=dict)
+
+    def integral(self, signal: str) -> Floats:
+        """Integral from the first node to each."""
+        if signal not in self.integrals:
+            y = self.values[signal]
+            self.integrals[signal] = np.concatenate([[0.0], np.cumsum(_trapezia(y))])
+        return self.integrals[signal]
+
+    def sums(self) -> dict[str, float]:
+        """Integral over the whole stretch, by signal."""
+        # As `integral` adds them, so that a register that stands does not move between two stretches.
+        return {name: float(np.cumsum(_trapezia(y))[-1]) for name, y in self.values.items()}
+
+
+def _trapezia(y: Floats) -> Floats:
+    return 0.5 * (y[1:] + y[:-1]) * (NODE_S / 3600)
 
 
 class Plant:
@@ -480,10 +568,12 @@ class Plant:
     site : str
         One of ``ASSEMBLIES``.
     epoch : datetime
-        Beginning of the simulation; integrals count from here and the IT load grows from here.
-        Two plants with the same epoch and events agree exactly.
+        Beginning of the simulation; integrals count from here. Two plants with the same epoch, origin and
+        events agree exactly.
     events : sequence of Event
-        Upsets of the plant.
+        Upsets and lasting changes of the plant.
+    origin : datetime, optional
+        When the IT load is at its level, from which it grows; default: the epoch.
 
     Raises
     ------
@@ -491,21 +581,24 @@ class Plant:
         If the epoch is naive.
     """
 
-    def __init__(self, site: str, epoch: datetime, events: Sequence[Event] = ()) -> None:
+    def __init__(
+        self, site: str, epoch: datetime, events: Sequence[Event] = (), origin: datetime | None = None
+    ) -> None:
         if epoch.tzinfo is None:
             raise SeriesError("naive epoch; every instant needs a zone")
         self._assemble, self._seed = ASSEMBLIES[site]
         # Nodes lie on whole multiples of their distance, whatever the epoch's minutes say.
         self._epoch_s = math.floor(epoch.timestamp() / NODE_S) * float(NODE_S)
+        self._origin_s = self._epoch_s if origin is None else origin.timestamp()
         self.epoch = datetime.fromtimestamp(self._epoch_s, UTC)
         self._events = tuple(events)
-        self._grid = _Grid()
-        self._cover(2)
+        self._stretches: OrderedDict[int, _Stretch] = OrderedDict()
+        self._before: list[dict[str, float]] = []
 
     @property
     def signals(self) -> tuple[str, ...]:
         """Names of all signals."""
-        return tuple(self._grid.values)
+        return tuple(self._stretch(0).values)
 
     def values(self, signal: str, at: Instants) -> Floats:
         """Instantaneous value of a signal: [kW], [m3/h], [C] or [%].
@@ -517,9 +610,11 @@ class Plant:
         KeyError
             If there is no such signal.
         """
-        index, part = self._locate(at)
-        y = self._grid.values[signal]
-        return y[index] + (y[index + 1] - y[index]) * part
+        found = np.empty(at.shape)
+        for stretch, own, index, part in self._located(at):
+            y = self._stretch(stretch).values[signal]
+            found[own] = y[index] + (y[index + 1] - y[index]) * part
+        return found
 
     def integrals(self, signal: str, at: Instants) -> Floats:
         """Exact integral of a signal since the epoch: [kWh] for a power, [m3] for a flow.
@@ -531,10 +626,12 @@ class Plant:
         KeyError
             If there is no such signal.
         """
-        index, part = self._locate(at)
-        y, total = self._grid.values[signal], self._total(signal)
-        inside = part * (y[index] + 0.5 * part * (y[index + 1] - y[index]))
-        return total[index] + inside * (NODE_S / 3600)
+        total = np.empty(at.shape)
+        for stretch, own, index, part in self._located(at):
+            y, so_far = self._stretch(stretch).values[signal], self._stretch(stretch).integral(signal)
+            inside = part * (y[index] + 0.5 * part * (y[index + 1] - y[index]))
+            total[own] = self._total_before(stretch, signal) + so_far[index] + inside * (NODE_S / 3600)
+        return total
 
     def value(self, signal: str, at: datetime) -> float:
         """As `values`, at one instant."""
@@ -544,33 +641,38 @@ class Plant:
         """As `integrals`, at one instant."""
         return float(self.integrals(signal, instants([at]))[0])
 
-    def _locate(self, at: Instants) -> tuple[npt.NDArray[np.int64], Floats]:
+    def _located(self, at: Instants) -> Iterator[tuple[int, npt.NDArray[np.bool_], Nodes, Floats]]:
+        """The stretches that hold some instants: number, which instants, their nodes, and what lies between."""
         since_us = at.astype("datetime64[us]").astype(np.int64) - int(self._epoch_s * 1_000_000)
         if since_us.size and since_us.min() < 0:
             raise SeriesError(f"the simulation begins at {self.epoch.isoformat()}; ask for later instants")
         index, rest_us = np.divmod(since_us, NODE_S * 1_000_000)
-        if index.size:
-            self._cover(int(index.max()) + 2)
-        return index, rest_us / (NODE_S * 1_000_000)
+        stretches, part = index // _STRETCH, rest_us / (NODE_S * 1_000_000)
+        for stretch in np.unique(stretches).tolist():
+            own = stretches == stretch
+            yield stretch, own, index[own] - stretch * _STRETCH, part[own]
 
-    def _cover(self, nodes: int) -> None:
-        """Compute the nodes that are still missing, some days ahead."""
-        have = self._grid.nodes
-        if nodes <= have:
-            return
-        upto = have + math.ceil((nodes - have) / _CHUNK) * _CHUNK
-        t_s = self._epoch_s + NODE_S * np.arange(have, upto, dtype=np.float64)
-        new = self._assemble(Conditions(t_s, self._epoch_s, self._seed, self._events))
-        values = {k: np.concatenate([self._grid.values[k], v]) if have else v for k, v in new.items()}
-        self._grid = _Grid(upto, values)
+    def _stretch(self, number: int) -> _Stretch:
+        """The nodes of a stretch: computed anew where they were not asked for lately."""
+        known = self._stretches.get(number)
+        if known is None:
+            nodes = np.arange(number * _STRETCH, (number + 1) * _STRETCH + 1, dtype=np.float64)
+            t_s = self._epoch_s + NODE_S * nodes
+            known = _Stretch(self._assemble(Conditions(t_s, self._origin_s, self._seed, self._events)))
+            self._stretches[number] = known
+            while len(self._stretches) > _KEPT_STRETCHES:
+                self._stretches.popitem(last=False)
+        self._stretches.move_to_end(number)
+        return known
 
-    def _total(self, signal: str) -> Floats:
-        """Running integral at the nodes; kept until more nodes are needed."""
-        if signal not in self._grid.integrals:
-            y = self._grid.values[signal]
-            steps = 0.5 * (y[1:] + y[:-1]) * (NODE_S / 3600)
-            self._grid.integrals[signal] = np.concatenate([[0.0], np.cumsum(steps)])
-        return self._grid.integrals[signal]
+    def _total_before(self, number: int, signal: str) -> float:
+        """Integral from the epoch to the beginning of a stretch."""
+        while len(self._before) <= number:
+            last = len(self._before) - 1
+            before = self._before[last] if self._before else {}
+            sums = self._stretch(last).sums() if self._before else dict.fromkeys(self.signals, 0.0)
+            self._before.append({name: before.get(name, 0.0) + one for name, one in sums.items()})
+        return self._before[number][signal]
 
 
 def instants(times: Sequence[datetime]) -> Instants:

@@ -20,6 +20,8 @@ import uvloop
 
 from app.domain.energy import Event, EventKind
 from app.domain.period import Period, floor
+from app.domain.pue import every_boundary
+from app.domain.quantity import ReadingKind, Role
 from app.domain.reading import ReadingColumns
 from app.domain.site import Fleet, Site
 from app.jobs import imports
@@ -28,7 +30,7 @@ from app.store import deployment, events, readings, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.readings import to_us
 from app.store.sites import Stored
-from collectors.simulated.defects import DeclaredEvent, history_start
+from collectors.simulated.defects import DeclaredEvent, baseline_start, history_start, lasting
 from collectors.simulated.devices import SimulatedDevices
 from collectors.simulated.exports import write_late_file
 from collectors.simulated.history import Simulation
@@ -78,13 +80,20 @@ class DemoHistory:
 
     def is_loaded(self, fleet: Fleet, days: int | None) -> bool:
         """Whether the whole history of every site is there."""
-        start = self.start(days)
-        return all(self.loaded_from.get(site.id, self.anchor) <= start for site in fleet.sites)
+        return all(
+            self.loaded_from.get(site.id, self.anchor) <= self.start_of(site, days) for site in fleet.sites
+        )
 
     def start(self, days: int | None) -> datetime:
         """First instant of the history; `days` shortens it."""
         whole = history_start(self.anchor)
         return whole if days is None else max(whole, self.anchor - timedelta(days=days))
+
+    def start_of(self, site: Site, days: int | None) -> datetime:
+        """The same, with the year before the first measure where a site has measures."""
+        if days is None and lasting(site.id, self.anchor):
+            return baseline_start(self.anchor)
+        return self.start(days)
 
 
 def load(
@@ -108,17 +117,45 @@ def load(
     """
     with connect(engine) as connection:
         stored = sites.load(connection)
-    start = past.start(days)
-    total_days = (past.anchor - start) / timedelta(days=1)
-    for first, last in _chunks(start, past.anchor):
-        for site in fleet.sites:
-            if is_stopping():
-                return past
-            if first < past.loaded_from.get(site.id, past.anchor):
-                past = _load_chunk(engine, stored, site, simulation, past, first, last)
-                loaded_days = (past.anchor - first) / timedelta(days=1)
-                on_progress(Progress(site.id, first, loaded_days, total_days))
+    detailed = past.start(days)
+    for site, first, last in _stretches(fleet, past, days):
+        if is_stopping():
+            return past
+        if first < past.loaded_from.get(site.id, past.anchor):
+            known = site if first >= detailed else _outlined(site)
+            past = _load_chunk(engine, stored, known, simulation, past, first, last)
+            whole = past.anchor - past.start_of(site, days)
+            on_progress(Progress(site.id, first, (past.anchor - first) / _DAY, whole / _DAY))
     return past
+
+
+_DAY = timedelta(days=1)
+
+
+def _stretches(
+    fleet: Fleet, past: DemoHistory, days: int | None
+) -> Iterator[tuple[Site, datetime, datetime]]:
+    """What is to be loaded: the newest of all sites first, last the years before the detailed history."""
+    detailed = past.start(days)
+    for first, last in _chunks(detailed, past.anchor):
+        for site in fleet.sites:
+            yield site, first, last
+    for site in fleet.sites:
+        for first, last in _chunks(past.start_of(site, days), detailed):
+            yield site, first, last
+
+
+def _outlined(site: Site) -> Site:
+    """The site as far as its baseline needs it: what its PUE follows from, its cooling, and the weather."""
+    wanted = {p for limits in every_boundary(site) for p in limits.gating}
+    wanted |= {p.id for p in site.points() if p.role in _OUTLINE and p.kind is not ReadingKind.POWER}
+    return replace(
+        site,
+        meters=tuple(replace(m, points=tuple(p for p in m.points if p.id in wanted)) for m in site.meters),
+    )
+
+
+_OUTLINE = (Role.COOLING, Role.OUTDOOR_DRY_BULB, Role.OUTDOOR_RELATIVE_HUMIDITY)
 
 
 def record_alarms(

@@ -293,15 +293,13 @@ def upsets(site: str, anchor: datetime) -> tuple[Event, ...]:
     if site != "sh1":
         return ()
     dead = (d for d in defects(anchor) if d.kind is DefectKind.NEGATIVE_POWER)
-    return (
-        cooling_failure(anchor),
-        *(Event(Upset.OUTAGE_B, d.start, d.end) for d in dead),
-        *lasting(anchor),
-    )
+    return (cooling_failure(anchor), *(Event(Upset.OUTAGE_B, d.start, d.end) for d in dead))
 
 
-def lasting(anchor: datetime) -> tuple[Event, ...]:
-    """What changed in the plant of the headquarters for good."""
+def lasting(site: str, anchor: datetime) -> tuple[Event, ...]:
+    """What changed in the plant of a site for good."""
+    if site != "sh1":
+        return ()
     done = retrofit(anchor)
     return tuple(
         Event(upset, start, FOR_GOOD)

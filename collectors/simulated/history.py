@@ -21,6 +21,7 @@ from collectors.simulated.defects import (
     declared_events,
     defects,
     epoch,
+    lasting,
     origin,
     upsets,
 )
@@ -70,7 +71,8 @@ class Simulation:
     def plant(self, site: str) -> Plant:
         """The physical model of a site."""
         if site not in self._plants:
-            events = (*upsets(site, self.anchor), *self._extra.get(site, ()))
+            own = (*upsets(site, self.anchor), *lasting(site, self.anchor))
+            events = (*own, *self._extra.get(site, ()))
             self._plants[site] = Plant(site, self._begin, events, origin(self.anchor))
         return self._plants[site]
 

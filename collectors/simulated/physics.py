@@ -258,19 +258,19 @@ def cable_loss_kw(load_kw: Floats) -> Floats:
 
 
 def free_cooling_ratio(wet_bulb: Floats, supply_c: Floats) -> Floats:
-    """Share of the heat that the towers carry off without chillers: all of it 13.5 K below the chilled water."""
-    x = np.clip((supply_c - 4.5 - wet_bulb) / 9.0, 0, 1)
-    return x * x * (3 - 2 * x)
+    """Share of the heat that the towers carry off without chillers: all of it 13 K below the supply."""
+    x = np.clip((supply_c - 4.0 - wet_bulb) / 9.0, 0, 1)
+    return np.asarray(x * x * (3 - 2 * x))
 
 
 def chiller_cop(wet_bulb: Floats, supply_c: Floats) -> Floats:
     """Coefficient of performance of a water-cooled chiller at part load: 3 % more per kelvin of supply."""
-    return np.clip(6.5 - 0.088 * wet_bulb, 2.8, 6.2) * (1 + 0.03 * (supply_c - 14.5))
+    return np.asarray(np.clip(6.5 - 0.088 * wet_bulb, 2.8, 6.2) * (1 + 0.03 * (supply_c - 14.5)))
 
 
 _SUPPLY_C, _RAISED_K = 13.0, 3.0
 """Chilled water before the set point was raised, and by how much it was. [C, K]"""
-_OLD_FANS, _NEW_FANS = 1.06, 0.78
+_OLD_FANS, _NEW_FANS = 1.02, 0.74
 """Power of the air handlers before and after the exchange of their fans, by that of the model."""
 _FOULED, _FOULING_S = 0.5, 75 * DAY_S
 """What a fouled condenser costs its chiller in the end, and how long it takes to foul."""
@@ -278,7 +278,7 @@ _FOULED, _FOULING_S = 0.5, 75 * DAY_S
 
 def chilled_water_supply_c(conditions: Conditions) -> Floats:
     """Temperature at which chilled water is supplied. [C]"""
-    return _SUPPLY_C + _RAISED_K * (conditions.lasted_s(Upset.SET_POINT_RAISED) > 0)
+    return np.asarray(_SUPPLY_C + _RAISED_K * (conditions.lasted_s(Upset.SET_POINT_RAISED) > 0), np.float64)
 
 
 def fouling_ratio(conditions: Conditions) -> Floats:
@@ -317,7 +317,7 @@ def _weather(conditions: Conditions) -> Signals:
 
 
 def _plant_gauges(conditions: Conditions, signals: Signals, wet_bulb: Floats) -> Signals:
-    """Temperatures of water and air [C] and the flow of chilled water [m3/h], as the plant's controls log them."""
+    """Temperatures of water and air [C] and the flow of chilled water [m3/h] in the log of the controls."""
     supply = chilled_water_supply_c(conditions) + 0.2 * conditions.noise(60, 3000)
     delta_k = 4.6 + 0.3 * conditions.noise(61, 9000)
     tower = np.clip(wet_bulb, 4.0, None) + 3.8 + 0.3 * conditions.noise(62, 5000)
@@ -642,7 +642,7 @@ class Plant:
         return float(self.integrals(signal, instants([at]))[0])
 
     def _located(self, at: Instants) -> Iterator[tuple[int, npt.NDArray[np.bool_], Nodes, Floats]]:
-        """The stretches that hold some instants: number, which instants, their nodes, and what lies between."""
+        """The stretches that hold some instants: number, which instants, their nodes, and the parts after."""
         since_us = at.astype("datetime64[us]").astype(np.int64) - int(self._epoch_s * 1_000_000)
         if since_us.size and since_us.min() < 0:
             raise SeriesError(f"the simulation begins at {self.epoch.isoformat()}; ask for later instants")

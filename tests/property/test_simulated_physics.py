@@ -15,7 +15,12 @@ from collectors.simulated.physics import ASSEMBLIES, NODE_S, Plant, instants, no
 
 ANCHOR = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)
 EPOCH = defects.epoch(ANCHOR)
-PLANTS = {site: Plant(site, EPOCH, defects.upsets(site, ANCHOR)) for site in ASSEMBLIES}
+PLANTS = {
+    site: Plant(
+        site, EPOCH, (*defects.upsets(site, ANCHOR), *defects.lasting(site, ANCHOR)), defects.origin(ANCHOR)
+    )
+    for site in ASSEMBLIES
+}
 
 moments = st.datetimes(
     EPOCH.replace(tzinfo=None), ANCHOR.replace(tzinfo=None), timezones=st.just(UTC)

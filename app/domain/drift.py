@@ -13,8 +13,9 @@ with s and p the standard deviation and the persistence of the residual in the b
 when the mirror of the chart says so, or when a measure is registered: the level of the plant is learned anew
 after each measure.
 
-A step beside the replacement of a meter or a change of the plant's description is not called drift: which of
-the two it is cannot be told from the energy. Days with doubtful data are not known, and change nothing.
+A step beside the replacement of a meter that moved its readings enough to make it, or beside a change of the
+plant's description, is not called drift: which of the two it is cannot be told from the energy. Days with
+doubtful data are not known, and change nothing.
 """
 
 from __future__ import annotations
@@ -43,10 +44,14 @@ LEAST_NOISE_DAYS = 60
 """Days of the baseline period that the noise needs."""
 LEARNING_DAYS = (28, 56)
 """Known days from which the level of the plant is learned after a measure: fewest and most."""
+FRESH = timedelta(days=14)
+"""What was known of drift counts so long."""
 LEVEL_ERROR_RATIO = 0.007
 """Standard error of the level for which the fewest days suffice."""
 BESIDE = timedelta(days=7)
 """A step so near to a mark may come from it."""
+ENOUGH_RATIO = 0.5
+"""Share of the excess by which the readings of a replaced meter must have moved to explain it."""
 _MOST_Z = 3.0
 _BOUNDARY = 1.166
 """Siegmund's correction of the limit for the overshoot."""
@@ -87,6 +92,11 @@ class Noise:
     """Correlation of a day with the day before. [0..1]"""
 
     @classmethod
+    def stated(cls, cv_rmse_ratio: float, autocorrelation: float) -> Noise:
+        """That which a baseline states of days that were predicted from the others."""
+        return cls(max(cv_rmse_ratio, LEAST_SD_RATIO), min(max(autocorrelation, 0.0), MOST_PERSISTENCE))
+
+    @classmethod
     def of(cls, days: PlantDays) -> Noise | None:
         """That of the baseline period; None where fewer than :data:`LEAST_NOISE_DAYS` days are known."""
         ratio = days.excess_ratio
@@ -97,7 +107,7 @@ class Noise:
         is_next = np.diff(days.dates[known]) == np.timedelta64(1, "D")
         squares = float((x[:-1][is_next] ** 2).sum())
         found = float((x[1:][is_next] * x[:-1][is_next]).sum()) / squares if squares else 0.0
-        return cls(max(float(x.std()), LEAST_SD_RATIO), min(max(found, 0.0), MOST_PERSISTENCE))
+        return cls.stated(float(x.std()), found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,13 @@ class Mark:
     """E.g. ``measure set-point`` or ``replaced sh1-pdu-b2``."""
     is_measure: bool = False
     """The level is learned anew from here; of other marks only a step beside them is."""
+    step_kw: float | None = None
+    """By how much the readings moved there, of a replaced meter. [kW] None: not known; then it may be all."""
+
+    def may_explain(self, onset: date, excess_kw: float) -> bool:
+        """Whether an excess from a day on may come from it."""
+        moved = self.step_kw is None or abs(self.step_kw) >= ENOUGH_RATIO * excess_kw
+        return not self.is_measure and abs(self.on - onset) <= BESIDE and moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +216,13 @@ class Course:
     def open(self) -> Episode | None:
         """The drift that goes on; None where there is none."""
         return self.episodes[-1] if self.episodes and self.episodes[-1].is_open else None
+
+    def before(self, day: date) -> float:
+        """What was known of drift as a day began; NaN where nothing newer than :data:`FRESH` is."""
+        found = int(np.searchsorted(self.dates, np.datetime64(day, "D"))) - 1
+        if found < 0 or np.datetime64(day, "D") - self.dates[found] > np.timedelta64(FRESH):
+            return math.nan
+        return float(self.excess_ratio[found])
 
 
 def watch(days: PlantDays, noise: Noise, marks: Iterable[Mark] = ()) -> Course:
@@ -308,7 +332,7 @@ class _Watch:
         elif self.begun is None:
             self.begun = i
         if self.total > self.chart.limit and self.begun is not None:
-            mark = self._beside(self._day(self.begun))
+            mark = self._beside(self.begun, i)
             if mark is None:
                 self.episodes.append(Episode(self._day(self.begun), self._day(i), 0.0))
                 self.total = 0.0
@@ -317,8 +341,11 @@ class _Watch:
                 since = ratio[self.begun : i + 1]
                 self._learn(mark, [float(one) for one in since[np.isfinite(since)]])
 
-    def _beside(self, onset: date) -> Mark | None:
-        near = [m for m in self.marks if not m.is_measure and abs(m.on - onset) <= BESIDE]
+    def _beside(self, begun: int, i: int) -> Mark | None:
+        """The mark that may explain the excess since a day; the nearest of several."""
+        actual, expected = self.days.actual_kw[begun : i + 1], self.days.expected_kw[begun : i + 1]
+        excess_kw, onset = float(np.nanmean(actual - self.level * expected)), self._day(begun)
+        near = [mark for mark in self.marks if mark.may_explain(onset, excess_kw)]
         return min(near, key=lambda mark: abs(mark.on - onset), default=None)
 
     def _while_drifting(self, i: int, z: float) -> None:

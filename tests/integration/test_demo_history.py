@@ -167,12 +167,7 @@ def test_the_hour_of_failing_cooling_is_on_record_and_names_cooling(
     assert "sh1-chiller-1" in breach.document["meters"]
     with year.engine.begin() as connection:
         steps = [(s.after, s.severity) for s in alarms.history(connection, breach.id)]
-    assert steps == [
-        ("firing", "warning"),
-        ("firing", "critical"),
-        ("recovering", "critical"),
-        ("resolved", "critical"),
-    ]
+    assert steps == [("firing", "critical"), ("recovering", "critical"), ("resolved", "critical")]
 
 
 @WHOLE

@@ -138,6 +138,22 @@ def test_a_replaced_meter_without_a_step_changes_nothing() -> None:
     assert drift.watch(plant(x), NOISE, marks).episodes == drift.watch(plant(x), NOISE).episodes
 
 
+def test_a_replaced_meter_whose_readings_hardly_moved_explains_nothing() -> None:
+    still = Mark(day(100), "replaced sh1-pdu-b2", step_kw=2.0)
+    moved = Mark(day(100), "replaced sh1-pdu-b2", step_kw=-9.0)
+    assert drift.watch(plant(degraded(1)), NOISE, [still]).open is not None
+    assert drift.watch(plant(degraded(1)), NOISE, [moved]).open is None
+
+
+def test_what_was_known_counts_for_some_days() -> None:
+    course = drift.watch(plant(degraded(1)), NOISE)
+    assert math.isnan(course.before(FIRST))
+    assert course.before(day(50)) == 0.0
+    assert course.before(day(200)) == course.excess_ratio[-1] > 0.03
+    assert course.before(day(210)) == course.excess_ratio[-1]
+    assert math.isnan(course.before(day(240)))
+
+
 def test_the_noise_is_that_of_the_known_days() -> None:
     x = np.asarray(wander(2000, 10, Noise(0.03, 0.5)))
     x[::50] = np.nan

@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     """Folder of `initdb` and `postgres` for the embedded server, instead of the packaged one. E.g.
     ``/usr/lib/postgresql/17/bin``."""
     demo_days: int | None = Field(default=None, ge=1)
-    """Days of history that the demo loads; absent: all 13 months. [d] E.g. ``30``."""
+    """Days of history that the demo loads; absent: all 13 months, and in outline the year before the first
+    energy saving measure. [d] E.g. ``30``."""
     profiles_dir: Path | None = None
     """Folder of own device profiles, which `wattline probe` tries too; those in a folder `profiles` beside
     the site file are found as well. E.g. ``/etc/wattline/profiles``."""

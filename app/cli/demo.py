@@ -181,4 +181,5 @@ def _tell(base: str, reader_url: str, folder: Path) -> None:
     show(f"  OpenAPI document           {base}/openapi.json")
     show(f"  database for Grafana       {reader_url}")
     show(f"  commands in another shell  export WATTLINE_DATA_DIR={folder}")
-    show("13 months of history are being loaded, the newest first. Stop with Ctrl-C.")
+    show("13 months of history are being loaded, the newest first, then an outline of the year before.")
+    show("Stop with Ctrl-C.")

@@ -408,10 +408,10 @@ def _chilled_water(conditions: Conditions, signals: Signals, wet_bulb: Floats) -
     fouled = (1 - lead) * work * _FOULED * fouling_ratio(conditions)
     rejected = heat + chilled + fouled
     return {
-        "chiller_1": chilled * lead + 0.20 * it_kw * failing,
-        "chiller_2": chilled * (1 - lead) + fouled + 0.17 * it_kw * failing,
-        "crah_1": fans[0] + 0.05 * it_kw * failing,
-        "crah_2": fans[1] + 0.04 * it_kw * failing,
+        "chiller_1": chilled * lead + 0.21 * it_kw * failing,
+        "chiller_2": chilled * (1 - lead) + fouled + 0.18 * it_kw * failing,
+        "crah_1": fans[0] + 0.052 * it_kw * failing,
+        "crah_2": fans[1] + 0.042 * it_kw * failing,
         "pumps": 0.044 * heat + (0.008 + 0.0004 * np.clip(wet_bulb, 0, None)) * rejected,
         "water": 0.00135 * rejected * (0.8 + 0.012 * np.clip(wet_bulb, 0, None)),
         "chilled_water": heat,

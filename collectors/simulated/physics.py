@@ -258,7 +258,7 @@ def cable_loss_kw(load_kw: Floats) -> Floats:
 
 
 def free_cooling_ratio(wet_bulb: Floats, supply_c: Floats) -> Floats:
-    """Share of the heat that the towers carry off without chillers; 0.6 K earlier for each kelvin of supply."""
+    """Share of the heat that the towers carry off without chillers; more of it with warmer chilled water."""
     x = np.clip((10.0 + 0.6 * (supply_c - 14.5) - wet_bulb) / 9.0, 0, 1)
     return np.asarray(x * x * (3 - 2 * x))
 

@@ -2,19 +2,19 @@
 
 A cumulative sum chart (Page 1954; ISO 7870-4) watches the residual of the frozen baseline, day by day:
 
-    x_d = (overhead_d / expected_d) / level - 1               what the plant uses beyond its baseline
+    x_d = (overhead_d / expected_d) / level - 1 - 0.4 e_d     what the plant uses beyond its baseline
     z_d = (x_d - p^g x_d') / (s sqrt(1 - p^2g))               what is new on the day, g days after day d'
     S_d = max(0, S_d' + z_d - k),    found when S_d > h       z is held within +-3
 
-with s and p the standard deviation and the persistence of the residual in the baseline period, k half of
-:data:`TARGET_RATIO` in units of z, and h from Siegmund's approximation of the time to a false alarm,
-(exp(2kb) - 2kb - 1) / 2k^2 with b = h + 1.166, so that a plant without drift gives one in
-:data:`NOMINAL_YEARS` years. One day alone proves nothing. The drift began when S last left zero. It is over
-when the mirror of the chart says so, or when a measure is registered: the level of the plant is learned anew
-after each measure.
+with e the standard error of what is expected, s and p the standard deviation and the persistence of the
+residual in the baseline period, k half of :data:`TARGET_RATIO` in units of z, and h from Siegmund's
+approximation of the time to a false alarm, (exp(2kb) - 2kb - 1) / 2k^2 with b = h + 1.166, so that a plant
+without drift gives one in :data:`NOMINAL_YEARS` years. One day alone proves nothing. The drift began when S
+last left zero. It is over when the mirror of the chart says so, or when a measure is registered: the level of
+the plant is learned anew after each measure.
 
 A step beside the replacement of a meter that moved its readings enough to make it, or beside a change of the
-plant's description, is not called drift: which of the two it is cannot be told from the energy. Days with
+plant's description, is not called drift: which of the two it is does not follow from the energy. Days with
 doubtful data are not known, and change nothing.
 """
 
@@ -28,6 +28,7 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.baseline import Baseline, Conditions, Expected
 from app.errors import SeriesError
 
 Floats = npt.NDArray[np.float64]
@@ -35,8 +36,10 @@ Dates = npt.NDArray[np.datetime64]
 
 TARGET_RATIO = 0.05
 """Excess that is to be found soonest; half of it is where drift begins to count."""
-NOMINAL_YEARS = 15.0
+NOMINAL_YEARS = 10.0
 """Years to a false alarm of the chart alone; the uncertainty of the baseline shortens them."""
+BENEFIT_ERRORS = 0.4
+"""Standard errors of what the baseline expects by which a day must be above it to count."""
 LEAST_SD_RATIO = 0.02
 """Smaller noise is not believed: the coefficients of a baseline are not known better."""
 MOST_PERSISTENCE = 0.9
@@ -67,6 +70,8 @@ class PlantDays:
     """Mean over the covered time, shape (n,). [kW]"""
     expected_kw: Floats
     """Shape (n,). [kW] NaN: the day is doubtful, or outside of what the baseline has seen."""
+    error_ratio: Floats | None = None
+    """Standard error of what is expected, by it, shape (n,). None: not known, and taken as none."""
 
     def __post_init__(self) -> None:
         if not self.dates.shape == self.actual_kw.shape == self.expected_kw.shape:
@@ -74,12 +79,40 @@ class PlantDays:
         if (np.diff(self.dates) <= np.timedelta64(0, "D")).any():
             raise SeriesError("dates are not strictly increasing")
 
+    @classmethod
+    def of(cls, rows: Conditions, baseline: Baseline) -> PlantDays:
+        """Days against what a baseline of days expects of them.
+
+        Raises
+        ------
+        SeriesError
+            If the rows are not days.
+        """
+        expected = baseline.expected(rows)
+        error = _error_kw(expected) / expected.expected_kw
+        return cls(rows.local_days.astype("datetime64[D]"), rows.overhead_kw, expected.expected_kw, error)
+
+    def after(self, day: date) -> PlantDays:
+        """Those after a day."""
+        rows = self.dates > np.datetime64(day, "D")
+        error = None if self.error_ratio is None else self.error_ratio[rows]
+        return PlantDays(self.dates[rows], self.actual_kw[rows], self.expected_kw[rows], error)
+
     @property
     def excess_ratio(self) -> Floats:
         """Use beyond the baseline by what was expected, shape (n,); NaN where it is not known."""
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = self.actual_kw / self.expected_kw - 1
         return np.where((self.expected_kw > 0) & np.isfinite(ratio), ratio, np.nan)
+
+
+def _error_kw(expected: Expected) -> Floats:
+    """Standard error of each day's expectation: of the coefficients, and of the form. [kW]"""
+    gradient = expected.gradient
+    coefficients = [((gradient @ covariance) * gradient).sum(axis=1) for covariance in expected.covariances]
+    apart = expected.others_kw - expected.expected_kw
+    form = (apart**2).sum(axis=0) / (1 + len(apart))
+    return np.asarray(np.sqrt(np.maximum(np.max(coefficients, axis=0), 0.0) + form), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +349,7 @@ class _Watch:
                 self.level = float(np.mean(self.learned))
                 self.learned = self.learning_since = None
             return
-        x = float(ratio[i]) / self.level - 1
+        x = float(ratio[i]) / self.level - 1 - self._benefit(i)
         gap = 1 if self.last is None else (self._day(i) - self._day(self.last[0])).days
         z = self.chart.news(x, 0.0 if self.last is None else self.last[1], gap)
         self.last = (i, x)
@@ -324,6 +357,11 @@ class _Watch:
             self._while_drifting(i, z)
         else:
             self._while_calm(i, z, ratio)
+
+    def _benefit(self, i: int) -> float:
+        """What may be the error of the baseline, by what it expects."""
+        error = self.days.error_ratio
+        return 0.0 if error is None else BENEFIT_ERRORS * float(error[i])
 
     def _while_calm(self, i: int, z: float, ratio: Floats) -> None:
         self.total = max(0.0, self.total + z - self.chart.slack)

@@ -36,7 +36,7 @@ Dates = npt.NDArray[np.datetime64]
 
 TARGET_RATIO = 0.05
 """Excess that is to be found soonest; half of it is where drift begins to count."""
-NOMINAL_YEARS = 10.0
+NOMINAL_YEARS = 12.0
 """Years to a false alarm of the chart alone; the uncertainty of the baseline shortens them."""
 BENEFIT_ERRORS = 0.4
 """Standard errors of what the baseline expects by which a day must be above it to count."""

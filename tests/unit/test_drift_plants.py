@@ -13,7 +13,7 @@ from app.domain.baseline import Baseline
 from app.domain.drift import Noise, PlantDays
 from tests import baseline_plants as plants
 
-PLANTS = int(os.environ.get("WATTLINE_DRIFT_PLANTS", "40"))
+PLANTS = int(os.environ.get("WATTLINE_DRIFT_PLANTS", "100"))
 """``WATTLINE_DRIFT_PLANTS=2000`` runs the long test: some minutes."""
 LEARNED, WATCHED = 365, 730
 EXCESS_RATIO = 0.05

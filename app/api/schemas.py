@@ -320,6 +320,12 @@ class AttributionOut(BaseModel):
     parts: dict[str, float]
     share_change: dict[str, float]
     moved: str | None
+    causes: dict[str, float] | None = Field(
+        None, description="weather, it_load and plant (the plant itself), which sum to the change"
+    )
+    no_causes: list[dict[str, Any]] = Field(
+        default_factory=list, description="Why the causes cannot be told apart: a code with its values"
+    )
 
 
 class ProjectionOut(BaseModel):

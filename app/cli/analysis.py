@@ -23,7 +23,7 @@ from app.fleet.fanout import DEADLINE_S
 from app.fleet.pue import SitePue, Together
 from app.reports import document as documents
 from app.reports.indicators import build
-from app.store import deployment, outlook, outlook_cache, usage
+from app.store import deployment, outlook, outlook_cache, savings, usage
 from app.store.engine import connect
 from app.store.reports import revisions
 
@@ -181,11 +181,12 @@ def attribution(
     with opened(config_path) as here, connect(here.engine) as connection:
         site, now = here.site(site_id), datetime.now(UTC)
         before, period = baseline.period(site.zone, now), wanted.period(site.zone, now)
-        figure = attribute(
+        splits = (
             usage.split(connection, here.stored, site, before),
             usage.split(connection, here.stored, site, period),
         )
-    document = attribution_out(site_id, before, period, figure)
+        why = savings.causes(connection, here.stored, site, splits, (before, period))
+    document = attribution_out(site_id, before, period, attribute(*splits), why)
     if as_json:
         show_json(document.model_dump(mode="json"))
         return
@@ -195,6 +196,11 @@ def attribution(
     show_table(
         ["part", ">change of PUE"], ([name, f"{value:+.5f}"] for name, value in document.parts.items())
     )
+    if document.causes is not None:
+        show_table(
+            ["cause", ">change of PUE"],
+            ([name, f"{value:+.5f}"] for name, value in document.causes.items()),
+        )
 
 
 def indicators(site_id: str, wanted: Wanted, *, config_path: Path | None, as_json: bool) -> None:

@@ -604,6 +604,21 @@ def measures_withdraw(
 
 
 @app.command(rich_help_panel=_FIGURES)
+def savings(
+    site: _SiteId,
+    measure: Annotated[
+        str | None, typer.Option(metavar="M", help="Only statements that hold this measure.")
+    ] = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Verified savings of the measures, and the weather- and load-normalised PUE."""
+    from app.cli.savings import show_savings as work
+
+    work(site, measure, config_path=config, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
 def budget(
     site: _SiteId,
     year: Annotated[int | None, typer.Option(metavar="Y", help="Calendar year. (default: this one)")] = None,

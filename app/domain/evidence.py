@@ -15,10 +15,11 @@ import pandas as pd
 from app.domain.attribution import EnergySplit
 from app.domain.capacity import FeedLoad, Load
 from app.domain.limits import Limit, LimitProfile
-from app.domain.period import Period
+from app.domain.period import Period, shift_months
 from app.domain.pue import Doubt, PueDocument
 from app.domain.reference import BUILT_IN, Reference
 from app.domain.site import Institution, Site
+from app.domain.verification import SiteSavings
 
 PERIOD, YEAR_TO_DATE, TRAILING = "period", "year_to_date", "trailing_12_months"
 """Windows of a report's PUE figures; the last two end with the period."""
@@ -175,6 +176,16 @@ class Evidence(Basis):
     """Open findings of the time up to the end of the period for which figures wait."""
     conflicts: int = 0
     """Readings that contradict one that was stored before."""
+    savings: SiteSavings | None = None
+    """Up to the end of the period."""
+
+    def days_of(self, against: str = PERIOD) -> tuple[date, date]:
+        """Local days of a period of `splits`, half-open."""
+        months = {PERIOD: 0, LAST_MONTH: -1, LAST_YEAR: -12}[against]
+        zone = self.site.zone
+        ends = (shift_months(at, months, zone) for at in (self.known.start, self.known.end))
+        first, last = (at.astimezone(zone).date() for at in ends)
+        return first, last
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,8 @@ class Comparison:
     change: float | None
     parts: list[Part]
     moved: str | None
+    causes: list[Part] = field(default_factory=list)
+    """Weather, IT load and the plant itself, which sum to the change; empty where there is no baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,6 +386,152 @@ class SavingRow:
     pue: float
     energy_kwh: float
     cost: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure with the interval that is meant to hold the truth."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Because:
+    """Why there is no figure: a code, and what it is about."""
+
+    code: str
+    values: dict[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRow:
+    """An energy saving measure."""
+
+    key: str
+    what: str
+    where: str
+    """Measurement boundary: ``facility``, ``class:CLASS`` or ``meter:ID``."""
+    implementation_start: str
+    implementation_end: str
+    cost: float | None
+    expected_kwh_per_year: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdjustmentRow:
+    """A non-routine adjustment of a saving."""
+
+    measure: str
+    start: str
+    end: str
+    energy_kwh: float
+    """Over the whole span, evenly by day."""
+    reason: str
+    author: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedDay:
+    """A day of a verified saving, with all that its expected energy is computed from."""
+
+    day: str
+    hours: float
+    it_kw: float
+    wet_bulb_c: float | None
+    day_off: bool
+    """Saturday or Sunday."""
+    actual_kwh: float
+    expected_kwh: float | None
+    """By the coefficients of the baseline. None: not counted, weather or load had not been seen."""
+    adjustment_kwh: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonthSaving:
+    """The verified saving of a calendar month."""
+
+    month: str
+    result: str
+    energy_kwh: Interval | None
+    days: int
+    counted_days: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedSaving:
+    """What measures saved in some days, against the baseline of the earliest of them."""
+
+    measures: list[MeasureRow]
+    """Several overlap in time and are stated jointly."""
+    where: str
+    ipmvp_option: str
+    in_total: bool
+    """Whether it counts in the total; else a wider statement of the same days has it in it."""
+    spans: list[list[str]]
+    """Local days, each from its first to the first after."""
+    baseline_start: str
+    baseline_end: str
+    result: str
+    """saved, used_more, not_distinguishable or unknown"""
+    level: float
+    """Probability that the intervals are meant to have."""
+    days: int
+    counted_days: int
+    left_out: dict[str, int]
+    expected_kwh: float | None
+    adjustment_kwh: float | None
+    actual_kwh: float | None
+    energy_kwh: Interval | None
+    """Expected and adjustment less actual."""
+    share: Interval | None
+    money: Interval | None
+    emissions_kg: Interval | None
+    reasons: list[Because]
+    adjustments: list[AdjustmentRow]
+    baseline: dict[str, Any] | None
+    """The frozen baseline, with coefficients and their covariance; None: there is none."""
+    baseline_sha256: str
+    """Of its canonical JSON."""
+    rows: list[VerifiedDay] = field(default_factory=list)
+    """Of a month; empty for longer periods."""
+    months: list[MonthSaving] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalisedRow:
+    """PUE of a period under the weather and the IT load of the baseline, beside the measured one."""
+
+    period: str
+    measured_pue: float | None
+    pue: Interval | None
+    level: float
+    days: int
+    counted_days: int
+    reference_start: str
+    reference_end: str
+    reasons: list[Because]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Savings:
+    """The verified savings of a site up to a day."""
+
+    site: str
+    currency: str
+    until: str
+    """First local day of which nothing is said yet."""
+    level: float
+    total_kwh: Interval | None
+    """All statements that count; the interval is the widest that it can be."""
+    statements: list[VerifiedSaving]
+    normalised_pue: list[NormalisedRow]
+    """By calendar month."""
+    baseline: dict[str, Any] | None
+    """What the plant is held against where no measure is meant."""
+    baseline_reasons: list[Because]
+    """Why it is not accepted; empty: it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -762,6 +910,10 @@ class Report:
     indicators: list[Indicator]
     money: Money
     savings: list[SavingRow]
+    verified_savings: list[VerifiedSaving] = field(default_factory=list)
+    """Of the measures that are in force; documents from before them have none."""
+    normalised_pue: list[NormalisedRow] = field(default_factory=list)
+    """Of the period, then of the calendar months up to its end."""
     breaches: list[Breach]
     alarms: list[Alarm]
     gauges: list[GaugeRow]
@@ -888,6 +1040,12 @@ def as_data(document: Document) -> dict[str, Any]:
     for name in ("missing_cells", "in_two_cells"):
         if not data.get("fleet", {}).get(name, True):
             del data["fleet"][name]
+    for name in ("verified_savings", "normalised_pue"):
+        if not data.get(name):
+            data.pop(name, None)
+    for comparison in data.get("comparisons", ()):
+        if not comparison["causes"]:
+            del comparison["causes"]
     return data
 
 

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-from app.domain.attribution import EnergySplit, attribute
+from app.domain.attribution import Causes, EnergySplit, attribute
 from app.domain.evidence import LAST_MONTH, LAST_YEAR, PERIOD, TRAILING, Basis, Evidence
 from app.domain.forecast import budgets, project_year
 from app.domain.limits import Outcome, governing
@@ -102,7 +102,21 @@ def _comparison(e: Evidence, against: str) -> Comparison:
         change=change,
         parts=[Part(name=name, change=part) for name, part in zip(found.parts, parts, strict=True)],
         moved=found.moved,
+        causes=_causes(e, against, change),
     )
+
+
+def _causes(e: Evidence, against: str, change: float) -> list[Part]:
+    """The same change by weather, IT load and the plant itself; empty where they cannot be told apart."""
+    if e.savings is None:
+        return []
+    spans = (e.days_of(against), e.days_of())
+    found = e.savings.plant.causes(e.splits[against], e.splits[PERIOD], spans)
+    if not isinstance(found, Causes):
+        return []
+    names = ("weather", "it_load", "plant")
+    parts = apportioned([getattr(found, name) for name in names], RATIO, change)
+    return [Part(name=name, change=part) for name, part in zip(names, parts, strict=True)]
 
 
 def breaches(e: Evidence) -> list[Breach]:

@@ -17,11 +17,14 @@ from app.domain import capacity, tree
 from app.domain.capacity import Load
 from app.domain.forecast import Budget, Exhaustion, Projection
 from app.domain.limits import LimitProfile
+from app.domain.normalised import NormalisedPue
 from app.domain.period import Period, floor
+from app.domain.savings import Range
 from app.domain.site import Site
 from app.domain.surcharge import SurchargeForecast
 from app.domain.surcharge_rule import SurchargeRule, rules_between
-from app.store import deployment, outlook, usage
+from app.domain.verification import Verified
+from app.store import deployment, measures, outlook, savings, usage
 from app.store.engine import driver, store_errors
 from app.store.outlook import FeedExhaustion, YearOutlook
 from app.store.sites import Stored
@@ -30,6 +33,8 @@ SPAN = timedelta(days=30)
 """Time over which loads and the balance of the tree are looked at."""
 KEPT = timedelta(hours=1)
 """An outlook is worked out again after so long, or where the history has grown backwards."""
+SHOWN_MONTHS = 25
+"""Months of which the normalised PUE is kept."""
 
 _STATE = sa.text(
     """
@@ -86,6 +91,7 @@ def compute(
         "exhaustion": {"it": it and asdict(it), "feeds": [asdict(f.exhaustion) for f in feeds]},
         "balances": balances,
         "flows": list(_flows(site, table, span)),
+        "savings": _savings(connection, stored, site, now),
     }
     return {name: _plain(part) for name, part in document.items()}
 
@@ -209,6 +215,54 @@ def _kept_exhaustions(
         return None
     own = (FeedExhaustion(f.meters, f.stage, e) for (f, _), e in zip(feeds, found, strict=True))
     return Exhaustions(at, it, tuple(own))
+
+
+_KEPT_SAVINGS = sa.text("SELECT document -> 'savings' FROM outlooks WHERE site_id = :site")
+
+
+def _savings(connection: sa.Connection, stored: Stored, site: Site, now: datetime) -> dict[str, Any]:
+    """Verified savings and normalised PUE; they are of whole days, so once a day and for every ledger."""
+    number, until = stored.site_id[site.id], now.astimezone(site.zone).date()
+    entries = measures.in_force(connection, number)
+    ledger = [[entry.id, *(a.id for a in entry.adjustments if a.withdrawn_at is None)] for entry in entries]
+    with store_errors():
+        kept = connection.execute(_KEPT_SAVINGS, {"site": number}).scalar_one_or_none()
+    if kept is not None and (kept["until"], kept["ledger"]) == (until.isoformat(), ledger):
+        return dict(kept)
+    found = savings.gather(connection, stored, site, until)
+    return {
+        "until": until,
+        "ledger": ledger,
+        "statements": [_statement(one) for one in found.verified],
+        "normalised": [_month(first, one) for first, one in found.plant.months(until, SHOWN_MONTHS)],
+    }
+
+
+def _statement(one: Verified) -> dict[str, Any]:
+    energy, said = one.saving.energy_kwh, one.statement
+    return {
+        "measures": " + ".join(said.keys),
+        "what": " + ".join(m.what for m in said.measures),
+        "boundary": str(said.where),
+        "since": said.spans[0][0],
+        "until": said.spans[-1][1],
+        "in_total": said.in_total,
+        "result": one.saving.result.value,
+        **_ends("saving_kwh", energy),
+        "level": one.saving.level,
+        "days": one.saving.days,
+        "counted_days": one.saving.counted_days,
+    }
+
+
+def _month(first: date, one: NormalisedPue) -> dict[str, Any]:
+    return {"month": first, "measured_pue": one.measured_pue, **_ends("pue", one.pue)}
+
+
+def _ends(name: str, figure: Range | None) -> dict[str, float | None]:
+    if figure is None:
+        return {name: None, "low": None, "high": None}
+    return {name: figure.value, "low": figure.low, "high": figure.high}
 
 
 def _capacities(

@@ -249,6 +249,61 @@ INTERVAL = Panel(
     ],
 )
 
+NORMALISED = Panel(
+    "timeseries",
+    Text("PUE, measured and normalised", "PUE，实测与归一化"),
+    Text(
+        "By calendar month: the measured PUE, and the PUE that the same plant would have had in the weather "
+        "and under the IT load of its baseline. What changes in the normalised one is the plant itself.",
+        "逐月：实测 PUE，以及同一设施在基准期的气象条件和 IT 负荷下的 PUE。归一化 PUE 的变化只来自设施自身。",
+    ),
+    [
+        database(
+            """
+            SELECT month::timestamp AS time, measured_pue, pue, low, high FROM v_normalised_pue
+            WHERE site = ${site:sqlstring} ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="none",
+    decimals=3,
+    columns=[
+        Column("measured_pue", Text("Measured PUE", "实测 PUE"), color="#8e8e8e"),
+        Column("pue", Text("Normalised PUE", "归一化 PUE"), color="#5794f2"),
+        Column("low", Text("Interval, low", "区间下限"), color="#5794f2", dashed=True),
+        Column("high", Text("Interval, high", "区间上限"), color="#5794f2", dashed=True),
+    ],
+)
+SAVED = Panel(
+    "table",
+    Text("Verified savings", "经核实的节电量"),
+    Text(
+        "What measures saved against their baseline, with the interval; measures that overlap in time are "
+        "stated together and counted once.",
+        "节能措施相对于基准期的节电量及区间；时间重叠的措施合并给出，只计一次。",
+    ),
+    [
+        database(
+            """
+            SELECT what, @saving:result@ AS result, saving_kwh, low_kwh, high_kwh, level, counted_days, days
+            FROM v_saving WHERE site = ${site:sqlstring} AND in_total ORDER BY since
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("what", Text("Measures", "措施")),
+        Column("result", Text("Result", "结果")),
+        Column("saving_kwh", Text("Saving", "节电量"), unit="kwatth", decimals=2),
+        Column("low_kwh", Text("Low", "下限"), unit="kwatth", decimals=2),
+        Column("high_kwh", Text("High", "上限"), unit="kwatth", decimals=2),
+        Column("level", Text("Probability", "概率"), unit="percentunit", decimals=0),
+        Column("counted_days", Text("Days counted", "计入天数")),
+        Column("days", Text("Days", "天数")),
+    ],
+)
+
 BOARD = Board(
     "compliance",
     Text("Wattline: compliance", "Wattline：合规"),
@@ -258,6 +313,7 @@ BOARD = Board(
         Row(9, [Cell(BY_MONTH, 12), Cell(MATRIX, 12)]),
         Row(11, [Cell(MONTHS, 24)]),
         Row(5, [Cell(DECLARED, 13), Cell(INTERVAL, 11)]),
+        Row(9, [Cell(NORMALISED, 12), Cell(SAVED, 12)]),
     ],
     ["site"],
     "now-13M",

@@ -25,9 +25,10 @@ import sqlalchemy as sa
 from psycopg import conninfo
 
 from app import config
+from app.domain.measure import Boundary, Measure
 from app.domain.reading import Reading
 from app.jobs import close_month, evaluate, findings, outlook, rollup
-from app.store import reader, readings, sites, tables
+from app.store import measures, reader, readings, sites, tables
 from grafana.__main__ import FOLDER
 from grafana.ask import Span, panels, sql_of, variables_of
 from tests.integration.api_helpers import client, own_database
@@ -212,6 +213,15 @@ def fill(engine: sa.Engine) -> None:
         ):
             times = {"started_at": fired, "fired_at": fired, "resolved_at": over}
             connection.execute(sa.insert(tables.alarms).values({**alarm, "state": state, **times}))
+        fans = Measure.declared(
+            key="fans",
+            what="EC fans",
+            where=Boundary.parse("facility"),
+            implementation_start=date(2026, 10, 20),
+            evidence="order 7",
+        )
+        for number in stored.site_id.values():
+            measures.add(connection, number, fans, "somebody")
     rollup.run(engine)
     findings.run(engine)
     evaluate.run(engine, NOW)
@@ -504,6 +514,22 @@ def test_the_outlook_of_the_year(world: World, site: str) -> None:
     )
     (year,) = world.sql("compliance", "Year-end projection", site)
     assert (year["year"], year["measured_days"]) == (str(budget["year"]), projected["measured_days"])
+
+
+@EACH
+def test_savings_and_the_normalised_pue(world: World, site: str) -> None:
+    """No weather is known: the measured PUE stands alone, and the measure has no figure."""
+    document = world.get(f"/sites/{site}/savings")
+    months = world.sql("compliance", "PUE, measured and normalised", site)
+    assert [f"{row['time']:%Y-%m}" for row in months] == [m["period"] for m in document["normalised_pue"]]
+    for row, month in zip(months, document["normalised_pue"], strict=True):
+        assert row["measured_pue"] == pytest.approx(month["measured_pue"], abs=1e-6)
+        assert row["pue"] is month["pue"] is None
+    (row,) = world.sql("compliance", "Verified savings", site)
+    (statement,) = document["statements"]
+    assert (row["what"], row["saving_kwh"], statement["energy_kwh"]) == ("EC fans", None, None)
+    assert (row["result"], statement["result"]) == ("No figure", "unknown")
+    assert (row["days"], row["counted_days"]) == (statement["days"], statement["counted_days"])
 
 
 @EACH

@@ -21,6 +21,7 @@ from app.domain.energy import EventKind
 from app.domain.limits import Outcome
 from app.domain.quality.finding import FindingKind, Severity
 from app.domain.quantity import ReadingKind, Role
+from app.domain.savings import Result
 from app.domain.site import InstitutionClass, Stage
 from app.domain.targets import Standing
 from app.errors import NotFound
@@ -81,6 +82,7 @@ def test_every_built_in_rule_of_an_alarm_has_a_word() -> None:
 def test_no_word_is_unused(kind: str) -> None:
     quoted = set(re.findall(r"[\"'](\w+)[\"']", SOURCES))
     made = {f"{a}_{b}" for a in ("day", "month") for b in ("pue", "energy")}
+    made |= {f"saving_{result}" for result in Result}
     made |= {
         "days",
         "months",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 
 from app.api import schemas
 from app.api.context import Caller, SiteId
 from app.api.periods import End, Start
 from app.domain.asked import instant, whole
-from app.domain.attribution import Attribution, attribute
+from app.domain.attribution import Attribution, Causes, attribute
+from app.domain.baseline import Reason
 from app.domain.period import Period
-from app.store import usage
+from app.store import savings, usage
 
 router = APIRouter(tags=["pue"])
 
@@ -27,11 +30,16 @@ def get_attribution(
         found = view.site(site)
         before = usage.split(view.connection, view.stored, found, baseline)
         now = usage.split(view.connection, view.stored, found, period)
-    return attribution_out(site, baseline, period, attribute(before, now))
+        why = savings.causes(view.connection, view.stored, found, (before, now), (baseline, period))
+    return attribution_out(site, baseline, period, attribute(before, now), why)
 
 
 def attribution_out(
-    site: str, baseline: Period, period: Period, figure: Attribution
+    site: str,
+    baseline: Period,
+    period: Period,
+    figure: Attribution,
+    why: Causes | tuple[Reason, ...],
 ) -> schemas.AttributionOut:
     """The attribution as a document."""
     return schemas.AttributionOut(
@@ -46,4 +54,6 @@ def attribution_out(
         parts=figure.parts,
         share_change=figure.share_change,
         moved=figure.moved,
+        causes=asdict(why) if isinstance(why, Causes) else None,
+        no_causes=[] if isinstance(why, Causes) else [reason.as_dict() for reason in why],
     )

@@ -1,4 +1,4 @@
-"""The measures ledger: what was done to save energy, and the non-routine adjustments."""
+"""The measures ledger: what was done to save energy, non-routine adjustments, and what was saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from app.api import schemas
 from app.api.context import Caller, SiteId
 from app.domain.measure import Adjustment, Boundary, Measure
 from app.domain.site import Site
-from app.store import measures
+from app.reports.document import Savings
+from app.reports.savings import build
+from app.store import measures, savings
 from app.store.measures import AdjustmentEntry, MeasureEntry
 
 router = APIRouter(tags=["savings"])
@@ -27,6 +29,16 @@ def list_measures(site: SiteId, caller: Caller) -> schemas.MeasuresOut:
         found = view.site(site)
         entries = measures.listing(view.connection, view.stored.site_id[site])
     return measures_out(found, entries)
+
+
+@router.get("/sites/{site}/savings")
+def get_savings(site: SiteId, caller: Caller) -> Savings:
+    """Verified savings up to the last whole day, and the PUE under the conditions of the baseline."""
+    with caller.read() as view:
+        found = view.site(site)
+        until = caller.now.astimezone(found.zone).date()
+        figures = savings.gather(view.connection, view.stored, found, until)
+    return build(found.id, found.currency, figures)
 
 
 @router.post("/sites/{site}/measures", status_code=201)

@@ -195,6 +195,11 @@ def _comparison(w: SiteWords, c: Comparison) -> Iterable[Block]:
     yield Table(c.against, before, columns, rows, total=True)
     if c.moved:
         yield Prose(w.t("moved", name=w.term("class", c.moved)))
+    if c.causes:
+        said: list[list[Value]] = [[w.term("cause", p.name), p.change] for p in c.causes]
+        said.append([w.t("sum_row"), c.change])
+        heads = [w.text("cause_of_change"), w.number("change", w.pue_places, kind=Kind.SIGNED)]
+        yield Table(f"causes_{c.against}", w.t("causes_title"), heads, said, total=True)
 
 
 def _local(instant: str, zone: ZoneInfo) -> str:

@@ -6,7 +6,7 @@ A closed report is a row that nobody can change (a trigger refuses); corrected f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -50,7 +50,7 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.reading import OLDEST
 from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
-from app.store import deployment, energy, events, findings, locks, pue, site_days, tables, usage
+from app.store import deployment, energy, events, findings, locks, pue, savings, site_days, tables, usage
 from app.store.energy import PointEnergy
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
@@ -77,9 +77,11 @@ def gather(connection: sa.Connection, stored: Stored, site: Site, name: str, now
     """
     period = begun(site, name, now)
     known = Period(period.start, min(period.end, floor(now)))
-    site = site.during(known)
+    always, site = site, site.during(known)
     with unhurried(connection):
-        return _gathered(connection, stored, site, name, period, known, now)
+        found = _gathered(connection, stored, site, name, period, known, now)
+        until = known.end.astimezone(site.zone).date()
+        return replace(found, savings=savings.gather(connection, stored, always, until))
 
 
 def begun(site: Site, name: str, now: datetime) -> Period:

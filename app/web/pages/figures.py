@@ -16,7 +16,8 @@ from app.domain.period import Period, Step, midnight, shift_months
 from app.domain.pue import PueBar
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Site
-from app.store import deployment, evaluations, metrics_snapshot, pue
+from app.domain.verification import PlantBaseline
+from app.store import deployment, evaluations, metrics_snapshot, pue, savings
 from app.store.metrics_snapshot import SiteFigures
 from app.web.cache import TimedCache
 
@@ -29,6 +30,7 @@ _HEADLINES = ("12mo", "ytd", "mtd", "30d", "7d", "24h")
 _NOW = TimedCache(life_s=10)
 _SERIES = TimedCache(life_s=60)
 _DOCUMENTS = TimedCache(life_s=60)
+_PLANTS = TimedCache()
 
 Document = Mapping[str, Any]
 """A PUE document as it is stored after each evaluation."""
@@ -137,6 +139,13 @@ def document(view: View, site: Site, period: Period, evaluated: Document | None 
         return pue.document(view.connection, view.stored, site.id, period, profiles).as_dict()
 
     return _DOCUMENTS.get((*names, period), compute, is_kept=lambda found: found["pue"] is not None)
+
+
+def plant(view: View, site: Site) -> PlantBaseline:
+    """What the plant of a site is held against, with its days up to yesterday."""
+    until = view.now.astimezone(site.zone).date()
+    key = (id(view.connection.engine), view.stored.site_id[site.id], until)
+    return _PLANTS.get(key, lambda: savings.plant(view.connection, view.stored, site, until))
 
 
 def series(view: View, site: Site, period: Period) -> tuple[Span, list[PueBar], Step]:

@@ -18,12 +18,15 @@ from app.actions.view import View
 from app.charts import live as charts
 from app.charts.live import Bar, ChartFrame, Span
 from app.domain import capacity, forecast
-from app.domain.attribution import Attribution, attribute
+from app.domain.attribution import Attribution, Causes, attribute
+from app.domain.baseline import Reason
 from app.domain.capacity import Load
 from app.domain.forecast import Exhaustion
+from app.domain.normalised import NormalisedPue
 from app.domain.period import WINDOWS, Period, midnight, window
 from app.domain.period import year as year_period
 from app.domain.site import Site
+from app.domain.verification import whole_days
 from app.errors import DataError
 from app.reports.charges import forecast_row
 from app.store import deployment, outlook, outlook_cache, pue, usage
@@ -69,6 +72,7 @@ def site_page(request: Request, site: str, caller: Viewer, asked: periods.OfPage
             "compared": _compared(view, found, chosen),
             "live": figures.now_figures(view, caller.now)[site],
             "moved": _moved(view, found, chosen),
+            "normalised": _normalised(view, found, chosen.period),
             "chart": Trend.of(view, found, chosen, figures.judged(document)[1], words),
             "words": words,
             "series": figures.SERIES,
@@ -105,17 +109,28 @@ def _compared(view: View, site: Site, chosen: Chosen) -> Compared | None:
     return Compared(figures.document(view, site, chosen.against))
 
 
-def _moved(view: View, site: Site, chosen: Chosen) -> tuple[Attribution, Period] | str:
+def _normalised(view: View, site: Site, period: Period) -> NormalisedPue | None:
+    """PUE of the whole days of a period without weather and load; None where there is no such figure."""
+    first, last = whole_days(period, site.zone)
+    found = figures.plant(view, site).normalised(first, last) if last > first else None
+    return None if found is None or found.pue is None else found
+
+
+def _moved(
+    view: View, site: Site, chosen: Chosen
+) -> tuple[Attribution, Period, Causes | tuple[Reason, ...]] | str:
     """The change against what is compared, else against the period before; or why it cannot be said."""
     period = chosen.period
     before = chosen.against or chosen.asked.previous(period, site.zone)
 
-    def compute() -> tuple[Attribution, Period] | str:
+    def compute() -> tuple[Attribution, Period, Causes | tuple[Reason, ...]] | str:
         try:
             baseline = usage.split(view.connection, view.stored, site, before)
-            return attribute(baseline, usage.split(view.connection, view.stored, site, period)), before
+            now = usage.split(view.connection, view.stored, site, period)
         except DataError as error:
             return str(error)
+        days = (whole_days(before, site.zone), whole_days(period, site.zone))
+        return attribute(baseline, now), before, figures.plant(view, site).causes(baseline, now, days)
 
     key = (id(view.connection.engine), view.stored.site_id[site.id], period, before)
     return _MOVED.get(key, compute)

@@ -5,6 +5,7 @@ Exit code 0: it is there; 3: not possible on this machine, with the reason; 1: t
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 
@@ -26,7 +27,7 @@ def main() -> int:
                 sys.stdout.write(f"{error}\nthe build failed; once more, if packages can be fetched\n")
                 fetchable()
                 found.build(IMAGE)
-    except NotPossible as why:
+    except (NotPossible, subprocess.TimeoutExpired) as why:
         sys.stdout.write(f"container tests are skipped: {why}\n")
         return NOT_POSSIBLE
     sys.stdout.write(f"{IMAGE} is built, {time.monotonic() - began_s:.0f} s\n")

@@ -91,16 +91,13 @@ class Engine:
     def make_base(self) -> None:
         """A base image of the Dockerfile's name."""
         root = self.folder / "base"
-        shutil.rmtree(root, ignore_errors=True)
-        self.run(
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={PACKAGES}",
-            SUITE,
-            root,
-            mirror(SUITE),
-            timeout_s=900,
-        )
+        _removed(root)
+        options = ("--variant=minbase", f"--include={PACKAGES}")
+        try:
+            self.run("debootstrap", *options, SUITE, root, mirror(SUITE), timeout_s=900)
+        except BaseException:
+            _removed(root)
+            raise
         (root / "usr/bin/python").symlink_to("python3")
         for rubbish in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
             shutil.rmtree(root / rubbish, ignore_errors=True)
@@ -115,6 +112,13 @@ class Engine:
         volumes = [f"--volume={path}:{path}:ro" for path in TRUSTED if Path(path).exists()]
         options = ("--isolation=chroot", "--network=host", "--pull-never", "--layers=false")
         self.run("buildah", "bud", *options, *volumes, "-t", tag, ".")
+
+
+def _removed(root: Path) -> None:
+    """Remove what debootstrap made; one that was ended leaves its /proc mounted."""
+    subprocess.run(["umount", "--recursive", root / "proc"], capture_output=True, check=False)
+    if not (root / "proc/self").exists():
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def mirror(suite: str) -> str:

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -194,9 +193,9 @@ def tried(
     seen: Seen,
     rejects: RejectsFile | None = None,
     *,
-    most_batches: int | None = None,
+    may_go_on: Callable[[], bool] = lambda: True,
 ) -> Trialled:
-    """The same of a file that is understood already; `most_batches` of it, where that is enough.
+    """The same of a file that is understood already; asked after each part whether there is time for another.
 
     Raises
     ------
@@ -205,7 +204,7 @@ def tried(
     """
     found, ends = Trialled(understood), dict[str, Ends]()
     batches = read(path, understood)
-    for batch in islice(batches, most_batches):
+    for batch in batches:
         accepted, duplicate, conflicting = seen.count(batch)
         found.accepted += accepted
         found.duplicate += duplicate + batch.duplicates
@@ -216,7 +215,9 @@ def tried(
         _note_ends(ends, batch)
         if rejects is not None:
             rejects.write(str(path), batch.rejects)
-    found.is_part = next(batches, None) is not None
+        if not may_go_on():
+            found.is_part = next(batches, None) is not None
+            break
     found.questions = _questions(site, understood, seen, ends)
     return found
 

@@ -6,6 +6,7 @@ far it is; a short one is over before the page is there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -40,8 +41,8 @@ router = APIRouter(route_class=PageRoute)
 UPLOADS = Uploads()
 _MOST_FILES = 100
 """Files of one upload."""
-_TRIED_BATCHES = 8
-"""Parts of a file that a preview goes through before it is confirmed."""
+_PREVIEW_S = 10.0
+"""So long a preview goes through the files; what it has not reached by then is counted by the import."""
 _LIST = 20
 _UNDECIDED = "?"
 """What a mapping to start from says where a point has to be chosen."""
@@ -248,7 +249,7 @@ def _shown_columns(preview: Preview) -> list[tuple[str, str, str]]:
 
 
 def _preview(caller: Caller, site: Site, upload: Upload, mapping: str) -> Preview:
-    """What the files would become with a mapping; the first parts of each are gone through."""
+    """What the files would become with a mapping: all of them, unless that takes too long."""
     preview = Preview(upload, mapping)
     try:
         parsed = _parsed(mapping)
@@ -258,17 +259,20 @@ def _preview(caller: Caller, site: Site, upload: Upload, mapping: str) -> Previe
     with caller.read() as view:
         stored = view.stored
     seen = Seen(Held(lambda: connect(caller.context.engine), stored))
-    preview.files = [_preview_file(site, upload, file, parsed, seen) for file in upload.files]
+    ends_s = time.monotonic() + _PREVIEW_S
+    preview.files = [_preview_file(site, upload, file, parsed, seen, ends_s) for file in upload.files]
     if not mapping.strip():
         preview.mapping = _proposed(preview)
     return preview
 
 
-def _preview_file(site: Site, upload: Upload, file: UploadedFile, mapping: Any, seen: Seen) -> FilePreview:
+def _preview_file(
+    site: Site, upload: Upload, file: UploadedFile, mapping: Any, seen: Seen, ends_s: float
+) -> FilePreview:
     found = FilePreview(file)
     try:
         plan = understand(file.path, site, mapping)
-        found.tried = tried(file.path, site, plan, seen, most_batches=_TRIED_BATCHES)
+        found.tried = tried(file.path, site, plan, seen, may_go_on=lambda: time.monotonic() < ends_s)
     except (FileNotUnderstood, ConfigError) as error:
         found.problem = upload.known_as(str(error))
         if isinstance(error, MappingNeeded):

@@ -33,6 +33,7 @@ from collectors.simulated.snmp_agent import SimulatedSnmp
 
 TITLE = "Edge: 500 points every 60 s"
 MODBUS, SNMP, INTERVAL_S = 150, 100, 60
+POWER_KW = 5.0
 MODBUS_PROFILE, SNMP_PROFILE = "eastron_sdm120", "apc_rpdu2"
 CHANNELS = ("energy_import_kwh", "power_kw")
 MINUTES = float(os.environ.get("WATTLINE_EDGE_MINUTES", "3"))
@@ -146,7 +147,7 @@ async def _started(stack: AsyncExitStack) -> list[dict[str, Any]]:
 
 
 def _value(channel: str, at: datetime) -> float:
-    return 5.0 if channel == "power_kw" else at.timestamp() % 1e5
+    return POWER_KW if channel == "power_kw" else at.timestamp() % 1e6 / 3600 * POWER_KW
 
 
 @contextmanager

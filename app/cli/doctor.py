@@ -22,7 +22,8 @@ from app.fleet import state
 from app.fleet.cells import Cell
 from app.fleet.fanout import DEADLINE_S, Answer
 from app.fleet.state import CellState
-from app.store import compression, deployment, progress, readiness, roles, versions, workers
+from app.store import compression, deployment, edges, progress, readiness, roles, versions, workers
+from app.store.edges import Edge
 from app.store.engine import Connection, Engine, connect, make_engine
 from app.store.supported import Server
 
@@ -100,6 +101,7 @@ def _store(engine: Engine) -> Iterator[Check]:
     with connect(engine) as connection:
         yield from _server(connection)
         yield from _work(connection)
+        yield from _edges(connection)
 
 
 def _server(connection: Connection) -> Iterator[Check]:
@@ -128,6 +130,35 @@ def _named(server: Server) -> str:
 
 def _dotted(version: Sequence[int]) -> str:
     return ".".join(map(str, version))
+
+
+def _edges(connection: Connection) -> Iterator[Check]:
+    for edge in edges.listing(connection):
+        if not edge.is_revoked:
+            yield from _edge(edge)
+
+
+def _edge(edge: Edge) -> Iterator[Check]:
+    name = f"edge {edge.name}"
+    if edge.last_seen_at is None:
+        yield Check(name, Outcome.WARNING, "has never connected", "start `wattline serve --role edge` there")
+        return
+    if not edge.is_online:
+        found = f"last heard of at {edge.last_seen_at:%Y-%m-%d %H:%M:%SZ}"
+        yield Check(name, Outcome.FAULT, found, "see its page or its log, and the line")
+        return
+    yield Check(name, Outcome.OK, f"{edge.waiting} readings wait there")
+    if edge.version != __version__:
+        found = f"{edge.version}, here {__version__}"
+        yield Check(f"version of {name}", Outcome.WARNING, found, "upgrade it")
+    if edge.clock_offset_s is not None:
+        yield checkup.clock(f"clock of {name}", edge.clock_offset_s)
+    if edge.newest_revision and not edge.is_current:
+        found = edge.problem or f"revision {edge.revision} of {edge.newest_revision}"
+        yield Check(f"definitions of {name}", Outcome.WARNING, found, "see its page")
+    if edge.unknown_readings:
+        found = f"{edge.unknown_readings} readings wait, of {', '.join(edge.unknown_points)}"
+        yield Check(f"undeclared points of {name}", Outcome.WARNING, found, "declare them in the site file")
 
 
 def _work(connection: Connection) -> Iterator[Check]:

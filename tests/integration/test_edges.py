@@ -444,3 +444,23 @@ def test_the_page_shows_edges(database: sa.Engine, centre: httpx.Client, languag
     shown = {"en": ("Online", "second process"), "zh": ("在线", "第二个进程")}[language]
     for text in (*shown, "box", "4,321", "600", "no.where", "&lt;a&gt;.csv"):
         assert text in page
+
+
+def test_doctor_looks_at_edges(wattline: Wattline, database: sa.Engine, centre: httpx.Client) -> None:
+    key = key_of(database, "box", "sh1")
+    send(centre, key, began(centre, key), reading("nowhere", 0), clock_offset_s=600.0, version="0.0.1")
+    key_of(database, "silent", "bj1")
+    checks = {c["subject"]: c for c in wattline("doctor", "--json").document["checks"]}
+    outcomes = {subject: c["outcome"] for subject, c in checks.items() if subject.find("edge ") >= 0}
+    assert outcomes == {
+        "edge box": "ok",
+        "version of edge box": "warning",
+        "clock of edge box": "fault",
+        "definitions of edge box": "warning",
+        "undeclared points of edge box": "warning",
+        "edge silent": "warning",
+    }
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE edges SET last_seen_at = now() - interval '1 day'")
+    checks = {c["subject"]: c for c in wattline("doctor", "--json").document["checks"]}
+    assert checks["edge box"]["outcome"] == "fault"

@@ -118,6 +118,7 @@ class _World:
 
     def load(self, worker: Worker, stop: threading.Event) -> None:
         """Load what of the history is not in the database yet, then put its alarms on record."""
+        demo.declare_measures(self._engine, self._past.anchor)
         is_loaded = self._past.is_loaded(self.fleet, self._days)
         if is_loaded and self._past.has_alarms:
             return

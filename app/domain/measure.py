@@ -19,6 +19,7 @@ from app.errors import SeriesError
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 _MOST = 1e12
 """Largest amount that can be declared; more is a slip of the keyboard."""
+_FIRST, _LAST = date(1990, 1, 1), date(2199, 12, 30)
 _FACILITY = "facility"
 
 
@@ -179,7 +180,14 @@ class Measure:
         """A measure with the usual spans where none are stated.
 
         Work of one day; the year before it as baseline; reporting from the day on which it is done.
+
+        Raises
+        ------
+        SeriesError
+            If a day is out of reach.
         """
+        given = (implementation_start, implementation_end, baseline_start, baseline_end, reporting_start)
+        _check_days(*given, stated.get("reporting_end"))
         done = implementation_end or implementation_start + timedelta(days=1)
         before = baseline_end or implementation_start
         return cls(
@@ -250,6 +258,7 @@ class Adjustment:
         SeriesError
             If the span is empty or outside of the reporting period, the reason missing, or no number given.
         """
+        _check_days(self.start, self.end)
         if self.end <= self.start:
             raise SeriesError("end: must be after start")
         after = measure.reporting_end is not None and self.end > measure.reporting_end
@@ -265,6 +274,12 @@ class Adjustment:
     def share_kwh(self, day: date) -> float:
         """The part that falls on a day. [kWh]"""
         return self.energy_kwh / (self.end - self.start).days if self.start <= day < self.end else 0.0
+
+
+def _check_days(*days: date | None) -> None:
+    for day in days:
+        if day is not None and not _FIRST <= day <= _LAST:
+            raise SeriesError(f"{day} is no day of a measure; allowed are {_FIRST} to {_LAST}")
 
 
 def _check_amount(name: str, amount: float | None, *, least: float) -> None:

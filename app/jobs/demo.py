@@ -19,6 +19,7 @@ import numpy as np
 import uvloop
 
 from app.domain.energy import Event, EventKind
+from app.domain.measure import Boundary, Measure, Scope
 from app.domain.period import Period, floor
 from app.domain.pue import every_boundary
 from app.domain.quantity import ReadingKind, Role
@@ -26,11 +27,11 @@ from app.domain.reading import ReadingColumns
 from app.domain.site import Fleet, Site
 from app.jobs import imports
 from app.jobs.alarms import backfill
-from app.store import deployment, events, readings, sites
+from app.store import deployment, events, measures, readings, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.readings import to_us
 from app.store.sites import Stored
-from collectors.simulated.defects import DeclaredEvent, baseline_start, history_start, lasting
+from collectors.simulated.defects import DeclaredEvent, baseline_start, history_start, lasting, retrofit
 from collectors.simulated.devices import SimulatedDevices
 from collectors.simulated.exports import write_late_file
 from collectors.simulated.history import Simulation
@@ -94,6 +95,34 @@ class DemoHistory:
         if days is None and lasting(site.id, self.anchor):
             return baseline_start(self.anchor)
         return self.start(days)
+
+
+MEASURES = (
+    ("set-point-{year}", "Chilled water set point raised", "change order 17", 60_000.0),
+    ("fans-{year}", "Fans of the air handlers exchanged for EC fans", "acceptance record 42", 90_000.0),
+)
+"""Key, what was done, evidence, and the expected saving of the demo's two measures. [kWh/a]"""
+
+
+def declare_measures(engine: Engine, anchor: datetime) -> None:
+    """Enter the measures of the headquarters into its ledger, once."""
+    done = retrofit(anchor)
+    with begin(engine) as connection:
+        number = sites.load(connection).site_id["sh1"]
+        known = {entry.measure.key for entry in measures.listing(connection, number)}
+        for (key, what, evidence, expected_kwh), at in zip(
+            MEASURES, (done.set_point, done.fans), strict=True
+        ):
+            one = Measure.declared(
+                key=key.format(year=at.year),
+                what=what,
+                where=Boundary(Scope.FACILITY),
+                implementation_start=at.date(),
+                expected_kwh_per_year=expected_kwh,
+                evidence=evidence,
+            )
+            if one.key not in known:
+                measures.add(connection, number, one, "demo")
 
 
 def load(

@@ -76,6 +76,10 @@ PAGES = (
 FORMS = (
     "/sites/{site}/declarations",
     "/sites/{site}/declarations/1/withdraw",
+    "/sites/{site}/measures",
+    "/sites/{site}/measures/fans/withdraw",
+    "/sites/{site}/measures/fans/adjustments",
+    "/sites/{site}/measures/fans/adjustments/1/withdraw",
     "/sites/{site}/events",
     "/sites/{site}/events/1/withdraw",
     "/sites/{site}/findings/1/acknowledge",

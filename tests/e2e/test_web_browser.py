@@ -43,6 +43,7 @@ PATHS = (
     "/runbook",
     "/sites/sh1/indicators?window=24h",
     "/sites/sh1/opportunities",
+    "/sites/sh1/savings",
     "/sites/sh1/costs?window=24h",
     "/sites/sh1/compliance?window=24h",
     "/sites/sh1/coverage?window=7d",

@@ -29,6 +29,12 @@ def test_the_usual_spans() -> None:
     MEASURE.check()
 
 
+@pytest.mark.parametrize("day", [date(1, 1, 1), date(9999, 12, 31)])
+def test_days_out_of_reach_are_refused(day: date) -> None:
+    with pytest.raises(SeriesError, match="is no day of a measure"):
+        Measure.declared(key="m", what="w", where=MEASURE.where, implementation_start=day, evidence="e")
+
+
 @pytest.mark.parametrize("text", ["facility", "class:cooling", "meter:ups"])
 def test_boundaries_are_written_as_they_are_read(text: str) -> None:
     assert str(Boundary.parse(text)) == text

@@ -259,11 +259,20 @@ def _show_money(found: documents.Indicators) -> None:
     if factor is not None and cash.emissions_kg is not None:
         of = f"{factor.kg_per_kwh} kg/kWh ({factor.region} {factor.basis} {factor.year}, {factor.source})"
         show(f"emissions {cash.emissions_kg:,.1f} kgCO2e by {of}")
+    if cash.hourly is not None:
+        _show_hourly(cash.hourly)
     rows = (
         [s.comparable_month or s.against, f"{s.pue:.4f}", kwh(s.energy_kwh), _amount(s.cost, currency)]
         for s in found.savings
     )
     show_table(["saving potential against", ">PUE", ">kWh", ">money"], rows)
+
+
+def _show_hourly(h: documents.HourlyEmissions) -> None:
+    share, sources = percent(h.known_ratio), "; ".join(h.sources)
+    said = "unknown" if h.emissions_kg is None else f"{h.emissions_kg:,.1f} kgCO2e"
+    checked = "" if h.verified else ", not verified"
+    show(f"emissions by hourly factors {said}; {share} of the energy has one ({sources}{checked})")
 
 
 def _show_charges(cash: documents.Money, currency: str) -> None:

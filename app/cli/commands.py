@@ -31,6 +31,9 @@ _measures = typer.Typer(
     help="Energy saving measures and their non-routine adjustments.", no_args_is_help=True
 )
 _hub = typer.Typer(help="Hub between edges and cells.", no_args_is_help=True)
+_factors = typer.Typer(
+    help="Emission factors of electricity by hour, beside the yearly ones.", no_args_is_help=True
+)
 _edges = typer.Typer(help="Edges: machines at sites that measure and send.", no_args_is_help=True)
 _profiles = typer.Typer(help="Device profiles: list, show, try, test.", no_args_is_help=True)
 _cells = typer.Typer(help="Cells of a fleet.", no_args_is_help=True)
@@ -507,6 +510,45 @@ def meter_withdraw(
     from app.cli.ledger import withdraw
 
     withdraw(site, entry, as_json=as_json)
+
+
+@_factors.command("import")
+def factors_import(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with the columns start (RFC 3339) and kg_per_kwh.")
+    ],
+    region: Annotated[str, typer.Option(metavar="R", help="As emissions: region of the sites names it.")],
+    source: Annotated[str, typer.Option(metavar="TEXT", help="Where the factors come from.")],
+    basis: Annotated[
+        str, typer.Option(metavar="B", help="As emissions: basis of the sites names it.")
+    ] = "grid_average",
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Somebody compared the file with its source.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Import emission factors by hour; emissions by them are shown beside those of the year."""
+    from app.cli.hourly_factors import add
+
+    add(file, region=region, basis=basis, source=source, verified=verified, as_json=as_json)
+
+
+@_factors.command("list")
+def factors_list(as_json: _Json = False) -> None:
+    """List the imports of hourly factors, withdrawn ones too."""
+    from app.cli.hourly_factors import listing
+
+    listing(as_json=as_json)
+
+
+@_factors.command("withdraw")
+def factors_withdraw(
+    number: Annotated[int, typer.Argument(metavar="IMPORT", help="Number of the import.")],
+) -> None:
+    """Withdraw an import of hourly factors; it stays in the list, marked."""
+    from app.cli.hourly_factors import withdraw
+
+    withdraw(number)
 
 
 _MeasureKey = Annotated[str, typer.Argument(metavar="MEASURE", help="Key of the measure.")]
@@ -1136,6 +1178,7 @@ app.add_typer(_findings, name="findings", rich_help_panel=_OPERATIONS)
 app.add_typer(_cells, name="cells", rich_help_panel=_OPERATIONS)
 app.add_typer(_profiles, name="profiles", rich_help_panel=_DATA)
 app.add_typer(_measures, name="measures", rich_help_panel=_FIGURES)
+app.add_typer(_factors, name="factors", rich_help_panel=_FIGURES)
 app.add_typer(_meter, name="meter", rich_help_panel=_OPERATIONS)
 app.add_typer(_audit, name="audit", rich_help_panel=_OPERATIONS)
 app.add_typer(_db, name="db", rich_help_panel=_SETUP)

@@ -11,6 +11,18 @@ from app.errors import NotFound
 _STRICT = {"extra": "forbid"}
 
 
+CARBON_FOOTPRINT = "carbon_footprint"
+
+
+def check_basis(basis: str) -> None:
+    """Raise ValueError for the carbon footprint of electricity: another series, never mixed with factors."""
+    if basis.strip().lower().replace("-", "_").replace(" ", "_") == CARBON_FOOTPRINT:
+        raise ValueError(
+            f"basis {basis!r}: the carbon footprint of electricity counts its whole life and is another "
+            "series; emissions go by an emission factor, such as grid_average or residual_mix"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmissionChoice:
     """Which emission factors a site uses."""
@@ -22,6 +34,9 @@ class EmissionChoice:
     """``grid_average`` or ``residual_mix``, or one that `emission_factors` adds. E.g. ``residual_mix``."""
     generator_kg_per_kwh: float | None = None
     """Emissions of the generators per kWh at their output. [kgCO2e/kWh] E.g. ``0.8``."""
+
+    def __post_init__(self) -> None:
+        check_basis(self.basis)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +58,7 @@ class EmissionFactor:
     """Whether somebody compared it with its source."""
 
     def __post_init__(self) -> None:
+        check_basis(self.basis)
         if not 0 <= self.kg_per_kwh < math.inf:
             raise ValueError(f"kg_per_kwh {self.kg_per_kwh}; allowed is a number from 0")
         if not 1990 <= self.year <= 2199:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from app.domain.attribution import EnergySplit
 from app.domain.capacity import FeedLoad, Load
+from app.domain.hourly_factors import HourlyFactors
 from app.domain.limits import Limit, LimitProfile
 from app.domain.period import Period, shift_months
 from app.domain.pue import Doubt, PueDocument
@@ -146,6 +147,8 @@ class Basis:
     water: Water | None = None
     heat_removed: HeatRemoved | None = None
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
+    hourly_factors: tuple[HourlyFactors, ...] = ()
+    """Imported factors by hour of the site's region and basis that touch the period."""
 
     @property
     def last_day(self) -> date:

@@ -14,8 +14,8 @@ D = TypeVar("D", Report, InstitutionReport)
 
 _NOT_FIGURES = ("schema", "sha256", "revision", "grades", "reporting_duties", "regulations")
 """Parts of a document that say which version it is, or that follow from its figures and the site file."""
-_NOT_VALUES = ("].state", "].watched")
-"""Ends of paths to what no recomputation of the period changes."""
+_NOT_VALUES = ("].state", "].watched", ".verified")
+"""Ends of paths to what no recomputation of the period changes, or that says only who checked a row."""
 _KEYS = ("name", "day", "of", "point", "id", "profile", "field", "against", "tag", "indicator", "first_day")
 """Fields that tell the rows of a list apart, so that a change names its row and not a position."""
 

@@ -355,6 +355,22 @@ class SurchargeForecastRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HourlyEmissions:
+    """Emissions by hourly factors, beside those by the factor of the year."""
+
+    region: str
+    basis: str
+    emissions_kg: float | None
+    """None: too little of the energy has a factor, or generators ran whose factor is not known."""
+    known_ratio: float
+    """Share of the energy bought that has a factor; the rest is not in it."""
+    mean_kg_per_kwh: float | None
+    sources: list[str]
+    verified: bool
+    """Whether every source was compared with."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Money:
     """Cost and emissions of the electricity bought from the grid."""
 
@@ -373,6 +389,8 @@ class Money:
     surcharges: list[SurchargeRow] = field(default_factory=list)
     surcharge: float | None = None
     """Sum of the period's surcharges in the site's currency; None: no rule holds, or one is not known."""
+    hourly: HourlyEmissions | None = None
+    """None: no hourly factors were imported for the site's region and basis."""
     total: float | None = None
     """Cost with demand charge and surcharge; None where neither applies, or a part is not known."""
 

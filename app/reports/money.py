@@ -6,6 +6,7 @@ from datetime import date
 
 import pandas as pd
 
+from app.domain import hourly_factors as hourly
 from app.domain import indicators as domain
 from app.domain.emissions import EmissionFactor, emission_factor
 from app.domain.evidence import PERIOD, Basis
@@ -15,7 +16,7 @@ from app.domain.site import Site
 from app.domain.tariff import Tariff
 from app.errors import NotFound
 from app.reports import charges as extras
-from app.reports.document import Factor, Indicator, Money, SavingRow, TariffRow
+from app.reports.document import Factor, HourlyEmissions, Indicator, Money, SavingRow, TariffRow
 from app.reports.energies import RATIO, is_doubtful, month_table
 from app.reports.rounding import energy_decimals, number, rounded
 
@@ -41,7 +42,28 @@ def money(e: Basis) -> Money:
         emissions_kg=rounded(emitted, KG),
         factor=None if factor is None else _as_factor(factor),
         generator_kg_per_kwh=e.site.emissions.generator_kg_per_kwh,
+        hourly=_hourly(e, grid),
         **charges,
+    )
+
+
+def _hourly(e: Basis, grid: pd.Series[float]) -> HourlyEmissions | None:
+    """Emissions by hourly factors; those of generators as in the figure of the year."""
+    if not e.hourly_factors:
+        return None
+    found = hourly.hourly_emissions(grid, hourly.series(e.hourly_factors))
+    generator_kwh = e.pue[PERIOD].apart_kwh.get("generator", 0.0)
+    per_kwh = e.site.emissions.generator_kg_per_kwh
+    is_known = not is_too_low(found.known_ratio, e.site.minimum_coverage_ratio)
+    is_said = is_known and e.pue[PERIOD].coverage_ratio > 0 and (per_kwh is not None or generator_kwh <= 0)
+    return HourlyEmissions(
+        region=e.site.emissions.region,
+        basis=e.site.emissions.basis,
+        emissions_kg=rounded(found.kg + generator_kwh * (per_kwh or 0.0), KG) if is_said else None,
+        known_ratio=number(found.known_ratio, RATIO),
+        mean_kg_per_kwh=rounded(domain.ratio(found.kg, found.known_kwh), RATIO),
+        sources=list(hourly.sources(e.hourly_factors)),
+        verified=all(one.verified for one in e.hourly_factors),
     )
 
 

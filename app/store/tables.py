@@ -607,6 +607,20 @@ measures = Table(
     _instant("withdrawn_at", nullable=True),
 )
 
+hourly_factors = Table(
+    "hourly_factors",
+    metadata,
+    _id(BigInteger),
+    *(_text(name) for name in ("region", "basis", "source")),
+    Column("verified", Boolean, nullable=False),
+    _instant("first_at"),
+    Column("kg_per_kwh", ARRAY(Double), nullable=False),
+    *(_text(name) for name in ("sha256", "author")),
+    _instant("created_at", now=True),
+    Column("withdrawn_by", Text),
+    _instant("withdrawn_at", nullable=True),
+)
+
 measure_adjustments = Table(
     "measure_adjustments",
     metadata,

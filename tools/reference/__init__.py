@@ -10,7 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools import sbom
-from tools.reference import architecture, commands, databases, devices, http, layouts, licences, models
+from tools.reference import (
+    architecture,
+    commands,
+    databases,
+    devices,
+    http,
+    layouts,
+    licences,
+    models,
+    regulations,
+)
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "docs/reference"
@@ -25,6 +35,7 @@ PAGES: dict[str, Callable[[], str]] = {
     f"{FOLDER}/commands.md": commands.page,
     f"{FOLDER}/databases.md": databases.page,
     f"{FOLDER}/http.md": http.page,
+    f"{FOLDER}/regulations.md": regulations.page,
     f"{FOLDER}/licences.md": licences.page,
     "deploy/sbom.json": sbom.runtime,
     "docs/architecture.md": architecture.page,

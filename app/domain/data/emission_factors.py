@@ -19,7 +19,7 @@ EMISSION_FACTORS: tuple[EmissionFactor, ...] = (
         region="CN", year=2022, basis="grid_average", kg_per_kwh=0.5366, source=_OF_2022, verified=True
     ),
     EmissionFactor(
-        region="CN", year=2023, basis="grid_average", kg_per_kwh=0.5306, source=_OF_2023, verified=True
+        region="CN", year=2023, basis="grid_average", kg_per_kwh=0.5306, source=_OF_2023, verified=False
     ),
     EmissionFactor(
         region="CN", year=2023, basis="residual_mix", kg_per_kwh=0.6096, source=_OF_2023, verified=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.reports.document import LoadRow
+from app.reports.document import HourlyEmissions, LoadRow
 from app.reports.layout import Block, Facts, Prose, Table, Value
 from app.reports.safe import line
 from app.reports.sections import charges
@@ -106,8 +106,24 @@ def money(w: SiteWords) -> Iterable[Block]:
     if m.tariffs and m.unpriced_kwh:
         yield Prose(w.t("priced_partly", kwh=w.language.number(m.unpriced_kwh, w.kwh)))
     yield _factor(w)
+    if m.hourly is not None:
+        yield _hourly(w, m.hourly)
     yield from charges.demands(w)
     yield from charges.surcharges(w)
+
+
+def _hourly(w: SiteWords, h: HourlyEmissions) -> Prose:
+    """Emissions by hourly factors, beside the figure of the year."""
+    values = {
+        "kg": w.language.number(h.emissions_kg, 1),
+        "mean": w.language.number(h.mean_kg_per_kwh, 4),
+        "share": w.language.percent(h.known_ratio),
+        "source": line(w.t("semicolon").join(h.sources)),
+        "checked": "" if h.verified else w.t("brackets", text=w.t("unverified_word")),
+    }
+    return Prose(
+        w.t("hourly_factors" if h.emissions_kg is not None else "hourly_too_few", **values), small=True
+    )
 
 
 def _factor(w: SiteWords) -> Prose:
@@ -116,6 +132,7 @@ def _factor(w: SiteWords) -> Prose:
         return Prose(w.t("no_factor"))
     value, basis = w.language.number(f.kg_per_kwh, 4), w.term("basis", f.basis)
     source = own_source(f.source) or w.language.known("factor_source", f"{f.region} {f.year}", f.source)
+    source += "" if f.verified else w.t("brackets", text=w.t("unverified_word"))
     about = w.t("factor", value=value, region=f.region, basis=basis, year=f.year, source=source)
     return Prose(about, small=True)
 

@@ -50,7 +50,19 @@ from app.domain.quantity import ReadingKind, Role
 from app.domain.reading import OLDEST
 from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
-from app.store import deployment, energy, events, findings, locks, pue, savings, site_days, tables, usage
+from app.store import (
+    deployment,
+    energy,
+    events,
+    findings,
+    hourly_factors,
+    locks,
+    pue,
+    savings,
+    site_days,
+    tables,
+    usage,
+)
 from app.store.energy import PointEnergy
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
@@ -147,6 +159,9 @@ def _basis(
         "water": _water(connection, stored, site, known),
         "heat_removed": _heat_removed(connection, stored, site, known),
         "gauges": _gauges(connection, stored, site, known),
+        "hourly_factors": hourly_factors.of_period(
+            connection, site.emissions.region, site.emissions.basis, known
+        ),
     }
 
 

@@ -35,6 +35,10 @@ _MOST_ANSWER_BYTES = 64 << 20
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+class ConnectionBroken(StoreUnavailable):
+    """The connection ended before an answer came."""
+
+
 class FileAnswer(NamedTuple):
     """What became of a file."""
 
@@ -136,15 +140,27 @@ class Https:
             self._kept = None
 
     def _post(self, path: str, body: bytes, kind: str) -> Mapping[str, Any]:
-        """On the connection that is kept; one that does not answer is left."""
+        """On the connection that is kept; one that does not answer is left.
+
+        The other side may have closed a connection that lay idle: then at once on a new one. What is posted
+        may arrive twice.
+        """
         with self._lock:
-            if self._kept is None:
-                self._kept = self._connection(TIMEOUT_S)
-            try:
-                return self._exchange(self._kept, "POST", path, body, kind)
-            except BaseException:
-                self._drop()
-                raise
+            if self._kept is not None:
+                try:
+                    return self._kept_exchange(path, body, kind)
+                except ConnectionBroken:
+                    pass
+            self._kept = self._connection(TIMEOUT_S)
+            return self._kept_exchange(path, body, kind)
+
+    def _kept_exchange(self, path: str, body: bytes, kind: str) -> Mapping[str, Any]:
+        assert self._kept is not None
+        try:
+            return self._exchange(self._kept, "POST", path, body, kind)
+        except BaseException:
+            self._drop()
+            raise
 
     def _once(self, method: str, path: str, file: Path | None, timeout_s: float) -> Mapping[str, Any]:
         """On a connection of its own, so that readings do not wait for it."""
@@ -193,7 +209,7 @@ class Https:
         except TimeoutError:
             raise LineSlow("the centre does not answer in time") from None
         except (OSError, http.client.HTTPException) as error:
-            raise StoreUnavailable(f"the centre does not answer: {error or type(error).__name__}") from None
+            raise ConnectionBroken(f"the centre does not answer: {error or type(error).__name__}") from None
         if answer.will_close:
             connection.close()
         return _understood(answer, text)

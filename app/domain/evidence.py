@@ -17,6 +17,7 @@ from app.domain.capacity import FeedLoad, Load
 from app.domain.hourly_factors import HourlyFactors
 from app.domain.limits import Limit, LimitProfile
 from app.domain.period import Period, shift_months
+from app.domain.plant_series import PlantSeries
 from app.domain.pue import Doubt, PueDocument
 from app.domain.reference import BUILT_IN, Reference
 from app.domain.site import Institution, Site
@@ -177,6 +178,10 @@ class Evidence(Basis):
     alarms: tuple[AlarmRow, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     """Open findings of the time up to the end of the period for which figures wait."""
+    plant: PlantSeries | None = None
+    """What the plant measured over the period; None where the site describes none."""
+    plant_year: PlantSeries | None = None
+    """The same of the 12 months that end with the period."""
     conflicts: int = 0
     """Readings that contradict one that was stored before."""
     savings: SiteSavings | None = None

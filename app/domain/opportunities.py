@@ -108,6 +108,7 @@ class Opportunity:
     waits_for: tuple[str, ...] = ()
     poorly_covered: tuple[str, ...] = ()
     coverage_ratio: float = 0.0
+    """Share of the time since all of its points were known first in which they are."""
     points: tuple[str, ...] = ()
     evidence: Mapping[str, float] = field(default_factory=dict)
     assumptions: tuple[PlantAssumption, ...] = ()
@@ -160,7 +161,7 @@ def _opportunity(
         kind=kind,
         subject=subject,
         points=points_of(columns),
-        coverage_ratio=float(rows.mean()),
+        coverage_ratio=_coverage_ratio(rows),
         missing=missing_of(columns),
         assumptions=tuple(plant.assumed(name) for name in assumed),
     )
@@ -177,6 +178,12 @@ def _opportunity(
     saved = compute(rows)
     made = replace(made, evidence=saved.evidence, reason=saved.reason)
     return made if saved.reason else _valued(plant, made, saved, rows, is_seasonal=is_seasonal)
+
+
+def _coverage_ratio(rows: Bools) -> float:
+    """Known share of the time since all was known first: a new sensor has no year, but may lack nothing."""
+    first = int(rows.argmax())
+    return float(rows[first:].mean()) if rows.any() else 0.0
 
 
 def _valued(

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from app.domain import terms
 from app.domain.figure import percentage
 
+UNITS = {"percent": "%", "K": "K", "kW/ton": "kW/ton", "ratio": ""}
+"""Unit of a plant indicator as it is written; empty: none."""
+
 _PERCENT = {"en": " %", "zh": "%"}
 _BY_ENDING = (
     ("_kwh", 0, " kWh"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from app.domain.evidence import Evidence
 from app.domain.site import Institution, Site
-from app.reports import energies, judgements, load, method, money, regulations, savings
+from app.reports import energies, judgements, load, method, money, plant, regulations, savings
 from app.reports.canonical import sealed
 from app.reports.document import Change, InstitutionHead, Report, Revision, SiteHead, Span
+from app.reports.rounding import instant
 
 
 def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = ()) -> Report:
@@ -45,6 +46,8 @@ def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = (
         loads=load.loads(e),
         exhaustion=load.exhausted(e),
         indicators=money.indicators(e),
+        plant=None if e.plant is None else plant.plant_indicators(e.plant),
+        opportunities=None if e.plant_year is None else plant.opportunities(e.plant_year),
         money=cash,
         savings=money.savings(e, cash),
         verified_savings=savings.of_report(e.savings, *e.days_of(), rows=not is_year),
@@ -102,11 +105,6 @@ def span(e: Evidence) -> Span:
         whole=e.known == e.period,
         days=(last - e.known.start.astimezone(zone).date()).days + 1,
     )
-
-
-def instant(at: datetime) -> str:
-    """An instant in UTC, to the second."""
-    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 def day_text(day: date | None) -> str | None:

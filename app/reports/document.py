@@ -926,6 +926,10 @@ class Report:
     loads: list[LoadRow]
     exhaustion: Exhausted | None
     indicators: list[Indicator]
+    plant: PlantIndicators | None = None
+    """Absent where the site describes no plant."""
+    opportunities: Opportunities | None = None
+    """Of the 12 months that end with the period."""
     money: Money
     savings: list[SavingRow]
     verified_savings: list[VerifiedSaving] = field(default_factory=list)
@@ -1064,6 +1068,9 @@ def as_data(document: Document) -> dict[str, Any]:
     for comparison in data.get("comparisons", ()):
         if not comparison["causes"]:
             del comparison["causes"]
+    for part in ("plant", "opportunities"):  # of a site without a described plant
+        if part in data and data[part] is None:
+            del data[part]
     return data
 
 

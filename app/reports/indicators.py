@@ -5,12 +5,11 @@ from __future__ import annotations
 from app.domain.evidence import PERIOD, Basis
 from app.domain.limits import bands_on
 from app.domain.targets import declared_on
-from app.reports.build import instant
 from app.reports.document import Indicators, Score
 from app.reports.energies import RATIO
 from app.reports.judgements import IT_LOAD, it_load_ratio, targeted
 from app.reports.money import indicators, money, savings
-from app.reports.rounding import energy_decimals, number, rounded
+from app.reports.rounding import energy_decimals, instant, number, rounded
 
 
 def build(e: Basis) -> Indicators:

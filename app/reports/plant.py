@@ -8,7 +8,6 @@ from app.domain import opportunities as domain
 from app.domain import ups
 from app.domain.plant import PlantIndicator, indicators
 from app.domain.plant_series import PlantSeries
-from app.reports.build import instant
 from app.reports.document import (
     AssumptionRow,
     Opportunities,
@@ -18,7 +17,7 @@ from app.reports.document import (
     RegionRow,
 )
 from app.reports.energies import RATIO
-from app.reports.rounding import number, rounded
+from app.reports.rounding import instant, number, rounded
 
 _NOTABLE_RATIO = 0.001
 """Differences of efficiency below this name no worst region."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 COARSE_FROM_KWH = 10_000.0
 """From this facility energy on, energies have one decimal; below it three."""
@@ -41,3 +42,8 @@ def apportioned(values: Sequence[float], decimals: int, total: float | None = No
     for i in order[::-1][: max(0, min(-left, len(order)))]:
         floors[i] -= 1
     return [f / scale + 0.0 for f in floors]
+
+
+def instant(at: datetime) -> str:
+    """An instant in UTC, to the second."""
+    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from app.domain.period import QUARTER_HOUR_S, Period, floor
+from app.domain.period import QUARTER_HOUR_S, Period, floor, shift_months
 from app.domain.plant_series import OpenFinding, PlantSeries
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Point, Site, Stage
@@ -81,6 +81,31 @@ def of_site(
         _open_findings(connection, stored, site, [*energies, *sensors], span),
         deployment.reference(connection),
     )
+
+
+def is_described(site: Site) -> bool:
+    """Whether the site says what its plant is: kinds of equipment, or sensors of water, air or weather."""
+    roles = [p.role for p in sensor_points(site)]
+    return any(m.equipment is not None for m in site.meters) or any(r is not Role.UTILISATION for r in roles)
+
+
+def of_report(
+    connection: sa.Connection, stored: Stored, site: Site, known: Period
+) -> tuple[PlantSeries | None, PlantSeries | None]:
+    """The plant over a report's period and over the 12 months that end with it; None where none is described.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    if not is_described(site):
+        return None, None
+    whole = stored.fleet.site.get(site.id, site)
+    trailing = Period(shift_months(known.end, -12, site.zone), known.end)
+    spans = (known, trailing)
+    found = [of_site(connection, stored, whole, span, known.end) for span in spans]
+    return found[0], found[1]
 
 
 def _check_size(span: Period, series: int, *, is_long: bool) -> None:

@@ -10,10 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.period import Period
+from app.reports import build, canonical, output
+from app.reports.document import as_data
 from app.store import plant, sites
+from app.store.reports import revisions
 from app.web import router
-from tests.integration import plant_helpers
-from tests.integration.api_helpers import client, own_database
+from tests.integration import api_helpers, plant_helpers
+from tests.integration.api_helpers import a_day, client, own_database
 from tests.integration.conftest import Wattline
 from tests.integration.plant_helpers import NOW, START
 
@@ -133,10 +136,30 @@ def test_the_page_ranks_savings_with_their_evidence(
     assert page.text.index('href="/meters/chiller') > 0
 
 
-def test_the_page_says_which_meter_would_tell(pages: httpx.Client) -> None:
+def test_a_year_of_which_four_months_are_known_is_assessed_from_these(pages: httpx.Client) -> None:
     page = pages.get("/sites/s/opportunities?lang=en").text
-    assert "too little coverage" in page
-    assert "No saving was found" in page
+    assert "1. Missed free-cooling hours" in page
+    assert "not scaled to a year" in page
+
+
+@pytest.mark.parametrize(
+    ("language", "texts"),
+    [
+        (
+            "en",
+            ("Chiller (equipment `chiller`)", "Rack inlet air (role `rack_inlet`)", "No saving was found"),
+        ),
+        ("zh", ("冷水机组（equipment `chiller`）", "本期仪表数据未显示节能机会")),
+    ],
+)
+def test_the_page_says_which_meter_would_tell(
+    engine: sa.Engine, language: str, texts: tuple[str, ...]
+) -> None:
+    a_day(engine)
+    with client(engine, extra=(router.router,)) as http:
+        page = http.get(f"/sites/sh1/opportunities?lang={language}").text
+    for text in texts:
+        assert text in page
 
 
 def test_the_page_of_indicators_has_those_of_the_plant(pages: httpx.Client) -> None:
@@ -159,3 +182,36 @@ def test_command_line(wattline: Wattline, engine: sa.Engine) -> None:
     unknown = wattline("opportunities", "nowhere")
     assert unknown.code == 1
     assert "nowhere" in unknown.err
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_report_has_both_sections(filled: sa.Engine, language: str) -> None:
+    with filled.connect() as connection:
+        stored = sites.load(connection)
+        evidence = revisions.gather(connection, stored, stored.fleet.site["s"], "2026-03", NOW)
+    report = build.build(evidence)
+    assert report.plant is not None
+    assert report.opportunities is not None
+    assert canonical.is_intact(as_data(report))
+    page = output.render(report, "html", language).decode()
+    for code in ("plant", "opportunities", "plant_lacking"):
+        assert {"en": EN_TITLES, "zh": ZH_TITLES}[language][code] in page
+    assert output.render(report, "pdf", language).startswith(b"%PDF")
+
+
+EN_TITLES = {
+    "plant": "Plant indicators",
+    "opportunities": "Opportunities",
+    "plant_lacking": "Plant indicators without a value",
+}
+ZH_TITLES = {"plant": "设备能效指标", "opportunities": "节能机会", "plant_lacking": "无数值的设备能效指标"}
+
+
+def test_a_site_that_describes_no_plant_reports_none(engine: sa.Engine) -> None:
+    stored = a_day(engine)
+    with engine.connect() as connection:
+        report = build.build(
+            revisions.gather(connection, stored, stored.fleet.site["sh1"], "2026-03", api_helpers.NOW)
+        )
+    assert "plant" not in as_data(report)
+    assert "opportunities" not in as_data(report)

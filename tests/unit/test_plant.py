@@ -305,6 +305,19 @@ def test_a_part_of_a_year_is_scaled_only_where_the_season_does_not_matter() -> N
     assert lights.typical == pytest.approx(whole[Kind.LIGHTING].kwh_per_year.typical, rel=0.05)  # type: ignore[union-attr]
 
 
+def test_a_new_sensor_has_no_year_but_a_gap_in_it_counts() -> None:
+    young = by_kind(plants.masked(WHOLE, "lights.kwh", slice(0, 8000)))[Kind.LIGHTING]
+    assert (young.state, young.coverage_ratio) == (State.FOUND, 1.0)
+    few = by_kind(plants.masked(WHOLE, "lights.kwh", slice(0, 8760 - 13 * 24)))[Kind.LIGHTING]
+    assert (few.state, few.reason) == (State.UNKNOWN, Reason.COVERAGE)
+    dead = by_kind(plants.masked(WHOLE, "lights.kwh", slice(4000, 8760)))[Kind.LIGHTING]
+    assert (dead.state, dead.reason, dead.poorly_covered) == (
+        State.UNKNOWN,
+        Reason.COVERAGE,
+        ("lights.kwh",),
+    )
+
+
 def test_the_most_valuable_comes_first_and_the_unknown_last_but_one() -> None:
     found = opportunities(plants.plant(of=plants.without("rack-1", "rack-2")))
     worth = [o.amount_per_year.typical for o in found if o.amount_per_year]

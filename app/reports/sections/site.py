@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from app.domain.evidence import PERIOD
 from app.reports.layout import Badge, Block, Column, Cover, Facts, Layout, Section, Value
 from app.reports.safe import line
-from app.reports.sections import evidence, figures, judgement, operation, regulations, savings
+from app.reports.sections import evidence, figures, judgement, operation, plant, regulations, savings
 from app.reports.words import SiteWords
 
 _SECTIONS: tuple[tuple[str, Callable[[SiteWords], Iterable[Block]]], ...] = (
@@ -19,10 +19,12 @@ _SECTIONS: tuple[tuple[str, Callable[[SiteWords], Iterable[Block]]], ...] = (
     ("changes", figures.changes),
     ("load", operation.load),
     ("indicators", operation.indicators),
+    ("plant", plant.indicators),
     ("money", operation.money),
     ("savings", operation.savings),
     ("verified", savings.verified),
     ("normalised", savings.normalised),
+    ("opportunities", plant.opportunities),
     ("breaches", judgement.breaches),
     ("gauges", operation.gauges),
     ("quality", evidence.quality),

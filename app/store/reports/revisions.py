@@ -57,6 +57,7 @@ from app.store import (
     findings,
     hourly_factors,
     locks,
+    plant,
     pue,
     savings,
     site_days,
@@ -182,6 +183,7 @@ def _gathered(
 ) -> Evidence:
     number = stored.site_id[site.id]
     basis = _basis(connection, stored, site, period, known, windows(site, known))
+    seen, seen_year = plant.of_report(connection, stored, site, known)
     return Evidence(
         **basis,
         name=name,
@@ -196,6 +198,8 @@ def _gathered(
         ledger=_ledger(connection, stored, number, known),
         alarms=_alarms(connection, number, known),
         doubts=_doubts(connection, stored, site, known),
+        plant=seen,
+        plant_year=seen_year,
         conflicts=_conflicts(connection, stored, site, known),
     )
 

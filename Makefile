@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit container-image container-test faults soak lint format reference bench boards help-texts sbom audit audit-snapshot digests lock clean
+.PHONY: help install demo test unit container-image container-test savings-truth faults soak lint format reference bench boards help-texts sbom audit audit-snapshot digests lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ container-image: $(STAMP) ## what container-test builds, alone; says why where c
 
 container-test: $(STAMP) ## the image built and run by Podman as compose runs it, on a base made with debootstrap; as root
 	@WATTLINE_CONTAINERS=1 WATTLINE_REQUIRE_PROGRAMS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/containers
+
+savings-truth: $(STAMP) ## 2,000 made-up plants: do the stated intervals hold their true savings? (four minutes)
+	@WATTLINE_SAVINGS_TRUTH=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/property/test_baseline_truth.py
 
 faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead lines: nothing is lost or doubled
 	@$(BIN)/python -m tests.faults $(if $(SITES),--sites $(SITES))

@@ -42,6 +42,8 @@ _LOOKED_UP = {
     "axe-playwright-python": "MIT",
     "colorama": "BSD-3-Clause",
     "jinja2": "BSD-3-Clause",
+    "patsy": "BSD-2-Clause",
+    "scipy": "BSD-3-Clause",
     "uvloop": "MIT OR Apache-2.0",
 }
 """What the licence file says, where the package's fields leave it open."""

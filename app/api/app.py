@@ -31,6 +31,7 @@ from app.api.report_maker import Maker
 from app.api.routes import (
     alarms,
     attribution,
+    baseline,
     edges,
     energy,
     events,
@@ -73,6 +74,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     imports.router,
     findings.router,
     events.router,
+    baseline.router,
     measures.router,
     probe.router,
     alarms.router,

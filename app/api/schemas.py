@@ -789,3 +789,84 @@ class ReadyOut(BaseModel):
 
     status: str = Field(examples=["ready"])
     database: dict[str, Any]
+
+
+class CodeOut(BaseModel):
+    """A reason: its code, and in words."""
+
+    code: str
+    text: str
+
+
+class LeftOutOut(CodeOut):
+    """Days or hours that are not in the model, and why."""
+
+    rows: int
+
+
+class CoefficientOut(BaseModel):
+    """A coefficient of a baseline."""
+
+    name: str
+    value: float
+    standard_error: float
+    unit: str
+
+
+class WeatherOut(BaseModel):
+    """Where the weather of a baseline comes from."""
+
+    provenance: str = Field(description="`measured` at the site, or `imported`")
+    source: str
+
+
+class BaselineModelOut(BaseModel):
+    """Overhead power by IT load, wet bulb and day type, and how well it predicts."""
+
+    form: str
+    resolution: str
+    coefficients: list[CoefficientOut]
+    cv_rmse_ratio: float = Field(description="Of rows that were predicted from the others")
+    cv_rmse_limit_ratio: float = Field(description="Hourly limit of ASHRAE Guideline 14")
+    monthly_cv_rmse_ratio: float = Field(description="The same of the energies of calendar months")
+    monthly_cv_rmse_limit_ratio: float = Field(description="Monthly limit of ASHRAE Guideline 14")
+    nmbe_ratio: float = Field(description="Mean error by the mean: measured less predicted")
+    nmbe_limit_ratio: float
+    coverage_ratio: float = Field(description="Share of the time between the first and the last row")
+    first_day: str
+    last_day: str
+    it_range_kw: tuple[float, float] = Field(description="IT load that was seen")
+    wet_bulb_range_c: tuple[float, float] | None = Field(description="Weather that was seen; null: none")
+    weather: WeatherOut | None
+    residual_sd_kw: float
+    autocorrelation: float = Field(description="Of the errors of neighbouring rows")
+
+
+class FrozenOut(BaseModel):
+    """A frozen baseline in the list of all."""
+
+    version: int
+    sha256: str
+    author: str
+    created_at: datetime
+    first_day: str
+    last_day: str
+    form: str
+    accepted: bool
+
+
+class BaselineOut(BaseModel):
+    """The baseline of a site: fitted to a period, or frozen; without `model` the reasons say why."""
+
+    site: str
+    start: datetime | None = Field(description="Null for a frozen one: its days stand in `model`")
+    end: datetime | None
+    version: int | None = Field(description="Of the frozen baseline; null: fitted now, not frozen")
+    accepted: bool = Field(description="Whether it may carry a saving (ASHRAE Guideline 14, coverage)")
+    reasons: list[CodeOut] = Field(description="Why it is not accepted, or why there is none")
+    row_count: int
+    left_out: list[LeftOutOut]
+    model: BaselineModelOut | None
+    sha256: str | None = Field(description="Of the canonical JSON of `document`")
+    document: dict[str, Any] | None = Field(description="All that a figure follows from, as it is frozen")
+    frozen: list[FrozenOut] = Field(description="Frozen baselines of the site, the newest first")

@@ -708,6 +708,30 @@ def plant_indicators(
 
 
 @app.command(rich_help_panel=_FIGURES)
+def baseline(
+    site: _SiteId,
+    window: _Window = None,
+    month: _Month = None,
+    start: _Start = None,
+    end: _End = None,
+    resolution: Annotated[
+        str, typer.Option(metavar="day|hour", help="What one row of the model stands for.")
+    ] = "day",
+    freeze: Annotated[bool, typer.Option("--freeze", help="Freeze it: it is never changed again.")] = False,
+    version: Annotated[
+        int | None, typer.Option(metavar="N", help="Show a frozen baseline instead of fitting one.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """What the plant uses by IT load and weather, with its uncertainty (default: 12mo)."""
+    from app.cli.baseline import baseline as work
+    from app.cli.periods import Wanted
+
+    wanted = Wanted(window, month, start, end)
+    work(site, wanted, resolution, version=version, freeze=freeze, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FIGURES)
 def opportunities(
     site: _SiteId,
     window: _Window = None,

@@ -299,6 +299,11 @@ class Baseline:
         return not self.reasons
 
     @property
+    def nmbe_limit(self) -> float:
+        """Absolute NMBE that ASHRAE Guideline 14 allows; of days the stricter one, that of months."""
+        return (MONTHLY_LIMITS if self.resolution is Resolution.DAY else HOURLY_LIMITS)[1]
+
+    @property
     def change_points_c(self) -> tuple[float, ...]:
         """Wet bulbs at which the plant changes its way of working. [C]"""
         return tuple(self.coefficients[name] for name in forms.CHANGE_POINTS if name in self.coefficients)
@@ -478,16 +483,25 @@ def fit(conditions: Conditions) -> Baseline | NoBaseline:
     Rows with a missing or impossible value are left out and counted. The weather is in the model where enough
     rows have it; then those without are left out too.
     """
-    rows, left_out = _sound(conditions)
-    known = np.isfinite(rows.wet_bulb_c)
-    weather = bool(known.mean() >= LEAST_WEATHER) if len(rows) else False
-    if weather and not known.all():
-        left_out["weather_unknown"] = int((~known).sum())
-        rows = rows.take(known)
+    rows, left_out = _used(conditions)
     too_few = _too_few(rows)
     if too_few:
         return NoBaseline(too_few, len(rows), left_out)
-    return _fitted(conditions, rows, left_out, weather=weather)
+    return _fitted(conditions, rows, left_out, weather=bool(np.isfinite(rows.wet_bulb_c).all()))
+
+
+def used_rows(conditions: Conditions) -> Conditions:
+    """The rows of a history that :func:`fit` uses; their hash stands in the baseline."""
+    return _used(conditions)[0]
+
+
+def _used(conditions: Conditions) -> tuple[Conditions, Counter[str]]:
+    rows, left_out = _sound(conditions)
+    known = np.isfinite(rows.wet_bulb_c)
+    if len(rows) and not known.all() and known.mean() >= LEAST_WEATHER:
+        left_out["weather_unknown"] = int((~known).sum())
+        return rows.take(known), left_out
+    return rows, left_out
 
 
 def _sound(conditions: Conditions) -> tuple[Conditions, Counter[str]]:
@@ -574,7 +588,6 @@ def _monthly(rows: Conditions, residuals_kw: Floats) -> float:
 def _refusals(found: Baseline) -> tuple[Reason, ...]:
     """Why a baseline is not accepted."""
     row_limit, month_limit = HOURLY_LIMITS[0], MONTHLY_LIMITS[0]
-    bias_limit = MONTHLY_LIMITS[1] if found.resolution is Resolution.DAY else HOURLY_LIMITS[1]
     checks: tuple[tuple[str, bool, dict[str, float]], ...] = (
         ("weather_not_known", found.wet_bulb_range_c is None, {}),
         ("coverage", found.coverage_ratio < LEAST_COVERAGE, _against(found.coverage_ratio, LEAST_COVERAGE)),
@@ -584,7 +597,7 @@ def _refusals(found: Baseline) -> tuple[Reason, ...]:
             found.monthly_cv_rmse_ratio > month_limit,
             _against(found.monthly_cv_rmse_ratio, month_limit),
         ),
-        ("nmbe", abs(found.nmbe_ratio) > bias_limit, _against(found.nmbe_ratio, bias_limit)),
+        ("nmbe", abs(found.nmbe_ratio) > found.nmbe_limit, _against(found.nmbe_ratio, found.nmbe_limit)),
     )
     return tuple(Reason(code, values) for code, fails, values in checks if fails)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from collectors.csv.epw import is_epw
 from collectors.csv.mapping import (
     LAYOUT_NAMES,
     LongMapping,
@@ -322,6 +323,14 @@ LAYOUTS: tuple[Layout, ...] = (
         heading='{"status":"success","data":{"resultType":"matrix","result":[...]}}',
         transform="prometheus",
     ),
+    Layout(
+        name="epw",
+        vendor="EnergyPlus",
+        title="EPW weather file, hourly: dry bulb and relative humidity",
+        source="EnergyPlus, Auxiliary Programs: EnergyPlus Weather File (EPW) Data Dictionary",
+        heading="LOCATION,Shanghai,SHA,CHN,CSWD,583620,31.4,121.5,8.0,5.5",
+        transform="epw",
+    ),
 )
 """Every named layout; of several that fit, the one with the most columns in its heading is meant."""
 
@@ -367,6 +376,8 @@ def of_head(head: bytes) -> str | None:
         return "influxdb"
     if is_prometheus(head):
         return "prometheus"
+    if is_epw(head):
+        return "epw"
     start = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip().replace(b'"', b"")
     return "home_assistant_energy" if re.match(rb"entity_id[,;\t]type[,;\t]unit[,;\t]", start) else None
 

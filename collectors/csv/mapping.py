@@ -46,7 +46,7 @@ LAYOUT_NAMES = (
     ),
     *("abb_ability", "carlo_gavazzi", "neteco", "infrasuite", "environet", "geist", "acrel", "acrel_log"),
     *("calendar_report", "home_assistant", "home_assistant_statistics", "home_assistant_energy", "influxdb"),
-    "prometheus",
+    *("prometheus", "epw"),
 )
 """Layouts of ``collectors.csv.layouts``, which a mapping may name."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS, VOLUME
+from app.domain.quantity import ENERGY, NUMBER, POWER, UNITS, VOLUME, Role
 from app.domain.site import Meter, Point, Site, Stamp
 from app.errors import FileNotUnderstood
 from collectors.csv.dialect import normal
@@ -111,7 +111,8 @@ def only_point(named: Named, site: Site) -> Point | None:
         return None
     unit = stated.unit
     for name in (named.name, *named.longer):
-        for candidates in (_by_name(name, site), _by_name(bare_name(name), site), _by_meter(name, site)):
+        by_name = (_by_name(name, site), _by_name(bare_name(name), site), _by_meter(name, site))
+        for candidates in (*by_name, _of_weather(bare_name(name), site)):
             fitting = [p for p in candidates if unit is None or UNITS[unit][0] is p.quantity]
             if len(fitting) == 1:
                 return fitting[0]
@@ -121,6 +122,24 @@ def only_point(named: Named, site: Site) -> Point | None:
 def _by_name(name: str, site: Site) -> list[Point]:
     wanted = normal(name)
     return [p for p in site.points() if wanted and wanted in (normal(p.id), normal(p.name))]
+
+
+_WEATHER = {
+    Role.OUTDOOR_DRY_BULB: ("drybulbc", "drybulb", "temperature2m", "temp", "tmpc", "airtemperature", "气温"),
+    Role.OUTDOOR_WET_BULB: ("wetbulbc", "wetbulb", "wetbulbtemperature2m", "湿球温度"),
+    Role.OUTDOOR_RELATIVE_HUMIDITY: (
+        *("relativehumiditypercent", "relativehumidity", "relativehumidity2m", "rhum", "relh"),
+        "相对湿度",
+    ),
+}
+"""Names of columns in hourly weather files, as they are compared."""
+
+
+def _of_weather(name: str, site: Site) -> list[Point]:
+    """Points of imported weather whose role the name is, or one that weather files use for it."""
+    wanted = normal(name)
+    roles = [role for role, names in _WEATHER.items() if wanted in (normal(role.value), *names)]
+    return [p for m in site.meters if m.imported_from for p in m.points if p.role in roles]
 
 
 def _by_meter(name: str, site: Site) -> list[Point]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.errors import FileNotUnderstood
+from collectors.csv import epw
 from collectors.csv.number import is_no_value, looks_measured
 from collectors.csv.rows import MAX_COLUMNS, split_record
 from collectors.csv.source import Block, Source, blocks
@@ -681,6 +682,10 @@ def _why_no_result(text: str) -> str:
     return f"Prometheus reports an error: {found[1]}" if found else "an answer of Prometheus without a result"
 
 
+def _epw(opened: Opened) -> Rows:
+    return epw.rows(_lines(opened), opened.refused)
+
+
 SHAPES: dict[str, Shape] = {
     "pairs": Shape(INSTANTS, _pairs),
     "entities": Shape(INTERVALS, _entities),
@@ -688,4 +693,5 @@ SHAPES: dict[str, Shape] = {
     "calendar": Shape(INTERVALS, _calendar),
     "influxdb": Shape(INSTANTS, _annotated),
     "prometheus": Shape(INSTANTS, _prometheus),
+    "epw": Shape(INSTANTS, _epw),
 }

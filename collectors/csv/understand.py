@@ -16,7 +16,7 @@ from app.domain.energy import GAP_FACTOR
 from app.domain.quantity import ENERGY, POWER, ReadingKind
 from app.domain.site import Point, Sampling, Site
 from app.errors import FileNotUnderstood
-from collectors.csv import match
+from collectors.csv import epw, match
 from collectors.csv.columns import (
     LongColumns,
     find_long,
@@ -484,6 +484,8 @@ class _Table:
             warnings.append(f"the file's only column of values is taken for {only[1].point}")
         if not matched:
             raise self._mapping_needed(found, named)
+        if self.layout == "epw":
+            warnings += self._weather([c for n, c in matched.items() if n.name in found.texts])
         step = regular_step(found.sheet, found.time, found.texts if found.long else None)
         step = step if found.where.place in ("single", "joined") else None
         plans = [
@@ -495,6 +497,31 @@ class _Table:
         warnings += [note for _, note in stamped if note]
         columns = tuple(p for p, _ in stamped)
         return columns, warnings + list(self._odd_sizes(found, columns))
+
+    def _weather(self, columns: Sequence[ColumnMapping]) -> Iterator[str]:
+        """What is to be said of a weather file.
+
+        Raises
+        ------
+        FileNotUnderstood
+            If it would fill a point that the site says to measure.
+        """
+        for column in columns:
+            meter = self.site.meter_of[column.point]
+            if not meter.imported_from:
+                raise FileNotUnderstood(
+                    f"a weather file is no measurement of the site: say imported_from at meter {meter.id}, "
+                    "such as the name of the station",
+                    file=self.file,
+                    column=column.point,
+                )
+        years = epw.years(self.path)
+        if len(years) > 2:
+            shown = ", ".join(str(year) for year in years)
+            yield (
+                f"a typical year, made of months of {shown}: every value keeps its year, so it is the "
+                "weather of no other day; a baseline needs the file of an actual year"
+            )
 
     def _odd_sizes(self, found: Findings, columns: Sequence[ColumnPlan]) -> Iterator[str]:
         """Columns whose numbers mean more than their point can carry, or stand too far apart to integrate."""

@@ -39,6 +39,8 @@ sites:
 """
 FIRST = datetime(2025, 10, 31, 16, tzinfo=UTC)  # midnight of 1 November in Shanghai
 DAYS = 80
+WEATHER = (("roof.t", 14, 9), ("roof.rh", 70, 0), ("file.wb", 10, 8))
+"""Point, mean and swing."""
 ALL = Period(FIRST, FIRST + timedelta(days=DAYS))
 
 
@@ -49,7 +51,7 @@ def stored_site(engine: sa.Engine) -> tuple[Stored, Site]:
     return stored, stored.fleet.site["s"]
 
 
-def fill(engine: sa.Engine, stored: Stored, *, until: datetime = ALL.end) -> None:
+def fill(engine: sa.Engine, stored: Stored, *, until: datetime = ALL.end, gauges: bool = True) -> None:
     """15-minute energies: IT 100 or 120 kW, overhead 20 kW + 2 kW/K above 10 C; the weather has a course."""
     energies = """
         INSERT INTO site_15m (site_id, at, facility_kwh, it_kwh, coverage_ratio, estimated_ratio, category)
@@ -59,7 +61,7 @@ def fill(engine: sa.Engine, stored: Stored, *, until: datetime = ALL.end) -> Non
             FROM generate_series(CAST(:start AS timestamptz), :until - interval '1 s', '15 min') AS at
         ) x
     """
-    gauges = """
+    means = """
         INSERT INTO gauge_15m (point_id, at, mean, lowest, highest, samples)
         SELECT :point, at, v, v, v, 1 FROM (
             SELECT at, CAST(:base AS float8)
@@ -73,9 +75,9 @@ def fill(engine: sa.Engine, stored: Stored, *, until: datetime = ALL.end) -> Non
             starts = [to_us(FIRST), to_us(ALL.end - timedelta(seconds=1))]
             partitions.ensure_figures(connection, table, np.array(starts))
         connection.execute(sa.text(energies), {**span, "site": stored.site_id["s"]})
-        for point, base, swing in (("roof.t", 14, 9), ("roof.rh", 70, 0), ("file.wb", 10, 8)):
+        for point, base, swing in WEATHER if gauges else ():
             values = {**span, "point": stored.point_id[point], "base": base, "swing": swing}
-            connection.execute(sa.text(gauges), values)
+            connection.execute(sa.text(means), values)
 
 
 def of_site(

@@ -29,7 +29,7 @@ REFUSED = [c for c in CASES if (c / "expected_error.txt").exists()]
 
 def _site(case: Path) -> Site:
     told = yaml.safe_load((case / "site.yaml").read_text(encoding="utf-8"))
-    meter = {"id": "meter", "points": told.pop("points")}
+    meter = {"id": "meter", "points": told.pop("points"), "imported_from": told.pop("imported_from", "")}
     return TypeAdapter(Site).validate_python({"id": "dc", "institution": "bank", "meters": [meter], **told})
 
 

@@ -128,8 +128,8 @@ class Telemetry:
         self.service = ServiceMetrics()
         self.meter_states: Callable[[], Mapping[str, MeterState]] = dict
         """Asked at each scrape; set by whoever runs the poller."""
-        self.spools: Callable[[], Mapping[str, tuple[int, float]]] = dict
-        """Readings that wait and how full the spool is [0..1], by collector; set by whoever runs it."""
+        self.spools: Callable[[], Mapping[str, tuple[int, float, bool]]] = dict
+        """Readings that wait, how full the spool is [0..1] and whether it is written, by collector."""
         self.jobs: Callable[[], Mapping[str, JobRecord]] = dict
         """What the jobs of this process did, by name; set by whoever runs them."""
         self.busy_ratio: Callable[[], float | None] = lambda: None
@@ -235,11 +235,14 @@ class Telemetry:
 
     def _spools(self) -> list[bytes]:
         spools = {labels(collector=name): one for name, one in self.spools().items()}
-        waiting = [(label, float(count)) for label, (count, _) in spools.items()]
-        filled = [(label, ratio) for label, (_, ratio) in spools.items()]
+        waiting = [(label, float(count)) for label, (count, *_) in spools.items()]
+        filled = [(label, ratio) for label, (_, ratio, _) in spools.items()]
+        written = [(label, float(is_written)) for label, (*_, is_written) in spools.items()]
+        on_disk = "Whether readings that wait are on disk: 0 while it is full, and they wait in memory."
         return [
             write_family("wattline_spool_readings", "gauge", "Readings that wait to be stored.", waiting),
             write_family("wattline_spool_fill_ratio", "gauge", "How full the spool is.", filled),
+            write_family("wattline_spool_written", "gauge", on_disk, written),
         ]
 
     def _lag(self, visible: Collection[str] | None) -> bytes:

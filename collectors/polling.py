@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import uvloop
 
 from app.domain.site import Fleet, Meter, Site
 from collectors import registry
-from collectors.base import Binding
+from collectors.base import Binding, Resuming
 from collectors.poller import Device, DeviceState, Poller, tune_garbage_collection
 from collectors.spool import Spool
 
@@ -21,6 +22,7 @@ FILES = "csv_folder"
 _STOP_S = 15.0
 _AGAIN_S = 5.0
 _LOOK_S = 0.2
+_OPEN_EVERY_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -169,11 +171,13 @@ class Polling:
         await self._empty(self._spool)
 
     async def _poll_until_changed(self, wake: asyncio.Event, draining: asyncio.Task[None]) -> None:
+        is_open = await asyncio.to_thread(self._spool.try_open)
         cursors = await asyncio.to_thread(self._spool.cursors)
-        self._poller = Poller(devices(self._fleet), self._spool.append_polls, cursors=cursors)
+        asked = [d for d in devices(self._fleet) if is_open or not isinstance(d.collector, Resuming)]
+        self._poller = Poller(asked, self._spool.append_polls, cursors=cursors)
         tune_garbage_collection()
         polling = asyncio.create_task(self._poller.run(), name="poller")
-        waiting = asyncio.create_task(wake.wait(), name="wake")
+        waiting = asyncio.create_task(wake.wait() if is_open else self._woken_or_open(wake), name="wake")
         _log.info("polling", devices=len(self._poller.states))
         try:
             await asyncio.wait({polling, waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
@@ -185,6 +189,12 @@ class Polling:
             raise results[0]
         if draining.done():
             draining.result()
+
+    async def _woken_or_open(self, wake: asyncio.Event) -> None:
+        """Sources with a memory are asked once the spool is open, which knows how far they were read."""
+        while not (wake.is_set() or await asyncio.to_thread(self._spool.try_open)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), _OPEN_EVERY_S)
 
 
 def spool_path(data_dir: Path) -> Path:

@@ -10,7 +10,8 @@ killed, power cut   nothing appended is lost; an unacknowledged batch is sent ag
 size or age limit   the oldest go into the ledger (``full``, ``too_old``), recording goes on; at half of
                     either it is said
 disk full           readings stay in memory up to a limit and are written when there is room; beyond it
-                    the oldest go into the ledger (``disk_full``)
+                    the oldest go into the ledger (``disk_full``); so it is at the start, too, where the
+                    file cannot even be made
 file corrupt        set aside under a new name and counted; what can still be read is carried over
 ==================  =====================================================================================
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -56,7 +58,6 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 """
 _PRAGMAS = (
     "PRAGMA locking_mode=EXCLUSIVE",
-    "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA journal_size_limit=67108864",
@@ -104,6 +105,8 @@ WARN_RATIO, QUIET_RATIO = 0.5, 0.4
 """Above the first it is said that the spool fills; below the second that it has room again. [0..1]"""
 BYTES_PER_READING = 64
 """Of a spool that holds too few to be measured. [B]"""
+_FULL_BELOW_BYTES = 1 << 20
+"""SQLite's errors that have several causes mean a full disk where less than this is free. [B]"""
 _MEASURED_FROM = 1000
 """Fewest readings whose size is measured."""
 
@@ -166,6 +169,8 @@ class _Memory:
 class Spool:
     """A queue of readings on disk; every method may be called from any thread.
 
+    Where the disk is full, the file may be opened later: until then readings wait in memory.
+
     Parameters
     ----------
     path : Path
@@ -178,7 +183,7 @@ class Spool:
     Raises
     ------
     ConfigError
-        If the folder cannot be written, or another process holds the file.
+        If the folder may not be written, or another process holds the file.
     """
 
     def __init__(
@@ -191,18 +196,21 @@ class Spool:
         self.path, self._limits, self._clock = path, limits, clock
         self._lock = threading.RLock()
         self._memory = _Memory()
-        self._owed: list[_Entry] = []
+        self._owed: dict[tuple[str, str], _Entry] = {}
         self._moved: dict[str, str] = {}
         self._broken = ""
+        self._aside: tuple[Path, str] | None = None
         self._count = 0
         self._oldest_arrival_us = 0
         self._taken = (*_NOTHING, *_NOTHING)
         self.disk_full = False
+        self.is_open = False
+        """False while the file waits for room on its disk."""
         self._fills = False
         self.set_aside = 0
         """Corrupt files set aside since the start."""
-        self._db = self._open()
-        self._live_from = self._next_id()
+        self._db, self._live_from = _stand_in(), 1
+        self._open()
 
     def append(self, readings: Iterable[Reading]) -> None:
         """Keep a poll round: one commit, synced to the disk before this returns.
@@ -228,8 +236,15 @@ class Spool:
             self._write()
             return not self.disk_full
 
+    def try_open(self) -> bool:
+        """Whether the file is open; one that waits for room is tried again."""
+        with self._lock:
+            if not self.is_open:
+                self._write()
+            return self.is_open
+
     def cursors(self) -> dict[str, str]:
-        """Up to where the sources with a memory were read, by device."""
+        """Up to where the sources with a memory were read, by device; none before the file is open."""
         with self._lock:
             try:
                 written = dict(self._db.execute("SELECT device, position FROM cursor").fetchall())
@@ -244,7 +259,7 @@ class Spool:
             self._heal()
             with self._commit():
                 self._db.executemany(_INSERT, self._memory.rows)
-                self._db.executemany(_LEDGER, self._owed)
+                self._db.executemany(_LEDGER, self._owed.values())
                 self._db.executemany(_CURSOR, self._moved.items())
                 self._count += len(self._memory.rows)
                 self._enforce()
@@ -258,22 +273,24 @@ class Spool:
             self._say_fill()
 
     def _on_write_error(self, error: sqlite3.DatabaseError | OSError) -> None:
-        if _is_corrupt(error) and not self._broken:
+        if _is_corrupt(error) and self.is_open:
             self._broken = str(error)
             self._write()
             return
         self._say_disk_full(True, str(error))
-        self._owed += _entries(self._memory.shrink(self._limits.memory_readings), "disk_full")
+        dropped = _entries(self._memory.shrink(self._limits.memory_readings), "disk_full")
+        self._owed = _summed([*self._owed.values(), *dropped])
 
     def _heal(self) -> None:
-        """Put a fresh file in the place of one found corrupt."""
+        """Open the file that waits for room; put a fresh one in the place of one found corrupt."""
         if self._broken:
             with contextlib.suppress(sqlite3.DatabaseError):
                 self._db.close()
-            self._db = self._mended(self._broken)
-            self._taken = (*_NOTHING, *_NOTHING)
-            self._live_from = self._next_id()
+            self._db, self.is_open, self._count = _stand_in(), False, 0
+            self._set_aside(self._broken)
             self._broken = ""
+        if not self.is_open:
+            self._reach()
 
     def _say_disk_full(self, full: bool, why: str = "") -> None:
         if full and not self.disk_full:
@@ -316,6 +333,8 @@ class Spool:
     def room(self) -> int:
         """How many readings may wait in all, as the disk is now."""
         with self._lock:
+            if not self.is_open:
+                return self._limits.memory_readings
             used = self._used_bytes()
             by_bytes = int(self._most_bytes(used) / self._bytes_per_reading(used))
             return by_bytes if self._limits.readings is None else min(self._limits.readings, by_bytes)
@@ -395,11 +414,11 @@ class Spool:
         """Everything dropped since the spool was made: totals, so a store that knows them may read again."""
         with self._lock:
             written = self._db.execute("SELECT * FROM dropped").fetchall()
-            return _merged([*written, *self._owed])
+            return _dropped(_summed([*written, *self._owed.values()]).values())
 
     @property
     def id(self) -> str:
-        """Lasting name of this spool, under which the store keeps its ledger."""
+        """Lasting name of this spool, under which the store keeps its ledger; only once it is open."""
         with self._lock:
             return str(self._db.execute("SELECT value FROM fact WHERE name = 'id'").fetchone()[0])
 
@@ -409,8 +428,13 @@ class Spool:
 
     @property
     def fill_ratio(self) -> float:
-        """How near a limit is: readings by the room for them, or age of the oldest by the longest. [0..1]"""
+        """How near a limit is: readings by the room for them, or age of the oldest by the longest. [0..1]
+
+        1 while the disk is full.
+        """
         with self._lock:
+            if self.disk_full:
+                return 1.0
             try:
                 room, oldest_us = self.room(), self._first_arrival_us(self._db)
             except (sqlite3.DatabaseError, OSError):
@@ -429,6 +453,11 @@ class Spool:
             return _EPOCH + row[0] * _MICROSECOND if row else None
 
     @property
+    def state(self) -> tuple[int, float, bool]:
+        """Readings that wait, how near a limit is [0..1], and whether the disk takes them."""
+        return len(self), self.fill_ratio, not self.disk_full
+
+    @property
     def limits(self) -> Limits:
         """How much may wait."""
         return self._limits
@@ -436,25 +465,54 @@ class Spool:
     def close(self) -> None:
         """Release the file; harmless when repeated."""
         with self._lock:
+            if self._memory.rows:
+                self._write()
+            if self._memory.rows:
+                _log.error("the disk is full: readings in memory are lost", readings=len(self._memory.rows))
+                self._memory.clear()
             self._db.close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self._opened()
+            self._reach()
+        except (sqlite3.DatabaseError, OSError) as error:
+            if self._is_want_of_room(error):
+                self._say_disk_full(True, str(error))
+                return
+            self._db.close()
+            problem = f"the spool cannot be opened: {error}; give a folder this process alone may write to"
+            if isinstance(error, OSError):
+                problem = f"no folder for the spool: {error}"
+            raise ConfigError(problem, file=str(self.path)) from None
+
+    def _is_want_of_room(self, error: sqlite3.DatabaseError | OSError) -> bool:
+        if isinstance(error, OSError):
+            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+            return code == sqlite3.SQLITE_FULL
+        return shutil.disk_usage(self.path.parent).free < _FULL_BELOW_BYTES
+
+    def _reach(self) -> None:
+        """Open the file, and carry over what can be read of a corrupt one."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            db = self._opened()
         except sqlite3.DatabaseError as error:
-            if _is_corrupt(error):
-                return self._mended(str(error))
-            is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-            remedy = "free room on its disk" if is_full else "give a folder this process alone may write to"
-            raise ConfigError(f"the spool cannot be opened: {error}; {remedy}", file=str(self.path)) from None
-        except OSError as error:
-            raise ConfigError(f"no folder for the spool: {error}", file=str(self.path)) from None
+            if not _is_corrupt(error):
+                raise
+            self._set_aside(str(error))
+            db = self._opened()
+        self._db.close()
+        self._db, self.is_open = db, True
+        self._taken = (*_NOTHING, *_NOTHING)
+        self._live_from = self._next_id()
 
     def _opened(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.5)
         try:
             _prepare(db)
+            self._rescue(db)
             self._count = int(db.execute("SELECT count(*) FROM reading").fetchone()[0])
             self._oldest_arrival_us = self._first_arrival_us(db)
         except BaseException:
@@ -462,25 +520,31 @@ class Spool:
             raise
         return db
 
-    def _mended(self, why: str) -> sqlite3.Connection:
-        """A fresh spool in place of the corrupt one, with whatever of it can be read."""
+    def _set_aside(self, why: str) -> None:
+        """Move the corrupt file away; what is still to be rescued from one before it comes first."""
         aside = _move_aside(self.path, self._clock())
         self.set_aside += 1
         _pad(aside)
-        db = self._opened()
+        self._aside = self._aside or (aside, why)
+
+    def _rescue(self, db: sqlite3.Connection) -> None:
+        """Carry over whatever can be read of the file set aside, once there is room for it."""
+        if self._aside is None:
+            return
+        aside, why = self._aside
         db.execute("BEGIN IMMEDIATE")
         db.executemany(_RESCUE, _salvaged_readings(aside))
         db.executemany(_LEDGER, _salvaged_ledger(aside))
         db.executemany(_CURSOR, _readable(aside, "SELECT device, position FROM cursor"))
         db.execute("COMMIT")
-        self._count = int(db.execute("SELECT count(*) FROM reading").fetchone()[0])
+        self._aside = None
+        rescued = int(db.execute("SELECT count(*) FROM reading").fetchone()[0])
         _log.error(
             "spool was corrupt and has been moved aside",
             problem=why,
             kept_as=str(aside),
-            readings_rescued=self._count,
+            readings_rescued=rescued,
         )
-        return db
 
     @contextlib.contextmanager
     def _commit(self) -> Iterator[None]:
@@ -514,14 +578,25 @@ def _is_corrupt(error: Exception) -> bool:
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    """Settings, a check of the file, and the tables."""
+    """Settings, a check of the file, and the tables; writes only where there is none yet.
+
+    So a file that is there can be opened while its disk is full.
+    """
     for pragma in _PRAGMAS:
         db.execute(pragma).fetchall()
     problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise _Corrupt(problem)
     db.executescript(_SCHEMA)
-    db.execute("INSERT OR IGNORE INTO fact VALUES ('id', ?)", (str(uuid.uuid4()),))
+    if db.execute("SELECT 1 FROM fact WHERE name = 'id'").fetchone() is None:
+        db.execute("INSERT INTO fact VALUES ('id', ?)", (str(uuid.uuid4()),))
+
+
+def _stand_in() -> sqlite3.Connection:
+    """An empty spool in place of the file that is not open yet; nothing is ever written to it."""
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    db.executescript(_SCHEMA)
+    return db
 
 
 def _move_aside(path: Path, now: datetime) -> Path:
@@ -597,15 +672,20 @@ def _entries(rows: Iterable[_Row], reason: str) -> list[_Entry]:
     return [(row[0], reason, 1, row[1], row[1]) for row in rows]
 
 
-def _merged(entries: Iterable[_Entry]) -> tuple[Dropped, ...]:
+def _summed(entries: Iterable[_Entry]) -> dict[tuple[str, str], _Entry]:
+    """One entry for each point and reason."""
     totals: dict[tuple[str, str], _Entry] = {}
     for entry in entries:
         point, reason, count, oldest, newest = entry
         _, _, before, first, last = totals.get((point, reason), (point, reason, 0, oldest, newest))
         totals[point, reason] = (point, reason, before + count, min(oldest, first), max(newest, last))
+    return totals
+
+
+def _dropped(entries: Iterable[_Entry]) -> tuple[Dropped, ...]:
     return tuple(
         Dropped(p, r, n, _EPOCH + first * _MICROSECOND, _EPOCH + last * _MICROSECOND)
-        for p, r, n, first, last in totals.values()
+        for p, r, n, first, last in entries
     )
 
 

@@ -364,7 +364,7 @@ class Service:
         self.telemetry.meter_states = lambda: {
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()
         }
-        self.telemetry.spools = lambda: {"poller": (len(worker.spool), worker.spool.fill_ratio)}
+        self.telemetry.spools = lambda: {"poller": worker.spool.state}
         self.telemetry.jobs = worker.jobs.tallies
         self.telemetry.audit_head = lambda: worker.anchoring.newest
         self.telemetry.busy_ratio = worker.jobs.busy_ratio

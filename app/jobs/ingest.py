@@ -110,7 +110,7 @@ class Ingest:
             If the database is away.
         """
         totals = [Drop(d.point, d.reason, d.count) for d in spool.ledger()]
-        if not totals:
+        if not (totals and spool.is_open):  # the name of one that waits for room is not known yet
             return 0
         with begin(self._engine) as connection:
             return drop_ledger.add_totals(connection, sites.load(connection), f"spool:{spool.id}", totals)

@@ -89,7 +89,7 @@ def test_a_pue_that_cannot_be_said_is_absent(http: httpx.Client) -> None:
 def test_what_lives_in_the_process_is_added_at_the_scrape(http: httpx.Client, telemetry: Telemetry) -> None:
     scrape(http)
     telemetry.meter_states = lambda: {"main": MeterState(up=False, poll_duration_s=0.25)}
-    telemetry.spools = lambda: {"poller": (7, 0.25)}
+    telemetry.spools = lambda: {"poller": (7, 0.25, False)}
     telemetry.jobs = lambda: {"rollup": JobTally().after(1.2, 0.5, 1_700_000_000.0).after(0.3, 0.1, None)}
     telemetry.busy_ratio = lambda: 0.25
     http.post("/api/v1/readings", json=sent([24 * 60 + 1], start_kwh=16_800))
@@ -98,6 +98,7 @@ def test_what_lives_in_the_process_is_added_at_the_scrape(http: httpx.Client, te
     assert page["wattline_meter_poll_duration_seconds"]["main", "sh1"] == 0.25
     assert page["wattline_spool_readings"]["poller",] == 7
     assert page["wattline_spool_fill_ratio"]["poller",] == 0.25
+    assert page["wattline_spool_written"]["poller",] == 0
     assert page["wattline_job_duration_seconds_count"]["rollup",] == 2
     assert page["wattline_job_duration_seconds_sum"]["rollup",] == pytest.approx(1.5)
     assert page["wattline_job_duration_seconds_bucket"]["rollup", "1.0"] == 1

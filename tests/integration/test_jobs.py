@@ -32,11 +32,16 @@ from app.jobs.watch import Folders
 from app.jobs.worker import Worker
 from app.store import evaluations, findings, readings, sites
 from app.telemetry import Telemetry
+from collectors import polling as polling_module
+from collectors import registry
+from collectors.base import Poll
 from collectors.csv import folder
+from collectors.poller import Device
 from collectors.polling import Polling, readings_per_s
 from collectors.profiles.profile import load_profile
 from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from collectors.spool import Limits, Spool, drain
+from tests.unit.test_spool import full_disk
 from tests.waiting import until
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -455,6 +460,63 @@ async def test_a_meter_is_polled_into_the_store_and_a_new_one_is_followed(
     finally:
         await asyncio.to_thread(polling.stop)
         await server.close()
+
+
+class Remembering:
+    """A source that keeps its readings until it is told that they are kept here."""
+
+    device = "r"
+
+    def __init__(self) -> None:
+        self.asked_from: list[str] = []
+        self._cursor = "nowhere"
+
+    def resume(self, cursor: str) -> None:
+        self._cursor = cursor
+
+    async def poll(self, at: datetime) -> Poll:
+        self.asked_from.append(self._cursor)
+        return Poll(at, ("r.kwh",), (1.0,), cursor=("r", "next"))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class Plain:
+    """A device that knows the present only."""
+
+    device = "p"
+
+    async def poll(self, at: datetime) -> Poll:
+        return Poll(at, ("p.kwh",), (1.0,))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_while_the_spool_waits_for_room_only_what_remembers_nothing_is_asked(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = polled(1, "one")
+    asked_at = registry.parse(fleet.sites[0].meters[0].collector or {})
+    source, plain = Remembering(), Plain()
+    monkeypatch.setattr(polling_module, "devices", lambda fleet: [Device(d, asked_at) for d in (source, plain)])
+    with full_disk(tmp_path) as fill_or_empty:
+        fill_or_empty()
+        spool = Spool(tmp_path / "spool.sqlite")
+        polling = Polling(spool, lambda spool: drain(spool, Ingest(engine, "poller").send), threading.Event())
+        try:
+            polling.follow(fleet)
+            polling.start()
+            until(lambda: len(spool) > 2, name="readings in memory")
+            assert (spool.is_open, source.asked_from) == (False, [])
+            fill_or_empty()
+            until(lambda: source.asked_from, name="the source asked")
+            assert spool.is_open
+            assert source.asked_from[0] == ""
+        finally:
+            polling.stop()
+            spool.close()
 
 
 def _points_read(engine: sa.Engine) -> int:

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -331,21 +331,88 @@ def test_a_file_that_breaks_while_in_use_is_replaced(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_spool_that_cannot_be_opened_for_want_of_room_says_so(tmp_path: Path) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[Callable[[], None]]:
+    """A small disk; filled by the first call of what it gives, and emptied by the second."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no disk of its own: mounting is not allowed here")
-    try:
-        Spool(tmp_path / "spool.db").close()
-        with (tmp_path / "stranger").open("wb", buffering=0) as stranger, contextlib.suppress(OSError):
-            while stranger.write(bytes(4096)):
+    stranger = folder / "stranger"
+
+    def fill_or_empty() -> None:
+        if stranger.exists():
+            stranger.unlink()
+            return
+        with stranger.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
                 pass
-        with pytest.raises(ConfigError, match="free room on its disk"):
-            Spool(tmp_path / "spool.db")
-        (tmp_path / "stranger").unlink()
-        Spool(tmp_path / "spool.db").close()
+
+    try:
+        yield fill_or_empty
     finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_spool_for_which_there_is_no_room_waits_for_it(tmp_path: Path) -> None:
+    with full_disk(tmp_path) as fill_or_empty:
+        fill_or_empty()
+        with structlog.testing.capture_logs() as said:
+            spool = Spool(tmp_path / "spool.db", Limits(memory_readings=20))
+        assert [line["event"] for line in said] == ["spool cannot be written; readings wait in memory"]
+        assert not spool.append_polls([Poll(START, ("p",), (1.0,), cursor=("d", "7"))])
+        spool.append(round_of(0, 30))
+        assert (spool.is_open, spool.disk_full, spool.fill_ratio, spool.room()) == (False, True, 1.0, 20)
+        assert not spool.try_open()
+        spool.ack(spool.take(5))
+        assert (len(spool), dropped(spool)) == (15, {"disk_full": 11})
+        fill_or_empty()
+        assert spool.try_open()
+        assert numbers(spool.take().readings) == list(range(15, 30))
+        spool.close()
+        again = Spool(tmp_path / "spool.db")
+        assert (len(again), dropped(again), again.cursors()) == (15, {"disk_full": 11}, {"d": "7"})
+        again.close()
+
+
+def test_a_spool_on_a_full_disk_sends_what_waits_in_it(tmp_path: Path) -> None:
+    with full_disk(tmp_path) as fill_or_empty:
+        with contextlib.closing(Spool(tmp_path / "spool.db")) as spool:
+            spool.append(round_of(0, 5))
+            name = spool.id
+        fill_or_empty()
+        with contextlib.closing(Spool(tmp_path / "spool.db")) as spool:
+            assert (spool.is_open, spool.id) == (True, name)
+            assert numbers(spool.take().readings) == list(range(5))
+
+
+def test_a_corrupt_file_on_a_full_disk_is_rescued_when_there_is_room(tmp_path: Path) -> None:
+    with full_disk(tmp_path) as fill_or_empty:
+        with contextlib.closing(Spool(tmp_path / "spool.db")) as spool:
+            spool.append(round_of(0, 2000))
+        with (tmp_path / "spool.db").open("r+b") as file:
+            file.seek(-4096, 2)
+            file.write(bytes(range(256)) * 16)
+        fill_or_empty()
+        spool = Spool(tmp_path / "spool.db")
+        spool.append(round_of(5000, 1))
+        assert (spool.is_open, spool.set_aside, len(spool)) == (False, 1, 1)
+        fill_or_empty()
+        spool.append(round_of(5001, 1))
+        assert (spool.is_open, spool.set_aside) == (True, 1)
+        assert len(spool) > 1500
+        spool.close()
+
+
+def test_readings_that_a_full_disk_never_took_are_named_at_the_end(tmp_path: Path) -> None:
+    with full_disk(tmp_path) as fill_or_empty:
+        fill_or_empty()
+        spool = Spool(tmp_path / "spool.db")
+        spool.append(round_of(0, 3))
+        with structlog.testing.capture_logs() as said:
+            spool.close()
+        assert [(line["event"], line["readings"]) for line in said] == [
+            ("the disk is full: readings in memory are lost", 3)
+        ]
 
 
 def test_a_full_disk_keeps_readings_in_memory_and_loses_none_within_its_limit(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``python -m tests.faults [--seconds S] [--seed N] [--sites N]``: break things; exits 1 if any is wrong."""
+"""``python -m tests.faults [--seconds S] [--seed N] [--sites N] [--recovery S]``: exits 1 if any is wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import structlog
 
 from app.cli.console import show
-from tests.faults.run import run
+from tests.faults.run import RECOVERY_S, run
 from tests.faults.world import SITES
 from tests.programs import ProgramMissing, find_program
 
@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=240.0, help="how long things are broken")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--sites", type=int, default=SITES, help="how many sites there are, at least two")
+    parser.add_argument(
+        "--recovery", type=float, default=RECOVERY_S, help="longest wait for new readings after a fault [s]"
+    )
     asked = parser.parse_args()
     try:
         for program, package in PROGRAMS.items():
@@ -40,7 +43,15 @@ def main() -> int:
     def say(text: str) -> None:
         show(f"{time.monotonic() - began:6.1f} s  {text}")
 
-    outcome = run(asked.seed, sys.maxsize, asked.seconds, say, sites=asked.sites, patient=True)
+    outcome = run(
+        asked.seed,
+        sys.maxsize,
+        asked.seconds,
+        say,
+        sites=asked.sites,
+        patient=True,
+        recovery_s=asked.recovery,
+    )
     show(str(outcome))
     again = f"--seed {asked.seed} --sites {asked.sites}"
     show("everything adds up" if outcome.holds else f"WRONG; again with: {again}")

@@ -82,8 +82,11 @@ class Outcome:
 class Run:
     """A run in a world that stands already."""
 
-    def __init__(self, world: World, seed: int, say: Say, *, sites: int, patient: bool) -> None:
+    def __init__(
+        self, world: World, seed: int, say: Say, *, sites: int, patient: bool, recovery_s: float
+    ) -> None:
         self._world, self._random, self._say, self._patient = world, Random(seed), say, patient
+        self._recovery_s = recovery_s
         self.faults: list[str] = []
         self.senders: list[Sender] = [
             Poster(world, "posted-1.kwh"),
@@ -107,10 +110,10 @@ class Run:
 
     def start(self) -> None:
         """Begin to send as soon as the service knows the sites, and wait until everything works."""
-        until(self._is_ready, RECOVERY_S, "a service that knows the sites")
+        until(self._is_ready, self._recovery_s, "a service that knows the sites")
         for sender in self.senders:
             sender.start()
-        self._until_all_work(until(self._try_counts, RECOVERY_S, "tables in the database"))
+        self._until_all_work(until(self._try_counts, self._recovery_s, "tables in the database"))
 
     def _is_ready(self) -> bool:
         try:
@@ -127,7 +130,7 @@ class Run:
             self._say(kind)
             self.faults.append(kind)
             self._kinds[kind]()
-            self._until_all_work(until(self._try_counts, RECOVERY_S, f"the database, after {kind},"))
+            self._until_all_work(until(self._try_counts, self._recovery_s, f"the database, after {kind},"))
 
     # -- faults --------------------------------------------------------------------------------------
 
@@ -202,7 +205,7 @@ class Run:
             now = self._try_counts()
             return bool(now) and all(now[way] > count for way, count in before.items())
 
-        until(all_work, RECOVERY_S, f"something new by every way, after {self.faults[-1:]},")
+        until(all_work, self._recovery_s, f"something new by every way, after {self.faults[-1:]},")
 
     def leave(self) -> None:
         """Send no more, confirmed or not."""
@@ -223,6 +226,7 @@ def run(
     *,
     sites: int = SITES,
     patient: bool = False,
+    recovery_s: float = RECOVERY_S,
 ) -> Outcome:
     """Break things in the order of a seed and draw up the account.
 
@@ -239,6 +243,8 @@ def run(
         All beyond the first two get the readings of one point each over HTTP.
     patient : bool
         Half-open connections to the database are not broken afterwards: their users give them up.
+    recovery_s : float
+        Longest wait for new readings after a fault. [s]
 
     Raises
     ------
@@ -247,14 +253,14 @@ def run(
     """
     with ExitStack() as stack:
         world = stack.enter_context(begun(sites))
-        one = Run(world, seed, say, sites=sites, patient=patient)
+        one = Run(world, seed, say, sites=sites, patient=patient, recovery_s=recovery_s)
         stack.callback(one.leave)
         try:
             one.start()
             one.break_things(most, seconds)
             say("reckoning")
             for sender in one.senders:
-                sender.finish(RECOVERY_S)
+                sender.finish(recovery_s)
         except TimeoutError as error:
             error.add_note(one.last_words())
             raise

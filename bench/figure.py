@@ -21,7 +21,7 @@ from app.domain.pue import Totals, boundary, pair
 from app.domain.reading import Reading, ReadingColumns
 from app.jobs import rollup
 from app.jobs.verify import verify
-from app.store import deployment, energy, pue, readings, sites
+from app.store import deployment, pue, readings, sites, sums
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import make_engine
 from app.store.migrate import upgrade
@@ -153,8 +153,8 @@ def _document(engine: sa.Engine, stored: Stored, end: datetime, days: int) -> Ro
             return pue.document(connection, stored, "s", period, profiles)
 
         def only_sql() -> object:
-            energy.site_totals(connection, stored.site_id["s"], "", [period])
-            return energy.by_point(connection, site, points, period)
+            sums.site_totals(connection, site, stored.site_id["s"], "", [period])
+            return sums.by_point(connection, site, points, period)
 
         ours_s, sql_s = interleaved_s([ours, only_sql], 15)
     return Row(

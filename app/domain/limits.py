@@ -358,8 +358,7 @@ def must_report(site: Site, profile: LimitProfile) -> bool | None:
 
 def accuracy_percent(meter: Meter, point: Point) -> float:
     """Accuracy class of a point: its own, else that of its meter. [%]"""
-    own = point.accuracy_class_percent
-    return meter.accuracy_class_percent if own is None else own
+    return meter.accuracy_percent_of(point)
 
 
 def combined_class_percent(energies_kwh: Sequence[float], classes_percent: Sequence[float]) -> float:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,6 @@ from app.domain.limits import (
     LimitProfile,
     ReportingDuty,
     Verdict,
-    accuracy_percent,
     combined_class_percent,
     grades_reached,
     is_too_low,
@@ -75,7 +75,21 @@ class Boundary:
 
     def points(self) -> tuple[Point, ...]:
         """Every point that is needed, once."""
+        return self._points
+
+    @cached_property
+    def _points(self) -> tuple[Point, ...]:
         return tuple({p.id: p for p in (*self.it, *self.overhead, *self.apart)}.values())
+
+    @cached_property
+    def it_weights(self) -> Mapping[str, float]:
+        """Weight of each point of IT."""
+        return {p.id: p.weight for p in self.it}
+
+    @cached_property
+    def overhead_weights(self) -> Mapping[str, float]:
+        """Weight of each point of the overhead."""
+        return {p.id: p.weight for p in self.overhead}
 
 
 class SiteQuarterHours(NamedTuple):
@@ -108,6 +122,13 @@ def boundary(site: Site, room: str = "") -> Boundary:
     """
     if site.is_dated:
         raise SeriesError(f"site {site.id} changes with time; its boundary is that of an instant")
+    if room not in site.boundaries:
+        site.boundaries[room] = _boundary(site, room)
+    found: Boundary = site.boundaries[room]
+    return found
+
+
+def _boundary(site: Site, room: str) -> Boundary:
     it, overhead, apart = (
         tuple(p for p in points if not room or site.meter_of[p.id].room == room)
         for points in (site.it_carriers(), site.carriers(*OVERHEAD_ROLES), site.carriers(*_APART))
@@ -762,16 +783,12 @@ def _uncertainty(
     def percent(weights: Sequence[Mapping[str, float]]) -> float:
         return _class_percent(parts, weights, energies_kwh, computed_percent)
 
-    it = percent([_weights(b.it) for _, b in parts])
+    it = percent([b.it_weights for _, b in parts])
     if parts[-1][1].is_sum:
-        value = pue_uncertainty_of_sum(pue, percent([_weights(b.overhead) for _, b in parts]), it)
+        value = pue_uncertainty_of_sum(pue, percent([b.overhead_weights for _, b in parts]), it)
     else:
         value = pue_uncertainty(pue, percent([b.facility for _, b in parts]), it)
     return value if math.isfinite(value) else None
-
-
-def _weights(points: Sequence[Point]) -> dict[str, float]:
-    return {p.id: p.weight for p in points}
 
 
 def _class_percent(
@@ -785,11 +802,6 @@ def _class_percent(
     for (segment, _), weight, kwh in zip(parts, weights, energies_kwh, strict=True):
         for point, factor in weight.items():
             own = computed_percent.get(point)
-            accuracy = _accuracy_percent(segment.site, point) if own is None else own
+            accuracy = segment.site.accuracy_percent[point] if own is None else own
             found[point, accuracy] += factor * kwh.get(point, 0.0)
     return combined_class_percent(list(found.values()), [accuracy for _, accuracy in found])
-
-
-def _accuracy_percent(site: Site, point_id: str) -> float:
-    meter = site.meter_of[point_id]
-    return accuracy_percent(meter, next(p for p in meter.points if p.id == point_id))

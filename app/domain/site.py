@@ -499,6 +499,11 @@ class Meter:
             if point.kind is ReadingKind.ESTIMATE_FROM_LOAD and not math.isfinite(self.rated_power_kw):
                 raise ValueError(f"rated_power_kw is missing: the load of {point.id} is a share of it")
 
+    def accuracy_percent_of(self, point: Point) -> float:
+        """Accuracy class of one of its points: its own, else that of the meter. [%]"""
+        own = point.accuracy_class_percent
+        return self.accuracy_class_percent if own is None else own
+
     @cached_property
     def is_dated(self) -> bool:
         """Whether it, or one of its points, is not always there or not always the same."""
@@ -894,6 +899,16 @@ class Site:
         facility = {self.meter_of[p.id].id for p in self.carriers(Role.FACILITY)}
         made = {m.id for m in self.meters if any(p.role in SOURCE_ROLES for p in m.points)}
         return tuple(sorted(facility | made)) if facility else ()
+
+    @cached_property
+    def boundaries(self) -> dict[str, Any]:
+        """What counts, by room; kept here by ``pue.boundary``."""
+        return {}
+
+    @cached_property
+    def accuracy_percent(self) -> Mapping[str, float]:
+        """Accuracy class of each point. [%]"""
+        return {p.id: m.accuracy_percent_of(p) for m in self.meters for p in m.points}
 
     def points(self) -> Iterator[Point]:
         """Every point of the site."""

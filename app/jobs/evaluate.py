@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from app.domain.period import WINDOWS, floor, window
@@ -11,6 +11,7 @@ from app.store import deployment, evaluations, pue, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.readings import to_us
 from app.store.sites import Stored
+from app.store.sums import Kept
 
 
 class Evaluator:
@@ -29,6 +30,7 @@ class Evaluator:
         self._changed_from: dict[str, int] = {}
         self._evaluated_until: datetime | None = None
         self._stored: Stored | None = None
+        self._kept: dict[str, Kept] = {}
 
     def note(self, changed_from: Mapping[str, int]) -> None:
         """Sites of which a figure changed, with the first interval that did. [us]"""
@@ -49,17 +51,23 @@ class Evaluator:
         with self._lock:
             if stored is not self._stored or floor(now) != self._evaluated_until:
                 self._changed_from = dict.fromkeys(stored.fleet.site, 0)
+                if stored is not self._stored:
+                    self._kept.clear()
                 self._stored, self._evaluated_until = stored, floor(now)
             closed_us = to_us(floor(now))
             due = [s for s, us in self._changed_from.items() if us < closed_us and s in stored.fleet.site]
         for site in due:
             with self._lock:
                 first_us = self._changed_from.pop(site, 0)
+                kept = self._kept.pop(site, None) or Kept()
             try:
-                _evaluate(self._engine, stored, [site], now)
+                with begin(self._engine) as connection:
+                    evaluate_site(connection, stored, site, now, kept)
             except BaseException:
                 self.note({site: first_us})
                 raise
+            with self._lock:
+                self._kept[site] = kept
         return bool(due)
 
 
@@ -73,21 +81,22 @@ def run(engine: Engine, now: datetime) -> int:
     """
     with connect(engine) as connection:
         stored = sites.load(connection)
-    _evaluate(engine, stored, stored.fleet.site, now)
+    for site_id in stored.fleet.site:
+        with begin(engine) as connection:
+            evaluate_site(connection, stored, site_id, now)
     return len(stored.fleet.sites)
 
 
-def _evaluate(engine: Engine, stored: Stored, site_ids: Iterable[str], now: datetime) -> None:
-    for site_id in site_ids:
-        with begin(engine) as connection:
-            evaluate_site(connection, stored, site_id, now)
+def evaluate_site(
+    connection: Connection, stored: Stored, site_id: str, now: datetime, kept: Kept | None = None
+) -> None:
+    """Evaluate all windows of one site, in the transaction of `connection`.
 
-
-def evaluate_site(connection: Connection, stored: Stored, site_id: str, now: datetime) -> None:
-    """Evaluate all windows of one site, in the transaction of `connection`."""
+    With `kept` sums of earlier months that nothing changed since are not read again.
+    """
     profiles = deployment.limit_profiles(connection)
     zone = stored.fleet.site[site_id].zone
     spans = {name: window(name, now, zone) for name in WINDOWS}
-    found = pue.documents(connection, stored, site_id, list(spans.values()), profiles)
+    found = pue.documents(connection, stored, site_id, list(spans.values()), profiles, kept=kept)
     documents = {name: document.as_dict() for name, document in zip(spans, found, strict=True)}
     evaluations.save(connection, stored.site_id[site_id], now, documents)

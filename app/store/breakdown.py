@@ -15,9 +15,9 @@ from app.domain.period import Period, Step, starts
 from app.domain.pue import boundary
 from app.domain.quantity import ENERGY_KINDS, IT_ROLES, OVERHEAD_ROLES, Role, load_class
 from app.domain.site import Segment, Site
-from app.store import energy
-from app.store.energy import PointEnergy
+from app.store import energy, sums
 from app.store.sites import Stored
+from app.store.sums import PointEnergy
 
 Group = Mapping[str, float]
 """Points of a group with their signed weights."""
@@ -92,7 +92,7 @@ def _known(
     numbers = {stored.point_id[p]: p for group in groups.values() for p in group}
     start = segment.period.start
     if step is None:
-        known = energy.by_point(connection, segment.site, list(numbers), segment.period)
+        known = sums.by_point(connection, segment.site, list(numbers), segment.period)
         yield start, {numbers[n]: e for n, e in known.items()}
         return
     by_start: dict[datetime, dict[str, PointEnergy]] = defaultdict(dict)

@@ -1,12 +1,10 @@
-"""15-minute energies of points and sites, their days, and the sums that PUE is made of."""
+"""15-minute energies of points and sites, and their days; see ``sums`` for periods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property, reduce
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from app.store import binary_copy, partitions
 from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ
 from app.store.engine import driver, store_errors
 from app.store.readings import from_us
+from app.store.sums import FIGURES_OF_SITE, Piece, PointEnergy, pieces, totals
 
 Floats = npt.NDArray[np.float64]
 
@@ -261,123 +260,6 @@ def load_whole_quarter_hours(
         yield number, cells["at"].astype(np.int64) + binary_copy.EPOCH_SHIFT_US, cells["kwh"]
 
 
-@dataclass(frozen=True, slots=True)
-class PointEnergy:
-    """Energy of one point over a stretch of time."""
-
-    energy_kwh: float = 0.0
-    covered_s: float = 0.0
-    estimated_s: float = 0.0
-
-    def __add__(self, other: PointEnergy) -> PointEnergy:
-        return PointEnergy(
-            self.energy_kwh + other.energy_kwh,
-            self.covered_s + other.covered_s,
-            self.estimated_s + other.estimated_s,
-        )
-
-
-_FIGURES_OF_QUARTER_HOURS = "sum(energy_kwh), sum(coverage_ratio) * 900, sum(estimated_ratio) * 900"
-_FIGURES_OF_DAYS = "sum(energy_kwh), sum(covered_s), sum(estimated_s)"
-_BY_QUARTER_HOUR = f"""
-SELECT part, sums.* FROM unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))
-    WITH ORDINALITY parts (start_at, end_at, part)
-CROSS JOIN LATERAL (
-    SELECT point_id, {_FIGURES_OF_QUARTER_HOURS} FROM energy_15m
-    WHERE point_id = ANY(:points) AND at >= start_at AND at < end_at AND at >= :first AND at < :last
-    GROUP BY point_id
-) sums
-"""  # noqa: S608 - constants of this module
-_BY_DAY = f"""
-SELECT part, sums.* FROM unnest(CAST(:starts AS date[]), CAST(:ends AS date[]))
-    WITH ORDINALITY parts (start_at, end_at, part)
-CROSS JOIN LATERAL (
-    SELECT point_id, {_FIGURES_OF_DAYS} FROM energy_day
-    WHERE point_id = ANY(:points) AND day >= start_at AND day < end_at GROUP BY point_id
-) sums
-"""  # noqa: S608 - constants of this module
-_Piece = tuple[str, Any, Any]
-
-
-class Sums:
-    """Energies of points over several periods, read together: days that periods share are read once.
-
-    Parameters
-    ----------
-    connection : Connection
-    site : Site
-        Of which the points are; its local days are meant.
-    point_ids : sequence of int
-    spans : iterable of Period
-        All that :meth:`by_point` will be asked about.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-
-    def __init__(
-        self, connection: sa.Connection, site: Site, point_ids: Sequence[int], spans: Iterable[Period]
-    ) -> None:
-        self._points = np.array(sorted(point_ids), np.int32)
-        whole = {span: list(_pieces(site, span)) for span in spans}
-        days = {piece for pieces in whole.values() for piece in pieces if piece[0] is _BY_DAY}
-        self._pieces = {s: [part for p in pieces for part in _cut(p, days)] for s, pieces in whole.items()}
-        wanted = list(dict.fromkeys(piece for pieces in self._pieces.values() for piece in pieces))
-        self._known: dict[_Piece, Floats] = {}
-        for query in (_BY_QUARTER_HOUR, _BY_DAY):
-            self._read(connection, query, [piece for piece in wanted if piece[0] is query])
-
-    def _read(self, connection: sa.Connection, query: str, pieces: Sequence[_Piece]) -> None:
-        table = np.zeros((len(pieces), 1 + len(fields(PointEnergy)), len(self._points)))
-        self._known |= dict(zip(pieces, table, strict=True))
-        if not table.size:
-            return
-        starts, ends = [start for _, start, _ in pieces], [end for *_, end in pieces]
-        values = {"points": self._points.tolist(), "starts": starts, "ends": ends}
-        with store_errors():
-            rows = connection.execute(sa.text(query), {**values, "first": min(starts), "last": max(ends)})
-            found = np.array([tuple(row) for row in rows]).reshape(-1, 5)
-        part, point = found[:, 0].astype(np.intp) - 1, np.searchsorted(self._points, found[:, 1])
-        table[part, :, point] = np.column_stack([np.ones(len(found)), found[:, 2:]])
-
-    @cached_property
-    def _totals(self) -> dict[Period, dict[int, PointEnergy]]:
-        return {span: self._total([self._known[p] for p in pieces]) for span, pieces in self._pieces.items()}
-
-    def _total(self, parts: Sequence[Floats]) -> dict[int, PointEnergy]:
-        count, *figures = reduce(np.add, parts)
-        known = np.flatnonzero(count)
-        energies = map(PointEnergy, *(column[known].tolist() for column in figures))
-        return dict(zip(self._points[known].tolist(), energies, strict=True))
-
-    def by_point(self, span: Period) -> dict[int, PointEnergy]:
-        """Energy per point over one of the periods; points of which nothing is known are left out."""
-        return self._totals[span]
-
-
-def _cut(piece: _Piece, days: Iterable[_Piece]) -> Iterator[_Piece]:
-    """A stretch of whole days cut where others begin and end; of quarter-hours as it is."""
-    query, start, end = piece
-    edges = {edge for _, *both in days for edge in both if start < edge < end} if query is _BY_DAY else ()
-    for first, last in pairwise(sorted({start, end, *edges})):
-        yield query, first, last
-
-
-def by_point(
-    connection: sa.Connection, site: Site, point_ids: Sequence[int], span: Period
-) -> dict[int, PointEnergy]:
-    """Energy per point over a period: whole local days from their sums, the rest from quarter-hours.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    return Sums(connection, site, point_ids, [span]).by_point(span)
-
-
 def by_month(connection: sa.Connection, point_ids: Sequence[int]) -> dict[tuple[int, str], float]:
     """Energy of points by local month ``2026-10``, over all of their history. [kWh]
 
@@ -393,22 +275,6 @@ def by_month(connection: sa.Connection, point_ids: Sequence[int]) -> dict[tuple[
     with store_errors():
         rows = connection.execute(sa.text(query), {"points": list(point_ids)})
         return {(number, month): kwh for number, month, kwh in rows}
-
-
-def _pieces(site: Site, span: Period) -> Iterator[_Piece]:
-    first = span.start.astimezone(site.zone).date()
-    if midnight(first, site.zone) < span.start:
-        first += timedelta(days=1)
-    last = span.end.astimezone(site.zone).date()
-    if last <= first:
-        yield _BY_QUARTER_HOUR, span.start, span.end
-        return
-    inner_start, inner_end = midnight(first, site.zone), midnight(last, site.zone)
-    if span.start < inner_start:
-        yield _BY_QUARTER_HOUR, span.start, inner_start
-    yield _BY_DAY, first, last
-    if inner_end < span.end:
-        yield _BY_QUARTER_HOUR, inner_end, span.end
 
 
 _BIN = {
@@ -439,9 +305,9 @@ def series_by_point(
         If the database is away.
     """
     bars: dict[tuple[datetime, int], PointEnergy] = {}
-    for query, start, end in _pieces(site, span) if step in _DAY_OF_BAR else [("", span.start, span.end)]:
-        read = _bars_of_days if query is _BY_DAY else _bars_of_quarter_hours
-        for point, bar, *figures in read(connection, site, point_ids, start, end, step):
+    for piece in pieces(site, span) if step in _DAY_OF_BAR else [Piece(span.start, span.end)]:
+        read = _bars_of_days if piece.is_days else _bars_of_quarter_hours
+        for point, bar, *figures in read(connection, site, point_ids, *piece, step):
             bars[bar, point] = bars.get((bar, point), PointEnergy()) + PointEnergy(*figures)
     return [EnergyBar(point, bar, energy) for (bar, point), energy in sorted(bars.items(), key=_first)]
 
@@ -525,65 +391,11 @@ SITE_COLUMNS = (
     "estimated_ratio",
     "category",
 )
-_SUMS = ", ".join(
-    [
-        "count(*)",
-        "sum(facility_kwh)",
-        "sum(it_kwh)",
-        *(f"sum({name}_kwh)" for name in CLASSES),
-        "sum(coverage_ratio) * 900",
-        "sum(estimated_ratio * facility_kwh)",
-        *(f"coalesce(sum(coverage_ratio) FILTER (WHERE category = {c}), 0) * 900" for c in (1, 2, 3)),
-    ]
-)
-
-
-def site_totals(connection: sa.Connection, site_id: int, room: str, spans: Sequence[Period]) -> list[Totals]:
-    """Sums of a site (`room` empty) or room over each of some periods.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    starts, ends = [span.start for span in spans], [span.end for span in spans]
-    values = {"id": site_id, "room": room, "starts": starts, "ends": ends}
-    with store_errors():
-        rows = connection.execute(sa.text(_TOTALS), {**values, "first": min(starts), "last": max(ends)})
-        return [_totals(row[1:]) for row in sorted(rows.all(), key=_number)]
-
-
-def _number(row: Sequence[Any]) -> Any:
-    return row[0]
-
-
-_TOTALS = (
-    "SELECT part, sums.* FROM"  # noqa: S608
-    " unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))"
-    " WITH ORDINALITY parts (start_at, end_at, part)"
-    f" CROSS JOIN LATERAL (SELECT {_SUMS} FROM site_15m WHERE site_id = :id AND room = :room"
-    " AND at >= start_at AND at < end_at AND at >= :first AND at < :last) sums"
-)
 _SITE_SPAN = "site_id = :id AND room = :room AND at >= :start AND at < :end"
 
 
 def _site_span(site_id: int, room: str, span: Period) -> dict[str, Any]:
     return {"id": site_id, "room": room, "start": span.start, "end": span.end}
-
-
-def _totals(row: Sequence[Any]) -> Totals:
-    count, facility, it, *rest = row
-    if not count:
-        return Totals()
-    classes, (covered_s, estimated, one, two, three) = rest[: len(CLASSES)], rest[len(CLASSES) :]
-    return Totals(
-        facility,
-        it,
-        dict(zip(CLASSES, classes, strict=True)),
-        covered_s,
-        estimated,
-        {1: one, 2: two, 3: three},
-    )
 
 
 def site_series(
@@ -597,20 +409,20 @@ def site_series(
         If the database is away.
     """
     values: dict[str, Any] = _site_span(site_id, room, span)
-    query = f"SELECT {_BIN[step]} AS bar, {_SUMS} FROM site_15m WHERE {_SITE_SPAN} GROUP BY bar"  # noqa: S608
+    query = f"SELECT {_BIN[step]} AS bar, {FIGURES_OF_SITE} FROM site_15m WHERE {_SITE_SPAN} GROUP BY bar"  # noqa: S608
     if step in (Step.DAY, Step.MONTH):
         bars = list(starts(span, step, site.zone))
         values |= {"starts": [start for start, _ in bars], "ends": [end for _, end in bars]}
         query = _BY_LONG_BAR
     with store_errors():
         rows = connection.execute(sa.text(f"{query} ORDER BY bar"), values).all()
-    return [(row[0], _totals(row[1:])) for row in rows if row[1]]
+    return [(row[0], totals(row[1:])) for row in rows if row[1]]
 
 
 _BY_LONG_BAR = (
     "SELECT bar, sums.* FROM"  # noqa: S608
     " unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[])) bars(bar, until)"
-    f" CROSS JOIN LATERAL (SELECT {_SUMS} FROM site_15m"
+    f" CROSS JOIN LATERAL (SELECT {FIGURES_OF_SITE} FROM site_15m"
     " WHERE site_id = :id AND room = :room AND at >= bar AND at < until) sums"
 )
 """A stretch of the index for each bar: by the calendar of a zone all rows would have to be sorted first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from app.domain.site import Segment, Site
 from app.errors import NotFound
 from app.store import energy, findings, rollup_queue
 from app.store.sites import Stored
+from app.store.sums import Kept, Sums, by_point, site_totals
 
 
 def document(
@@ -46,8 +47,11 @@ def documents(
     periods: Sequence[Period],
     profiles: Mapping[str, LimitProfile],
     room: str = "",
+    kept: Kept | None = None,
 ) -> list[PueDocument]:
     """The PUE of a site or room over each of some periods; what these share is read once.
+
+    With `kept` sums of earlier months that nothing changed since are not read again.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def documents(
         If the database is away.
     """
     site = site_named(stored, site_id, room)
-    known = _Known.of(connection, stored, site, periods, room)
+    known = _Known.of(connection, stored, site, periods, room, kept)
     return [known.document(connection, period, profiles) for period in periods]
 
 
@@ -70,16 +74,22 @@ class _Known:
     room: str
     parts: Mapping[Period, Sequence[tuple[Segment, Boundary]]]
     totals: Mapping[Period, Totals]
-    numbers: Mapping[int, str]
-    """Points that count in any of the periods, by their numbers."""
-    sums: energy.Sums
+    names: Sequence[str]
+    """Points that count in any of the periods, in the order of their numbers."""
+    sums: Sums
     redefined: Sequence[tuple[datetime, datetime]]
     doubts: Sequence[tuple[str, Doubt]]
     """By the point that a finding is about; empty for the site."""
 
     @classmethod
     def of(
-        cls, connection: sa.Connection, stored: Stored, site: Site, periods: Sequence[Period], room: str
+        cls,
+        connection: sa.Connection,
+        stored: Stored,
+        site: Site,
+        periods: Sequence[Period],
+        room: str,
+        kept: Kept | None,
     ) -> _Known:
         parts = {period: domain.boundaries(site, period, room) for period in periods}
         segments = [part for of_period in parts.values() for part in of_period]
@@ -87,14 +97,16 @@ class _Known:
         spans = [*periods, *(segment.period for segment, _ in segments)]
         whole = Period(min(p.start for p in periods), max(p.end for p in periods))
         site_id = stored.site_id[site.id]
+        if kept is not None:
+            kept.look(connection, site_id, sorted(numbers))
         return cls(
             stored,
             site,
             room,
             parts,
-            dict(zip(periods, energy.site_totals(connection, site_id, room, periods), strict=True)),
-            numbers,
-            energy.Sums(connection, site, list(numbers), spans),
+            dict(zip(periods, site_totals(connection, site, site_id, room, periods, kept), strict=True)),
+            [numbers[number] for number in sorted(numbers)],
+            Sums(connection, site, list(numbers), spans, kept),
             redefined(connection, stored, site, whole),
             _doubts(connection, stored, site, whole, sorted(numbers)),
         )
@@ -105,25 +117,30 @@ class _Known:
         """The PUE over one of the periods."""
         totals, parts = self.totals[period], self.parts[period]
         counted = {p.id for _, limits in parts for p in limits.points()}
-        covered_s = {self.numbers[n]: e.covered_s for n, e in self.sums.by_point(period).items()}
         return domain.document(
             self.site,
             period,
             totals,
             institution=self.stored.fleet.institution[self.site.institution],
             profiles=profiles,
-            energy_by_point_kwh=[self._energies(totals, segment) for segment, _ in parts],
+            energy_by_point_kwh=[self._energies_kwh(totals, segment) for segment, _ in parts],
             room=self.room,
             pending=sum(start < period.end and end > period.start for start, end in self.redefined),
             computed_percent=_computed_percent(connection, self.stored, self.site, period),
             doubts=[doubt for point, doubt in self.doubts if not point or point in counted],
-            coverage_by_point={p: s / period.duration_s for p, s in covered_s.items() if p in counted},
+            coverage_by_point=self._coverages(period, counted),
         )
 
-    def _energies(self, totals: Totals, segment: Segment) -> dict[str, float]:
+    def _energies_kwh(self, totals: Totals, segment: Segment) -> dict[str, float]:
         if totals.covered_s <= 0:
             return {}
-        return {self.numbers[n]: e.energy_kwh for n, e in self.sums.by_point(segment.period).items()}
+        count, energies_kwh, *_ = self.sums.columns(segment.period).tolist()
+        return {p: kwh for p, kwh, is_known in zip(self.names, energies_kwh, count, strict=True) if is_known}
+
+    def _coverages(self, period: Period, counted: Collection[str]) -> dict[str, float]:
+        count, _, covered_s, _ = self.sums.columns(period)
+        known = zip(self.names, (covered_s / period.duration_s).tolist(), count.tolist(), strict=True)
+        return {p: share for p, share, is_known in known if is_known and p in counted}
 
 
 def _computed_percent(
@@ -134,7 +151,7 @@ def _computed_percent(
     known: dict[str, float] = {}
     for point, one in stored.formulas.by_point.items() if wanted else ():
         numbers = {stored.point_id[p]: p for p in one.points}
-        found = energy.by_point(connection, site, list(numbers), period)
+        found = by_point(connection, site, list(numbers), period)
         energies = {numbers[n]: e.energy_kwh for n, e in found.items()}
         classes = {p: known.get(p, accuracy_percent(*stored.fleet.point[p][1:])) for p in one.points}
         known[point] = formula.class_percent(one, energies, classes)

@@ -15,7 +15,7 @@ from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Point, Site
 from app.domain.tree import by_state, inflow_points
 from app.errors import CoverageTooLow
-from app.store import energy
+from app.store import energy, sums
 from app.store.readings import to_us
 from app.store.sites import Stored
 
@@ -92,7 +92,7 @@ def split(connection: sa.Connection, stored: Stored, site: Site, period: Period)
     StoreUnavailable
         If the database is away.
     """
-    totals = energy.site_totals(connection, stored.site_id[site.id], "", [period])[0]
+    totals = sums.site_totals(connection, site, stored.site_id[site.id], "", [period])[0]
     covered_ratio = totals.covered_s / period.duration_s
     if covered_ratio < site.minimum_coverage_ratio or totals.it_kwh <= 0:
         span = f"{period.start:%Y-%m-%d %H:%M} to {period.end:%Y-%m-%d %H:%M} UTC"

@@ -16,7 +16,7 @@ from app.domain.reading import Reading
 from app.domain.site import Meter
 from app.jobs import findings as job
 from app.jobs import rollup
-from app.store import energy, events, findings, readings, sites
+from app.store import events, findings, readings, sites, sums
 from app.store.sites import Stored
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ def total_kwh(engine: sa.Engine, stored: Stored) -> float:
     span = Period(START - timedelta(days=1), START + timedelta(days=10))
     with engine.connect() as connection:
         number = stored.point_id["main.kwh"]
-        return energy.by_point(connection, stored.fleet.site["sh1"], [number], span)[number].energy_kwh
+        return sums.by_point(connection, stored.fleet.site["sh1"], [number], span)[number].energy_kwh
 
 
 def test_an_undeclared_swap_is_found_and_its_energy_is_unknown(engine: sa.Engine, stored: Stored) -> None:

@@ -13,7 +13,7 @@ from app import config
 from app.domain.period import Period, Step
 from app.domain.reading import Reading
 from app.jobs import rollup
-from app.store import deployment, energy, pue, readings, sites
+from app.store import deployment, energy, pue, readings, sites, sums
 from app.store.sites import Stored
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -130,7 +130,7 @@ def test_days_of_the_sites_zone_add_up(engine: sa.Engine, stored: Stored) -> Non
     for start_h, end_h in ((0, 24), (3, 20), (17, 18)):
         period = Period(START + timedelta(hours=start_h), START + timedelta(hours=end_h))
         with engine.connect() as connection:
-            found = energy.by_point(connection, site, [number], period)[number]
+            found = sums.by_point(connection, site, [number], period)[number]
             bars = energy.series_by_point(connection, site, [number], period, Step.DAY)
         assert found.energy_kwh == pytest.approx(700 * (end_h - start_h))
         assert sum(bar.energy.energy_kwh for bar in bars) == pytest.approx(found.energy_kwh)

@@ -15,7 +15,7 @@ from app.domain.limits import LimitProfile, governing, limits_for
 from app.domain.period import Period, shift_months, window
 from app.domain.site import Site
 from app.errors import CoverageTooLow
-from app.store import alarms, breakdown, energy, outbox, usage
+from app.store import alarms, breakdown, outbox, sums, usage
 from app.store.breakdown import By
 from app.store.engine import Connection
 from app.store.sites import Stored
@@ -132,7 +132,7 @@ class Announcer:
         ids = [self._stored.point_id[p] for p in group]
         old, new = (
             {n: e.energy_kwh / e.covered_s for n, e in found.items() if e.covered_s > 0}
-            for found in (energy.by_point(self._connection, site, ids, span) for span in (baseline, period))
+            for found in (sums.by_point(self._connection, site, ids, span) for span in (baseline, period))
         )
         change = {
             p: abs(group[p] * (new[n] - old[n]))

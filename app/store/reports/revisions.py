@@ -52,7 +52,6 @@ from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
 from app.store import (
     deployment,
-    energy,
     events,
     findings,
     hourly_factors,
@@ -61,12 +60,13 @@ from app.store import (
     pue,
     savings,
     site_days,
+    sums,
     tables,
     usage,
 )
-from app.store.energy import PointEnergy
 from app.store.engine import store_errors, unhurried
 from app.store.sites import Stored
+from app.store.sums import PointEnergy
 
 # -- the figures of a period -------------------------------------------------------------------------
 
@@ -283,7 +283,7 @@ def _points(connection: sa.Connection, stored: Stored, site: Site, span: Period)
     figures: dict[str, PointEnergy] = {}
     for segment in site.interval_segments(span):
         numbers = {stored.point_id[p.id]: p.id for p in segment.site.points()}
-        found = energy.by_point(connection, segment.site, list(numbers), segment.period)
+        found = sums.by_point(connection, segment.site, list(numbers), segment.period)
         figures |= {numbers[n]: figures.get(numbers[n], PointEnergy()) + e for n, e in found.items()}
     return {p: PointFigures(e.energy_kwh, e.covered_s, e.estimated_s) for p, e in figures.items()}
 
@@ -327,7 +327,7 @@ def _heat_removed(connection: sa.Connection, stored: Stored, site: Site, span: P
     for segment in site.interval_segments(span):
         weights = {stored.point_id[p.id]: p.weight for p in segment.site.carriers(Role.HEAT_REMOVED)}
         if weights:
-            found = energy.by_point(connection, segment.site, list(weights), segment.period)
+            found = sums.by_point(connection, segment.site, list(weights), segment.period)
             whole = len(found) == len(weights)
             covered_s = min((e.covered_s for e in found.values()), default=0.0) if whole else 0.0
             parts.append(HeatRemoved(sum(weights[n] * e.energy_kwh for n, e in found.items()), covered_s))

@@ -14,8 +14,8 @@ from app.domain.period import Period
 from app.domain.pue import Boundary
 from app.domain.quantity import load_class
 from app.domain.site import Point, Segment
-from app.store import energy, findings
-from app.store.energy import PointEnergy
+from app.store import findings, sums
+from app.store.sums import PointEnergy
 from app.web import periods, render
 from app.web.access import PageRoute, Viewer
 from app.web.pages import figures
@@ -106,7 +106,7 @@ def _sums(view: View, segment: Segment, limits: Boundary) -> Iterator[Sum]:
     """The sums of a constant site: facility, IT, each class of overhead, what is reported beside."""
     points, meters = {p.id: p for p in limits.points()}, segment.site.meter_of
     numbers = {view.stored.point_id[p]: p for p in points}
-    found = energy.by_point(view.connection, segment.site, list(numbers), segment.period)
+    found = sums.by_point(view.connection, segment.site, list(numbers), segment.period)
     known = {numbers[number]: one for number, one in found.items()}
 
     def term(name: str, weight: float) -> Term:

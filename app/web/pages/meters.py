@@ -20,11 +20,11 @@ from app.domain.asked import step_of
 from app.domain.period import Period, Step, starts
 from app.domain.quantity import ENERGY_KINDS, ReadingKind
 from app.domain.site import Meter, Point, Site
-from app.store import energy, events, findings, readings
-from app.store.energy import PointEnergy
+from app.store import energy, events, findings, readings, sums
 from app.store.events import LedgerEntry
 from app.store.findings import StoredFinding
 from app.store.readings import Latest, from_us
+from app.store.sums import PointEnergy
 from app.web import format, periods, render
 from app.web.access import PageRoute, Viewer
 from app.web.pages import figures
@@ -120,7 +120,7 @@ def _energies(view: View, site: Site, meters: Sequence[Meter], period: Period) -
     """Energy of the point of each meter that carries it, where something is covered. [kWh]"""
     main = {m.id: p for m in meters if (p := _main_point(m)) and p.kind in ENERGY_KINDS}
     numbers = {view.stored.point_id[p.id]: m for m, p in main.items()}
-    found = energy.by_point(view.connection, site, list(numbers), period)
+    found = sums.by_point(view.connection, site, list(numbers), period)
     return {numbers[n]: one.energy_kwh for n, one in found.items() if one.covered_s}
 
 
@@ -171,8 +171,8 @@ class EnergySum:
 def _sums(view: View, site: Site, meter: Meter, chosen: Chosen) -> list[EnergySum]:
     """Energy of each point over the period, and over the one that it is compared with."""
     numbers = {view.stored.point_id[p.id]: p.id for p in meter.points if p.kind in ENERGY_KINDS}
-    found = energy.by_point(view.connection, site, list(numbers), chosen.period)
-    before = energy.by_point(view.connection, site, list(numbers), chosen.against) if chosen.against else {}
+    found = sums.by_point(view.connection, site, list(numbers), chosen.period)
+    before = sums.by_point(view.connection, site, list(numbers), chosen.against) if chosen.against else {}
     made = []
     for number, point in numbers.items():
         now, then = found.get(number, PointEnergy()), before.get(number, PointEnergy())

@@ -13,7 +13,7 @@
     │   ├── FileNotUnderstood  nothing was stored: file, line, column, what was expected
     │   └── CoverageTooLow     we do not know, so we do not say
     ├── StoreUnavailable       the database is away: wait, spool, try again
-    │   └── WorkTooLarge       it is there, but refuses so much in one transaction: do less at a time
+    ├── WorkTooLarge           it is there, but refuses so much in one transaction: do less at a time
     ├── AccessError
     │   ├── NotAuthenticated   the caller did not authenticate, or the credentials are invalid
     │   ├── Forbidden          the caller is known and may see it, but not do this
@@ -92,7 +92,7 @@ class LineSlow(StoreUnavailable):
     """The centre was reached, and its answer did not come in time; with less at a time it may."""
 
 
-class WorkTooLarge(StoreUnavailable):
+class WorkTooLarge(WattlineError):
     """The database is there, but refuses so much in one transaction; with less of it, it works."""
 
 

@@ -27,6 +27,7 @@ from app.errors import (
     StoreUnavailable,
     TooBusy,
     WattlineError,
+    WorkTooLarge,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -37,6 +38,7 @@ _STATUS: Sequence[tuple[type[WattlineError], HTTPStatus]] = (
     (Forbidden, HTTPStatus.FORBIDDEN),
     (EdgeReplaced, HTTPStatus.CONFLICT),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (WorkTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (TooBusy, HTTPStatus.TOO_MANY_REQUESTS),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (DataError, HTTPStatus.UNPROCESSABLE_ENTITY),

@@ -23,7 +23,7 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
-from app.errors import StoreUnavailable
+from app.errors import StoreUnavailable, WorkTooLarge
 
 DURATIONS_S = (0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0, 1800.0)
 """Upper bounds of the histogram of durations. [s]"""
@@ -302,6 +302,8 @@ class Guarded:
             self.job.work()
         except StoreUnavailable as error:
             self._say(str(error))
+        except WorkTooLarge as error:
+            self._say(str(error), "job is refused by the database; it will be retried")
         except Exception:  # noqa: BLE001 - one job's fault must not end the others
             _log.exception("job failed; it will be retried", job=self.job.name)
         else:
@@ -309,9 +311,9 @@ class Guarded:
             return True
         return False
 
-    def _say(self, problem: str) -> None:
+    def _say(self, problem: str, event: str = "job waits for the database") -> None:
         if problem and not self._problem and not self.ended.is_set():
-            _log.warning("job waits for the database", job=self.job.name, problem=problem)
+            _log.warning(event, job=self.job.name, problem=problem)
         if self._problem and not problem:
             _log.info("job succeeded again", job=self.job.name)
         self._problem = problem

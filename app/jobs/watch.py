@@ -14,7 +14,7 @@ import structlog
 from app.domain.quality.finding import Evidence, Finding, FindingKind, Severity
 from app.domain.reading import LATEST, OLDEST
 from app.domain.site import Fleet, Meter, Site
-from app.errors import CollectError, DataError, StoreUnavailable
+from app.errors import CollectError, DataError, StoreUnavailable, WorkTooLarge
 from app.jobs import imports
 from app.store import findings, sites
 from app.store.audit import Actor
@@ -133,7 +133,7 @@ def _take(engine: Engine, stored: Stored, site_id: str, delivery: Delivery) -> b
         done = imports.import_file(engine, stored, site, delivery.path, by=by, understanding=understood)
     except StoreUnavailable:
         raise
-    except DataError as error:
+    except (DataError, WorkTooLarge) as error:
         return _refuse(delivery, str(error))
     except Exception:  # noqa: BLE001 - one file's fault must not end the others
         _log.exception("import of the file failed", file=str(delivery.path))

@@ -206,9 +206,20 @@ def make_engine(
         max_overflow=pool_size,
     )
     sa.event.listen(engine, "handle_error", _say_unavailable)
+    sa.event.listen(engine, "connect", partial(_bring_up_to_date, engine))
     if awaits_tables:
         sa.event.listen(engine, "handle_error", _say_unshaped)
     return engine
+
+
+def _bring_up_to_date(engine: sa.Engine, _connection: object, _record: object) -> None:
+    """Let no connection be stale by a clock that was set back.
+
+    The pool replaces those made before the last outage. With an outage that ended in the future, it replaced
+    every connection at every use, until that instant had come.
+    """
+    if engine.pool._invalidate_time > (now_s := time.time()):
+        engine.pool._invalidate_time = now_s
 
 
 def connect_parameters(url: str, application_name: str = "wattline") -> dict[str, Any]:
@@ -258,7 +269,7 @@ def _session_settings(statement_timeout_s: float, lock_timeout_s: float) -> psyc
     return psycopg.sql.Composed([*settings, psycopg.sql.SQL("SET timezone = 'UTC'")])
 
 
-def _say_unavailable(context: sa.engine.ExceptionContext) -> StoreUnavailable | None:
+def _say_unavailable(context: sa.engine.ExceptionContext) -> StoreUnavailable | WorkTooLarge | None:
     error = context.original_exception
     return unavailable(error) if isinstance(error, _AWAY) and not context.is_pre_ping else None
 
@@ -268,7 +279,7 @@ def _say_unshaped(context: sa.engine.ExceptionContext) -> StoreUnavailable | Non
     return StoreUnavailable("the database has no tables yet; they are being made") if missing else None
 
 
-def unavailable(error: BaseException) -> StoreUnavailable:
+def unavailable(error: BaseException) -> StoreUnavailable | WorkTooLarge:
     """The error for callers, with the first line of what the database or the network said."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if isinstance(getattr(error, "orig", error), psycopg.errors.ConfigurationLimitExceeded):

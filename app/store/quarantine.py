@@ -84,9 +84,9 @@ def ingest_safely(
             first(connection)
             drop_ledger.add(connection, stored, collector, drops)
             return SafeResult(ingest_readings(connection, batch, dict(stored.point_id)))
-    except WorkTooLarge:
-        if len(batch) <= 1:
-            raise
+    except WorkTooLarge as error:
+        if len(batch) <= 1:  # of a single reading it is no fault
+            raise StoreUnavailable(f"the store cannot take readings: {_reason(error)}") from error
     except _AT_FAULT as error:
         if not batch:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
 import psycopg
@@ -128,6 +129,18 @@ def test_a_session_ended_by_the_server_is_replaced(engine: sa.Engine) -> None:
     with pytest.raises(StoreUnavailable), stores.begin(engine) as connection:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert one(engine) == 1
+
+
+def test_a_clock_that_was_ahead_during_an_outage_makes_no_connection_stale(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as ahead:
+        now_s = time.time
+        ahead.setattr("sqlalchemy.pool.base.time.time", lambda: now_s() + 108_000)
+        with pytest.raises(StoreUnavailable), stores.begin(engine) as connection:
+            connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    sessions = [one(engine, "SELECT pg_backend_pid()") for _ in range(6)]
+    assert len(set(sessions[2:])) == 1
 
 
 def test_idle_sessions_ended_by_the_server_are_not_noticed(engine: sa.Engine) -> None:

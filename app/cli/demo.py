@@ -51,6 +51,7 @@ def run(*, port: int, browser: bool) -> None:
         If its folder is in use by another demo or cannot be written.
     """
     logs.configure(logging.WARNING)
+    memory.bound()
     environment = settings()
     network.allow(NETWORKS)
     environment = environment.model_copy(update={"data_dir": environment.data_dir / "demo"})

@@ -38,6 +38,7 @@ from app.domain.hub_message import address
 from app.errors import ConfigError, SeriesError, StoreUnavailable, WattlineError
 from app.fleet.watch import Watch
 from app.hub_link import Link
+from app.jobs import memory
 from app.jobs.audit_anchor import Sink, Syslog, Webhook
 from app.jobs.edge_intake import Intake
 from app.jobs.hub_intake import HubIntake
@@ -70,6 +71,7 @@ def serve(config_path: Path | None, *, host: str, port: int, role: str) -> None:
         If the site file is not understood, or the address cannot be used.
     """
     logs.configure()
+    memory.bound()
     environment = settings()
     file = site_file(config_path, environment)
     with stop_signal() as stop, ExitStack() as stack:

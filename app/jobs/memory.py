@@ -16,7 +16,7 @@ def bound() -> None:
     """Let all threads share few arenas; to be called before they are started.
 
     glibc gives each thread an arena of its own, which keeps what its jobs once needed at most, and raises the
-    size of what is mapped apart with each block that is freed: with a score of jobs the process grew for hours.
+    size of what is mapped apart with each block that is freed: with many jobs the process grew for hours.
     Where it is another library, nothing is done.
     """
     with suppress(OSError, AttributeError):

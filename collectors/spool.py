@@ -101,6 +101,8 @@ class Limits:
 
 
 _DEFAULT_LIMITS = Limits()
+NOT_OPEN = "not-open"
+"""Stands for the name of a spool that waits for room, and says nothing of what it dropped."""
 WARN_RATIO, QUIET_RATIO = 0.5, 0.4
 """Above the first it is said that the spool fills; below the second that it has room again. [0..1]"""
 BYTES_PER_READING = 64
@@ -418,9 +420,10 @@ class Spool:
 
     @property
     def id(self) -> str:
-        """Lasting name of this spool, under which the store keeps its ledger; only once it is open."""
+        """Lasting name of this spool, under which the store keeps its ledger; `NOT_OPEN` before it is."""
         with self._lock:
-            return str(self._db.execute("SELECT value FROM fact WHERE name = 'id'").fetchone()[0])
+            row = self._db.execute("SELECT value FROM fact WHERE name = 'id'").fetchone()
+            return str(row[0]) if row else NOT_OPEN
 
     def __len__(self) -> int:
         """Readings that wait, on disk and in memory."""

@@ -212,7 +212,7 @@ class Sender:
     def _state(self, spool: Spool) -> State:
         dropped = [
             Dropped(d.point, d.reason, d.count)
-            for d in spool.ledger()
+            for d in (spool.ledger() if spool.is_open else ())
             if self._told_dropped.get((d.point, d.reason)) != d.count
         ]
         aside = self._set_aside()

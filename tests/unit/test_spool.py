@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from app.domain.reading import Reading
 from app.errors import ConfigError, StoreUnavailable
 from collectors.base import Poll
-from collectors.spool import Limits, Pace, Spool, drain
+from collectors.spool import NOT_OPEN, Limits, Pace, Spool, drain
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -363,6 +363,7 @@ def test_a_spool_for_which_there_is_no_room_waits_for_it(tmp_path: Path) -> None
         spool.append(round_of(0, 30))
         assert (spool.is_open, spool.disk_full, spool.fill_ratio, spool.room()) == (False, True, 1.0, 20)
         assert not spool.try_open()
+        assert spool.id == NOT_OPEN
         spool.ack(spool.take(5))
         assert (len(spool), dropped(spool)) == (15, {"disk_full": 11})
         fill_or_empty()

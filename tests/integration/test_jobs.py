@@ -500,7 +500,8 @@ def test_while_the_spool_waits_for_room_only_what_remembers_nothing_is_asked(
     fleet = polled(1, "one")
     asked_at = registry.parse(fleet.sites[0].meters[0].collector or {})
     source, plain = Remembering(), Plain()
-    monkeypatch.setattr(polling_module, "devices", lambda fleet: [Device(d, asked_at) for d in (source, plain)])
+    asked = [Device(source, asked_at), Device(plain, asked_at)]
+    monkeypatch.setattr(polling_module, "devices", lambda fleet: asked)
     with full_disk(tmp_path) as fill_or_empty:
         fill_or_empty()
         spool = Spool(tmp_path / "spool.sqlite")

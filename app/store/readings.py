@@ -85,15 +85,20 @@ _KEEP_CONFLICTS = """
     SELECT count(*) FROM differing
 """
 
-_QUEUE = sa.text(
-    """
-    INSERT INTO rollup_queue (point_id, start_at, end_at)
-    SELECT point_id, CAST('epoch' AS timestamptz) + start_us * interval '1 microsecond',
-        CAST('epoch' AS timestamptz) + end_us * interval '1 microsecond'
-    FROM unnest(CAST(:points AS int[]), CAST(:starts AS bigint[]), CAST(:ends AS bigint[]))
-        AS span (point_id, start_us, end_us)
-    """
-)
+_MERGE_FEW = """
+INSERT INTO {table} (at, point_id, value, interval_s, valid_s)
+SELECT CAST('epoch' AS timestamptz) + at_us * interval '1 microsecond', point_id, value, interval_s, valid_s
+FROM unnest(%s::bigint[], %s::int[], %s::double precision[], %s::int[], %s::int[])
+    AS incoming (at_us, point_id, value, interval_s, valid_s)
+ON CONFLICT (at, point_id) DO NOTHING
+"""
+
+_QUEUE = """
+INSERT INTO rollup_queue (point_id, start_at, end_at)
+SELECT point_id, CAST('epoch' AS timestamptz) + start_us * interval '1 microsecond',
+    CAST('epoch' AS timestamptz) + end_us * interval '1 microsecond'
+FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS span (point_id, start_us, end_us)
+"""
 
 
 def ingest(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
@@ -182,7 +187,7 @@ def first_per_key(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColum
 
 
 _STRAIGHT_ROWS = 1000
-"""From so many rows on it pays to ask whether they all are new."""
+"""From so many rows on it pays to stage them, and to ask whether they all are new."""
 
 _FREE = "SELECT NOT EXISTS (SELECT 1 FROM {table} WHERE at > :first AND at <= :last)"
 
@@ -192,11 +197,25 @@ def _store(connection: sa.Connection, columns: ReadingColumns, table: str) -> In
 
     Rows at the first instant are always staged: a long file cuts its batches within an instant.
     """
+    if len(columns) < _STRAIGHT_ROWS:
+        return _merge_few(connection, columns, table)
     rest = columns.at_us > columns.at_us[0]
     count = int(rest.sum())
     if count >= _STRAIGHT_ROWS and _copy_straight(connection, columns.take(rest), table):
         return _stage_and_merge(connection, columns.take(~rest), table) + IngestResult(count)
     return _stage_and_merge(connection, columns, table)
+
+
+def _merge_few(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
+    """Store a small batch in one statement; it is staged only where some keys are stored already."""
+    values = (columns.at_us, columns.point_id, columns.value, columns.interval_s, columns.valid_s)
+    statement = _MERGE_FEW.format(table=table)
+    accepted = driver(connection).execute(statement, tuple(map(binary_copy.array_text, values))).rowcount
+    if accepted == len(columns):
+        return IngestResult(accepted)
+    stage(connection, columns)
+    conflicting = _keep_conflicts(connection, _STAGED, columns.at_us, table)
+    return IngestResult(accepted, len(columns) - accepted - conflicting, conflicting)
 
 
 def _stage_and_merge(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
@@ -269,8 +288,8 @@ def queue_rollups(connection: sa.Connection, columns: ReadingColumns) -> None:
     ends = np.full(len(slots), np.iinfo(np.int64).min)
     np.minimum.at(starts, index, columns.at_us - columns.interval_s.astype(np.int64) * 1_000_000)
     np.maximum.at(ends, index, columns.at_us)
-    spans = {"points": (slots >> 32).tolist(), "starts": starts.tolist(), "ends": ends.tolist()}
-    connection.execute(_QUEUE, spans)
+    spans = tuple(map(binary_copy.array_text, (slots >> 32, starts, ends)))
+    driver(connection).execute(_QUEUE, spans)
 
 
 # -- out ---------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from app.telemetry import Telemetry
 from collectors import polling as polling_module
 from collectors import registry
 from collectors.base import Poll
-from collectors.csv import folder
+from collectors.csv import reader
 from collectors.poller import Device
 from collectors.polling import Polling, readings_per_s
 from collectors.profiles.profile import load_profile
@@ -147,14 +147,14 @@ def test_a_file_that_makes_the_import_fail_holds_up_no_other(
         sites.sync(connection, declared)
     (tmp_path / "a.csv").write_text("time,main.kwh\n2026-03-01 00:00,1\n2026-03-01 00:15,2\n")
     (tmp_path / "b.csv").write_text("time,main.kwh\n2026-03-01 00:30,3\n2026-03-01 00:45,4\n")
-    understand = folder.understand
+    understand = reader.understand
 
     def failing(path: Path, *others: Any) -> Any:
         if path.name == "a.csv":
             raise IndexError("a fault of ours")
         return understand(path, *others)
 
-    monkeypatch.setattr(folder, "understand", failing)
+    monkeypatch.setattr(reader, "understand", failing)
     folders = Folders()
     folders.follow(declared)
     folders.run(engine, START)

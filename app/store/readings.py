@@ -208,7 +208,13 @@ def _store(connection: sa.Connection, columns: ReadingColumns, table: str) -> In
 
 def _merge_few(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
     """Store a small batch in one statement; it is staged only where some keys are stored already."""
-    values = (columns.at_us, columns.point_id, columns.value, columns.interval_s, columns.valid_s)
+    values: Sequence[binary_copy.Column] = (
+        columns.at_us,
+        columns.point_id,
+        columns.value,
+        columns.interval_s,
+        columns.valid_s,
+    )
     statement = _MERGE_FEW.format(table=table)
     accepted = driver(connection).execute(statement, tuple(map(binary_copy.array_text, values))).rowcount
     if accepted == len(columns):

@@ -95,6 +95,8 @@ class Run:
             Dropper(world, "dropped.kwh"),
             *(SlowPoster(world, point) for point in more_points(sites)),
         ]
+        for sender in self.senders:
+            sender.patience_s *= recovery_s / RECOVERY_S
         faults = (
             self._kill_collector,
             self._kill_service,
@@ -205,7 +207,11 @@ class Run:
             now = self._try_counts()
             return bool(now) and all(now[way] > count for way, count in before.items())
 
-        until(all_work, self._recovery_s, f"something new by every way, after {self.faults[-1:]},")
+        try:
+            until(all_work, self._recovery_s, f"something new by every way, after {self.faults[-1:]},")
+        except TimeoutError as error:
+            error.add_note(f"before: {before}")
+            raise
 
     def leave(self) -> None:
         """Send no more, confirmed or not."""
@@ -244,7 +250,7 @@ def run(
     patient : bool
         Half-open connections to the database are not broken afterwards: their users give them up.
     recovery_s : float
-        Longest wait for new readings after a fault. [s]
+        Longest wait for new readings after a fault; senders are patient in proportion. [s]
 
     Raises
     ------

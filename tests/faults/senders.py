@@ -18,7 +18,6 @@ from tests.faults.collector import Said, said
 from tests.faults.world import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-_PATIENCE_S = 10.0
 _PAUSE_S = 0.2
 
 
@@ -27,6 +26,8 @@ class Sender(ABC, threading.Thread):
 
     rows = 100
     pause_s = _PAUSE_S
+    patience_s = 10.0
+    """Longest wait for an answer. [s]"""
 
     def __init__(self, world: World, point: str) -> None:
         super().__init__(name=f"sender of {point}", daemon=True)
@@ -105,7 +106,9 @@ class Poster(Sender):
         rows = [{"point": one.point, "at": _text(one), "value": one.value} for one in sorted(batch)]
         bad = {"point": self.point, "at": "9999-01-01T00:00:00Z", "value": 1.0}
         body = {"readings": [*rows, bad]}
-        answer = self.ask(lambda base: httpx.post(f"{base}/api/v1/readings", json=body, timeout=_PATIENCE_S))
+        answer = self.ask(
+            lambda base: httpx.post(f"{base}/api/v1/readings", json=body, timeout=self.patience_s)
+        )
         if answer is None or answer.status_code != 200:
             return False
         told = answer.json()
@@ -131,7 +134,7 @@ class Uploader(Sender):
         files = {"file": (f"{self.batches}.csv", self.csv(batch))}
         form = {"site": "pushed"}
         answer = self.ask(
-            lambda base: httpx.post(f"{base}/api/v1/imports", data=form, files=files, timeout=_PATIENCE_S)
+            lambda base: httpx.post(f"{base}/api/v1/imports", data=form, files=files, timeout=self.patience_s)
         )
         return answer is not None and answer.status_code == 200
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 
 from app.domain.reading import ReadingColumns
@@ -167,13 +169,24 @@ def test_copy_out_streams_blocks_by_time(engine: sa.Engine) -> None:
     assert blocks[0].point_id.tolist() == [1, 2] * 4
 
 
-def test_a_batch_takes_a_fixed_number_of_statements(engine: sa.Engine) -> None:
+@pytest.mark.parametrize(("count", "expected"), [(500, 3), (1500, 4)])
+def test_a_batch_takes_a_fixed_number_of_statements(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, count: int, expected: int
+) -> None:
     ingest(engine, batch((1, 0, 1.0)))
     statements: list[str] = []
-    sa.event.listen(engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
-    ingest(engine, batch(*((p, 1, 1.0) for p in range(500))))
+    execute = stores.ImpatientConnection.execute
 
-    assert len(statements) == 4  # partitions, staging, merge, queue; and one COPY
+    def noted(self: stores.ImpatientConnection, query: str, *rest: Any, **more: Any) -> Any:
+        statements.append(query)
+        return execute(self, query, *rest, **more)
+
+    monkeypatch.setattr(stores.ImpatientConnection, "execute", noted)
+    sa.event.listen(engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    ingest(engine, batch(*((p, 1, 1.0) for p in range(count))))
+
+    # partitions, merge, queue; of many: partitions, staging, merge, queue and one COPY beside them
+    assert len(statements) == expected, statements
 
 
 # -- many rows: straight into the table where its time is free ------------------------------------------

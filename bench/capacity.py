@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import httpx
 
+from app.charts import report as charts
 from bench.serving import service
 from bench.table import Row
 
@@ -38,6 +39,7 @@ SITES = tuple(int(n) for n in os.environ.get("WATTLINE_CAPACITY_SITES", "1,10").
 MINUTES = int(os.environ.get("WATTLINE_CAPACITY_MINUTES", "4"))
 BACKLOG = int(os.environ.get("WATTLINE_CAPACITY_BACKLOG", "0"))
 EVERY_S = float(os.environ.get("WATTLINE_CAPACITY_EVERY_S", "0"))
+CHART = Path(__file__).parent / "capacity.svg"
 POINTS = 500
 PATIENCE_S = 240.0
 REFERENCE_LOOP_S = 0.85
@@ -68,9 +70,23 @@ class Costs:
 
 
 def run() -> list[Row]:
-    """All rows of this bench."""
+    """All rows of this bench, and a chart of what the stations cost."""
     slow = slowness()
-    return [row for n in SITES for row in _rows(n, slow)]
+    rows = [row for n in SITES for row in _rows(n, slow)]
+    CHART.write_text(drawn(rows), encoding="utf-8")
+    return rows
+
+
+def drawn(rows: Sequence[Row]) -> str:
+    """The chart: what a reading costs at each station, by the number of sites."""
+    costs: dict[str, dict[str, float]] = {}
+    for row in rows:
+        sites, station = row.what.split(": ")
+        if row.ours.endswith(" us"):
+            costs.setdefault(station, {})[sites] = float(row.ours.removesuffix(" us").replace(",", ""))
+    names = list(dict.fromkeys(row.what.split(": ")[0] for row in rows))
+    series = [charts.Series(station, [of.get(n, 0.0) for n in names]) for station, of in costs.items()]
+    return charts.svg(charts.Bars(names, series, "us a reading"))
 
 
 def slowness() -> float:

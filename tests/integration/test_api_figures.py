@@ -141,6 +141,9 @@ def test_what_applies_to_a_site_is_told_for_any_day(http: httpx.Client) -> None:
     assert "de_enefg" not in rows
     assert rows["cbrc_13fyp"]["limit_pue"] == 1.5
     assert found["pue"]["verdicts"][0]["profile"] == "cbrc_13fyp"
+    assert http.get("/api/v1/sites/sh1/compliance", params={"on": "0001-01-01"}).status_code == 422
+    assert http.get("/api/v1/sites/sh1/compliance", params={"on": "9999-12-31"}).status_code == 422
+    assert http.get("/api/v1/sites/sh1/compliance", params={"on": "2199-12-31"}).status_code == 200
     before = {row["id"]: row for row in get(http, "/sites/sh1/compliance", on="2025-06-01")["regulations"]}
     assert before["cn_bj_2026"]["status"] == "adopted"
     assert before["cn_bj_2026"]["turns"][0]["on"] == "2026-01-01"

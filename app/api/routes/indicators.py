@@ -19,7 +19,14 @@ from app.store.reports import revisions
 router = APIRouter(tags=["indicators"])
 
 _MOST_CELLS = 4_000_000
-_On = Annotated[date | None, Query(description="Local day of which it is told; default: today")]
+_On = Annotated[
+    date | None,
+    Query(
+        ge=date(1990, 1, 1),
+        le=date(2199, 12, 31),
+        description="Local day of which it is told; default: today",
+    ),
+]
 
 
 @router.get("/sites/{site}/indicators")

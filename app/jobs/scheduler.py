@@ -31,6 +31,9 @@ BUSY_WINDOW_S = 120.0
 """Time over which it is said how busy a job is. [s]"""
 WALL_CLOCK_LOOK_S = 5.0
 """How often a daily job looks whether its time has come. [s]"""
+_NEVER_SKIPPED = 1_000_000
+"""A run is planned at the end of the one before, which APScheduler may still count as running. A run that it
+skipped for that would be the last one of its job."""
 CLOCK_STEP_S = 1.0
 """A wall clock that goes back by more between two looks was set. [s]"""
 
@@ -130,10 +133,11 @@ class Scheduler:
         self._done_days = {job.name: self._day_of(job) for job in jobs if not job.every_s}
         self._at_work: set[str] = set()
         self._changed = threading.Condition()
+        self._planning = threading.RLock()
         self._watch = threading.Thread(target=self._watch_clock, name="clock", daemon=True)
         self._scheduler = BackgroundScheduler(
             executors={"default": _OwnThread()},
-            job_defaults={"coalesce": True, "misfire_grace_time": None},
+            job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": _NEVER_SKIPPED},
             timezone="UTC",
         )
 
@@ -182,8 +186,11 @@ class Scheduler:
 
     def _plan(self, job: Job, after_s: float) -> None:
         """Have the job run once, after so long."""
-        trigger = DateTrigger(datetime.now(UTC) + timedelta(seconds=after_s))
-        self._scheduler.add_job(self._run, trigger, (job,), id=job.name, name=job.name, replace_existing=True)
+        with self._planning:  # or a plan by the clock before it was set back could come after all others
+            trigger = DateTrigger(datetime.now(UTC) + timedelta(seconds=after_s))
+            self._scheduler.add_job(
+                self._run, trigger, (job,), id=job.name, name=job.name, replace_existing=True
+            )
 
     def _run(self, job: Job) -> None:
         with self._changed:
@@ -224,9 +231,13 @@ class Scheduler:
             before_s, ahead_s = ahead_s, self._wall_ahead_s()
             if before_s - ahead_s > CLOCK_STEP_S:
                 _log.warning("clock was set back; jobs are rescheduled", by_s=round(before_s - ahead_s))
-                for planned in self._scheduler.get_jobs():
-                    job = self._jobs[planned.id]
-                    self._plan(job, job.every_s or WALL_CLOCK_LOOK_S)
+                self._plan_anew()
+
+    def _plan_anew(self) -> None:
+        with self._planning:
+            for planned in self._scheduler.get_jobs():
+                job = self._jobs[planned.id]
+                self._plan(job, job.every_s or WALL_CLOCK_LOOK_S)
 
 
 class Busy:

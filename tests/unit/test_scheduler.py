@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.errors import StoreUnavailable
-from app.jobs.scheduler import BUSY_WINDOW_S, DURATIONS_S, Busy, Guarded, Job, JobTally, Scheduler
+from app.jobs.scheduler import BUSY_WINDOW_S, DURATIONS_S, Busy, Guarded, Job, JobTally, Scheduler, _OwnThread
+from tests.waiting import until
 
 CALM = Job("calm", lambda: None, 1.0)
 
@@ -122,6 +124,25 @@ def test_a_database_that_is_away_is_said_once_and_so_is_its_return() -> None:
         said_by_run.append([(line["log_level"], line["event"], line.get("problem")) for line in said])
     waits, works = "job waits for the database", "job succeeded again"
     assert said_by_run == [[], [("warning", waits, "away")], [], [("info", works, None)], []]
+
+
+def test_a_run_that_is_due_before_the_last_one_is_counted_out_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs: list[float] = []
+    counted = _OwnThread._run_job_success
+
+    def late(self: _OwnThread, job_id: str, events: Any) -> None:
+        until(lambda: len(runs) > 1 or not jobs._scheduler.get_jobs(), 10, "the next run")
+        counted(self, job_id, events)
+
+    monkeypatch.setattr(_OwnThread, "_run_job_success", late)
+    jobs = Scheduler([Job("often", lambda: runs.append(0.0), every_s=1e-6)])
+    jobs.start()
+    try:
+        until(lambda: len(runs) > 2, 20, "the third run")
+    finally:
+        jobs.stop()
 
 
 def test_a_service_that_ends_complains_of_no_database() -> None:

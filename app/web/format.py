@@ -68,6 +68,11 @@ def alarm(document: Mapping[str, Any], value: float | None, language: str) -> st
     return text.number(indicator, value, Language(language)).replace("-", "−")
 
 
+def drift(document: Mapping[str, Any], language: str) -> str:
+    """What an alarm with this `document` says of the plant's drift."""
+    return text.drift_sentence(document, Language(language))
+
+
 def unit(house_unit: str) -> str:
     """The house unit as it is written."""
     return _UNITS.get(house_unit, house_unit)

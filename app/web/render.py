@@ -51,6 +51,7 @@ def _environment() -> Environment:
     environment.globals.update(
         number=format.number,
         alarm_figure=format.alarm,
+        drift_sentence=format.drift,
         energy=format.energy,
         power=format.power,
         signed=format.signed,

@@ -86,6 +86,8 @@ class Indicator(StrEnum):
     """Projected for the end of the local year."""
     OVERHEAD_BUDGET_USED_RATIO = "overhead_budget_used_ratio"
     """Overhead of the year so far, by what the limit allows for the whole year."""
+    PLANT_DRIFT_RATIO = "plant_drift_ratio"
+    """Overhead beyond the frozen baseline since a drift began, by what was expected; 0 without drift."""
     IT_LOAD_RATIO = "it_load_ratio"
     """Mean IT power of a window by design capacity."""
     FEED_LOAD_RATIO = "feed_load_ratio"

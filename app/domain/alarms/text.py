@@ -32,6 +32,7 @@ _LABEL: dict[str, tuple[str, str]] = {
     "window": ("统计时段", "window"),
     "since": ("开始时间", "since"),
     "until": ("恢复时间", "until"),
+    "drift": ("能效劣化", "drift"),
     "moved": ("主要原因", "main driver"),
     "meters": ("相关仪表", "meters"),
     "coverage": ("覆盖率", "coverage"),
@@ -124,6 +125,7 @@ def _facts(alarm: Payload, lang: Language) -> list[tuple[str, str]]:
         ("window", _window(alarm, lang)),
         ("since", _local(alarm, "since")),
         ("until", _local(alarm, "until")),
+        ("drift", drift_sentence(alarm, lang)),
         ("moved", _moved(alarm, lang)),
         ("meters", _pick(("、", ", "), lang).join(alarm.get("meters") or ())),
         ("coverage", "" if coverage is None else _percent(coverage, lang)),
@@ -168,6 +170,39 @@ def _moved(alarm: Payload, lang: Language) -> str:
     known = baseline is not None and pue is not None
     course = _brackets(f"PUE {baseline:.3f} → {pue:.3f}", lang) if known else ""
     return f"{_term('class', str(moved), lang)}{change}{course}"
+
+
+def drift_sentence(alarm: Payload, lang: Language) -> str:
+    """How the plant stands against its own baseline, in words; empty for alarms of another kind."""
+    drift = alarm.get("drift")
+    if not drift:
+        return ""
+    excess = _percent(drift["excess_ratio"], lang)
+    named = drift.get("mostly") or ""
+    mostly = _pick((f"，主要来自 {named}", f", mostly {named}"), lang) if named else ""
+    said = _pick(
+        (
+            f"自 {drift['onset']} 起，非 IT 能耗比自身基线高 {excess}{mostly}",
+            f"The plant uses {excess} more than its own baseline since {drift['onset']}{mostly}",
+        ),
+        lang,
+    )
+    return f"{said}{_weeks(drift.get('weeks_to_limit'), lang)}{_pick(('。', '.'), lang)}"
+
+
+def _weeks(weeks: float | None, lang: Language) -> str:
+    """When the PUE crosses its limit if the drift grows as it does."""
+    if not weeks:
+        return ""
+    whole = max(round(weeks), 1)
+    plural = "" if whole == 1 else "s"
+    return _pick(
+        (
+            f"；按此趋势，约 {whole} 周后 PUE 超过限值",
+            f"; at this rate the PUE crosses its limit in about {whole} week{plural}",
+        ),
+        lang,
+    )
 
 
 def gathered(items: list[tuple[What, Payload]], lang: Language) -> tuple[str, str]:

@@ -58,6 +58,13 @@ ALARM_RULES: tuple[Rule, ...] = (
         keep_firing_for_s=_DAY_S,
     ),
     Rule(
+        id="plant_drift",
+        indicator=Indicator.PLANT_DRIFT_RATIO,
+        warning=0.02,
+        critical=0.15,
+        hysteresis=0.01,
+    ),
+    Rule(
         id="power_ratio_jump",
         indicator=Indicator.POWER_RATIO_JUMP,
         warning=0.25,

@@ -13,9 +13,10 @@ from app.domain.alarms.notification import Channel, Message, What, earliest, wha
 from app.domain.attribution import UNMETERED, Attribution, attribute
 from app.domain.limits import LimitProfile, governing, limits_for
 from app.domain.period import Period, shift_months, window
+from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Site
 from app.errors import CoverageTooLow
-from app.store import alarms, breakdown, outbox, sums, usage
+from app.store import alarms, breakdown, drifts, outbox, sums, usage
 from app.store.breakdown import By
 from app.store.engine import Connection
 from app.store.sites import Stored
@@ -91,6 +92,8 @@ class Announcer:
 
     def _attributed(self, site: Site | None, rule: Rule, subject: Subject) -> dict[str, Any]:
         """What moved, over which window; only the subject's meters where nothing can be attributed."""
+        if site is not None and rule.indicator is Indicator.PLANT_DRIFT_RATIO:
+            return self._drift(site)
         name = (rule.window or _ATTRIBUTED.get(rule.indicator)) if rule.indicator in _ATTRIBUTED else ""
         if site is None or not name:
             return {"meters": list(_meters(site, rule, subject))}
@@ -109,6 +112,32 @@ class Announcer:
             "window_pue": moved.figure.pue,
             "meters": list(moved.meters),
             "coverage_ratio": moved.coverage_ratio,
+        }
+
+    def _drift(self, site: Site) -> dict[str, Any]:
+        """Since when the plant drifts, by how much, and where from."""
+        found = drifts.of_site(self._connection, self._stored, site, self._now)
+        going = None if isinstance(found, str) else found.course.open
+        if isinstance(found, str) or going is None:
+            return {"meters": []}
+        blame = drifts.blame(self._connection, self._stored, found)
+        bank, day = self._stored.fleet.institution[site.institution], self._now.astimezone(site.zone).date()
+        limit = governing(limits_for(site, bank, dict(self._profiles), day))
+        mostly = blame.mostly
+        return {
+            "moved": _class_of(site, mostly),
+            "meters": [mostly]
+            if mostly
+            else [name for name, kwh in blame.excess_kwh.items() if kwh > 0][:MOST_METERS],
+            "drift": {
+                "onset": going.onset.isoformat(),
+                "found_on": going.found_on.isoformat(),
+                "excess_ratio": going.excess_ratio,
+                "excess_kwh": blame.total_kwh,
+                "mostly": mostly,
+                "weeks_to_limit": None if limit is None else found.weeks_to_limit(limit.pue),
+                "baseline": found.baseline.digest,
+            },
         }
 
     def _move(self, site: Site, name: str) -> PueChange | None:
@@ -245,6 +274,12 @@ def before(period: Period, site: Site) -> Period:
         if length <= timedelta(hours=longest):
             return Period(period.start - timedelta(days=span), period.start)
     raise AssertionError("every length is one of the above")
+
+
+def _class_of(site: Site, meter_id: str) -> str | None:
+    """Load class of a meter of the overhead."""
+    roles = {p.role for m in site.meters if m.id == meter_id for p in m.points}
+    return next((role.value for role in OVERHEAD_ROLES if role in roles), None)
 
 
 def _meters(site: Site | None, rule: Rule, subject: Subject) -> Iterator[str]:

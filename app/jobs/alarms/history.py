@@ -21,7 +21,7 @@ from app.domain.period import FIXED, QUARTER_HOUR, QUARTER_HOUR_S, Period, Step,
 from app.domain.pue import Totals
 from app.domain.site import Site
 from app.jobs.alarms.judge import YearFigures, limit_of
-from app.store import energy, gauges, outlook, usage
+from app.store import drifts, energy, gauges, outlook, usage
 from app.store.engine import Connection
 from app.store.sites import Stored
 
@@ -174,6 +174,8 @@ class SubjectSeriesLoader:
             return self._feeds()
         if indicator in observation.GAUGE_ROLES:
             return self._gauges(indicator)
+        if indicator is Indicator.PLANT_DRIFT_RATIO:
+            return list(self._drift())
         if indicator is Indicator.YEAR_END_PUE:
             return [self._year(lambda year: year.pue)]
         if indicator is Indicator.OVERHEAD_BUDGET_USED_RATIO:
@@ -203,6 +205,16 @@ class SubjectSeriesLoader:
         return [
             self._series(p.id, np.asarray(newest[p.id], np.float64)[skipped:], "no reading") for p in points
         ]
+
+    def _drift(self) -> Iterator[SubjectSeries]:
+        """What each day knew of drift from the days before it."""
+        found = drifts.of_site(self._connection, self._stored, self._site, self._period.end)
+        if isinstance(found, str):
+            return
+        days = [at.astimezone(self._site.zone).date() for at in ends(self._period)]
+        known = {day: found.course.before(day) for day in set(days)}
+        values = np.array([known[day] for day in days], np.float64)
+        yield self._series("", values, "the level of the plant is not known")
 
     def _year(self, figure: Callable[[YearFigures], float | None]) -> SubjectSeries:
         """The figure as it stood on each day."""

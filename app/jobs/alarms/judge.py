@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -39,6 +40,7 @@ from app.store import (
     alarms,
     compression,
     deployment,
+    drifts,
     evaluations,
     findings,
     gauges,
@@ -56,6 +58,7 @@ from app.store.sites import Stored
 FINDINGS_REACH = timedelta(days=31)
 """Findings that began or ended longer ago explain no window that alarms judge by them."""
 OUTLOOK_EVERY = timedelta(hours=1)
+DRIFT_EVERY = timedelta(hours=6)
 FEEDS_EVERY = timedelta(minutes=5)
 KEPT_EVERY = timedelta(minutes=1)
 
@@ -103,6 +106,8 @@ class Cache:
     """What was evaluated, by number of the site and window, with its version."""
     calm: dict[tuple[str, str], Calm] = field(default_factory=dict)
     """By rule and site; what is said again of the same loads changes nothing, and is left out."""
+    drifts: dict[str, tuple[datetime, float | None, str]] = field(default_factory=dict)
+    """When the drift of each site was worked out, the excess, and why there is none."""
     broken_tables: tuple[datetime | None, int | None] = (None, None)
     """Tables that are not compressed as they should be, and when that was asked."""
     memories_read: int = 0
@@ -430,6 +435,7 @@ def _of_site(
         Indicator.EVALUATION_AGE_S: lambda rule: iter([(rule, Subject(site.id), _age(context, found))]),
         Indicator.YEAR_END_PUE: lambda rule: _year_end(context, facts, rule),
         Indicator.OVERHEAD_BUDGET_USED_RATIO: lambda rule: _year_end(context, facts, rule),
+        Indicator.PLANT_DRIFT_RATIO: lambda rule: _plant_drift(context, site, rule),
         Indicator.FEED_LOAD_RATIO: lambda rule: _feed_loads(context, site, rule),
         Indicator.TEMPERATURE_C: lambda rule: _gauges(context, site, rule),
         Indicator.HUMIDITY_PERCENT: lambda rule: _gauges(context, site, rule),
@@ -487,6 +493,19 @@ def _year(context: EvaluationContext, site: Site, limit: Limit | None) -> YearFi
     profiles = dict(context.profiles)
     year = outlook.year_outlook(context.connection, context.stored, site, number, profiles, context.now)
     return YearFigures.of(year, limit, context.now)
+
+
+def _plant_drift(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
+    known = context.cache.drifts.get(site.id)
+    today = context.now.astimezone(site.zone).date()
+    is_fresh = known is not None and timedelta(0) <= context.now - known[0] < DRIFT_EVERY
+    if known is None or not is_fresh or known[0].astimezone(site.zone).date() != today:
+        found = drifts.of_site(context.connection, context.stored, site, context.now)
+        excess = math.nan if isinstance(found, str) else found.course.before(today)
+        reason = found if isinstance(found, str) else "the level of the plant is not known"
+        known = (context.now, None, reason) if math.isnan(excess) else (context.now, excess, "")
+        context.cache.drifts[site.id] = known
+    yield rule, Subject(site.id), Observation(context.now, known[1], reason=known[2])
 
 
 def used_ratio(budget: Budget | None) -> float | None:

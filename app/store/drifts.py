@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.domain import drift, pue
-from app.domain.baseline import Baseline, Conditions
+from app.domain.baseline import Baseline, Conditions, Resolution
 from app.domain.capacity import INTERVALS_PER_HOUR
 from app.domain.drift import Blame, Course, Floats, Mark, Noise, PlantDays
 from app.domain.energy import EventKind
@@ -27,7 +27,7 @@ RECENT_DAYS = 28
 """Known days from which the PUE is taken that nears its limit."""
 AROUND = timedelta(days=7)
 """Time before and after the replacement of a meter in which its readings are compared."""
-NO_BASELINE = "no baseline of the whole data centre is frozen"
+NO_BASELINE = "no baseline of days is frozen"
 NOT_ACCEPTED = "the frozen baseline is not accepted"
 NO_DAYS = "no day after the baseline period is known"
 
@@ -67,18 +67,18 @@ def of_site(connection: sa.Connection, stored: Stored, site: Site, end: datetime
     StoreUnavailable
         If the database is away.
     """
-    number = stored.site_id[site.id]
-    kept = baselines.current(connection, number)
-    if kept is None:
+    kept = baselines.listing(connection, stored.site_id[site.id])
+    of_days = [one.baseline for one in kept if one.baseline.resolution is Resolution.DAY]
+    if not of_days:
         return NO_BASELINE
-    baseline = kept.baseline
+    baseline = of_days[0]
     if not baseline.accepted:
         return NOT_ACCEPTED
     first = midnight(date.fromisoformat(baseline.first_day), site.zone)
     span = Period(
         first, max(midnight(end.astimezone(site.zone).date(), site.zone), first + timedelta(days=1))
     )
-    whole = conditions.of_site(connection, stored, site, span)
+    whole = conditions.of_site(connection, stored, site, span, weather=baseline.weather)
     marks = tuple(_marks(connection, stored, site, span))
     return _watched(site, baseline, whole, marks)
 

@@ -157,6 +157,7 @@ class _World:
         while any(file.exists() for file in self._late) and time.monotonic() < deadline:
             if stop.wait(_PAUSE_S):
                 return
+        demo.freeze_baseline(self._engine, self.fleet, self._past)
         found = demo.record_alarms(
             self._engine, self.fleet, self._past, days=self._days, is_stopping=stop.is_set
         )

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from app.domain import baseline
+from app.domain.baseline import Baseline
 from app.domain.energy import Event, EventKind
 from app.domain.measure import Boundary, Measure, Scope
 from app.domain.period import Period, floor
@@ -27,7 +29,7 @@ from app.domain.reading import ReadingColumns
 from app.domain.site import Fleet, Site
 from app.jobs import imports
 from app.jobs.alarms import backfill
-from app.store import deployment, events, measures, readings, sites
+from app.store import baselines, conditions, deployment, events, measures, readings, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.readings import to_us
 from app.store.sites import Stored
@@ -123,6 +125,32 @@ def declare_measures(engine: Engine, anchor: datetime) -> None:
             )
             if one.key not in known:
                 measures.add(connection, number, one, "demo")
+
+
+def freeze_baseline(engine: Engine, fleet: Fleet, past: DemoHistory) -> None:
+    """Freeze the plant as it was before its first measure, once its figures are known.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    imports.settle(engine)
+    for site in fleet.sites:
+        if lasting(site.id, past.anchor):
+            with begin(engine) as connection:
+                _freeze(connection, sites.load(connection), site, past.anchor)
+
+
+def _freeze(connection: Connection, stored: Stored, site: Site, anchor: datetime) -> None:
+    number = stored.site_id[site.id]
+    if baselines.listing(connection, number):
+        return
+    before = Period(baseline_start(anchor), retrofit(anchor).first)
+    rows = conditions.of_site(connection, stored, site, before)
+    found = baseline.fit(rows)
+    if isinstance(found, Baseline):
+        baselines.save(connection, number, found, rows, "demo")
 
 
 def load(

@@ -79,6 +79,8 @@ def year(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
     before = found(engine)
     folder = tmp_path_factory.mktemp("late")
     import_late_file(engine, write_late_file(folder, simulation, fleet.site["sh1"]))
+    demo.declare_measures(engine, NOW)
+    demo.freeze_baseline(engine, fleet, DemoHistory.load_or_begin(engine, NOW))
     yield Loaded(engine, fleet, simulation, before, found(engine))
     engine.dispose()
 

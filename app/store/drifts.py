@@ -84,13 +84,10 @@ def of_site(connection: sa.Connection, stored: Stored, site: Site, end: datetime
 
 
 def _watched(site: Site, baseline: Baseline, whole: Conditions, marks: tuple[Mark, ...]) -> SiteDrift | str:
-    days = PlantDays(
-        whole.local_days.astype("datetime64[D]"), whole.overhead_kw, baseline.expected(whole).expected_kw
-    )
-    after = days.dates > np.datetime64(baseline.last_day, "D")
-    if not after.any():
+    days = PlantDays.of(whole, baseline)
+    later = days.after(date.fromisoformat(baseline.last_day))
+    if not len(later.dates):
         return NO_DAYS
-    later = PlantDays(days.dates[after], days.actual_kw[after], days.expected_kw[after])
     noise = Noise.stated(baseline.cv_rmse_ratio, baseline.autocorrelation)
     return SiteDrift(site, baseline, whole, days, later, drift.watch(later, noise, marks), marks)
 

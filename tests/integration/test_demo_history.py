@@ -175,11 +175,24 @@ def test_the_hour_of_failing_cooling_is_on_record_and_names_cooling(
 @WHOLE
 def test_no_alarm_came_from_a_gap_a_reset_or_a_late_file(year: Loaded, record: list[StoredAlarm]) -> None:
     """Every value that fired is that of the plant itself, which knows neither meters nor their defects."""
-    assert {a.rule for a in record} == {"pue_1h", "pue_24h", "feed_load"}
+    assert {a.rule for a in record} == {"pue_1h", "pue_24h", "feed_load", "plant_drift"}
     for alarm in record:
+        if alarm.rule == "plant_drift":
+            continue
         true = feed_ratio(year, alarm) if alarm.rule == "feed_load" else plant_pue(year, alarm.document)
         assert alarm.value == pytest.approx(true, abs=0.003), alarm
         assert true > (alarm.limit_value or 0.0) - 0.003
+
+
+@WHOLE
+def test_the_fouled_condenser_is_found_and_named(year: Loaded, record: list[StoredAlarm]) -> None:
+    fouling = defects.retrofit(NOW).fouling
+    (alarm,) = (a for a in record if a.rule == "plant_drift")
+    assert fouling < alarm.fired_at < fouling + timedelta(days=40)
+    assert alarm.document["drift"]["mostly"] == "sh1-chiller-2"
+    assert alarm.document["drift"]["onset"] >= fouling.date().isoformat()
+    assert alarm.document["moved"] == "cooling"
+    assert alarm.state == "resolved"  # the first cold days: the chillers hardly run
 
 
 def energy_kwh(year: Loaded, site: str, meter_id: str, start: datetime, end: datetime) -> float:

@@ -36,7 +36,8 @@ def test_the_sentence_says_how_much_since_when_and_mostly_where() -> None:
         "at this rate the PUE crosses its limit in about 7 weeks."
     )
     assert drift_sentence(ALARM, Language.ZH) == (
-        "自 2026-05-12 起，非 IT 能耗比自身基线高 6.0%，主要来自 sh1-chiller-2；按此趋势，约 7 周后 PUE 超过限值。"
+        "自 2026-05-12 起，非 IT 能耗比自身基线高 6.0%，主要来自 sh1-chiller-2"
+        "；按此趋势，约 7 周后 PUE 超过限值。"
     )
 
 

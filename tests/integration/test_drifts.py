@@ -1,0 +1,176 @@
+"""Drift of a stored plant: found against its frozen baseline, attributed to a meter, judged and replayed."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from app import config
+from app.domain.baseline import Baseline, fit
+from app.domain.measure import Boundary, Measure
+from app.domain.period import Period
+from app.domain.site import Site
+from app.jobs.alarms import judge
+from app.store import alarms, baselines, conditions, drifts, measures, partitions
+from app.store.drifts import SiteDrift
+from app.store.engine import begin
+from app.store.readings import to_us
+from app.store.sites import Stored, load, sync
+from tests.integration.test_alarms_golden import replayed
+
+SITE = """\
+institutions: [{id: b, institution_class: other}]
+sites:
+  - id: s
+    institution: b
+    time_zone: Asia/Shanghai
+    profiles: [cbrc_13fyp]
+    meters:
+      - {id: grid, stage: utility, points: [{id: grid.e, role: facility, kind: register}]}
+      - {id: ups, stage: ups, fed_by: [grid], points: [{id: ups.e, role: it_ups_output, kind: register}]}
+      - {id: chiller-1, fed_by: [grid], points: [{id: chiller-1.e, role: cooling, kind: register}]}
+      - {id: chiller-2, fed_by: [grid], points: [{id: chiller-2.e, role: cooling, kind: register}]}
+      - id: roof
+        points:
+          - {id: roof.t, role: outdoor_dry_bulb, kind: gauge}
+          - {id: roof.rh, role: outdoor_relative_humidity, kind: gauge}
+"""
+FIRST = datetime(2025, 2, 28, 16, tzinfo=UTC)  # midnight of 1 March in Shanghai
+LEARNED, ONSET, DAYS = 100, 130, 190
+NOW = FIRST + timedelta(days=DAYS)
+ONSET_ON = date(2025, 3, 1) + timedelta(days=ONSET)
+
+_POWER = """
+    SELECT at, it, cooling, CASE WHEN at >= :onset THEN 0.1 * (20 + cooling) ELSE 0 END AS excess FROM (
+        SELECT at, 100 + 20 * (extract(epoch FROM at)::bigint / 86400 / 10 % 2) AS it,
+            30 + greatest(10 + 8 * sin(extract(epoch FROM at) / 86400 / 9), 0)
+            * (1 + 0.01 * sin(extract(epoch FROM at) / 86400 * 7.3)) AS cooling
+        FROM generate_series(CAST(:start AS timestamptz), :end - interval '1 s', '15 min') AS at
+    ) x
+"""
+_SITE_ROWS = f"""
+    INSERT INTO site_15m (site_id, at, facility_kwh, it_kwh, coverage_ratio, estimated_ratio, category)
+    SELECT :site, at, (it + 20 + cooling + excess) / 4, it / 4, 1, 0, 1 FROM ({_POWER}) p
+"""
+_POINT_ROWS = f"""
+    INSERT INTO energy_15m (point_id, at, energy_kwh, coverage_ratio, estimated_ratio,
+        reading_interval_s, tag)
+    SELECT :point, at, (cooling / 2 + CAST(:share AS float8) * excess) / 4, 1, 0, 900, 1
+    FROM ({_POWER}) p
+"""
+_GAUGE_ROWS = """
+    INSERT INTO gauge_15m (point_id, at, mean, lowest, highest, samples)
+    SELECT :point, at, v, v, v, 1 FROM (
+        SELECT at, CAST(:base AS float8)
+            + CAST(:swing AS float8) * sin(extract(epoch FROM at) / 86400 / 9) AS v
+        FROM generate_series(CAST(:start AS timestamptz), :end - interval '1 s', '1 hour') AS at
+    ) x
+"""
+
+
+@pytest.fixture
+def plant(engine: sa.Engine) -> tuple[Stored, Site]:
+    """A plant of two chillers, of which the second uses more from :data:`ONSET` on."""
+    with begin(engine) as connection:
+        sync(connection, config.parse(SITE).fleet)
+        stored = load(connection)
+        for table in ("site_15m", "gauge_15m", "energy_15m"):
+            days = [to_us(FIRST + timedelta(days=n)) for n in range(DAYS)]
+            partitions.ensure_figures(connection, table, np.array(days))
+        span = {"start": FIRST, "end": NOW}
+        power = {**span, "onset": FIRST + timedelta(days=ONSET)}
+        connection.execute(sa.text(_SITE_ROWS), {**power, "site": stored.site_id["s"]})
+        for point, share in (("chiller-1.e", 0.0), ("chiller-2.e", 1.0)):
+            values = {**power, "point": stored.point_id[point], "share": share}
+            connection.execute(sa.text(_POINT_ROWS), values)
+        for point, base, swing in (("roof.t", 14, 9), ("roof.rh", 70, 0)):
+            values = {**span, "point": stored.point_id[point], "base": base, "swing": swing}
+            connection.execute(sa.text(_GAUGE_ROWS), values)
+    return stored, stored.fleet.site["s"]
+
+
+def freeze(engine: sa.Engine, stored: Stored, site: Site) -> Baseline:
+    with begin(engine) as connection:
+        period = Period(FIRST, FIRST + timedelta(days=LEARNED))
+        rows = conditions.of_site(connection, stored, site, period)
+        found = fit(rows)
+        assert isinstance(found, Baseline), found
+        baselines.save(connection, stored.site_id["s"], found, rows, "test")
+    return found
+
+
+def drift_of(engine: sa.Engine, stored: Stored, site: Site) -> SiteDrift | str:
+    with engine.connect() as connection:
+        return drifts.of_site(connection, stored, site, NOW)
+
+
+def test_without_a_frozen_baseline_nothing_is_said(engine: sa.Engine, plant: tuple[Stored, Site]) -> None:
+    assert drift_of(engine, *plant) == drifts.NO_BASELINE
+
+
+def test_drift_is_found_dated_and_put_down_to_its_meter(
+    engine: sa.Engine, plant: tuple[Stored, Site]
+) -> None:
+    freeze(engine, *plant)
+    found = drift_of(engine, *plant)
+    assert isinstance(found, SiteDrift)
+    (episode,) = found.course.episodes
+    assert episode.is_open
+    assert abs((episode.onset - ONSET_ON).days) <= 2
+    assert episode.excess_ratio == pytest.approx(0.1, abs=0.015)
+    with engine.connect() as connection:
+        blame = drifts.blame(connection, plant[0], found)
+    assert blame.mostly == "chiller-2"
+    assert blame.excess_kwh["chiller-2"] == pytest.approx(blame.total_kwh, rel=0.15)
+    assert abs(blame.excess_kwh["chiller-1"]) < 0.1 * blame.total_kwh
+
+
+def test_a_registered_measure_ends_it(engine: sa.Engine, plant: tuple[Stored, Site]) -> None:
+    freeze(engine, *plant)
+    on = ONSET_ON + timedelta(days=25)
+    measure = Measure.declared(
+        key="tubes", what="tubes", where=Boundary.parse("facility"), implementation_start=on, evidence="x"
+    )
+    with begin(engine) as connection:
+        measures.add(connection, plant[0].site_id["s"], measure, "test")
+    found = drift_of(engine, *plant)
+    assert isinstance(found, SiteDrift)
+    (episode,) = found.course.episodes
+    assert (episode.over_on, episode.over_by) == (on, "tubes")
+
+
+def test_the_alarm_says_since_when_and_mostly_where(engine: sa.Engine, plant: tuple[Stored, Site]) -> None:
+    freeze(engine, *plant)
+    cache = judge.Cache()
+    for seconds in (5, 30):
+        judge.run(engine, NOW + timedelta(seconds=seconds), cache=cache)
+    with begin(engine) as connection:
+        listed = alarms.listing(connection, [*load(connection).site_key], "all")
+    (alarm,) = (one for one in listed if one.rule == "plant_drift")
+    assert (alarm.severity, alarm.state) == ("warning", "firing")
+    assert alarm.document["moved"] == "cooling"
+    assert alarm.document["meters"] == ["chiller-2"]
+    said = alarm.document["drift"]
+    assert said["mostly"] == "chiller-2"
+    assert said["excess_ratio"] == pytest.approx(0.1, abs=0.015)
+    assert abs((date.fromisoformat(said["onset"]) - ONSET_ON).days) <= 2
+
+
+def test_a_replay_finds_it_on_the_day_on_which_it_could_be_known(
+    engine: sa.Engine, plant: tuple[Stored, Site]
+) -> None:
+    freeze(engine, *plant)
+    found = drift_of(engine, *plant)
+    assert isinstance(found, SiteDrift)
+    (alarm,) = (
+        one
+        for one in replayed(engine, "s", Period(FIRST + timedelta(days=LEARNED + 5), NOW))
+        if one["rule"] == "plant_drift"
+    )
+    day_after = found.course.episodes[0].found_on + timedelta(days=1)
+    fired = datetime.fromisoformat(alarm["fired_at"]).astimezone(plant[1].zone)
+    assert fired.date() == day_after
+    assert alarm["resolved_at"] is None

@@ -150,7 +150,7 @@ def _freeze(connection: Connection, stored: Stored, site: Site, anchor: datetime
     rows = conditions.of_site(connection, stored, site, before)
     found = baseline.fit(rows)
     if isinstance(found, Baseline):
-        baselines.save(connection, number, found, rows, "demo")
+        baselines.save(connection, number, found, baseline.used_rows(rows), "demo")
 
 
 def load(

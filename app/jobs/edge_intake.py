@@ -22,7 +22,7 @@ from app.store.engine import Connection, Engine, begin, connect
 from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
 
-LEAST_BACKLOG_PER_S = 100.0
+LEAST_BACKLOG_PER_S = 5.0
 """Every edge may send so many old readings, however many others have a backlog. [1/s]"""
 _ADOPTED_AT_ONCE = 20_000
 

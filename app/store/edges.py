@@ -20,7 +20,7 @@ from app.errors import EdgeReplaced, NotFound, SeriesError
 from app.store import locks, tables
 from app.store.engine import store_errors
 
-BACKLOG_FROM = 2000
+BACKLOG_FROM = 500
 """An edge with so many readings waiting has a backlog to send."""
 _NEVER = sa.text("'epoch'::timestamptz")
 _NOW = sa.func.clock_timestamp()

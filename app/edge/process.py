@@ -26,7 +26,7 @@ FOLLOW_EVERY_S = 30.0
 """How often it is looked which meters are in service. [s]"""
 FOLDERS_EVERY_S = 2.0
 _PAUSE_S = 15.0
-_STOP_S = 6.0
+_STOP_S = 3.0
 
 _log = structlog.get_logger(__name__)
 
@@ -98,14 +98,20 @@ class Edge:
         self._ended.set()
         self._changed.set()
         self.polling.end()
-        self.polling.wait(_STOP_S)
+        if self.polling.wait(_STOP_S):
+            self._release()
+        else:  # something waits for an answer that does not come
+            self._transport.close()
+            self.polling.wait(_STOP_S)
+        self.spool.close()
+
+    def _release(self) -> None:
         claim = self.sender.delivery.claim
         if claim is not None and not self.sender.delivery.problem:
             try:
                 self._transport.release(claim)
             except WattlineError as error:
                 _log.info("the key could not be released at the centre", problem=str(error))
-        self.spool.close()
 
     def _follow(self) -> None:
         while not self._ended.is_set():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
@@ -68,6 +70,9 @@ class Transport(Protocol):
     def release(self, claim: Claim) -> None:
         """Let another process begin."""
 
+    def close(self) -> None:
+        """End the connection, and what waits for an answer."""
+
 
 class Https:
     """HTTP batches to the centre, with the key of the edge.
@@ -103,6 +108,7 @@ class Https:
         self._headers = {"Authorization": f"Bearer {key}", "User-Agent": f"wattline-edge/{__version__}"}
         self._lock = threading.Lock()
         self._kept: http.client.HTTPConnection | None = None
+        self._is_closed = False
 
     def begin(self, process: str) -> Claim:
         """Speak for the edge from now on."""
@@ -130,7 +136,11 @@ class Https:
         return FileAnswer(int(said["accepted"]), int(said["rejected"]), str(said["problem"]))
 
     def close(self) -> None:
-        """End the connection that is kept."""
+        """End the connection that is kept, and what waits for an answer; nothing is sent after that."""
+        self._is_closed, kept = True, self._kept
+        if kept is not None and kept.sock is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(kept.sock, socket.SHUT_RDWR)
         with self._lock:
             self._drop()
 
@@ -147,10 +157,10 @@ class Https:
         """
         with self._lock:
             if self._kept is not None:
-                try:
+                with suppress(ConnectionBroken):
                     return self._kept_exchange(path, body, kind)
-                except ConnectionBroken:
-                    pass
+            if self._is_closed:
+                raise StoreUnavailable("the edge is stopping")
             self._kept = self._connection(TIMEOUT_S)
             return self._kept_exchange(path, body, kind)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from app.domain.edge_message import Answer, Claim, Message, State, encode_answer
-from app.edge.transport import Https
+from app.edge.transport import TIMEOUT_S, Https
 from app.errors import ConfigError, EdgeReplaced, NotAuthenticated, SeriesError, StoreUnavailable, TooBusy
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -127,3 +129,17 @@ def test_plain_http_to_others_is_an_explicit_choice() -> None:
         Https("http://centre.example", "wl_key")
     Https("http://centre.example", "wl_key", allow_plain=True)
     Https("http://[::1]:8080", "wl_key")
+
+
+def test_closing_ends_what_waits_for_an_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+        transport = Https(f"http://127.0.0.1:{silent.getsockname()[1]}", "wl_key")
+        waiting = pool.submit(transport.send, MESSAGE)
+        connection, _ = silent.accept()
+        connection.recv(1)
+        transport.close()
+        with pytest.raises(StoreUnavailable):
+            waiting.result(timeout=TIMEOUT_S / 2)
+        with pytest.raises(StoreUnavailable, match="stopping"):
+            transport.send(MESSAGE)
+        connection.close()

@@ -67,6 +67,9 @@ class Cell:
     def release(self, claim: Claim) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     async def sleep(self, seconds: float) -> None:
         self.now_s += max(seconds, 0.01)
         while self.at and self.at[0][0] <= self.now_s - 100.0:

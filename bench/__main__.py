@@ -28,6 +28,7 @@ MODULES = (
     "spool",
     "poller",
     "edge",
+    "hub",
     "report",
     "boards",
     "capacity",

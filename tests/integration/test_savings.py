@@ -107,8 +107,20 @@ def test_over_http(filled: tuple[sa.Engine, Stored]) -> None:
 @pytest.mark.parametrize(
     ("language", "said"),
     [
-        ("en", ("Saved 37.", "With 90 % confidence", "stated together and counted once", "no longer chance")),
-        ("zh", ("已节电 37.", "90% 置信区间", "合并给出，只计一次", "不能用偶然波动解释")),
+        (
+            "en",
+            (
+                "Saved 37.",
+                "With 90 % confidence",
+                "stated together and counted once",
+                "no longer chance",
+                "measured at the site, roof.c",
+            ),
+        ),
+        (
+            "zh",
+            ("已节电 37.", "90% 置信区间", "合并给出，只计一次", "不能用偶然波动解释", "现场实测, roof.c"),
+        ),
     ],
 )
 def test_the_page_says_it_in_words(

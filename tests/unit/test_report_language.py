@@ -82,7 +82,7 @@ def test_every_built_in_rule_of_an_alarm_has_a_word() -> None:
 def test_no_word_is_unused(kind: str) -> None:
     quoted = set(re.findall(r"[\"'](\w+)[\"']", SOURCES))
     made = {f"{a}_{b}" for a in ("day", "month") for b in ("pue", "energy")}
-    made |= {f"saving_{result}" for result in Result}
+    made |= {f"saving_{result}" for result in Result} | {"surcharge_whole", "surcharge_marginal"}
     made |= {
         "days",
         "months",

@@ -59,6 +59,7 @@ FINDINGS_REACH = timedelta(days=31)
 """Findings that began or ended longer ago explain no window that alarms judge by them."""
 OUTLOOK_EVERY = timedelta(hours=1)
 DRIFT_EVERY = timedelta(hours=6)
+"""What is not known, such as where no baseline is frozen yet, is looked for as often as loads of feeds."""
 FEEDS_EVERY = timedelta(minutes=5)
 KEPT_EVERY = timedelta(minutes=1)
 
@@ -498,7 +499,8 @@ def _year(context: EvaluationContext, site: Site, limit: Limit | None) -> YearFi
 def _plant_drift(context: EvaluationContext, site: Site, rule: Rule) -> Iterator[RuleObservation]:
     known = context.cache.drifts.get(site.id)
     today = context.now.astimezone(site.zone).date()
-    is_fresh = known is not None and timedelta(0) <= context.now - known[0] < DRIFT_EVERY
+    lasts = FEEDS_EVERY if known is None or known[1] is None else DRIFT_EVERY
+    is_fresh = known is not None and timedelta(0) <= context.now - known[0] < lasts
     if known is None or not is_fresh or known[0].astimezone(site.zone).date() != today:
         found = drifts.of_site(context.connection, context.stored, site, context.now)
         excess = math.nan if isinstance(found, str) else found.course.before(today)

@@ -22,7 +22,7 @@ from app.store.sites import Stored
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
-BUCKET_US = 32 * DAY_US
+BUCKET_US = rollup.BUCKET_READINGS * 900 * 1_000_000
 
 
 def stored(*declared: int, interval_s: int = 900) -> Stored:

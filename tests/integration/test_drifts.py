@@ -19,6 +19,8 @@ from app.store.drifts import SiteDrift
 from app.store.engine import begin
 from app.store.readings import to_us
 from app.store.sites import Stored, load, sync
+from app.web import router as pages
+from tests.integration.api_helpers import client
 from tests.integration.test_alarms_golden import replayed
 
 SITE = """\
@@ -157,6 +159,11 @@ def test_the_alarm_says_since_when_and_mostly_where(engine: sa.Engine, plant: tu
     assert said["mostly"] == "chiller-2"
     assert said["excess_ratio"] == pytest.approx(0.1, abs=0.015)
     assert abs((date.fromisoformat(said["onset"]) - ONSET_ON).days) <= 2
+    with client(engine, clock=lambda: NOW, extra=(pages.router,)) as http:
+        english, chinese = (http.get("/sites/s/savings", params={"lang": lang}).text for lang in ("en", "zh"))
+    assert "more than its own baseline since" in english
+    assert "mostly chiller-2" in english
+    assert "主要来自 chiller-2" in chinese
 
 
 def test_a_replay_finds_it_on_the_day_on_which_it_could_be_known(

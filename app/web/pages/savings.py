@@ -27,7 +27,8 @@ from app.domain.verification import SiteSavings, Verified, next_month
 from app.errors import SeriesError
 from app.reports.document import NormalisedRow, Savings, VerifiedSaving
 from app.reports.savings import build
-from app.store import measures, savings
+from app.store import alarms, measures, savings
+from app.store.alarms import StoredAlarm
 from app.web import render
 from app.web.access import FromOwnPage, PageRoute, Viewer
 from app.web.cache import TimedCache
@@ -38,6 +39,7 @@ router = APIRouter(route_class=PageRoute)
 
 _SAVINGS = TimedCache(life_s=120)
 _KWH_PER_MWH = 1000
+_MOST_DRIFTS = 5
 _HEIGHT, _LABELS = 180, 4
 
 
@@ -53,6 +55,12 @@ class Shown:
     """Saving that was expected for the counted days."""
 
 
+def _drifted(view: View, site: str) -> list[StoredAlarm]:
+    """Alarms of a plant that uses more than its own baseline, the newest first."""
+    every = alarms.listing(view.connection, [view.stored.site_id[site]], "all")
+    return [one for one in every if one.document.get("drift")][:_MOST_DRIFTS]
+
+
 @router.get("/sites/{site}/savings")
 def savings_page(request: Request, site: str, caller: Viewer) -> Response:
     """What the measures saved, in words; the normalised PUE; the ledger with its forms."""
@@ -62,6 +70,7 @@ def savings_page(request: Request, site: str, caller: Viewer) -> Response:
         entries = measures.listing(view.connection, view.stored.site_id[site])
         known = _figures(view, found, tuple((e.id, e.withdrawn_at, len(e.in_force)) for e in entries))
         may_act = view.may(site, Role.OPERATOR)
+        drifted = _drifted(view, site)
     document = build(found.id, found.currency, known)
     context = {
         "nav": "site",
@@ -72,6 +81,7 @@ def savings_page(request: Request, site: str, caller: Viewer) -> Response:
         "shown": _shown(found, known, document, words),
         "normalised": _normalised_chart(found, document.normalised_pue, words),
         "entries": entries,
+        "drifted": drifted,
         "may_act": may_act,
         "boundaries": _boundaries(found),
         "because": lambda one: Reason(one.code, one.values).text(words.language),

@@ -132,7 +132,8 @@ class Grant:
         """The same of a site that is known by its id and that of its institution."""
         if self.role.on_sites is None:
             return False
-        return self.is_everywhere or site == self.site or institution == self.institution
+        own = (self.site, self.institution)
+        return self.is_everywhere or (site, "") == own or ("", institution) == own
 
     def reaches_institution(self, key: str) -> bool:
         """Whether it reaches every site of an institution."""

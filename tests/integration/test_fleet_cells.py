@@ -14,13 +14,13 @@ import sqlalchemy as sa
 
 from app.api.app import create_app
 from app.api.auth import KeyAuthenticator
-from app.domain.access import Grant
+from app.domain.access import Grant, Role
 from app.fleet import fanout, reports, watch
 from app.fleet.cells import Cell
 from app.fleet.watch import Watch
 from app.reports.canonical import is_intact
 from app.reports.document import as_data
-from app.store import identity
+from app.store import edges, identity
 from app.telemetry import CellAnswer, Telemetry
 from app.web import router as pages
 from tests.integration.api_helpers import NOW, a_day, client, own_database, served
@@ -251,3 +251,22 @@ def test_a_report_that_was_altered_is_refused(cell: Callable[..., Cell], north_u
         with pytest.raises(fanout.NotUnderstood):
             reports.understand(cell(), altered)
     assert reports.ask([cell()], "nobody", "2026-03")[0].said == ()
+
+
+def test_edges_of_other_cells_are_listed_for_those_who_see_all(
+    centre: sa.Engine, north: sa.Engine, cell: Callable[..., Cell]
+) -> None:
+    with north.begin() as connection:
+        key = identity.create(connection, "edge box", [Grant(Role.EDGE, "sh1")], created_by="test")
+        edges.create(connection, "box", identity.public_id_of(key), ["sh1"])
+    seen = Watch([cell(), cell("east", free_address())])
+    some = make_key(centre, "viewer:institution/bank")
+    with client(centre, authenticator=asking(centre), fleet_watch=seen) as http:
+        http.headers["Authorization"] = f"Bearer {make_key(centre, 'viewer')}"
+        found = get(http, "/fleet/edges")
+        assert [(edge["name"], edge["cell"], edge["sites"]) for edge in found["edges"]] == [
+            ("box", "north", ["sh1"])
+        ]
+        assert found["missing"] == ["east"]
+        http.headers["Authorization"] = f"Bearer {some}"
+        assert get(http, "/fleet/edges") == {"edges": [], "missing": []}

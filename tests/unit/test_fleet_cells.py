@@ -155,3 +155,10 @@ def test_a_cell_that_calls_itself_otherwise_is_refused() -> None:
 def test_only_those_who_may_see_a_site_see_it_in_the_fleet(grant: str, seen: bool) -> None:
     principal = Principal("somebody", (Grant.parse(grant),))
     assert bool(pue.visible([site("a", "s1", 150, 100)], principal)) is seen
+
+
+@pytest.mark.parametrize("grant", ["viewer:site/s2", "viewer:institution/other"])
+def test_what_a_cell_leaves_empty_opens_nothing(grant: str) -> None:
+    """A grant of a site names no institution, and the other way round."""
+    one = SitePue("a", "", site("a", "", 150, 100).document)
+    assert pue.visible([one], Principal("somebody", (Grant.parse(grant),))) == []

@@ -9,13 +9,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from app.actions import edges as actions
-from app.api.context import Caller, CallerOf, bounded
+from app.api.context import Caller, CallerOf, InScope, bounded
 from app.domain.edge_message import MOST_BYTES, Claim, decode, encode_answer
 from app.errors import EdgeReplaced, Forbidden, RequestTooLarge
+from app.fleet import fanout
+from app.fleet.cells import Cell
+from app.fleet.fanout import SCOPE_ALL
 from app.jobs import edge_files, edge_intake
 from app.store import edges
 
@@ -96,6 +99,7 @@ class EdgeOut(BaseModel):
     """What is known of an edge."""
 
     name: str
+    cell: str = Field(default="", description="Cell that it sends to; empty: this one")
     sites: list[str]
     key: str = Field(description="Public id of its key")
     created_at: datetime
@@ -128,10 +132,27 @@ class EdgesOut(BaseModel):
 
 
 @router.get("/fleet/edges")
-def list_edges(caller: Caller) -> EdgesOut:
-    """Edges with when they were last heard of, what waits, their clock and their definitions."""
+def list_edges(caller: Caller, scope: InScope = SCOPE_ALL) -> EdgesOut:
+    """Edges with when they were last heard of, what waits, their clock and their definitions.
+
+    Those of other cells are there for callers who may see every site.
+    """
     with caller.read() as view:
-        return EdgesOut(edges=[_out(edge) for edge in actions.listing(view)], missing=[])
+        own = [_out(edge) for edge in actions.listing(view)]
+    sees_all = caller.principal.role_everywhere is not None
+    cells = caller.context.cells if scope == SCOPE_ALL and sees_all else ()
+    answers = fanout.ask(cells, "/fleet/edges", {}, _of_cell, deadline_s=fanout.DEADLINE_S)
+    others = [edge for answer in answers for edge in answer.said or ()]
+    return EdgesOut(edges=[*own, *others], missing=[a.cell.id for a in answers if a.said is None])
+
+
+def _of_cell(cell: Cell, document: Any) -> list[EdgeOut]:
+    try:
+        found = EdgesOut.model_validate(document)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise fanout.NotUnderstood(f"the answer is of another version: {said}") from None
+    return [edge.model_copy(update={"cell": cell.id}) for edge in found.edges]
 
 
 def _out(edge: edges.Edge) -> EdgeOut:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import random
 import shutil
 import socket
 import subprocess
@@ -28,13 +31,19 @@ cluster {{ name: hub, listen: 127.0.0.1:{cluster}, routes: [{routes}] }}
 """
 
 
+_PORTS = range(12_000, 30_000)
+"""Below those from which connections of other tests take theirs."""
+_TRIES = 5
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
 
 
 class Cluster:
@@ -50,9 +59,13 @@ class Cluster:
 
     def __init__(self, folder: Path, size: int = 3, more: str = "") -> None:
         self.folder, self.size, self._more = folder, size, more
-        self._ports = free_ports(size)
-        self._monitors, self._routes = free_ports(size), free_ports(size)
         self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._choose_ports()
+
+    def _choose_ports(self) -> None:
+        ports = free_ports(3 * self.size)
+        self._ports, self._monitors = ports[: self.size], ports[self.size : 2 * self.size]
+        self._routes = ports[2 * self.size :]
 
     @property
     def url(self) -> str:
@@ -60,16 +73,31 @@ class Cluster:
         return "nats://" + ",".join(f"127.0.0.1:{port}" for port in self._ports)
 
     def __enter__(self) -> Self:
-        for n in range(self.size):
-            self.start(n)
-        self.wait()
-        return self
+        for _ in range(_TRIES):
+            for n in range(self.size):
+                self.start(n)
+            if self._came_up():
+                return self
+            self._kill_all()  # somebody took one of its ports
+            self._choose_ports()
+        raise RuntimeError("the hub does not start")
+
+    def _came_up(self) -> bool:
+        """Whether every server is there, as soon as that is known."""
+        until(lambda: self._has_ended() or all(map(self._is_healthy, self._running)), timeout_s=120)
+        return not self._has_ended()
+
+    def _has_ended(self) -> bool:
+        return any(one.poll() is not None for one in self._running.values())
+
+    def _kill_all(self) -> None:
+        for n in list(self._running):
+            self.kill(n)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for n in list(self._running):
-            self.kill(n)
+        self._kill_all()
 
     def start(self, n: int) -> None:
         """Start a server, on the disk that it had."""
@@ -100,10 +128,6 @@ class Cluster:
         """What a server that is killed had stored is gone."""
         shutil.rmtree(self.folder / f"n{n}", ignore_errors=True)
 
-    def wait(self) -> None:
-        """Until there is a leader who takes streams."""
-        until(lambda: any(self._is_healthy(n) for n in self._running), timeout_s=60)
-
     def _is_healthy(self, n: int) -> bool:
         url = f"http://127.0.0.1:{self._monitors[n]}/healthz?js-server-only=true"
         try:
@@ -124,8 +148,6 @@ class Cluster:
         raise TimeoutError(f"{stream} has no leader")
 
     def _leader_as_seen_by(self, n: int, stream: str) -> int:
-        import json
-
         url = f"http://127.0.0.1:{self._monitors[n]}/jsz?streams=true"
         try:
             with urllib.request.urlopen(url, timeout=1) as answer:

@@ -100,8 +100,13 @@ class DemoHistory:
 
 
 MEASURES = (
-    ("set-point-{year}", "Chilled water set point raised", "change order 17", 150_000.0),
-    ("fans-{year}", "Fans of the air handlers exchanged for EC fans", "acceptance record 42", 140_000.0),
+    ("set-point-{year}", "冷冻水温度设定值提高 Chilled water set point raised", "change order 17", 150_000.0),
+    (
+        "fans-{year}",
+        "空调机组更换 EC 风机 Fans of the air handlers exchanged for EC fans",
+        "acceptance record 42",
+        140_000.0,
+    ),
 )
 """Key, what was done, evidence, and the expected saving of the demo's two measures. [kWh/a]"""
 

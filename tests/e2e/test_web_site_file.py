@@ -60,7 +60,7 @@ def test_a_text_is_checked_compared_applied_and_undone(database: sa.Engine) -> N
     with client(database, extra=(pages.router,)) as http:
         wrong = drafted(http, ESTATE.replace("Asia/Shanghai", "Asia/Shangai", 1), base(http))
         shown = http.get(wrong).text
-        assert 'data-line="8"' in shown  # as `check-config` names it
+        assert 'data-line="9"' in shown  # as `check-config` names it
         assert "Asia/Shangai" in shown
         assert f"{wrong}/apply" not in shown
         assert http.post(f"{wrong}/apply", data={"form_id": token(http)}).status_code == 422

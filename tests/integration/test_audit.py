@@ -276,7 +276,17 @@ def _functions(path: Path) -> list[ast.FunctionDef]:
 
 
 READING = {"listing", "find", "silences", "find_order", "current", "described_elsewhere", "problems"}
-READING |= {"difference", "is_stale", "revisions", "found", "quoted", "obstacle", "name", "is_ours"}
+READING |= {
+    "difference",
+    "is_stale",
+    "revisions",
+    "found",
+    "quoted",
+    "obstacle",
+    "name",
+    "is_ours",
+    "of_deployment",
+}
 """Actions that change nothing."""
 TRIED = {"effects"}
 """What is tried and taken back in the same transaction."""

@@ -192,7 +192,11 @@ def test_verify_finds_a_figure_that_does_not_follow(filled: Wattline, engine: sa
 
 
 def test_findings_list(filled: Wattline) -> None:
-    assert filled("findings", "list", "sh1", "--json").document == {"site": "sh1", "findings": []}
+    assert filled("findings", "list", "sh1", "--json").document == {
+        "site": "sh1",
+        "findings": [],
+        "deployment": [],
+    }
     assert "nothing was found" in filled("findings", "list", "sh1").out
 
 

@@ -117,7 +117,7 @@ def test_a_reading_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.
 def test_a_fault_of_the_server_is_not_blamed_on_readings(engine: sa.Engine) -> None:
     stored = declared(engine)
     with stores.begin(engine) as connection:
-        connection.execute(sa.text("DROP TABLE rollup_queue"))
+        connection.execute(sa.text("DROP TABLE rollup_queue CASCADE"))
     with pytest.raises(StoreUnavailable, match=r"cannot take readings: .*rollup_queue"):
         ingest_safely(engine, stored, register(2), "modbus")
     assert everything(engine) == []
@@ -210,7 +210,7 @@ def test_postgres_is_killed_again_and_again_during_ingest(
     for event in ("before_cursor_execute", "commit"):
         sa.event.listen(engine, event, kill_in_time)
     for number in range(KILLS):
-        countdown[0] = 1 + number % 5
+        countdown[0] = 1 + number % 3
         until_stored(engine, batch(*((p, number * 10 + m, float(m)) for p in (1, 2) for m in range(10))))
         assert countdown[0] <= 0
 

@@ -173,7 +173,11 @@ def _on_boards(engine: sa.Engine) -> tuple[list[float | None], list[float | None
 
 def test_the_views_withhold_for_the_kinds_for_which_figures_wait(engine: sa.Engine) -> None:
     with stores.connect(engine) as connection:
-        for view in ("v_pue", "v_findings"):
-            text = connection.exec_driver_sql(f"SELECT pg_get_viewdef('{view}'::regclass)").scalar_one()
-            kinds = {kind for kind in FindingKind if f"'{kind.value}'" in text}
-            assert kinds == set(WITHHOLDING)
+        texts = {
+            view: connection.exec_driver_sql(f"SELECT pg_get_viewdef('{view}'::regclass)").scalar_one()
+            for view in ("v_findings", "v_withheld", "v_pue")
+        }
+    kinds = {kind for kind in FindingKind if f"'{kind.value}'" in texts["v_findings"]}
+    assert kinds == set(WITHHOLDING)
+    assert "FROM v_findings" in texts["v_withheld"]
+    assert "FROM v_withheld" in texts["v_pue"]

@@ -192,6 +192,8 @@ def begin_edge(body: BeginIn, caller: Caller) -> BeginOut:
     with caller.write() as view:
         edge = edges.of_key(view.connection, _key(caller))
         epoch = edges.begin(view.connection, edge, body.process)
+        if not isinstance(epoch, str):
+            view.audit("edge.begin", edge.name, {"process": body.process, "epoch": epoch})
     if isinstance(epoch, str):
         raise EdgeReplaced(epoch)
     return BeginOut(edge=edge.name, epoch=epoch)
@@ -203,6 +205,7 @@ def release_edge(body: ReleaseIn, caller: Caller) -> ReleaseOut:
     with caller.write() as view:
         edge = edges.of_key(view.connection, _key(caller))
         edges.release(view.connection, edge, Claim(body.process, body.epoch))
+        view.audit("edge.release", edge.name, {"process": body.process, "epoch": body.epoch})
     return ReleaseOut(edge=edge.name)
 
 

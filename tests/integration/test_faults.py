@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -194,7 +195,7 @@ def until_stored(engine: sa.Engine, rows: ReadingColumns) -> None:
 
 @pytest.mark.timeout(60 + 5 * KILLS)
 def test_postgres_is_killed_again_and_again_during_ingest(
-    lasting_server: EmbeddedServer, make_test_engine: MakeEngine
+    lasting_server: EmbeddedServer, make_test_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kill comes before another statement of the batch each time, the commit included."""
     engine = make_test_engine(lambda: lasting_server.url)
@@ -207,10 +208,16 @@ def test_postgres_is_killed_again_and_again_during_ingest(
         if countdown[0] == 0 and lasting_server.pid:
             os.kill(lasting_server.pid, signal.SIGKILL)
 
-    for event in ("before_cursor_execute", "commit"):
-        sa.event.listen(engine, event, kill_in_time)
+    execute = stores.ImpatientConnection.execute
+
+    def watched(self: stores.ImpatientConnection, query: str, *rest: Any, **more: Any) -> Any:
+        kill_in_time()
+        return execute(self, query, *rest, **more)
+
+    monkeypatch.setattr(stores.ImpatientConnection, "execute", watched)
+    sa.event.listen(engine, "commit", kill_in_time)
     for number in range(KILLS):
-        countdown[0] = 1 + number % 3
+        countdown[0] = 1 + number % 4
         until_stored(engine, batch(*((p, number * 10 + m, float(m)) for p in (1, 2) for m in range(10))))
         assert countdown[0] <= 0
 

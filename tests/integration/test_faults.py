@@ -217,7 +217,7 @@ def test_postgres_is_killed_again_and_again_during_ingest(
     monkeypatch.setattr(stores.ImpatientConnection, "execute", watched)
     sa.event.listen(engine, "commit", kill_in_time)
     for number in range(KILLS):
-        countdown[0] = 1 + number % 4
+        countdown[0] = 1 + number % 3
         until_stored(engine, batch(*((p, number * 10 + m, float(m)) for p in (1, 2) for m in range(10))))
         assert countdown[0] <= 0
 

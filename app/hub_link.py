@@ -122,6 +122,7 @@ def options(
         found["nkeys_seed_str"] = _seed(seed_file)
     if ca_file is not None or not all(_is_here(server) for server in at.servers):
         found["tls"] = _tls(ca_file)
+        found["tls_handshake_first"] = True  # else whoever is in between could say that the hub has no TLS
     return found
 
 

@@ -338,6 +338,11 @@ class Service:
         if not environment.hub_url:
             return None
         at = address(environment.hub_url, "WATTLINE_HUB_URL")
+        if "cell_id" in environment.model_fields_set and at.cell != environment.cell_id:
+            raise ConfigError(
+                f"names the cell {at.cell!r}, and WATTLINE_CELL_ID {environment.cell_id!r}; write the same",
+                key="WATTLINE_HUB_URL",
+            )
         link = Link(at, environment.hub_seed_file, environment.hub_ca_file)
         intake = Intake(
             self._engines.work,

@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import structlog
+
 from app.fleet import pue
 from app.fleet.cells import Cell
 from app.fleet.fanout import Answer
 from app.fleet.pue import SitePue
+
+_log = structlog.get_logger(__name__)
 
 WINDOW = "24h"
 """Period of the figures that are watched."""
@@ -60,7 +64,14 @@ class Watch:
     def look(self) -> None:
         """Ask once."""
         at = self._clock()
-        self._seen = Seen(at, pue.ask(self.cells, WINDOW, deadline_s=DEADLINE_S))
+        try:
+            answers = pue.ask(self.cells, WINDOW, deadline_s=DEADLINE_S)
+        except Exception as error:  # noqa: BLE001 - old answers must not be shown for those of now
+            _log.exception("the other cells could not be asked")
+            answers = [
+                Answer(cell, None, f"could not be asked: {type(error).__name__}") for cell in self.cells
+            ]
+        self._seen = Seen(at, answers)
 
     def stop(self) -> None:
         """Ask no more; a question that is on its way ends with the process."""

@@ -11,11 +11,13 @@ import structlog
 
 from app import config
 from app.config import SiteFile
-from app.domain.edge_message import CLOCK_OFF_S, Answer, Message, State
+from app.domain.edge_message import CLOCK_OFF_S, Answer, Claim, Message, State
 from app.domain.reading import Reading, refusal
 from app.domain.signed import Definitions, sign
+from app.errors import EdgeReplaced
 from app.jobs.ingest import REFUSED
-from app.store import drop_ledger, edges, sites
+from app.store import audit, drop_ledger, edges, sites
+from app.store.audit import Actor
 from app.store.drop_ledger import Drop
 from app.store.edges import Edge
 from app.store.engine import Connection, Engine, begin, connect
@@ -176,6 +178,53 @@ def _judged(readings: Sequence[Reading], stored: Stored, now: datetime) -> tuple
 def _offset_s(state: State, now: datetime) -> float:
     """How far the edge's clock is ahead: as it measured, else by when it says that it sent this. [s]"""
     return (state.sent_at - now).total_seconds() if state.clock_offset_s is None else state.clock_offset_s
+
+
+# -- who speaks for an edge ----------------------------------------------------------------------------
+
+
+def speak(engine: Engine, key_id: str, process: str, source: str) -> Claim:
+    """Let a process speak for the edge with that key from now on.
+
+    Raises
+    ------
+    EdgeReplaced
+        If another process does.
+    NotFound
+        If the key is no edge's.
+    StoreUnavailable
+        If the database is away.
+    """
+    with begin(engine) as connection:
+        edge = edges.of_key(connection, key_id)
+        epoch = edges.begin(connection, edge, process)
+        if not isinstance(epoch, str):
+            detail = {"process": process, "epoch": epoch}
+            audit.append(connection, _actor(edge, source).did("edge.begin", edge.name, detail))
+    if isinstance(epoch, str):
+        raise EdgeReplaced(epoch)
+    return Claim(process, epoch)
+
+
+def release(engine: Engine, key_id: str, claim: Claim, source: str) -> None:
+    """End speaking for an edge, so that another process need not wait.
+
+    Raises
+    ------
+    NotFound
+        If the key is no edge's.
+    StoreUnavailable
+        If the database is away.
+    """
+    with begin(engine) as connection:
+        edge = edges.of_key(connection, key_id)
+        edges.release(connection, edge, claim)
+        detail = {"process": claim.process, "epoch": claim.epoch}
+        audit.append(connection, _actor(edge, source).did("edge.release", edge.name, detail))
+
+
+def _actor(edge: Edge, source: str) -> Actor:
+    return Actor(f"edge {edge.name}", source, edge.key_id)
 
 
 # -- definitions ---------------------------------------------------------------------------------------

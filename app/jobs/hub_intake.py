@@ -29,7 +29,7 @@ from app.jobs import edge_files, edge_intake
 from app.jobs.edge_intake import Intake
 from app.store import edges
 from app.store.edges import Edge
-from app.store.engine import Engine, begin, connect
+from app.store.engine import Engine, connect
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -311,22 +311,14 @@ class HubIntake:
         if what == "definitions":
             return edge_intake.definitions(self._engine, edge.key_id)
         if what == "begin":
-            return self._begun(edge, str(head["process"]))
+            return {"epoch": edge_intake.speak(self._engine, edge.key_id, str(head["process"]), "hub").epoch}
         claim = Claim(str(head["process"]), int(head["epoch"]))
         if what == "release":
-            with begin(self._engine) as connection:
-                edges.release(connection, edge, claim)
+            edge_intake.release(self._engine, edge.key_id, claim, "hub")
             return {}
         if what == "file" or what == f"file.{self._node}":
             return self._file(edge, claim, head, more)
         raise SeriesError(f"{what!r} is no question of this version")
-
-    def _begun(self, edge: Edge, process: str) -> Mapping[str, Any]:
-        with begin(self._engine) as connection:
-            epoch = edges.begin(connection, edge, process)
-        if isinstance(epoch, str):
-            raise EdgeReplaced(epoch)
-        return {"epoch": epoch}
 
     def _file(self, edge: Edge, claim: Claim, head: Mapping[str, Any], part: bytes) -> Mapping[str, Any]:
         """A part of a file; with the last one all of it is imported."""

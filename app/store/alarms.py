@@ -512,9 +512,10 @@ def listing(
     site_ids: Iterable[int],
     state: str = "active",
     *,
+    part: str | None = None,
     limit: int = 1000,
 ) -> list[StoredAlarm]:
-    """Alarms of some sites, newest first.
+    """Alarms of some sites, newest first; with `part` those whose document has it.
 
     Raises
     ------
@@ -529,6 +530,8 @@ def listing(
         query = query.where(a.c.resolved_at.is_(None))
     elif state != "all":
         query = query.where(a.c.state == state)
+    if part is not None:
+        query = query.where(a.c.document.has_key(part))
     with store_errors():
         rows = connection.execute(query.order_by(a.c.fired_at.desc(), a.c.id.desc()).limit(limit))
         return [StoredAlarm(*row) for row in rows]

@@ -86,7 +86,14 @@ class Meters:
 class World:
     """A centre on a database, sites with a Modbus meter each, and a line to the centre."""
 
-    def __init__(self, folder: Path, database_url: str, meters: Meters, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        meters: Meters,
+        stack: ExitStack,
+        more: Mapping[str, str] = {},
+    ) -> None:
         self.folder, self._url = folder, database_url
         self.database = make_engine(database_url)
         stack.callback(self.database.dispose)
@@ -95,7 +102,7 @@ class World:
         text = "".join(SITE.format(site=site, port=meters.port, unit=unit) for unit, site in numbered)
         self.site_file.write_text(HEAD + text)
         self.line = stack.enter_context(Line(folder).standing())
-        environment = {**self.environment, "WATTLINE_REQUIRE_KEYS": "true"}
+        environment = {**self.environment, "WATTLINE_REQUIRE_KEYS": "true", **more}
         self.centre = stack.enter_context(running(["serve", "--port", "0"], environment, folder))
         self.centre.until_status("/readyz", 200, 180)
         self.line.leads_to(self.centre.base)

@@ -201,6 +201,21 @@ def test_the_overview_shows_other_cells_and_who_is_missing(
     assert 'wattline_cell_up{cell="east"} 0.0' in lines
 
 
+def test_a_question_that_fails_leaves_no_old_answer(
+    cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Watch([cell()], clock=lambda: NOW)
+    seen.look()
+    assert seen.seen.missing == []
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no more threads")
+
+    monkeypatch.setattr(watch.pue, "ask", fail)
+    seen.look()
+    assert (seen.seen.missing, seen.seen.sites) == (["north"], [])
+
+
 def test_the_watch_asks_again_by_itself(cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch) -> None:
     looked = threading.Semaphore(0)
     monkeypatch.setattr(watch, "_EVERY_S", 0.01)

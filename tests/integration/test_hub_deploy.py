@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +73,7 @@ def guarded(folder: Path, users: str) -> Iterator[tuple[Cluster, Path]]:
     certificate, key = authority.issue("a", folder)
     trusted = folder / "ca.pem"
     trusted.write_text(authority.pem)
-    tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
+    tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}", handshake_first: true }}\n'
     with Cluster(folder, 1, tls + users) as cluster:
         yield cluster, trusted
 
@@ -115,6 +118,35 @@ async def _publish(hub: Hub, key: str, key_id: str) -> None:
     subject = Subjects("north", key_id).readings
     client = await hub._link.client()
     await client.jetstream().publish(subject, seal(b"0" * 24, subject, secret_of(key)), timeout=2)
+
+
+def test_a_server_without_tls_is_told_nothing(tmp_path: Path) -> None:
+    """Whoever answers in place of the hub and says that it has no TLS."""
+    trusted = tmp_path / "ca.pem"
+    heard: list[bytes] = []
+    trusted.write_text(Authority("bank").pem)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def pretend() -> None:
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                connection.settimeout(5)
+                connection.sendall(b'INFO {"server_id":"x","version":"2.14.0","max_payload":1048576}\r\n')
+                while part := connection.recv(65_536):
+                    heard.append(part)
+
+        thread = threading.Thread(target=pretend)
+        thread.start()
+        url = f"nats://127.0.0.1:{listener.getsockname()[1]}/north"
+        hub = Hub(url, "wl_0123456789ab_00000000000000000000000000000000", ca_file=trusted)
+        try:
+            with pytest.raises(StoreUnavailable):
+                hub.begin("first")
+        finally:
+            hub.close()
+            listener.close()
+            thread.join()
+    assert b"CONNECT" not in b"".join(heard)
+    assert b"wl_" not in b"".join(heard)
 
 
 def test_a_seed_is_not_written_over_another(wattline: Wattline, tmp_path: Path) -> None:

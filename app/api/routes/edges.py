@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from app.actions import edges as actions
 from app.api.context import Caller, CallerOf, InScope, bounded
 from app.domain.edge_message import MOST_BYTES, Claim, decode, encode_answer
-from app.errors import EdgeReplaced, Forbidden, RequestTooLarge
+from app.errors import Forbidden, RequestTooLarge
 from app.fleet import fanout
 from app.fleet.cells import Cell
 from app.fleet.fanout import SCOPE_ALL
@@ -189,24 +189,19 @@ def _out(edge: edges.Edge) -> EdgeOut:
 @router.post("/edges/begin")
 def begin_edge(body: BeginIn, caller: Caller) -> BeginOut:
     """Speak for an edge from now on; refused while another process with the same key does."""
-    with caller.write() as view:
-        edge = edges.of_key(view.connection, _key(caller))
-        epoch = edges.begin(view.connection, edge, body.process)
-        if not isinstance(epoch, str):
-            view.audit("edge.begin", edge.name, {"process": body.process, "epoch": epoch})
-    if isinstance(epoch, str):
-        raise EdgeReplaced(epoch)
-    return BeginOut(edge=edge.name, epoch=epoch)
+    key_id, engine = _key(caller), caller.context.engine
+    claim = edge_intake.speak(engine, key_id, body.process, caller.source)
+    with caller.read() as view:
+        return BeginOut(edge=edges.of_key(view.connection, key_id).name, epoch=claim.epoch)
 
 
 @router.post("/edges/release")
 def release_edge(body: ReleaseIn, caller: Caller) -> ReleaseOut:
     """End speaking for an edge, so that another process need not wait."""
-    with caller.write() as view:
-        edge = edges.of_key(view.connection, _key(caller))
-        edges.release(view.connection, edge, Claim(body.process, body.epoch))
-        view.audit("edge.release", edge.name, {"process": body.process, "epoch": body.epoch})
-    return ReleaseOut(edge=edge.name)
+    key_id, claim = _key(caller), Claim(body.process, body.epoch)
+    edge_intake.release(caller.context.engine, key_id, claim, caller.source)
+    with caller.read() as view:
+        return ReleaseOut(edge=edges.of_key(view.connection, key_id).name)
 
 
 @router.post("/edges/readings", response_model=BatchOut, openapi_extra=_BODY)

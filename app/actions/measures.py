@@ -50,7 +50,7 @@ def withdraw(view: View, site_id: str, key: str) -> MeasureEntry:
     view.site(site_id, Role.OPERATOR)
     number = view.stored.site_id[site_id]
     entry = measures.withdraw(view.connection, number, key, view.principal.name)
-    view.audit("measure.withdraw", site_id, {"measure": key})
+    view.audit("measure.withdraw", site_id, {"measure": entry.measure.key})
     return next(one for one in measures.listing(view.connection, number) if one.id == entry.id)
 
 
@@ -73,7 +73,7 @@ def adjust(view: View, site_id: str, adjustment: Adjustment) -> MeasureEntry:
     entry = measures.named(view.connection, number, adjustment.measure)
     adjustment.check(entry.measure)
     entered = measures.adjust(view.connection, entry, replace(adjustment, author=view.principal.name))
-    detail = {"measure": adjustment.measure, "adjustment": entered, "energy_kwh": adjustment.energy_kwh}
+    detail = {"measure": entry.measure.key, "adjustment": entered, "energy_kwh": adjustment.energy_kwh}
     view.audit("measure.adjust", site_id, detail)
     return measures.named(view.connection, number, adjustment.measure)
 
@@ -94,5 +94,5 @@ def withdraw_adjustment(view: View, site_id: str, key: str, number: int) -> Meas
     own = view.stored.site_id[site_id]
     entry = measures.named(view.connection, own, key)
     measures.withdraw_adjustment(view.connection, entry, number, view.principal.name)
-    view.audit("measure.adjust.withdraw", site_id, {"measure": key, "adjustment": number})
+    view.audit("measure.adjust.withdraw", site_id, {"measure": entry.measure.key, "adjustment": number})
     return measures.named(view.connection, own, key)

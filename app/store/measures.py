@@ -144,7 +144,7 @@ def _withdrawn(connection: sa.Connection, table: sa.Table, number: int, by: str)
 
 
 def named(connection: sa.Connection, site_id: int, key: str) -> MeasureEntry:
-    """The measure of that key that is in force.
+    """The measure of that key that is in force; else the one of that number, as :func:`add` gave it.
 
     Raises
     ------
@@ -154,9 +154,9 @@ def named(connection: sa.Connection, site_id: int, key: str) -> MeasureEntry:
         If the database is away.
     """
     found = in_force(connection, site_id)
-    for entry in found:
-        if entry.measure.key == key:
-            return entry
+    names = {str(entry.id): entry for entry in found} | {entry.measure.key: entry for entry in found}
+    if key in names:
+        return names[key]
     known = ", ".join(entry.measure.key for entry in found) or "none is declared"
     raise NotFound(f"there is no measure {key!r} in force; known: {known}")
 

@@ -85,8 +85,10 @@ def test_a_key_is_free_again_after_its_measure_was_withdrawn(engine: sa.Engine, 
     taken = asked(engine, http, "", FANS)
     assert (taken.status_code, "fans is taken" in taken.json()["detail"]) == (422, True)
     assert asked(engine, http, "/fans/withdraw", {}).status_code == 200
-    assert asked(engine, http, "", FANS).status_code == 201
-    assert asked(engine, http, "/fans/withdraw", {}).status_code == 200
+    second = asked(engine, http, "", FANS)
+    assert second.status_code == 201
+    assert asked(engine, http, f"/{second.json()['id']}/withdraw", {}).json()["key"] == "fans"
+    assert asked(engine, http, f"/{second.json()['id']}/withdraw", {}).status_code == 404
     again = asked(engine, http, "/fans/withdraw", {})
     assert (again.status_code, "none is declared" in again.json()["detail"]) == (404, True)
 

@@ -18,7 +18,7 @@ from app.store.measures import AdjustmentEntry, MeasureEntry
 
 router = APIRouter(tags=["savings"])
 
-_Key = Annotated[str, Path(max_length=60, description="Key of the measure")]
+_Key = Annotated[str, Path(max_length=60, description="Key of the measure, or its number")]
 _Number = Annotated[int, Path(ge=1, le=1 << 62)]
 
 

@@ -176,6 +176,18 @@ def test_files_of_any_order_and_live_batches_come_to_the_same(engine: sa.Engine,
             assert got[table] == wanted, (way.__name__, table)
 
 
+def test_an_import_lays_the_rows_of_a_batch_point_by_point(engine: sa.Engine) -> None:
+    stored = declared(engine)
+    columns = history(stored, 6).take(np.arange(4_000))
+    file_of(engine, stored, cut(columns, np.arange(4_000), 2_000))
+    with connect(engine) as connection:
+        rows = connection.execute(sa.text("SELECT point_id, at FROM readings ORDER BY tableoid, ctid")).all()
+    wanted = np.lexsort((columns.at_us, columns.point_id, np.arange(4_000) // 2_000))
+    assert [(point, to_us(at)) for point, at in rows] == [
+        (int(columns.point_id[n]), int(columns.at_us[n])) for n in wanted
+    ]
+
+
 def test_repeats_and_contradictions_of_a_fresh_week_are_counted(engine: sa.Engine) -> None:
     stored = declared(engine)
     columns = history(stored, 3).take(np.arange(20_000))

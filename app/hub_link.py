@@ -28,6 +28,30 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that holds one connection at a time.
+
+    A new attempt of the NATS client forgets the connection of an attempt that failed without closing it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[asyncio.BaseTransport] = []
+
+    async def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """A connection in place of the one before."""
+        self.abort()
+        made = await super().create_connection(*args, **kwargs)
+        self._made.append(made[0])
+        return made
+
+    def abort(self) -> None:
+        """Close what is open, at once."""
+        for transport in self._made:
+            transport.abort()  # type: ignore[attr-defined]
+        self._made.clear()
+
+
 class Link:
     """A connection to a hub, kept in a thread of its own; made again whenever it is lost."""
 
@@ -35,7 +59,7 @@ class Link:
         self, at: HubAddress, seed_file: Path | None, ca_file: Path | None, *, inbox: str = "_INBOX"
     ) -> None:
         self._options = options(at, seed_file, ca_file, inbox=inbox)
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="hub", daemon=True)
@@ -92,6 +116,8 @@ class Link:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        self._loop.abort()
+        await asyncio.sleep(0)  # the sockets are closed in the next pass of the loop
 
 
 def options(

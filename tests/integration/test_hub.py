@@ -59,8 +59,8 @@ def listening(cluster: Cluster, cell: str, engine: sa.Engine, replicas: int = 3)
     link = Link(address(f"{cluster.url}/{cell}", "url"), None, None)
     intake = HubIntake(link, cell, engine, Intake(engine), replicas=replicas)
     intake.start()
-    until(lambda: intake.tally.is_connected, timeout_s=60)
     try:
+        until(lambda: intake.tally.is_connected, timeout_s=60)
         yield intake
     finally:
         intake.stop()

@@ -88,13 +88,26 @@ class Link:
         except (nats.errors.Error, OSError) as error:
             raise StoreUnavailable(f"the hub cannot be reached: {error or type(error).__name__}") from None
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands: that a server is gone is noticed within seconds."""
+        return self._client is not None and self._client.is_connected
+
     async def client(self) -> Client:
-        """The connection; a new one where there is none."""
+        """The connection; a new one where there is none.
+
+        Raises
+        ------
+        OSError
+            If it is lost just now, and is being made again.
+        """
         import nats
 
         async with self._connecting:
             if self._client is None or self._client.is_closed:
                 self._client = await asyncio.wait_for(nats.connect(**self._options), CONNECT_S)
+            if self._client.is_reconnecting:
+                raise ConnectionError("the connection is lost, and is being made again")
             return self._client
 
     def close(self) -> None:
@@ -139,7 +152,7 @@ def options(
         "connect_timeout": 2,
         "reconnect_time_wait": 1,
         "max_reconnect_attempts": -1,
-        "ping_interval": 10,
+        "ping_interval": 2,
         "max_outstanding_pings": 2,
         "inbox_prefix": inbox,
         "error_cb": _note,

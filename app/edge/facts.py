@@ -39,6 +39,10 @@ class Facts:
     sites: tuple[str, ...]
     devices: tuple[Device, ...]
     delivery: Delivery
+    problem: str
+    """Why nothing is delivered at this moment; empty where it is."""
+    heard_ago_s: float | None
+    """Time since the cell last answered; None: it has not yet. [s]"""
     waiting: int
     oldest_at: datetime | None
     fill_ratio: float
@@ -58,7 +62,7 @@ def exposition(facts: Facts) -> bytes:
 
 
 def _families(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
-    done, meters = facts.delivery, [(labels(site=d.site, meter=d.name), d) for d in facts.devices]
+    meters = [(labels(site=d.site, meter=d.name), d) for d in facts.devices]
     yield (
         "wattline_meter_up",
         "gauge",
@@ -86,7 +90,7 @@ def _families(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
         "Readings that the spool dropped, by reason.",
         [(labels(reason=reason), float(count)) for reason, count in facts.dropped.items()],
     )
-    yield from _delivered(done)
+    yield from _delivered(facts)
     offset = [] if facts.offset_s is None else [(_of_edge(facts), facts.offset_s)]
     text = "How far this machine's clock is ahead of the cell's."
     yield "wattline_edge_clock_offset_seconds", "gauge", text, offset
@@ -109,7 +113,8 @@ def _of_edge(facts: Facts) -> str:
     return labels(edge=facts.edge)
 
 
-def _delivered(done: Delivery) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def _delivered(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
+    done = facts.delivery
     counts = {"": done.delivered, "unknown": done.unknown, "refused": done.refused}
     yield (
         "wattline_edge_delivered_readings_total",
@@ -127,7 +132,13 @@ def _delivered(done: Delivery) -> Iterator[tuple[str, str, str, list[Sample]]]:
         "wattline_edge_connected",
         "gauge",
         "1 while the cell takes readings.",
-        [("", float(not done.problem))],
+        [("", float(not facts.problem))],
+    )
+    yield (
+        "wattline_edge_last_answer_timestamp_seconds",
+        "gauge",
+        "When the cell last answered, with readings or without.",
+        [("", done.heard_at.timestamp())] if done.heard_at else [],
     )
     yield (
         "wattline_edge_last_delivery_timestamp_seconds",

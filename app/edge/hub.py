@@ -35,6 +35,7 @@ from app.errors import (
     SeriesError,
     StoreUnavailable,
     TooBusy,
+    WorkTooLarge,
 )
 from app.hub_link import Link
 
@@ -75,6 +76,13 @@ class Hub:
         self._lock = threading.Lock()
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._is_listening = False
+
+    @property
+    def problem(self) -> str:
+        """That the connection to the hub is lost, once it was made."""
+        return (
+            "the connection to the hub is lost" if self._is_listening and not self._link.is_connected else ""
+        )
 
     def begin(self, process: str) -> Claim:
         """Speak for the edge from now on."""
@@ -171,10 +179,11 @@ def _said(reply: Reply) -> Mapping[str, Any]:
 def _refuse(reply: Reply) -> NoReturn:
     if reply.refusal == "busy":
         raise TooBusy(f"the centre says: {reply.text}", retry_after_s=min(max(reply.retry_after_s, 1), 300))
-    kinds: dict[str, type[EdgeReplaced | NotFound | SeriesError | Forbidden]] = {
+    kinds: dict[str, type[EdgeReplaced | NotFound | SeriesError | Forbidden | WorkTooLarge]] = {
         "replaced": EdgeReplaced,
         "unknown": NotFound,
         "not_understood": SeriesError,
         "forbidden": Forbidden,
+        "too_large": WorkTooLarge,
     }
     raise kinds.get(reply.refusal, StoreUnavailable)(reply.text)

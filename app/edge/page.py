@@ -6,8 +6,9 @@ from datetime import datetime
 from html import escape
 
 from app import __version__
-from app.domain.edge_message import CLOCK_OFF_S
+from app.domain.edge_message import BEAT_S, CLOCK_OFF_S
 from app.edge.facts import Device, Facts
+from app.edge.sender import SILENT_S
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -27,6 +28,8 @@ CHINESE = {
     "Centre": "中心",
     "Connection": "与中心的连接",
     "delivering": "正常上报",
+    "Last answer": "中心最近应答",
+    "{s} s ago": "{s} 秒前",
     "Last delivery": "最近上报时间",
     "never": "从未",
     "Readings waiting": "待上报读数",
@@ -104,7 +107,8 @@ def _rows(facts: Facts, words: _Words) -> list[tuple[str, str, bool]]:
     return [
         (words("Sites"), escape(", ".join(facts.sites)) or "–", False),
         (words("Centre"), escape(facts.centre), False),
-        (words("Connection"), escape(done.problem) or words("delivering"), bool(done.problem)),
+        (words("Connection"), escape(facts.problem) or words("delivering"), bool(facts.problem)),
+        (words("Last answer"), *_heard(facts.heard_ago_s, words)),
         (words("Last delivery"), _moment(done.last_at) or words("never"), False),
         (words("Readings waiting"), f"{facts.waiting}{oldest}", False),
         (words("Spool used"), f"{facts.fill_ratio:.1%}", facts.fill_ratio >= 0.5),
@@ -114,6 +118,12 @@ def _rows(facts: Facts, words: _Words) -> list[tuple[str, str, bool]]:
         (words("Definitions"), *_definitions(facts, words)),
         (words("Files set aside"), str(facts.files_set_aside), facts.files_set_aside > 0),
     ]
+
+
+def _heard(ago_s: float | None, words: _Words) -> tuple[str, bool]:
+    if ago_s is None:
+        return words("never"), False
+    return words("{s} s ago", s=f"{ago_s:.0f}"), ago_s > BEAT_S + SILENT_S
 
 
 def _clock(offset_s: float | None, words: _Words) -> tuple[str, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -153,6 +154,7 @@ class Edge:
 
     def facts(self) -> Facts:
         """What page and metrics show."""
+        done, now_s = self.sender.delivery, time.monotonic()
         in_force, dropped = self.definitions.in_force, Counter[str]()
         for entry in self.spool.ledger():
             dropped[entry.reason] += entry.count
@@ -161,7 +163,9 @@ class Edge:
             centre=self._setup.centre,
             sites=tuple(site.id for site in in_force.fleet.sites),
             devices=tuple(self._devices()),
-            delivery=self.sender.delivery,
+            delivery=done,
+            problem=done.problem or self._transport.problem or done.problem_at(now_s),
+            heard_ago_s=None if done.heard_s is None else now_s - done.heard_s,
             waiting=len(self.spool),
             oldest_at=self.spool.oldest_at,
             fill_ratio=self.spool.fill_ratio,

@@ -20,8 +20,19 @@ from app.domain.edge_message import BEAT_S, MOST_NAMED, Answer, Claim, Dropped, 
 from app.edge.clock import Offset
 from app.edge.definitions import Definitions
 from app.edge.transport import Transport
-from app.errors import AccessError, LineSlow, NotFound, SeriesError, StoreUnavailable, TooBusy
+from app.errors import (
+    AccessError,
+    LineSlow,
+    NotFound,
+    SeriesError,
+    StoreUnavailable,
+    TooBusy,
+    WorkTooLarge,
+)
 from collectors.spool import Batch, Spool
+
+SILENT_S = 3.0
+"""An answer that takes longer makes doubtful whether the centre is there. [s]"""
 
 _log = structlog.get_logger(__name__)
 
@@ -63,12 +74,22 @@ class Delivery:
     """When it last answered."""
     problem: str = "not reached yet"
     """Why nothing is sent; empty where it is."""
+    asked_s: float | None = None
+    """When the batch was sent that is not answered yet, by a clock that nobody sets; None: none is. [s]"""
+    heard_s: float | None = None
+    """When the cell last answered, by the same clock. [s]"""
     backlog_per_s: float = 0.0
     """The pace that the cell allows. [1/s]"""
     revision: int = 0
     """Of the definitions that hold, as the cell says."""
     claim: Claim | None = None
     """None while this process does not speak for the edge."""
+
+    def problem_at(self, now_s: float) -> str:
+        """Why nothing is delivered; a batch that is not answered for long says so before its time is up."""
+        if self.problem or self.asked_s is None or now_s - self.asked_s < SILENT_S:
+            return self.problem
+        return f"the centre has not answered for {now_s - self.asked_s:.0f} s"
 
 
 @dataclass
@@ -137,10 +158,9 @@ class Sender:
                 try:
                     await self._step(spool)
                     pause_s = self._habits.first_pause_s
-                except StoreUnavailable as error:
+                except (StoreUnavailable, WorkTooLarge) as error:
                     self._fail(str(error))
-                    if isinstance(error, LineSlow):
-                        self._most = max(self._most // 2, self._habits.least)
+                    self._send_less(error)
                     await self._sleep(pause_s * random.uniform(0.5, 1.0))
                     pause_s = min(2 * pause_s, self._habits.longest_pause_s)
                 except TooBusy as error:
@@ -153,6 +173,13 @@ class Sender:
         finally:
             if self._pulling is not None:
                 self._pulling.cancel()
+
+    def _send_less(self, error: Exception) -> None:
+        """After a batch that may have been too large, a smaller one."""
+        if isinstance(error, WorkTooLarge):
+            self._most = max(self._most // 2, 1)
+        elif isinstance(error, LineSlow):
+            self._most = max(self._most // 2, min(self._habits.least, self._most))
 
     def _fail(self, problem: str) -> None:
         if self.delivery.problem != problem:
@@ -184,7 +211,11 @@ class Sender:
     async def _send(self, spool: Spool, batch: Batch, claim: Claim) -> None:
         state = await asyncio.to_thread(self._state, spool)
         sent = self.offset.sending()
-        answer = await asyncio.to_thread(self._transport.send, Message(claim, state, batch.readings))
+        self.delivery.asked_s = self._steady()
+        try:
+            answer = await asyncio.to_thread(self._transport.send, Message(claim, state, batch.readings))
+        finally:
+            self.delivery.asked_s = None
         self.offset.answered(sent, answer.cell_at)
         self._heard_s = self._steady()
         self._allowance.readings -= batch.backlog
@@ -197,7 +228,7 @@ class Sender:
         done = self.delivery
         if done.problem:
             _log.info("readings are delivered", waiting=state.waiting)
-        done.problem, done.heard_at = "", self._clock()
+        done.problem, done.heard_at, done.heard_s = "", self._clock(), self._steady()
         if readings:
             done.last_at = done.heard_at
         done.delivered += readings
@@ -240,7 +271,7 @@ class Sender:
     async def _pull(self) -> None:
         try:
             signed = await asyncio.to_thread(self._transport.definitions)
-        except (StoreUnavailable, TooBusy, AccessError, NotFound, SeriesError) as error:
+        except (StoreUnavailable, TooBusy, WorkTooLarge, AccessError, NotFound, SeriesError) as error:
             self._definitions.problem = f"the newest definitions cannot be fetched: {error}"
             return
         if await asyncio.to_thread(self._definitions.take, signed):

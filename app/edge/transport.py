@@ -26,6 +26,7 @@ from app.errors import (
     SeriesError,
     StoreUnavailable,
     TooBusy,
+    WorkTooLarge,
 )
 
 PREFIX = "/api/v1/edges"
@@ -52,8 +53,12 @@ class FileAnswer(NamedTuple):
 
 class Transport(Protocol):
     """A way to the cell. Every method waits for its answer, and raises StoreUnavailable where none comes,
-    TooBusy where the cell says when to try again, EdgeReplaced where another process speaks for the edge and
-    AccessError where the key opens nothing."""
+    TooBusy where the cell says when to try again, WorkTooLarge where it takes less at a time, EdgeReplaced
+    where another process speaks for the edge and AccessError where the key opens nothing."""
+
+    @property
+    def problem(self) -> str:
+        """Why nothing would get through at this moment, where that is known without asking; else empty."""
 
     def begin(self, process: str) -> Claim:
         """Speak for the edge from now on."""
@@ -109,6 +114,11 @@ class Https:
         self._lock = threading.Lock()
         self._kept: http.client.HTTPConnection | None = None
         self._is_closed = False
+
+    @property
+    def problem(self) -> str:
+        """Empty: nothing is known of the centre without asking it."""
+        return ""
 
     def begin(self, process: str) -> Claim:
         """Speak for the edge from now on."""
@@ -245,6 +255,8 @@ def _understood(answer: http.client.HTTPResponse, text: bytes) -> Mapping[str, A
     if answer.status == 200 and document:
         return document
     said = str(document.get("detail") or f"status {answer.status}")[:500]
+    if answer.status == 413:  # ours, or a proxy's before it
+        raise WorkTooLarge(f"the centre says: {said}")
     if answer.status in (429, 503):
         raise TooBusy(f"the centre says: {said}", retry_after_s=_retry_after_s(answer))
     _raise(answer.status, said, is_ours=bool(document))

@@ -11,7 +11,7 @@ import structlog
 
 from app.domain.edge_message import Claim
 from app.domain.site import Meter, Site
-from app.errors import DataError, NotFound, SeriesError
+from app.errors import DataError, NotFound, SeriesError, WorkTooLarge
 from app.jobs import imports
 from app.store import edges, sites
 from app.store.audit import Actor
@@ -83,7 +83,7 @@ def take(engine: Engine, key_id: str, claim: Claim, meter_id: str, sent: Sent, *
         done = imports.import_file(
             engine, stored, site, sent.path, by=by, understanding=understood, name=sent.name
         )
-    except DataError as error:
+    except (DataError, WorkTooLarge) as error:
         problem = str(error).replace(str(sent.path), sent.name)
         _log.warning("file of an edge rejected", edge=edge.name, file=sent.name, problem=problem)
         return Done(problem=problem)

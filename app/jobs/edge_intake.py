@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import structlog
 
@@ -14,7 +15,7 @@ from app.config import SiteFile
 from app.domain.edge_message import CLOCK_OFF_S, Answer, Claim, Message, State
 from app.domain.reading import Reading, refusal
 from app.domain.signed import Definitions, sign
-from app.errors import EdgeReplaced
+from app.errors import EdgeReplaced, WorkTooLarge
 from app.jobs.ingest import REFUSED
 from app.store import audit, drop_ledger, edges, sites
 from app.store.audit import Actor
@@ -27,6 +28,8 @@ from app.store.sites import Stored
 LEAST_BACKLOG_PER_S = 5.0
 """Every edge may send so many old readings, however many others have a backlog. [1/s]"""
 _ADOPTED_AT_ONCE = 20_000
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +73,8 @@ class Intake:
             If the key is no edge's.
         StoreUnavailable
             If the database is away; the batch may be sent again.
+        WorkTooLarge
+            If the database refuses so much; the batch may be sent in parts.
         """
         now, state = self._clock(), message.state
         with connect(self._engine) as connection:
@@ -80,8 +85,8 @@ class Intake:
 
         def first(connection: Connection) -> None:
             edges.fence(connection, edge, message.claim, state, offset_s)
-            edges.keep_unknown(connection, edge, unknown)
 
+        self._keep_unknown(edge, unknown, first)
         collector = f"edge:{state.spool}"
         done = ingest_safely(self._engine, stored, good, collector, drops, first=first)
         by_site = Counter(stored.fleet.point[r.point][0].id for r in good)
@@ -102,6 +107,18 @@ class Intake:
             refused=len(drops) + len(done.quarantined),
         )
 
+    def _keep_unknown(
+        self, edge: Edge, readings: Sequence[Reading], first: Callable[[Connection], None]
+    ) -> None:
+        """Keep readings of undeclared points, in parts where the database refuses all at once."""
+
+        def keep(some: Sequence[Reading]) -> None:
+            with begin(self._engine) as connection:
+                first(connection)
+                edges.keep_unknown(connection, edge, some)
+
+        _in_parts(keep, readings)
+
     def _note(self, edge: Edge, state: State, stored: Stored, offset_s: float, accepted: int) -> None:
         """Count what the edge dropped itself, and readings that came while its clock was off."""
         is_off = accepted and abs(offset_s) > CLOCK_OFF_S
@@ -109,9 +126,14 @@ class Intake:
             return
         named = [d for d in state.dropped if d.point not in stored.point_id or _is_own(d.point, edge, stored)]
         totals = [Drop(d.point, d.reason, d.count) for d in named]
-        with begin(self._engine) as connection:
-            drop_ledger.add_totals(connection, stored, f"spool:{state.spool}", totals)
-            if is_off:
+
+        def add(some: Sequence[Drop]) -> None:
+            with begin(self._engine) as connection:
+                drop_ledger.add_totals(connection, stored, f"spool:{state.spool}", some)
+
+        _in_parts(add, totals)
+        if is_off:
+            with begin(self._engine) as connection:
                 edges.note_clock_off(connection, edge, accepted)
 
     def adopt(self) -> int:
@@ -139,16 +161,29 @@ class Intake:
             some = edges.unknown_readings(connection, edge.id, points, _ADOPTED_AT_ONCE)
         good, drops = _judged(some, stored, self._clock())
         if some:
-            ingest_safely(
-                self._engine,
-                stored,
-                good,
-                f"edge:{edge.name}",
-                drops,
-                first=lambda connection: edges.forget_unknown(connection, edge.id, some),
-            )
+            collector = f"edge:{edge.name}"
+            ingest_safely(self._engine, stored, good, collector)
+            with begin(
+                self._engine
+            ) as connection:  # after all of it: the batch may have been stored in parts
+                drop_ledger.add(connection, stored, collector, drops)
+                edges.forget_unknown(connection, edge.id, some)
             _log.info("readings of points that are declared now", edge=edge.name, readings=len(some))
         return len(some)
+
+
+def _in_parts(work: Callable[[Sequence[T]], None], items: Sequence[T]) -> None:
+    """Do something with all items, in parts where the database refuses so many in one transaction."""
+    if not items:
+        return
+    try:
+        work(items)
+    except WorkTooLarge:
+        middle = len(items) // 2
+        if not middle:
+            raise
+        _in_parts(work, items[:middle])
+        _in_parts(work, items[middle:])
 
 
 def _split(readings: Sequence[Reading], edge: Edge, stored: Stored) -> tuple[list[Reading], list[Reading]]:

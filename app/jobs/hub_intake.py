@@ -23,7 +23,15 @@ import structlog
 
 from app.domain.edge_message import Claim, decode, encode_answer
 from app.domain.hub_message import Reply, Subjects, edge_of, encode_reply, opened, seal
-from app.errors import AccessError, EdgeReplaced, NotFound, SeriesError, StoreUnavailable, TooBusy
+from app.errors import (
+    AccessError,
+    EdgeReplaced,
+    NotFound,
+    SeriesError,
+    StoreUnavailable,
+    TooBusy,
+    WorkTooLarge,
+)
 from app.hub_link import Link
 from app.jobs import edge_files, edge_intake
 from app.jobs.edge_intake import Intake
@@ -43,6 +51,8 @@ _AT_ONCE = 4
 _FETCH = 32
 _FETCH_S = 2.0
 _ACK_WAIT_S = 60.0
+_KEPT_S = 120.0
+"""A batch that waits longer is gone from the hub: its edge still has it, and has sent it again. [s]"""
 _AGAIN_S = 5.0
 """A batch that could not be stored is delivered again after so long. [s]"""
 _PAUSE_S = 2.0
@@ -66,7 +76,14 @@ class HubTally:
     """Given back, to be delivered again."""
     poison: int = 0
     """Set aside."""
-    is_connected: bool = False
+    is_listening: bool = False
+    is_linked: Callable[[], bool] = lambda: True
+    """Whether the connection to the hub stands at this moment."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether batches can come."""
+        return self.is_listening and self.is_linked()
 
 
 @dataclass(slots=True)
@@ -93,7 +110,7 @@ class HubIntake:
     def __init__(self, link: Link, cell: str, engine: Engine, intake: Intake, *, replicas: int = 3) -> None:
         self._link, self._engine, self._intake, self._replicas = link, engine, intake, replicas
         self._of_all, self._cell = Subjects(cell), cell
-        self.tally = HubTally()
+        self.tally = HubTally(is_linked=lambda: link.is_connected)
         self._node = secrets.token_hex(6)
         self._answering: set[asyncio.Task[None]] = set()
         self._uploads: dict[str, _Upload] = {}
@@ -123,7 +140,7 @@ class HubIntake:
             except Exception:  # noqa: BLE001 - a fault must not end it for good
                 if not self._ended.is_set():
                     _log.exception("the hub could not be listened to")
-            self.tally.is_connected = False
+            self.tally.is_listening = False
             self._ended.wait(_PAUSE_S)
 
     def _complain(self, problem: str) -> None:
@@ -139,7 +156,7 @@ class HubIntake:
             await client.subscribe(self._of_all.request("*"), queue="cell", cb=self._on_request(client)),
             await client.subscribe(self._of_all.request(f"file.{self._node}"), cb=self._on_request(client)),
         ]
-        self.tally.is_connected = True
+        self.tally.is_listening = True
         _log.info("listening to the hub", cell=self._cell, servers=len(client.servers))
         try:
             await self._take_batches(client, stream)
@@ -162,7 +179,8 @@ class HubIntake:
                 subjects=[self._of_all.readings],
                 retention=RetentionPolicy.WORK_QUEUE,
                 discard=DiscardPolicy.NEW,
-                duplicate_window=120,
+                max_age=_KEPT_S,
+                duplicate_window=_KEPT_S,
                 **common,
             ),
             StreamConfig(
@@ -246,7 +264,7 @@ class HubIntake:
         try:
             _refuse_revoked(edge)
             return secret, Reply(name, encode_answer(self._intake.take(edge.key_id, batch)))
-        except (AccessError, NotFound) as error:
+        except (AccessError, NotFound, WorkTooLarge) as error:
             return secret, refused(name, error)
 
     def _edge(self, key_id: str) -> tuple[Edge, str]:
@@ -303,7 +321,7 @@ class HubIntake:
         try:
             _refuse_revoked(edge)
             reply = Reply(name, self._said(edge, message.subject.split(".", 3)[3], head, body[4 + size :]))
-        except (AccessError, NotFound, SeriesError, StoreUnavailable, TooBusy) as error:
+        except (AccessError, NotFound, SeriesError, StoreUnavailable, TooBusy, WorkTooLarge) as error:
             reply = refused(name, error)
         return seal(zlib.compress(encode_reply(reply)), message.subject, secret)
 
@@ -363,6 +381,8 @@ def refused(name: str, error: Exception) -> Reply:
         return Reply(name, refusal="busy", text=str(error), retry_after_s=error.retry_after_s)
     if isinstance(error, StoreUnavailable):
         return Reply(name, refusal="busy", text=str(error), retry_after_s=5)
+    if isinstance(error, WorkTooLarge):
+        return Reply(name, refusal="too_large", text=str(error))
     return Reply(name, refusal="not_understood", text=str(error))
 
 

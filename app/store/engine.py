@@ -279,10 +279,18 @@ def _say_unshaped(context: sa.engine.ExceptionContext) -> StoreUnavailable | Non
     return StoreUnavailable("the database has no tables yet; they are being made") if missing else None
 
 
+_TOO_LARGE = (
+    psycopg.errors.ConfigurationLimitExceeded,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+)
+"""What the database says of too much at a time; with less of it, it works."""
+
+
 def unavailable(error: BaseException) -> StoreUnavailable | WorkTooLarge:
     """The error for callers, with the first line of what the database or the network said."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    if isinstance(getattr(error, "orig", error), psycopg.errors.ConfigurationLimitExceeded):
+    if isinstance(getattr(error, "orig", error), _TOO_LARGE):
         return WorkTooLarge(f"the database refuses so much in one transaction: {lines[0]}")
     return StoreUnavailable(f"the database does not answer or refuses work: {lines[0]}")
 

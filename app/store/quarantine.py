@@ -85,7 +85,7 @@ def ingest_safely(
             drop_ledger.add(connection, stored, collector, drops)
             return SafeResult(ingest_readings(connection, batch, dict(stored.point_id)))
     except WorkTooLarge as error:
-        if len(batch) <= 1:  # of a single reading it is no fault
+        if max(len(batch), len(drops)) <= 1:  # of a single reading it is no fault
             raise StoreUnavailable(f"the store cannot take readings: {_reason(error)}") from error
     except _AT_FAULT as error:
         if not batch:
@@ -94,9 +94,9 @@ def ingest_safely(
             return _quarantine(engine, stored, batch[0], collector, drops, error, first)
     except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
         raise StoreUnavailable(f"the store cannot take readings: {_reason(error)}") from error
-    middle = len(batch) // 2
-    half = ingest_safely(engine, stored, batch[:middle], collector, drops, first=first)
-    return half + ingest_safely(engine, stored, batch[middle:], collector, first=first)
+    middle, cut = len(batch) // 2, len(drops) if len(batch) > 1 else len(drops) // 2
+    half = ingest_safely(engine, stored, batch[:middle], collector, drops[:cut], first=first)
+    return half + ingest_safely(engine, stored, batch[middle:], collector, drops[cut:], first=first)
 
 
 def _quarantine(

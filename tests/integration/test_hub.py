@@ -6,18 +6,19 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from app.domain.edge_message import Claim, Message, State
+from app.domain.edge_message import Claim, Dropped, Message, State
 from app.domain.hub_message import Subjects, address, seal
 from app.domain.reading import Reading
 from app.domain.signed import secret_of, verified
 from app.edge.hub import PART_BYTES, Hub
-from app.errors import EdgeReplaced, Forbidden, StoreUnavailable
+from app.errors import EdgeReplaced, Forbidden, StoreUnavailable, WorkTooLarge
 from app.hub_link import Link
 from app.jobs.edge_intake import Intake
 from app.jobs.hub_intake import HubIntake
@@ -275,3 +276,87 @@ def test_a_file_travels_in_parts(cluster: Cluster, cell: str, database: sa.Engin
         claim = hub.begin("first")
         with pytest.raises(Exception, match="main"):
             hub.send_file(claim, "main", file)
+
+
+def bounded(database: sa.Engine, table: str, most: int) -> None:
+    """Have the database refuse more than `most` rows of a table in one transaction."""
+    with database.begin() as connection:
+        connection.exec_driver_sql(
+            f"""
+            CREATE FUNCTION bound_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+            DECLARE rows int := coalesce(nullif(current_setting('bound.{table}', true), ''), '0')::int + 1;
+            BEGIN
+                PERFORM set_config('bound.{table}', rows::text, true);
+                IF rows > {most} THEN
+                    RAISE 'tuple decompression limit exceeded by operation' USING ERRCODE = '53400';
+                END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER bound BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION bound_{table}()
+            """
+        )
+
+
+def test_a_batch_that_the_database_refuses_as_too_large_is_stored_in_parts(
+    cluster: Cluster, cell: str, database: sa.Engine
+) -> None:
+    key, at = key_of(database, "box", "sh1"), NOW - timedelta(hours=1)
+    for table in ("readings", "edge_unknown_readings", "dropped_readings"):
+        bounded(database, table, 6)
+    unheard = tuple(Reading(f"unheard.{n % 3}", at + timedelta(seconds=n), 1.0) for n in range(20))
+    dropped = tuple(Dropped("main.kwh", f"reason-{n}", 1) for n in range(10))
+    with listening(cluster, cell, database) as intake, an_edge(cluster, cell, key) as hub:
+        message = batch(hub.begin("first"), *range(40))
+        state = replace(message.state, dropped=dropped)
+        answer = hub.send(replace(message, state=state, readings=message.readings + unheard))
+        assert (answer.stored, answer.unknown, answer.refused) == (40, 20, 0)
+        assert (intake.tally.again, intake.tally.poison) == (0, 0)
+    assert [value for _, value in stored(database)] == [float(n) for n in range(40)]
+    with database.connect() as connection:
+        count = "SELECT count(*) FROM {}"
+        assert connection.exec_driver_sql(count.format("edge_unknown_readings")).scalar_one() == 20
+        assert connection.exec_driver_sql(count.format("dropped_readings")).scalar_one() == 10
+
+
+def test_what_the_cell_cannot_take_even_in_parts_the_edge_learns_at_once_and_keeps(
+    cluster: Cluster, cell: str, database: sa.Engine
+) -> None:
+    key = key_of(database, "box", "sh1")
+    with listening(cluster, cell, database) as intake, an_edge(cluster, cell, key) as hub:
+        claim = hub.begin("first")
+        with database.begin() as connection:
+            connection.exec_driver_sql(
+                """
+                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE 'so much is refused' USING ERRCODE = '53400'; END $$;
+                CREATE TRIGGER refuse BEFORE UPDATE OF newest_sha256 ON edges
+                FOR EACH ROW EXECUTE FUNCTION refuse()
+                """
+            )
+        with pytest.raises(WorkTooLarge, match="so much is refused"):
+            hub.send(batch(claim, 1.0, 2.0))
+        with database.begin() as connection:
+            connection.exec_driver_sql("DROP TRIGGER refuse ON edges")
+        assert hub.send(batch(claim, 1.0)).duplicate == 1
+        assert (intake.tally.again, intake.tally.poison) == (0, 0)
+
+
+def test_an_edge_knows_within_seconds_that_its_hub_is_gone(tmp_path: Path, database: sa.Engine) -> None:
+    key = key_of(database, "box", "sh1")
+    with (
+        Cluster(tmp_path, size=1) as own,
+        listening(own, "north", database, replicas=1) as intake,
+        an_edge(own, "north", key) as hub,
+    ):
+        claim = hub.begin("first")
+        assert hub.send(batch(claim, 0.0)).stored == 1
+        assert hub.problem == ""
+        assert intake.tally.is_connected
+        own.kill(0)
+        until(lambda: hub.problem == "the connection to the hub is lost")
+        until(lambda: not intake.tally.is_connected)
+        with pytest.raises(StoreUnavailable, match="the hub cannot be reached"):
+            hub.send(batch(claim, 1.0, first=1))
+        own.start(0)
+        until(lambda: hub.problem == "" and intake.tally.is_connected, timeout_s=60)
+        sent(hub, batch(claim, 1.0, first=1))

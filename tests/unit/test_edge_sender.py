@@ -16,9 +16,9 @@ from app.domain.signed import Definitions as Signed
 from app.domain.signed import secret_of, sign
 from app.edge.clock import Offset
 from app.edge.definitions import Definitions
-from app.edge.sender import Sender
+from app.edge.sender import SILENT_S, Delivery, Sender
 from app.edge.transport import FileAnswer
-from app.errors import EdgeReplaced, StoreUnavailable, TooBusy
+from app.errors import EdgeReplaced, StoreUnavailable, TooBusy, WorkTooLarge
 from collectors.spool import Spool
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -41,6 +41,8 @@ class Cell:
         self.asked_s: list[float] = []
         self.at: list[tuple[float, Callable[[], object]]] = []
         self.revision, self.signed = 0, dict[str, Any]()
+
+    problem = ""
 
     def begin(self, process: str) -> Claim:
         self.begun.append(self.now_s)
@@ -200,3 +202,30 @@ def test_the_quickest_answer_says_how_far_the_clock_is_ahead() -> None:
     assert offset.seconds is None
     offset.answered(sent, datetime.fromtimestamp(wall - 610.0, UTC))
     assert offset.seconds == pytest.approx(610.0)
+
+
+def test_a_batch_that_the_cell_finds_too_large_comes_in_smaller_ones(tmp_path: Path) -> None:
+    cell, most = Cell(lasts_s=600), 7
+
+    def send(message: Message) -> Answer:
+        if len(message.readings) > most:
+            raise WorkTooLarge("the database refuses so much in one transaction")
+        cell.taken.append((cell.now_s - 100.0, message.readings))
+        return Answer(NOW, cell.revision, PACE, len(message.readings))
+
+    cell.send = send  # type: ignore[method-assign]
+    spool = reopened(tmp_path, 100)
+    sender = ran(cell, spool, tmp_path)
+    assert sorted(cell.points) == sorted(f"old{n}" for n in range(100))
+    assert len(spool) == 0
+    assert sender.delivery.delivered == 100
+
+
+def test_a_centre_that_does_not_answer_is_said_before_the_time_of_the_batch_is_up() -> None:
+    done = Delivery(problem="")
+    assert done.problem_at(1000.0) == ""
+    done.asked_s = 1000.0
+    assert done.problem_at(1000.0 + SILENT_S - 0.1) == ""
+    assert done.problem_at(1007.0) == "the centre has not answered for 7 s"
+    done.asked_s = None
+    assert done.problem_at(1007.0) == ""

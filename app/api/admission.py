@@ -16,7 +16,7 @@ from functools import partial
 
 import anyio
 
-from app.errors import TooBusy
+from app.errors import RequestTooLarge, TooBusy
 
 
 class Places:
@@ -96,6 +96,56 @@ class Turns:
             gate, users = self._gates.pop(key)
             if users > 1:
                 self._gates[key] = (gate, users - 1)
+
+
+class Batches:
+    """Batches that are received and worked on: so many at once, and so many bytes of those that wait.
+
+    However many edges send at the same time, they take no more memory than this.
+
+    Parameters
+    ----------
+    at_once : int
+        Unpacked and stored at the same time; others wait in order.
+    most_bytes : int
+        Of all bodies that are being received or wait. [B]
+    """
+
+    def __init__(self, at_once: int, most_bytes: int) -> None:
+        self._gate, self._most_bytes, self._bytes = anyio.CapacityLimiter(at_once), most_bytes, 0
+
+    async def received(self, parts: AsyncIterator[bytes], most_bytes: int) -> bytes:
+        """A body; its room is held until :meth:`turn` ends.
+
+        Raises
+        ------
+        RequestTooLarge
+            If it is longer than `most_bytes`.
+        TooBusy
+            If too many others are here.
+        """
+        body = bytearray()
+        try:
+            async for part in parts:
+                body += part
+                self._bytes += len(part)
+                if len(body) > most_bytes:
+                    raise RequestTooLarge(f"a batch has at most {most_bytes} bytes")
+                if self._bytes > self._most_bytes:
+                    raise TooBusy("too many batches at once; send it again", retry_after_s=2)
+        except BaseException:
+            self._bytes -= len(body)
+            raise
+        return bytes(body)
+
+    @asynccontextmanager
+    async def turn(self, body: bytes) -> AsyncIterator[None]:
+        """Wait for a turn with a body that was received, and have it while the block lasts."""
+        try:
+            async with _borrowed(self._gate):
+                yield
+        finally:
+            self._bytes -= len(body)
 
 
 @asynccontextmanager

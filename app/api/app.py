@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute
 from app import __version__
 from app.actions.site_file import Place
 from app.api import problems, schemas
+from app.api.admission import Batches
 from app.api.auth import Authenticator, OpenToLoopback
 from app.api.compression import Compression
 from app.api.context import ApiLimits, Context, caller_of, shared_places
@@ -177,6 +178,7 @@ def create_app(
             on_stored=lambda by_site: _count(telemetry, by_site),
             clock=clock,
         ),
+        batches=Batches(bounds.edge_batches_at_once, bounds.edge_batches_bytes),
         site_file=site_file,
         cell_id=cell_id,
         fleet_watch=fleet_watch or Watch(()),

@@ -33,7 +33,7 @@ from fastapi import Path as PathParameter
 
 from app.actions.site_file import Place
 from app.actions.view import View
-from app.api.admission import Places
+from app.api.admission import Batches, Places
 from app.api.auth import Authenticator, OpenToLoopback, token_of
 from app.api.rate import RateLimiter
 from app.api.report_maker import Maker
@@ -72,6 +72,10 @@ class ApiLimits:
     """Requests that are answered or wait for their turn."""
     imports_at_once: int = 3
     exports_at_once: int = 4
+    edge_batches_at_once: int = 4
+    """Batches of edges that are unpacked and stored at the same time."""
+    edge_batches_bytes: int = 64 << 20
+    """Most bytes of the batches that are being received or wait for that. [B]"""
     work_at_once_each: int = 6
     """Requests of one caller that are worked on; more of them wait, while others' go on."""
     work_at_once_of_tenant: int = 10
@@ -122,6 +126,8 @@ class Context:
     """What other cells said last."""
     edges: Intake
     """Takes what edges send."""
+    batches: Batches = field(default_factory=lambda: Batches(4, 64 << 20))
+    """Of edges, on their way in."""
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads of their own, so that health answers while all others are busy."""
 

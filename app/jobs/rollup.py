@@ -52,7 +52,9 @@ _log = structlog.get_logger(__name__)
 LOOK_AT_ONCE = 200_000
 """Queue entries that are looked at together."""
 TAKE_READINGS = 400_000
-"""So many readings, about, are computed in one transaction."""
+"""So many readings, about, are read in one transaction: they are what a rollup needs memory for."""
+MANY_STRETCHES = 2000
+"""A connection through which so much came is closed: it and the server behind it would keep that room."""
 NEAR_US = 4 * 3600 * US
 """Stretches of one point closer than this are computed together ..."""
 BUCKET_READINGS = 12_288
@@ -126,7 +128,10 @@ def run(engine: Engine) -> RollupResult:
 def _step(engine: Engine, readings_at_once: int) -> RollupResult | None:
     """One transaction; None where nothing waits."""
     with begin(engine) as connection:
-        return _step_within(connection, readings_at_once)
+        done = _step_within(connection, readings_at_once)
+        if done is not None and (done.late or done.stretches >= MANY_STRETCHES):
+            connection.detach()
+        return done
 
 
 def _step_within(connection: Connection, readings_at_once: int) -> RollupResult | None:
@@ -190,7 +195,9 @@ def take(waiting: Waiting, stored: Stored, readings_at_once: int = TAKE_READINGS
     )
     known = [stored.measured(number) for number in joined.point_id.tolist()]
     interval_us = _interval_us(stored, joined.point_id)
-    cost = np.where([one is None for one in known], 0, (joined.end_us - joined.start_us) // interval_us + 40)
+    cost = (joined.end_us - joined.start_us) // interval_us + 40
+    cost += np.where(joined.is_recent, 0, (LOOK_BACK_US + MARGIN_US) // interval_us)
+    cost[[one is None for one in known]] = 0
     ranked = np.lexsort((joined.start_us, ~joined.is_recent))
     spent = np.cumsum(cost[ranked])
     chosen = np.sort(ranked[: max(int(np.searchsorted(spent, readings_at_once, "right")), 1)])

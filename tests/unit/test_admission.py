@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from app.api.admission import Places, Turns
+from app.api.admission import Batches, Places, Turns
 from app.domain.access import Grant, Principal
-from app.errors import TooBusy
+from app.errors import RequestTooLarge, TooBusy
 
 
 def test_places_of_one_name_and_of_one_group_are_bounded() -> None:
@@ -72,3 +74,48 @@ def test_a_tenant_is_what_the_grants_are_about() -> None:
     assert tenant("viewer:institution/bank", "operator:institution/bank") == "bank"
     assert tenant("viewer:site/sh1", "viewer:institution/bank") == "bank,sh1"
     assert tenant("viewer", "operator:site/sh1") == ""
+
+
+async def _parts(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def test_batches_that_wait_take_no_more_than_their_room_and_give_it_back() -> None:
+    batches = Batches(1, 10)
+
+    async def ran() -> None:
+        first = await batches.received(_parts(b"123", b"456"), 8)
+        with pytest.raises(TooBusy):
+            await batches.received(_parts(b"1234", b"5"), 8)
+        with pytest.raises(RequestTooLarge):
+            await Batches(1, 100).received(_parts(b"1234", b"56789"), 8)
+        async with batches.turn(first):
+            second = await batches.received(_parts(b"1234"), 8)
+            with pytest.raises(TooBusy):
+                await batches.received(_parts(b"1"), 8)
+        async with batches.turn(second):
+            assert await batches.received(_parts(b"123456"), 8) == b"123456"
+
+    anyio.run(ran)
+
+
+def test_so_many_batches_are_worked_on_at_once_and_the_others_wait() -> None:
+    batches, at_work, most = Batches(2, 100), 0, 0
+
+    async def one() -> None:
+        nonlocal at_work, most
+        body = await batches.received(_parts(b"1"), 8)
+        async with batches.turn(body):
+            at_work += 1
+            most = max(most, at_work)
+            await anyio.lowlevel.checkpoint()
+            at_work -= 1
+
+    async def ran() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(one)
+
+    anyio.run(ran)
+    assert most == 2

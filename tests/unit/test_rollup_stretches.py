@@ -103,14 +103,14 @@ def test_what_is_no_longer_declared_is_settled_without_work() -> None:
 
 def test_what_is_no_longer_declared_takes_no_room() -> None:
     found = waiting((7, 0, 10), (1, 1000, DAY_US + 1000))
-    assert taken(found, stored(1), 136) == [(1, 1000, DAY_US + 1000)]
+    assert taken(found, stored(1), 152) == [(1, 1000, DAY_US + 1000)]
 
 
 def test_recent_stretches_go_first_then_the_oldest() -> None:
-    """A stretch of a day costs 96 readings of a quarter-hour, and 40 around it."""
+    """A stretch of a day costs 96 readings of a quarter-hour and 40 around it; a late one 16 more."""
     rows = [(1, 0, DAY_US), (2, DAY_US, 2 * DAY_US), (3, 100 * DAY_US, 101 * DAY_US)]
     found, known = waiting(*rows, recent_us=101 * DAY_US), stored(1, 2, 3)
-    for budget, points in ((1, [3]), (136, [3]), (271, [3]), (272, [1, 3]), (407, [1, 3]), (408, [1, 2, 3])):
+    for budget, points in ((1, [3]), (136, [3]), (287, [3]), (288, [1, 3]), (439, [1, 3]), (440, [1, 2, 3])):
         chosen, ids = take(found, known, budget)
         assert (chosen.point_id.tolist(), (ids - 99).tolist()) == (points, points), budget
     assert chosen.is_recent.tolist() == [False, False, True]

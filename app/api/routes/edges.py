@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from app.actions import edges as actions
 from app.api.context import Caller, CallerOf, InScope, bounded
 from app.domain.edge_message import MOST_BYTES, Claim, decode, encode_answer
-from app.errors import Forbidden, RequestTooLarge
+from app.errors import Forbidden
 from app.fleet import fanout
 from app.fleet.cells import Cell
 from app.fleet.fanout import SCOPE_ALL
@@ -207,13 +207,10 @@ def release_edge(body: ReleaseIn, caller: Caller) -> ReleaseOut:
 @router.post("/edges/readings", response_model=BatchOut, openapi_extra=_BODY)
 async def post_edge_readings(request: Request, caller: Caller) -> JSONResponse:
     """A batch of an edge with its state; the answer comes after the commit. Packed as edges do it."""
-    key_id, body = _key(caller), bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise RequestTooLarge(f"a batch has at most {MOST_BYTES} bytes")
-    answer = await run_in_threadpool(_take, caller, key_id, bytes(body))
-    return JSONResponse(answer)
+    key_id, batches = _key(caller), caller.context.batches
+    body = await batches.received(request.stream(), MOST_BYTES)
+    async with batches.turn(body):
+        return JSONResponse(await run_in_threadpool(_take, caller, key_id, body))
 
 
 def _take(caller: CallerOf, key_id: str, body: bytes) -> dict[str, object]:

@@ -36,6 +36,7 @@ from app.domain.surcharge_rule import SurchargeRule
 from app.domain.targets import Target
 from app.domain.typical import PlantAssumption, PlantTypical
 from app.errors import ConfigError
+from app.garbage import unsearched
 from app.site_dates import Dates
 from collectors import network
 from collectors.base import Binding
@@ -325,6 +326,11 @@ def load(path: Path) -> SiteFile:
 
 def parse(text: str, name: str = "<text>") -> SiteFile:
     """Check the text of a site file; `name` stands in the messages."""
+    with unsearched():
+        return _parsed(text, name)
+
+
+def _parsed(text: str, name: str) -> SiteFile:
     lines = YamlLines(text, name, "institutions and sites")
     dates = Dates(lines)
     try:
@@ -353,7 +359,8 @@ def restore(text: str) -> SiteFile:
         If it is not understood, e.g. because a newer version wrote it.
     """
     try:
-        return _adapter().validate_json(text)
+        with unsearched():
+            return _adapter().validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -15,7 +15,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache, cached_property
@@ -560,7 +560,7 @@ class Meter:
             return point
         rated_kw = self.rated_power_kw * RATING_MARGIN
         turned = Direction.REVERSED if point.role in self._reversed else point.direction
-        return replace(point, max_power_kw=min(point.max_power_kw, rated_kw), direction=turned)
+        return _with(point, max_power_kw=min(point.max_power_kw, rated_kw), direction=turned)
 
     def others_kw(self, point: Point) -> float:
         """Largest `max_power_kw` of the meter's other points; inf where none states one. [kW]"""
@@ -861,7 +861,7 @@ class Site:
         if math.isfinite(point.max_power_kw) or point.quantity not in (ENERGY, POWER):
             return point
         ceiling_kw = min(meter.others_kw(own), self._ceilings_kw.get(meter.id, math.inf))
-        return replace(point, ceiling_kw=ceiling_kw) if math.isfinite(ceiling_kw) else point
+        return _with(point, ceiling_kw=ceiling_kw) if math.isfinite(ceiling_kw) else point
 
     @cached_property
     def gateways(self) -> dict[str, list[Meter]]:
@@ -1010,6 +1010,17 @@ def _check_dates(start: datetime | None, end: datetime | None, changes: tuple[An
         raise ValueError(f"valid_to {end.isoformat()} is not after valid_from {start.isoformat()}")
     if any(b.at <= a.at for a, b in pairwise(changes)):
         raise ValueError("changes must be in order of time, one for each instant")
+
+
+_POINT_FIELDS = frozenset(f.name for f in fields(Point))
+
+
+def _with(point: Point, **values: Any) -> Point:
+    """The point with values that need no check: each point of a fleet is asked for this, at each change."""
+    other = object.__new__(Point)
+    vars(other).update((name, known) for name, known in vars(point).items() if name in _POINT_FIELDS)
+    vars(other).update(values)
+    return other
 
 
 def _is_within(instant: datetime, start: datetime | None, end: datetime | None) -> bool:

@@ -44,6 +44,7 @@ from app.domain.site import (
 )
 from app.domain.timeline import Stretch, of_point
 from app.errors import ConfigError
+from app.garbage import unsearched
 from app.store import declarations, locks, site_sources, tables
 from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
@@ -187,7 +188,7 @@ def sync(connection: sa.Connection, fleet: Fleet, owner: str = "") -> SyncResult
     StoreUnavailable
         If the database is away.
     """
-    with store_errors():
+    with store_errors(), unsearched():
         locks.hold(connection, locks.SITES)
         scope = site_sources.claim(connection, owner, fleet)
         _refuse_undated_moves(connection, fleet)
@@ -225,7 +226,8 @@ def load(connection: sa.Connection) -> Stored:
         version = tuple(connection.execute(_VERSION).one())
     kept = _kept.get(connection.engine)
     if kept is None or kept.version != version:
-        kept = _kept[connection.engine] = _Kept(version, _read(connection))
+        with unsearched():
+            kept = _kept[connection.engine] = _Kept(version, _read(connection))
     return kept.stored
 
 
@@ -455,9 +457,10 @@ def _refuse_undated_moves(connection: sa.Connection, fleet: Fleet) -> None:
         .where(m.c.retired_at.is_(None), m.c.key.in_(list(fleet.meter)), s.c.key.in_(list(fleet.site)))
         .order_by(m.c.key)
     )
+    still = {site.id: {meter.id for meter in site.meters} for site in fleet.sites}
     for key, former in connection.execute(query):
         site = fleet.meter[key][0]
-        if key not in {meter.id for meter in fleet.site[former].meters}:
+        if key not in still[former]:
             raise ConfigError(
                 f"meter {key!r} stood in site {former!r} until now and stands in {site.id!r} here; say when "
                 f"it moved: keep it in {former!r} with valid_to, and give it that valid_from in {site.id!r}",

@@ -64,6 +64,14 @@ def test_the_meters_other_points_bound_it() -> None:
     assert ceiling_kw(site(both), "m.kwh") == 60
 
 
+def test_an_effective_point_is_one_that_could_be_declared() -> None:
+    plant = site(meter("main", Role.FACILITY, rated_kw=100), meter("m", Role.COOLING, fed_by=("main",)))
+    for owner in plant.meters:
+        found = plant.effective(owner, owner.points[0])
+        assert found == replace(found)
+        assert vars(found) == vars(replace(found))
+
+
 @pytest.mark.parametrize("values", [[50_040.0, 900_000.0], [50_040.0, 50_050.0, 900_000.0, 900_010.0]])
 def test_a_jump_with_hardly_any_history_is_not_booked(values: list[float]) -> None:
     plant = site(meter("main", Role.FACILITY, rated_kw=100), meter("m", Role.COOLING, fed_by=("main",)))

@@ -40,6 +40,7 @@ from app.errors import (
 from app.hub_link import Link
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
     from nats.aio.msg import Msg
 
 PART_BYTES = 512 << 10
@@ -75,7 +76,7 @@ class Hub:
         self._link = Link(at, seed_file, ca_file, inbox=f"_INBOX.{self._subjects.edge}")
         self._lock = threading.Lock()
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
-        self._is_listening = False
+        self._listening: Client | None = None  # the connection on which answers are awaited
 
     @property
     def problem(self) -> str:
@@ -147,9 +148,9 @@ class Hub:
     async def _send(self, body: bytes) -> Reply:
         """Give a batch to the hub, and wait for the cell."""
         client = await self._link.client()
-        if not self._is_listening:
+        if self._listening is not client:
             await client.subscribe(self._subjects.answers, cb=self._on_answer)
-            self._is_listening = True
+            self._listening = client
         name, subject = secrets.token_hex(12), self._subjects.readings
         waiting = self._waiting[name] = asyncio.get_running_loop().create_future()
         try:

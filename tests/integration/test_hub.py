@@ -123,6 +123,21 @@ def test_a_batch_is_answered_after_its_commit_and_stored_once(
     assert len(stored(database)) == 2
 
 
+def test_after_a_connection_that_the_hub_ended_answers_come_over_the_next(
+    cluster: Cluster, cell: str, database: sa.Engine
+) -> None:
+    key = key_of(database, "box", "sh1")
+    with listening(cluster, cell, database), an_edge(cluster, cell, key) as hub:
+        claim = hub.begin("first")
+        assert hub.send(batch(claim, 5.0)).stored == 1
+        hub._link.run(_closed(hub._link), 5.0)  # as after a user was taken out of the hub's configuration
+        assert hub.send(batch(claim, 5.0, 6.0)).stored == 1
+
+
+async def _closed(link: Link) -> None:
+    await (await link.client()).close()
+
+
 def test_a_cell_that_is_away_has_it_later_and_the_edge_keeps_it_until_then(
     cluster: Cluster, cell: str, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,9 +81,7 @@ class Hub:
     @property
     def problem(self) -> str:
         """That the connection to the hub is lost, once it was made."""
-        return (
-            "the connection to the hub is lost" if self._is_listening and not self._link.is_connected else ""
-        )
+        return "the connection to the hub is lost" if self._listening and not self._link.is_connected else ""
 
     def begin(self, process: str) -> Claim:
         """Speak for the edge from now on."""

@@ -31,7 +31,7 @@ demo: $(RUNTIME) ## a simulated data centre, live, with 13 months of history
 	@$(BIN)/wattline demo
 
 test: $(STAMP) ## every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(STAMP) ## unit and property tests only (under 30 s)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/property

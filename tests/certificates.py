@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,10 +23,15 @@ class Authority:
         self.pem = self._signed(self.name, self.key, is_authority=True).decode()
 
     def _signed(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_authority: bool = False
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        hosts: Sequence[str] = (),
+        *,
+        is_authority: bool = False,
     ) -> bytes:
         now = datetime.now(UTC)
-        names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+        names = [x509.IPAddress(ip_address("127.0.0.1")), *map(x509.DNSName, ("localhost", *hosts))]
         made = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -40,11 +46,12 @@ class Authority:
         )
         return made.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str, folder: Path) -> tuple[Path, Path]:
-        """Files with a certificate and its key."""
+    def issue(self, name: str, folder: Path, hosts: Sequence[str] = ()) -> tuple[Path, Path]:
+        """Files with a certificate, for this machine and more hosts, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         files = folder / f"{name}.pem", folder / f"{name}.key"
-        files[0].write_bytes(self._signed(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key))
+        named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        files[0].write_bytes(self._signed(named, key, hosts))
         files[1].write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

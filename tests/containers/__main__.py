@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from tests.containers.engine import IMAGE, NotPossible, engine, fetchable, ready
+from tests.containers.engine import IMAGE, NotPossible, built, engine, fetchable, ready
 
 NOT_POSSIBLE = 3
 
@@ -22,12 +22,11 @@ def main() -> int:
             fetchable()
             ready(found)
             try:
-                found.build(IMAGE)
+                built(found)
             except AssertionError as error:
-                sys.stdout.write(f"{error}\nthe build failed; once more, if packages can be fetched\n")
-                fetchable()
-                found.build(IMAGE)
-    except (NotPossible, subprocess.TimeoutExpired) as why:
+                sys.stdout.write(f"{error}\nthe Dockerfile, or what it copies, is at fault\n")
+                return 1
+    except (NotPossible, OSError, subprocess.SubprocessError) as why:
         sys.stdout.write(f"container tests are skipped: {why}\n")
         return NOT_POSSIBLE
     sys.stdout.write(f"{IMAGE} is built, {time.monotonic() - began_s:.0f} s\n")

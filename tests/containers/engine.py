@@ -7,6 +7,7 @@ Dockerfile asks for.
 from __future__ import annotations
 
 import fcntl
+import http.client
 import os
 import re
 import resource
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,32 @@ TRUSTED = ("/etc/ssl/certs", "/etc/pip.conf", "/etc/xdg/pip")
 
 MOST_OF_EACH = 16_384
 """Files and processes of a container."""
+ROOM_BYTES = 5 << 30
+"""What base, build and image take at most at once."""
+LOOK_S = 60.0
+"""How long a look at what is there may take."""
+MACHINE = (
+    ("no room on the disk", r"no space left on device|disk quota exceeded"),
+    ("no memory", r"cannot allocate memory|out of memory|signal: killed|exit status 137"),
+    (
+        "packages cannot be fetched",
+        r"could not resolve|temporary failure (in name resolution|resolving)|name or service not known"
+        r"|network is unreachable|no route to host|connection (refused|reset|timed out|broken)|timed out"
+        r"|failed to establish a new connection|no matching distribution found|http error [45]\d\d"
+        r"|unable to connect to|proxyerror"
+        r"|failed to fetch|certificate_verify_failed|ssl: |hash sum mismatch|incompleteread"
+        r"|\b(407|429|502|503|504)\b .*(proxy|too many|gateway|unavailable|timeout)",
+    ),
+    (
+        "this machine does not allow containers",
+        r"operation not permitted|unshare|newuidmap"
+        r"|(mount|mounting|pivot_root|clone|setns)\b.*(permission|denied|invalid)"
+        r"|cgroup|seccomp|no such device|oci runtime error.*(mount|namespace)",
+    ),
+)
+"""Causes that lie in the machine, and how programs say them."""
+LAST_WORDS = 25
+"""How many lines at the end say why a program failed; before them are attempts that were repeated."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +111,14 @@ class Engine:
     def has(self, image: str) -> bool:
         """Whether an image is in the storage."""
         done = subprocess.run(
-            ["podman", "image", "exists", image], env=self.environment, capture_output=True, check=False
+            ["podman", "image", "exists", image],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LOOK_S,
         )
+        assert done.returncode in (0, 1), done.stderr
         return done.returncode == 0
 
     def make_base(self) -> None:
@@ -107,11 +140,46 @@ class Engine:
         shutil.rmtree(root)
         archive.unlink()
 
-    def build(self, tag: str) -> None:
+    def build(self, tag: str, file: Path = ROOT / "Dockerfile") -> None:
         """The image of the Dockerfile as it stands."""
         volumes = [f"--volume={path}:{path}:ro" for path in TRUSTED if Path(path).exists()]
         options = ("--isolation=chroot", "--network=host", "--pull-never", "--layers=false")
-        self.run("buildah", "bud", *options, *volumes, "-t", tag, ".")
+        self.run("buildah", "bud", *options, *volumes, "-f", file, "-t", tag, ".")
+
+    def builds_anything(self) -> None:
+        """Build something that does on a small scale what the Dockerfile does, and has no fault.
+
+        Raises
+        ------
+        AssertionError
+            If even that fails; then it is no fault of the Dockerfile.
+        """
+        file = self.folder / "Control"
+        file.write_text(CONTROL, "utf-8")
+        tag = "localhost/control"
+        self.build(tag, file)
+        self.podman("image", "rm", "--force", tag)
+
+
+CONTROL = f"""
+FROM {BASE} AS build
+RUN apt-get update && apt-get install -y --no-install-recommends binutils && python -m venv /opt/control
+COPY requirements-build.txt ./
+RUN /opt/control/bin/pip install --no-cache-dir --require-hashes -r requirements-build.txt
+FROM {BASE}
+RUN useradd --system --uid 10001 control && install -d -o control -g control /data
+COPY --from=build /opt/control /opt/control
+USER 10001
+"""
+
+
+def cause_in_the_machine(said: str) -> str:
+    """What of the machine made a program fail, by what it said at its end; empty where it does not say so."""
+    for line in reversed(said.splitlines()[-LAST_WORDS:]):
+        for cause, pattern in MACHINE:
+            if re.search(pattern, line, re.IGNORECASE):
+                return f"{cause}: {line.strip()[-300:]}"
+    return ""
 
 
 def _removed(root: Path) -> None:
@@ -130,7 +198,11 @@ def mirror(suite: str) -> str:
         If apt knows no such release.
     """
     asked = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)"]
-    lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split("\n")
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=LOOK_S).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LookupError(f"apt does not say where packages are: {error}") from None
+    lines = said.split("\n")
     for site, release, component in (line.split() for line in lines if line.count(" ") == 2):
         if (release, component) == (suite, "main"):
             return site
@@ -160,8 +232,9 @@ def engine() -> Iterator[Engine]:
     if os.geteuid() != 0:
         raise NotPossible("containers are built as root here")
     with _folder() as folder:
-        for name, text in _configuration(folder).items():
-            (folder / name).write_text(text, "utf-8")
+        with machine("the folder of the containers cannot be used"):
+            for name, text in _configuration(folder).items():
+                (folder / name).write_text(text, "utf-8")
         yield Engine(
             folder,
             {
@@ -172,40 +245,140 @@ def engine() -> Iterator[Engine]:
         )
 
 
+_NOT_OURS = (
+    AssertionError,
+    LookupError,
+    OSError,
+    subprocess.SubprocessError,
+    http.client.HTTPException,
+)
+
+
+@contextmanager
+def machine(what: str) -> Iterator[None]:
+    """Whatever fails in the block fails for a cause that lies in the machine.
+
+    Raises
+    ------
+    NotPossible
+        If anything does.
+    """
+    try:
+        yield
+    except (
+        AssertionError,
+        LookupError,
+        OSError,
+        subprocess.SubprocessError,
+        http.client.HTTPException,
+    ) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise NotPossible(f"{what}: {' '.join(str(said).split())[-300:]}") from None
+
+
 @contextmanager
 def _folder() -> Iterator[Path]:
     shared = Path(
         os.environ.get("WATTLINE_CONTAINERS_DIR") or Path(tempfile.gettempdir()) / "wattline-containers"
     )
-    shared.mkdir(exist_ok=True)
-    with (shared / "in-use").open("w") as mark:
-        try:
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with tempfile.TemporaryDirectory(prefix=f"{shared.name}-", dir=shared.parent) as own:
-                yield Path(own)
-        else:
-            yield shared
+    with ExitStack() as stack:
+        with machine("the folder of the containers cannot be used"):
+            shared.mkdir(exist_ok=True)
+            mark = stack.enter_context((shared / "in-use").open("w"))
+            try:
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                folder = shared
+            except BlockingIOError:
+                own = tempfile.TemporaryDirectory(prefix=f"{shared.name}-", dir=shared.parent)
+                folder = Path(stack.enter_context(own))
+        yield folder
 
 
 def ready(found: Engine) -> None:
-    """Have the base, and see that a container of it runs.
+    """Have the base, and see that a container of it runs as those of the tests will.
 
     Raises
     ------
     NotPossible
         If the packages for it, or those of the image, cannot be fetched, or nothing runs.
     """
-    if not found.has(BASE):
-        try:
+    room(found)
+    with machine("this machine allows no mounts"), tempfile.TemporaryDirectory() as place:
+        for command in (["mount", "-t", "tmpfs", "tmpfs", place], ["umount", place]):
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=LOOK_S)
+    with machine(f"no base of Debian {SUITE} can be made"):
+        if not found.has(BASE):
             address = mirror(SUITE)
             urllib.request.urlopen(f"{address}/dists/{SUITE}/Release", timeout=REACHED_S).close()
-        except (LookupError, OSError) as error:
-            raise NotPossible(f"no packages of Debian {SUITE} for the base: {error}") from None
-        found.make_base()
-    said = found.podman("run", "--rm", "--network=host", BASE, "echo", "it runs", check=False)
-    if "it runs" not in said:
-        raise NotPossible(f"no container runs on this machine: {said.strip()[-300:]}")
+            found.make_base()
+    runs(found)
+
+
+def room(found: Engine) -> None:
+    """See that the disk has room.
+
+    Raises
+    ------
+    NotPossible
+        If it has not.
+    """
+    free = shutil.disk_usage(found.folder).free
+    if free < ROOM_BYTES:
+        raise NotPossible(
+            f"{found.folder} has {free / 1e9:.1f} GB free, {ROOM_BYTES / 1e9:.1f} GB are needed"
+        )
+
+
+def runs(found: Engine) -> None:
+    """See that the base alone runs as the tests run the image: then what fails later is not the machine's.
+
+    Raises
+    ------
+    NotPossible
+        If it does not.
+    """
+    name = "control"
+    with machine("no container runs on this machine"):
+        found.podman("rm", "--force", "--ignore", name)
+        options = ("--detach", f"--name={name}", "--network=host", "--volume=control:/data", *HARDENED)
+        found.podman("run", *options, BASE, "sleep", "60")
+        said = found.podman("exec", name, "cat", "/proc/1/status")
+        assert "NoNewPrivs:\t1" in said, "a container has no /proc"
+        found.podman("rm", "--force", "--time=0", name)
+        found.podman("volume", "rm", "--force", name)
+
+
+def built(found: Engine) -> None:
+    """Build the image.
+
+    Raises
+    ------
+    NotPossible
+        If that fails for a cause that lies in the machine.
+    AssertionError
+        If the Dockerfile, or what it copies, is at fault.
+    """
+    try:
+        found.build(IMAGE)
+    except AssertionError as error:
+        cause = cause_in_the_machine(str(error))
+        if not cause:
+            with machine("not even a small image without a fault can be built"):
+                found.builds_anything()
+            raise
+        sys.stdout.write(f"{error}\n{cause}\nonce more, if packages can be fetched\n")
+        fetchable()
+        _built_at_last(found)
+
+
+def _built_at_last(found: Engine) -> None:
+    try:
+        found.build(IMAGE)
+    except AssertionError as error:
+        cause = cause_in_the_machine(str(error))
+        if cause:
+            raise NotPossible(cause) from None
+        raise
 
 
 def fetchable() -> None:
@@ -216,7 +389,7 @@ def fetchable() -> None:
     NotPossible
         If it does not.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with machine("pip reaches no packages"), tempfile.TemporaryDirectory() as folder:
         asked = ("download", "--quiet", "--no-cache-dir", "--no-deps", "--require-hashes", "--dest", folder)
         done = subprocess.run(
             [sys.executable, "-m", "pip", "--isolated", *asked, "-r", ROOT / "requirements-build.txt"],
@@ -225,8 +398,7 @@ def fetchable() -> None:
             check=False,
             timeout=300,
         )
-    if done.returncode != 0:
-        raise NotPossible(f"pip reaches no packages: {done.stderr.strip()[-300:]}")
+        assert done.returncode == 0, done.stderr
 
 
 def _configuration(folder: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ import yaml
 from psycopg import conninfo
 
 from app.store.migrate import head
-from tests.containers.engine import BASE, HARDENED, IMAGE, ROOT, Engine, engine, ready
+from tests.containers.engine import BASE, HARDENED, IMAGE, ROOT, Engine
 from tests.paper import pages_of
 from tests.programs import need_program
 from tests.waiting import until
@@ -46,21 +46,6 @@ pytestmark = [
     pytest.mark.timeout(3000),
     pytest.mark.skipif(not os.environ.get("WATTLINE_CONTAINERS"), reason="containers: make container-test"),
 ]
-
-
-@pytest.fixture(scope="module")
-def podman() -> Iterator[Engine]:
-    """The engine with the image, which ``python -m tests.containers`` may have built just before."""
-    with engine() as found:
-        if not (os.environ.get("WATTLINE_CONTAINERS_BUILT") and found.has(IMAGE)):
-            ready(found)
-            found.build(IMAGE)
-        yield found
-        found.podman("container", "rm", "--all", "--force", "--time=0")
-        found.podman("volume", "rm", "--all", "--force")
-        if not os.environ.get("WATTLINE_CONTAINERS_KEEP"):  # while writing tests
-            found.podman("image", "rm", "--force", IMAGE)
-            found.podman("image", "prune", "--force")
 
 
 def test_the_image_is_small(podman: Engine) -> None:

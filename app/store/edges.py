@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from app.domain.alarms.observation import EdgeSilence
 from app.domain.edge_message import CLOCK_OFF_S, LEASE_S, Claim, SetAside, State
 from app.domain.reading import Reading
 from app.errors import EdgeReplaced, NotFound, SeriesError
@@ -156,6 +157,30 @@ def measured_sites(connection: sa.Connection) -> set[str]:
     )
     with store_errors():
         return set(connection.execute(query).scalars())
+
+
+def silences(connection: sa.Connection) -> dict[str, EdgeSilence]:
+    """For how long the edges that have been at work were not heard of, by site.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        rows = connection.execute(_SILENCES)
+        return {row.site: EdgeSilence(row.name, row.silent_s) for row in rows}
+
+
+_SILENCES = sa.text(
+    """
+    SELECT unnest(e.sites) AS site, e.name,
+           greatest(extract(epoch FROM clock_timestamp() - e.last_seen_at), 0)::float8 AS silent_s
+    FROM edges e JOIN api_keys k ON k.public_id = e.key_id
+    WHERE e.last_seen_at IS NOT NULL AND k.revoked_at IS NULL
+      AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+    """
+)
 
 
 def _edges() -> sa.Select[Any]:

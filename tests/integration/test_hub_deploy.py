@@ -48,6 +48,7 @@ def test_a_server_takes_the_configuration(wattline: Wattline, tmp_path: Path) ->
     (tmp_path / "users.conf").write_text(users)
     routes = "[nats-route://b.bank.example:6222, nats-route://c.bank.example:6222]"
     environment = {"HUB_NAME": "a", "HUB_ROUTES": routes, "HUB_STORE": str(tmp_path / "store")}
+    environment |= {"HUB_ADDRESS": "a.bank.example:6222", "HUB_MONITOR": "127.0.0.1:8222"}
     done = subprocess.run(
         [str(nats_server_path()), "-t", "-c", str(tmp_path / "nats.conf")],
         env=os.environ | environment,

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from app import config
+from app.domain.access import Grant, Role
 from app.domain.alarms.alarm import Alarms
 from app.domain.alarms.notification import (
     Channel,
@@ -39,7 +40,7 @@ from app.jobs.alarms import judge as alarms
 from app.jobs.notifications import send as notify
 from app.jobs.notifications.channels import signature
 from app.store import alarms as stored_alarms
-from app.store import outbox, readings, sites
+from app.store import edges, identity, outbox, readings, sites
 from app.store.engine import Engine, begin
 from tests.integration.receivers import Mailbox, Receiver, active_alerts, alertmanager, mailbox, receiver
 from tests.waiting import until
@@ -479,6 +480,36 @@ def test_a_thousand_alarms_are_grouped_in_order_and_none_is_lost(
     assert heard == [f"m{n}" for n in range(1000)]
     assert len(hook.requests) == len(box.mails) == 2
     assert sum(text.count(" m999 ") for text in box.texts) == 1
+
+
+def test_one_message_names_the_edge_that_is_silent_and_none_its_meters(
+    engine: Engine, hook: Receiver
+) -> None:
+    configure(engine, hook_channel(hook))
+    text = SITE + "".join(METER.format(n=n, port=f"502, device_id: {n + 1}") for n in range(5))
+    with begin(engine) as connection:
+        sites.sync(connection, config.parse(text).fleet)
+        stored = sites.load(connection)
+        said = [Reading(p, NOW, 1.0) for p in stored.point_id]
+        readings.ingest_readings(connection, said, stored.point_id)
+        key = identity.create(connection, "box", [Grant(Role.EDGE, "sh1")], created_by="test")
+        edges.create(connection, "box", identity.public_id_of(key), ["sh1"])
+    judge(engine, 0)
+    assert judge(engine, 61).messages == 0, "an edge that never came is not silent"
+    with begin(engine) as connection:
+        connection.execute(sa.text("UPDATE edges SET last_seen_at = clock_timestamp() - interval '1 hour'"))
+    judge(engine, 3600)
+    assert judge(engine, 3661).messages == 1
+    assert notify.run(engine, NOW + timedelta(seconds=3670)).sent == 1
+    alarm = hook.requests[0].document["messages"][0]["alarm"]
+    assert (alarm["rule"], alarm["subject"]) == ("edge_silent", "box")
+    assert alarm["meters"] == [f"m{n}" for n in range(5)]
+    assert alarm["links"]["runbook"].endswith("#edge_silent")
+    assert judge(engine, 7200).messages == 0, "nor do they later"
+    with begin(engine) as connection:
+        connection.execute(sa.text("UPDATE edges SET last_seen_at = clock_timestamp()"))
+    judge(engine, 7215)
+    assert judge(engine, 7280).messages >= 1, "it is over"
 
 
 def test_one_message_names_the_gateway_when_all_behind_it_are_silent(engine: Engine, hook: Receiver) -> None:

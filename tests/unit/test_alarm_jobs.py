@@ -19,7 +19,13 @@ from app.domain.alarms.alarm import (
     Transition,
     fingerprint,
 )
-from app.domain.alarms.observation import ExplainingFinding, of_gateways, of_silence
+from app.domain.alarms.observation import (
+    EdgeSilence,
+    ExplainingFinding,
+    of_edge,
+    of_gateways,
+    of_silence,
+)
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.forecast import Budget, Projection
 from app.domain.limits import Limit
@@ -219,6 +225,7 @@ def test_transitions_of_a_replay_become_alarms() -> None:
 # -- gateways ----------------------------------------------------------------------------------------
 
 GATEWAY = next(r for r in ALARM_RULES if r.id == "gateway_silent")
+EDGE = next(r for r in ALARM_RULES if r.id == "edge_silent")
 METER = next(r for r in ALARM_RULES if r.id == "meter_silent")
 
 
@@ -236,6 +243,7 @@ class Plant:
         self.memories: dict[str, Memory] = {}
         self.now = NOW
         self.told: list[tuple[str, str, str]] = []
+        self.edge_heard: datetime | None = None
 
     def wait(self, minutes: float, *answering: str) -> list[tuple[str, str, str]]:
         """What is told while some meters answer: rule, subject, what."""
@@ -248,7 +256,13 @@ class Plant:
 
     def _judge(self) -> None:
         facts = self.site, self.now, self.heard, None
-        seen = [*of_gateways(GATEWAY, *facts), *of_silence(METER, *facts)]
+        heard = self.edge_heard
+        edge = EdgeSilence("box", (self.now - heard).total_seconds()) if heard else None
+        seen = [
+            *of_edge(EDGE, self.site, self.now, edge),
+            *of_gateways(GATEWAY, *facts),
+            *of_silence(METER, *facts),
+        ]
         after, changes = judge.step_rules(seen, self.memories, self.now)
         for (rule, subject, _), memory in zip(seen, after, strict=True):
             self.memories[fingerprint(rule.id, subject)] = memory
@@ -282,6 +296,29 @@ def test_the_alarm_of_one_gateway_hides_no_meter_of_another() -> None:
     plant = Plant(*(polled(f"{host}{n}", host) for host in ("x", "y") for n in (1, 2)))
     found = plant.wait(10, "y2")
     assert sorted(found) == [("gateway_silent", "x", "fires"), ("meter_silent", "y1", "fires")]
+
+
+def test_one_alarm_names_the_edge_and_its_meters_follow_when_it_returns_without_them() -> None:
+    plant = Plant(*(polled(f"m{n}", "10.0.4.17") for n in range(3)), polled("other", "10.0.4.18"))
+    plant.edge_heard = NOW
+    assert plant.wait(30) == [("edge_silent", "box", "fires")]
+    told = []
+    for _ in range(40):
+        plant.edge_heard = plant.now
+        told += plant.wait(0.25, "other", "m0")
+    assert told == [("edge_silent", "box", "over")] + [
+        ("meter_silent", name, "fires") for name in ("m1", "m2")
+    ]
+
+
+def test_a_meter_that_failed_before_its_edge_is_merged_into_the_alarm_of_the_edge() -> None:
+    plant = Plant(polled("a", "x"), polled("b", "y"))
+    told = []
+    for _ in range(40):
+        plant.edge_heard = plant.now
+        told += plant.wait(0.25, "b")
+    assert told == [("meter_silent", "a", "fires")]
+    assert plant.wait(10) == [("edge_silent", "box", "fires"), ("meter_silent", "a", "merged")]
 
 
 def test_a_port_of_a_serial_server_is_named_and_the_host_where_all_are_silent() -> None:

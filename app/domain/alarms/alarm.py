@@ -101,6 +101,8 @@ class Indicator(StrEnum):
     GATEWAY_SILENT_INTERVALS = "gateway_silent_intervals"
     """Shortest silence of the polled meters behind one address, where there are several, by their intervals.
     Subject: the address."""
+    EDGE_SILENT_S = "edge_silent_s"
+    """Time since the edge of the site was last heard of. Subject: the edge. [s]"""
     COVERAGE_RATIO = "coverage_ratio"
     """Share of a window over which facility and IT energy are both known."""
     SERIOUS_FINDINGS = "serious_findings"

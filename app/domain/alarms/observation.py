@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.domain.alarms.alarm import Indicator, Observation, Rule, Subject
 from app.domain.capacity import FeedLoad
@@ -39,6 +39,14 @@ MOST_ESTIMATED = 0.2
 """Above this share of estimates a figure says how it was estimated, not what happened."""
 
 RuleObservation = tuple[Rule, Subject, Observation]
+
+
+class EdgeSilence(NamedTuple):
+    """How long an edge was not heard of."""
+
+    name: str
+    silent_s: float
+    """By the clock of the database. [s]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +266,12 @@ def of_gateways(
         seen = Observation(at, shortest, reason="" if shortest is not None else "never reported")
         host = addresses_of(meters[0])[0]
         yield rule, Subject(site.id, address), replace(seen, within=(host,) if host != address else ())
+
+
+def of_edge(rule: Rule, site: Site, at: datetime, edge: EdgeSilence | None) -> Iterator[RuleObservation]:
+    """How long the edge of a site was not heard of; nothing where it has none, or that never came."""
+    if edge is not None:
+        yield rule, Subject(site.id, edge.name), Observation(at, edge.silent_s)
 
 
 def _silent_intervals(

@@ -24,7 +24,7 @@ _HEAD: dict[What, tuple[str, str]] = {
     What.WATCHDOG: ("心跳", "HEARTBEAT"),
     What.TEST: ("测试", "TEST"),
 }
-_UNIT = {"temperature_c": " °C", "evaluation_age_s": " s"}
+_UNIT = {"temperature_c": " °C", "evaluation_age_s": " s", "edge_silent_s": " s"}
 _LABEL: dict[str, tuple[str, str]] = {
     "value": ("数值", "value"),
     "threshold": ("阈值", "threshold"),

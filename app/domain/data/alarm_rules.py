@@ -130,12 +130,19 @@ ALARM_RULES: tuple[Rule, ...] = (
         for_s=600,
     ),
     Rule(
+        id="edge_silent",
+        indicator=Indicator.EDGE_SILENT_S,
+        warning=180.0,  # before its meters, which would say the same
+        for_s=60,
+        keep_firing_for_s=60,
+    ),
+    Rule(
         id="gateway_silent",
         indicator=Indicator.GATEWAY_SILENT_INTERVALS,
         warning=5.0,
         for_s=60,
         keep_firing_for_s=60,
-        quiet_while=("gateway_silent",),  # a port of a host that is silent as a whole
+        quiet_while=("edge_silent", "gateway_silent"),  # a port of a host that is silent as a whole
     ),
     Rule(
         id="meter_silent",
@@ -143,7 +150,7 @@ ALARM_RULES: tuple[Rule, ...] = (
         warning=5.0,
         for_s=60,
         keep_firing_for_s=60,
-        quiet_while=("gateway_silent",),
+        quiet_while=("edge_silent", "gateway_silent"),
     ),
     Rule(
         id="coverage_low",

@@ -14,7 +14,7 @@ from app.domain.attribution import UNMETERED, Attribution, attribute
 from app.domain.limits import LimitProfile, governing, limits_for
 from app.domain.period import Period, shift_months, window
 from app.domain.quantity import OVERHEAD_ROLES
-from app.domain.site import Site
+from app.domain.site import Meter, Site
 from app.errors import CoverageTooLow
 from app.store import alarms, breakdown, drifts, outbox, sums, usage
 from app.store.breakdown import By
@@ -283,17 +283,24 @@ def _class_of(site: Site, meter_id: str) -> str | None:
 
 
 def _meters(site: Site | None, rule: Rule, subject: Subject) -> Iterator[str]:
-    """Meters that the name of a subject stands for: itself, those of a feed, those behind an address."""
+    """Meters that a subject stands for: itself, those of a feed, of an edge, behind an address."""
     if site is None or not subject.name:
         return
-    if rule.indicator is Indicator.GATEWAY_SILENT_INTERVALS:
-        yield from (meter.id for meter in site.gateways.get(subject.name, ()))
+    if rule.indicator in (Indicator.EDGE_SILENT_S, Indicator.GATEWAY_SILENT_INTERVALS):
+        yield from (meter.id for meter in _behind(site, rule, subject))
         return
     known = {m.id for m in site.meters}
     for name in subject.name.split("+"):
         meter = site.meter_of.get(name)
         if meter is not None or name in known:
             yield meter.id if meter is not None else name
+
+
+def _behind(site: Site, rule: Rule, subject: Subject) -> Iterable[Meter]:
+    """Meters that are reached through an edge or an address."""
+    if rule.indicator is Indicator.EDGE_SILENT_S:
+        return [meter for meter in site.meters if meter.collector is not None]
+    return site.gateways.get(subject.name, ())
 
 
 def _text(at: datetime) -> str:

@@ -41,6 +41,7 @@ from app.store import (
     compression,
     deployment,
     drifts,
+    edges,
     evaluations,
     findings,
     gauges,
@@ -261,13 +262,18 @@ Cause = tuple[str, str]
 """A rule that fires, and the address that it fires for; empty: all of the site is meant."""
 
 
+_EXPLAINING = (Indicator.EDGE_SILENT_S, Indicator.GATEWAY_SILENT_INTERVALS)
+"""What fails with a whole group of meters behind it."""
+
+
 def step_rules(
     seen: Iterable[RuleObservation], memories: Mapping[str, Memory], now: datetime
 ) -> tuple[list[Memory], list[Change]]:
     """Step every rule, in the order given; what to remember of each, and what changed.
 
     A rule that is quiet while others fire sees their state of this same evaluation. The alarm of an address
-    concerns what is behind it; what is there waits as long as that alarm may still come.
+    concerns what is behind it, that of an edge all of the site; what is there waits as long as that alarm may
+    still come.
     """
     firing: dict[str, set[Cause]] = defaultdict(set)
     waiting: dict[str, set[Cause]] = defaultdict(set)
@@ -284,11 +290,11 @@ def step_rules(
                 causes |= _causes(rule, observation, waiting[subject.site])
             explained = replace(observation, explained_by=f"alarm {min(causes)}") if causes else observation
             memory, moved = step(rule, before, explained)
-        is_gateway = rule.indicator is Indicator.GATEWAY_SILENT_INTERVALS
+        cause = (rule.id, subject.name if rule.indicator is Indicator.GATEWAY_SILENT_INTERVALS else "")
         if memory.state.is_active:
-            firing[subject.site].add((rule.id, subject.name if is_gateway else ""))
-        elif is_gateway and memory.state is State.PENDING:
-            waiting[subject.site].add((rule.id, subject.name))
+            firing[subject.site].add(cause)
+        elif rule.indicator in _EXPLAINING and memory.state is State.PENDING:
+            waiting[subject.site].add(cause)
         after.append(memory)
         changes += [(rule, subject, observation, change) for change in moved]
     return after, changes
@@ -358,6 +364,8 @@ class Known:
     """When each window was evaluated last, and what of it the rules look at."""
     findings: Mapping[int, list[StoredFinding]]
     begins: Mapping[int, datetime | None]
+    edges: Mapping[str, observing.EdgeSilence]
+    """By site."""
 
     @classmethod
     def load(cls, context: EvaluationContext) -> Known:
@@ -368,6 +376,7 @@ class Known:
             _windows(context, numbers),
             findings.listings(connection, numbers, start=since, end=context.now),
             alarms.known_from_of(connection, numbers),
+            edges.silences(connection),
         )
 
 
@@ -442,6 +451,9 @@ def _of_site(
         Indicator.HUMIDITY_PERCENT: lambda rule: _gauges(context, site, rule),
         Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
         Indicator.GATEWAY_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
+        Indicator.EDGE_SILENT_S: lambda rule: observing.of_edge(
+            rule, site, context.now, known.edges.get(site.id)
+        ),
     }
     for rule in context.of(site, *Indicator):
         judge = rest.get(rule.indicator)

@@ -297,7 +297,7 @@ def test_health_checks_run_programs_that_their_image_has(compose: dict[str, Any]
     for name, service in compose["services"].items():
         check = service.get("healthcheck", {"disable": True})
         if not check.get("disable"):
-            assert check["test"][:2] == ["CMD", HELD[name]], name
+            assert check["test"].split()[0] == HELD[name], name
     assert 'CMD ["python", "-c"' in (ROOT / "Dockerfile").read_text("utf-8")
 
 

@@ -112,10 +112,10 @@ def _measured(
     of = f"{sites} sites"
     with httpx.Client(base_url=base, timeout=120) as http, _asking(base) as answers_s:
         start = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=MINUTES + 1)
-        before = _costs(http, process.pid)
+        before = costs(http, process.pid)
         lags_s = [_paced_minute(http, sites, start, m) for m in range(MINUTES)]
         time.sleep(REST_S)
-        spent = _costs(http, process.pid).since(before)
+        spent = costs(http, process.pid).since(before)
         readings = sites * POINTS * MINUTES
         unit = 1e6 / readings / slowness
         total = spent.python_s + spent.database_s
@@ -160,7 +160,7 @@ def _minute(http: httpx.Client, sites: int, start: datetime, minute: int) -> flo
 def _backlog(http: httpx.Client, pid: int, sites: int, start: datetime, slowness: float) -> Iterator[Row]:
     """The readings of a site before `start`, while one live minute after the other comes in."""
     minutes = BACKLOG // POINTS
-    before, began = _costs(http, pid), time.monotonic()
+    before, began = costs(http, pid), time.monotonic()
     sender = threading.Thread(target=_send_backlog, args=(str(http.base_url), start, minutes), daemon=True)
     sender.start()
     lags_s, live = [], MINUTES
@@ -169,7 +169,7 @@ def _backlog(http: httpx.Client, pid: int, sites: int, start: datetime, slowness
         lags_s.append(_minute(http, sites, start, live))
         live += 1
         time.sleep(2)
-    spent, took_s = _costs(http, pid).since(before), time.monotonic() - began
+    spent, took_s = costs(http, pid).since(before), time.monotonic() - began
     used = (spent.python_s + spent.database_s) * 1e6 / BACKLOG / slowness
     what = f"{sites} sites: backlog of {BACKLOG:,} readings"
     complete = f"figures complete in {took_s:.0f} s"
@@ -227,7 +227,7 @@ def _meter(name: str, role: str, more: str) -> str:
 # -- what it costs -----------------------------------------------------------------------------------
 
 
-def _costs(http: httpx.Client, pid: int) -> Costs:
+def costs(http: httpx.Client, pid: int) -> Costs:
     jobs: dict[str, dict[str, float]] = {"processor": {}, "duration": {}}
     found = re.findall(
         r'wattline_job_(\w+?)_seconds_(?:total|sum)\{job="([^"]*)"\} (\S+)',
@@ -275,7 +275,7 @@ def memory_mib(pid: int) -> float:
             text = Path(f"/proc/{one}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0])
+        total += sum(map(int, re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)))  # none: it just ended
     return total / 1024
 
 

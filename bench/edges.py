@@ -22,7 +22,7 @@ from app.edge.definitions import Definitions
 from app.edge.hub import Hub
 from app.edge.sender import Habits, Sender
 from app.edge.transport import FileAnswer, Https, Transport
-from app.errors import TooBusy
+from app.errors import StoreUnavailable, TooBusy
 from app.store import edges, identity
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Connection, begin, make_engine
@@ -66,8 +66,10 @@ class Seen:
 class Watched:
     """A transport of which is noted what it does."""
 
-    def __init__(self, way: Transport, seen: Seen, live_from: Callable[[], datetime]) -> None:
-        self._way, self._seen, self._live_from = way, seen, live_from
+    def __init__(
+        self, way: Transport, seen: Seen, live_from: Callable[[], datetime], learns: bool = True
+    ) -> None:
+        self._way, self._seen, self._live_from, self._learns = way, seen, live_from, learns
         self._not_before_s = 0.0
 
     @property
@@ -97,6 +99,8 @@ class Watched:
 
     def definitions(self) -> Mapping[str, Any]:
         """As the transport does."""
+        if not self._learns:
+            raise StoreUnavailable("the bench does without")
         return self._way.definitions()
 
     def release(self, claim: Claim) -> None:
@@ -122,6 +126,14 @@ class Edges:
         Each point is read so often. [s]
     way : callable
         Makes the transport of an edge from its key.
+    value : callable
+        Of a point at an instant.
+    lots : int
+        The points of an edge are read in so many parts ...
+    spread_s : float, optional
+        ... over the first so much of the interval; default: over all of it. [s]
+    learns : bool
+        Whether edges fetch their definitions.
     """
 
     def __init__(
@@ -133,8 +145,12 @@ class Edges:
         live_every_s: float,
         way: Callable[[str], Transport],
         value: Callable[[str, datetime], float],
+        lots: int = 1,
+        spread_s: float | None = None,
+        learns: bool = True,
     ) -> None:
-        self._folder, self._keys, self._points = folder, keys, points
+        self._folder, self._keys, self._points, self._learns = folder, keys, points, learns
+        self._lots, self._spread_s = lots, live_every_s if spread_s is None else spread_s
         self._live_every_s, self._way, self._value = live_every_s, way, value
         self.live_from = datetime.now(UTC)
         self.seen = Seen()
@@ -189,7 +205,9 @@ class Edges:
     async def _main(self) -> None:
         threads = ThreadPoolExecutor(len(self._keys) + 8)
         asyncio.get_running_loop().set_default_executor(threads)
-        ways = [Watched(self._way(key), self.seen, lambda: self.live_from) for key in self._keys]
+        ways = [
+            Watched(self._way(key), self.seen, lambda: self.live_from, self._learns) for key in self._keys
+        ]
         senders = [
             Sender(way, f"bench-{n}", Definitions(self._folder / f"{n}.json", self._keys[n]), habits=Habits())
             for n, way in enumerate(ways)
@@ -209,15 +227,16 @@ class Edges:
             way.close()
 
     async def _read(self) -> None:
-        """Live readings of one edge after the other, spread over the interval."""
-        pause_s, n = self._live_every_s / len(self._keys), 0
-        began = asyncio.get_running_loop().time()
+        """Live readings: of one edge after the other a part of its points, and so on until the last part."""
+        loop, edges = asyncio.get_running_loop(), len(self._keys)
+        began, parts, n = loop.time(), edges * self._lots, 0
         while True:
-            place, at = n % len(self._keys), datetime.now(UTC)
-            rows = [Reading(p, at, self._value(p, at)) for p in self._points[place]]
-            await asyncio.to_thread(self._spools[place].append, rows)
+            lot, place, at = n % parts // edges, n % edges, datetime.now(UTC)
+            rows = [Reading(p, at, self._value(p, at)) for p in self._points[place][lot :: self._lots]]
+            await loop.run_in_executor(None, self._spools[place].append, rows)
             n += 1
-            await asyncio.sleep(max(began + n * pause_s - asyncio.get_running_loop().time(), 0.0))
+            due = began + n // parts * self._live_every_s + n % parts / parts * self._spread_s
+            await asyncio.sleep(max(due - loop.time(), 0.0))
 
 
 def https(centre: str) -> Callable[[str], Transport]:

@@ -83,7 +83,7 @@ def _by(way: str) -> list[Row]:
             hub = f"{stack.enter_context(Cluster(folder / 'hub')).url}/{CELL}"
         stack.enter_context(environment({"WATTLINE_REQUIRE_KEYS": "true", "WATTLINE_HUB_URL": hub}))
         process, base = stack.enter_context(service(folder, folder / "site.yaml", 0))
-        *keys, viewer = _when_there(lambda: edges.made_keys(folder / "data", [f"s{n}" for n in range(EDGES)]))
+        *keys, viewer = when_there(lambda: edges.made_keys(folder / "data", [f"s{n}" for n in range(EDGES)]))
         group = Edges(
             folder,
             keys,
@@ -192,7 +192,7 @@ def _resident_mib(pid: int) -> float:
 
 def _share_mib(pid: int) -> float:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0]) / 1024
+    return sum(map(int, re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE))) / 1024
 
 
 def _is_rolled_up(data: Path) -> bool:
@@ -216,7 +216,7 @@ def _when(what: Callable[[], bool], began: float) -> float:
     return time.monotonic() - began
 
 
-def _when_there(what: Callable[[], list[str]]) -> list[str]:
+def when_there(what: Callable[[], list[str]]) -> list[str]:
     """What something gives once the service knows its sites."""
     for _ in range(200):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import resource
 import shutil
 import socket
 import subprocess
@@ -71,6 +72,16 @@ class Cluster:
     def url(self) -> str:
         """Its servers, without a cell."""
         return "nats://" + ",".join(f"127.0.0.1:{port}" for port in self._ports)
+
+    @property
+    def pids(self) -> list[int]:
+        """Processes of its servers."""
+        return [one.pid for one in self._running.values()]
+
+    def memory_mib(self) -> float:
+        """Resident memory of the largest server. [MiB]"""
+        sizes = (Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in self.pids)
+        return max(map(int, sizes)) * resource.getpagesize() / 2**20
 
     def __enter__(self) -> Self:
         for _ in range(_TRIES):

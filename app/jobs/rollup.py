@@ -53,8 +53,6 @@ LOOK_AT_ONCE = 200_000
 """Queue entries that are looked at together."""
 TAKE_READINGS = 400_000
 """So many readings, about, are read in one transaction: they are what a rollup needs memory for."""
-MANY_STRETCHES = 2000
-"""A connection through which so much came is closed: it and the server behind it would keep that room."""
 NEAR_US = 4 * 3600 * US
 """Stretches of one point closer than this are computed together ..."""
 BUCKET_READINGS = 12_288
@@ -128,10 +126,7 @@ def run(engine: Engine) -> RollupResult:
 def _step(engine: Engine, readings_at_once: int) -> RollupResult | None:
     """One transaction; None where nothing waits."""
     with begin(engine) as connection:
-        done = _step_within(connection, readings_at_once)
-        if done is not None and (done.late or done.stretches >= MANY_STRETCHES):
-            connection.detach()
-        return done
+        return _step_within(connection, readings_at_once)
 
 
 def _step_within(connection: Connection, readings_at_once: int) -> RollupResult | None:
@@ -367,6 +362,7 @@ class _Job:
         taken, points = self._taken.some(rows), [self._points[row] for row in rows.tolist()]
         columns, is_start, is_end = load(taken, points)
         windows = _windows(columns, len(rows))
+        del columns  # as large as the windows, which are computed now
         asked = plain.stretches(points, taken.start_us, taken.end_us, is_start, is_end)
         found = plain.compute(kind, windows, asked)
         done = (found.outcome == Outcome.DONE) & (found.start_us < found.end_us)

@@ -43,17 +43,16 @@ class Intervals(NamedTuple):
 _NONE = Intervals(np.empty(0, np.int64), np.empty(0, np.int64))
 
 _STORED = """
-SELECT string_agg(int4send(w.point) || timestamptz_send(e.at) || float8send(e.amount)
-    || float8send(e.coverage_ratio) || float8send(e.estimated_ratio) || int2send(e.tag)
-    || int4send(e.reading_interval_s), ''::bytea)
-FROM (
+SELECT e.packed FROM (
     SELECT point, timestamptz 'epoch' + lo * interval '1 microsecond' AS lo,
         timestamptz 'epoch' + hi * interval '1 microsecond' AS hi
     FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS given (point, lo, hi)
 ) w CROSS JOIN LATERAL (
-    SELECT at, {amount} AS amount, coverage_ratio, estimated_ratio, tag, reading_interval_s FROM {table}
-    WHERE point_id = w.point AND at >= w.lo AND at < w.hi OFFSET 0
-) e
+    SELECT string_agg(int4send(w.point) || timestamptz_send(at) || float8send({amount})
+        || float8send(coverage_ratio) || float8send(estimated_ratio) || int2send(tag)
+        || int4send(reading_interval_s), ''::bytea) AS packed
+    FROM {table} WHERE point_id = w.point AND at >= w.lo AND at < w.hi
+) e WHERE e.packed IS NOT NULL
 """
 _ROW = np.dtype(
     [
@@ -81,8 +80,8 @@ def load(
     query = _STORED.format(table=table, amount=AMOUNT[table])
     values = (array_text(point_ids), array_text(start_us), array_text(end_us))
     with store_errors():
-        row = driver(connection).execute(query, values, binary=True).fetchone()
-    rows = np.frombuffer(row[0] if row and row[0] else b"", _ROW)
+        packed = driver(connection).execute(query, values, binary=True).fetchall()
+    rows = np.frombuffer(b"".join(part for (part,) in packed), _ROW)
     found = Cells(
         rows["point"].astype(np.int64),
         QuarterHours(

@@ -21,41 +21,40 @@ Ints = npt.NDArray[np.int64]
 NEAR_DAYS = 32
 """Neighbours are looked for so near at first, then everywhere. [d]"""
 
-_PACKED = """
-SELECT string_agg(timestamptz_send(r.at) || int4send(w.number) || float8send(r.value)
-    || int4send(r.interval_s) || int4send(r.valid_s), ''::bytea)
-"""
+_PACKED = """string_agg(timestamptz_send(at) || int4send(w.number) || float8send(value)
+        || int4send(interval_s) || int4send(valid_s), ''::bytea) AS packed"""
 _EPOCH = "timestamptz 'epoch' + {} * interval '1 microsecond'"
 _WITHIN = f"""
-{_PACKED} FROM (
+SELECT r.packed FROM (
     SELECT n::int - 1 AS number, point, {_EPOCH.format("lo")} AS lo, {_EPOCH.format("hi")} AS hi
     FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS given (point, lo, hi, n)
 ) w CROSS JOIN LATERAL (
-    SELECT at, value, interval_s, valid_s FROM readings
-    WHERE point_id = w.point AND at >= w.lo AND at < w.hi OFFSET 0
-) r
+    SELECT {_PACKED} FROM readings WHERE point_id = w.point AND at >= w.lo AND at < w.hi
+) r WHERE r.packed IS NOT NULL
 """  # noqa: S608
-"""OFFSET 0 keeps the planner from joining all readings with the windows: each is a range of the index."""
+"""A window is a range of the index, and a row of its own: a connection keeps the room of its largest row."""
 _IN_TIME = """
 SELECT string_agg(timestamptz_send(at) || int4send(point_id) || float8send(value), ''::bytea)
         FILTER (WHERE interval_s = 0 AND valid_s = 0),
     string_agg(timestamptz_send(at) || int4send(point_id) || float8send(value) || int4send(interval_s)
             || int4send(valid_s), ''::bytea)
         FILTER (WHERE interval_s <> 0 OR valid_s <> 0)
-FROM readings WHERE point_id = ANY(%s) AND at >= %s AND at < %s
+FROM readings WHERE point_id = ANY(%s) AND at >= %s AND at < %s GROUP BY point_id
 """
 """Most readings speak of an instant: their lengths of zero need not travel."""
 DENSE_WINDOWS = 8
 DENSE_US = (6 * 3_600_000_000, 400 * 86_400_000_000)
 """Windows of so many points, of a time not shorter nor longer than this, may be read in one walk. [us]"""
 _BESIDE = f"""
-{_PACKED} FROM (
+SELECT r.packed FROM (
     SELECT n::int - 1 AS number, point, {_EPOCH.format("instant")} AS instant
     FROM unnest(%s::int[], %s::bigint[]) WITH ORDINALITY AS given (point, instant, n)
 ) w CROSS JOIN LATERAL (
-    SELECT at, value, interval_s, valid_s FROM readings
-    WHERE point_id = w.point AND {{side}} {{near}} ORDER BY at {{order}} LIMIT %s
-) r
+    SELECT {_PACKED} FROM (
+        SELECT at, value, interval_s, valid_s FROM readings
+        WHERE point_id = w.point AND {{side}} {{near}} ORDER BY at {{order}} LIMIT %s
+    ) some
+) r WHERE r.packed IS NOT NULL
 """  # noqa: S608
 _BEFORE = {"side": "at < w.instant", "order": "DESC"}
 _AFTER = {"side": "at >= w.instant", "order": "ASC"}
@@ -113,8 +112,8 @@ def _in_time(connection: sa.Connection, point_id: Ints, start_us: Ints, end_us: 
     low, high = from_us(int(start_us.min())), from_us(int(end_us.max()))
     with store_errors(), unhurried(connection):
         asked = (numbers.tolist(), low, high)
-        row = driver(connection).execute(_IN_TIME, asked, binary=True, prepare=False).fetchone()
-    instants, intervals = (part or b"" for part in row or (b"", b""))
+        rows = driver(connection).execute(_IN_TIME, asked, binary=True, prepare=False).fetchall()
+    instants, intervals = (b"".join(row[n] or b"" for row in rows) for n in (0, 1))
     found = binary_copy.unpack_instants(instants)
     if intervals:
         found = ReadingColumns.concat([found, binary_copy.unpack_fields(intervals)])
@@ -194,6 +193,11 @@ def beside(
 
 
 def _packed(connection: sa.Connection, query: str, values: tuple[Any, ...]) -> ReadingColumns:
+    return binary_copy.unpack_fields(_joined(connection, query, values))
+
+
+def _joined(connection: sa.Connection, query: str, values: tuple[Any, ...]) -> bytes:
+    """The rows one after the other; what they were made of is free then."""
     with store_errors(), unhurried(connection):
-        row = driver(connection).execute(query, values, binary=True).fetchone()
-    return binary_copy.unpack_fields(row[0] if row and row[0] else b"")
+        rows = driver(connection).execute(query, values, binary=True).fetchall()
+    return b"".join(packed for (packed,) in rows)

@@ -48,7 +48,7 @@ SELECT (extract(epoch FROM now() - %s * interval '1 second') * 1000000)::bigint,
 FROM (
     SELECT id, point_id, start_at, end_at FROM rollup_queue
     ORDER BY end_at < now() - %s * interval '1 second', id LIMIT %s
-) first
+) first GROUP BY id / 10000
 """
 _ROW = np.dtype([("id", ">i8"), ("point", ">i4"), ("start", ">i8"), ("end", ">i8")])
 
@@ -62,9 +62,9 @@ def waiting(connection: sa.Connection, limit: int) -> Waiting:
         If the database is away.
     """
     with store_errors():
-        row = driver(connection).execute(_WAITING, (RECENT_S, RECENT_S, limit), binary=True).fetchone()
-    recent_us, packed = row if row is not None else (0, None)
-    rows = np.frombuffer(packed or b"", _ROW)
+        found = driver(connection).execute(_WAITING, (RECENT_S, RECENT_S, limit), binary=True).fetchall()
+    recent_us = found[0][0] if found else 0
+    rows = np.frombuffer(b"".join(packed for _, packed in found), _ROW)
     id_, point, start, end = (rows[name].astype(np.int64) for name in ("id", "point", "start", "end"))
     return Waiting(id_, point, start + EPOCH_SHIFT_US, end + EPOCH_SHIFT_US, recent_us)
 

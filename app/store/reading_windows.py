@@ -53,7 +53,7 @@ SELECT r.packed FROM (
     SELECT {_PACKED} FROM (
         SELECT at, value, interval_s, valid_s FROM readings
         WHERE point_id = w.point AND {{side}} {{near}} ORDER BY at {{order}} LIMIT %s
-    ) some
+    ) neighbours
 ) r WHERE r.packed IS NOT NULL
 """  # noqa: S608
 _BEFORE = {"side": "at < w.instant", "order": "DESC"}

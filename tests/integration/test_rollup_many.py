@@ -13,7 +13,7 @@ from app.domain import plain
 from app.domain.reading import ReadingColumns
 from app.errors import WorkTooLarge
 from app.jobs import rollup
-from app.store import partitions, readings, sites
+from app.store import partitions, reading_windows, readings, sites
 from app.store.engine import begin, connect
 from app.store.fleet_cache import FleetCache
 from app.store.readings import to_us
@@ -174,3 +174,32 @@ def test_what_is_too_much_for_one_transaction_is_done_in_smaller_ones(
     assert taken[0] > max(taken[1:]) > 1
     with pytest.raises(WorkTooLarge), begin(engine) as connection:
         connection.exec_driver_sql("DO $$ BEGIN RAISE 'too much' USING ERRCODE = '53400'; END $$")
+
+
+def test_readings_of_many_windows_are_those_that_a_query_for_each_finds(engine: sa.Engine) -> None:
+    stored = declared(engine)
+    add(engine, minutes(stored, 0, 90))
+    numbers = sorted(stored.point_id.values())[:12]
+    start_us = to_us(START) + 60_000_000 * (5 * np.arange(len(numbers), dtype=np.int64))
+    end_us = start_us + 60_000_000 * 7
+    end_us[3] = start_us[3]  # one is empty
+    asked = "SELECT at, value FROM readings WHERE "
+    with connect(engine) as connection:
+        for found, query in (
+            (reading_windows.within(connection, numbers, start_us, end_us), "at >= {0} AND at < {1}"),
+            (
+                reading_windows.beside(connection, numbers, start_us, 3, earlier=True),
+                "at < {0} ORDER BY at DESC LIMIT 3",
+            ),
+            (
+                reading_windows.beside(connection, numbers, end_us, 3, earlier=False),
+                "at >= {1} ORDER BY at LIMIT 3",
+            ),
+        ):
+            for row, number in enumerate(numbers):
+                bounds = (f"'epoch'::timestamptz + interval '{us} us'" for us in (start_us[row], end_us[row]))
+                where = f"point_id = {number} AND {query.format(*bounds)}"
+                expected = {(to_us(at), value) for at, value in connection.exec_driver_sql(asked + where)}
+                own = found.point_id == row
+                assert set(zip(found.at_us[own].tolist(), found.value[own].tolist(), strict=True)) == expected
+                assert int(own.sum()) == len(expected)

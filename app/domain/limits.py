@@ -13,6 +13,7 @@ from datetime import date
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 
 from app.domain.figure import percent
 from app.domain.site import Institution, InstitutionClass, Meter, Point, Site, SiteTrait
@@ -361,16 +362,16 @@ def accuracy_percent(meter: Meter, point: Point) -> float:
     return meter.accuracy_percent_of(point)
 
 
-def combined_class_percent(energies_kwh: Sequence[float], classes_percent: Sequence[float]) -> float:
+def combined_class_percent(energies_kwh: npt.ArrayLike, classes_percent: npt.ArrayLike) -> float:
     """Accuracy of a sum of meters whose errors are independent.
 
     ``sqrt(sum((E_i * c_i)^2)) / |sum(E_i)|``; a subtracted meter has a negative energy.
 
     Parameters
     ----------
-    energies_kwh : sequence of float, shape (n,)
+    energies_kwh : array_like of float, shape (n,)
         Energy of each meter over the period, weighted and signed. [kWh]
-    classes_percent : sequence of float, shape (n,)
+    classes_percent : array_like of float, shape (n,)
         Accuracy class of each meter. [%]
 
     Returns

@@ -8,11 +8,11 @@ sums over those intervals, never a mean of ratios.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +82,11 @@ class Boundary:
         return tuple({p.id: p for p in (*self.it, *self.overhead, *self.apart)}.values())
 
     @cached_property
+    def ids(self) -> frozenset[str]:
+        """Of every point that is needed."""
+        return frozenset(p.id for p in self._points)
+
+    @cached_property
     def it_weights(self) -> Mapping[str, float]:
         """Weight of each point of IT."""
         return {p.id: p.weight for p in self.it}
@@ -90,6 +95,11 @@ class Boundary:
     def overhead_weights(self) -> Mapping[str, float]:
         """Weight of each point of the overhead."""
         return {p.id: p.weight for p in self.overhead}
+
+    @cached_property
+    def rests_on_estimates(self) -> bool:
+        """Whether a point without which an interval does not count is an estimate by its kind."""
+        return any(p.id in self.gating and p.kind in ESTIMATE_KINDS for p in self._points)
 
 
 class SiteQuarterHours(NamedTuple):
@@ -504,7 +514,7 @@ def document(
     pending: int = 0,
     computed_percent: Mapping[str, float] | None = None,
     doubts: Sequence[Doubt] = (),
-    coverage_by_point: Mapping[str, float] | None = None,
+    coverage_by_point: Callable[[], Mapping[str, float]] = dict,
 ) -> PueDocument:
     """The PUE document of ``INTERFACE.md``.
 
@@ -530,8 +540,8 @@ def document(
         Accuracy classes over the period of points with a formula that state none. [%]
     doubts : sequence of Doubt
         Findings that nobody has acknowledged yet and that make figures doubtful.
-    coverage_by_point : mapping of point id to float, optional
-        Share of the period that each carrier covers, to name those that cover too little.
+    coverage_by_point : callable, optional
+        Share of the period that each carrier covers, by its id; asked to name those that cover too little.
 
     Returns
     -------
@@ -541,7 +551,7 @@ def document(
     parts = boundaries(site, period, room)
     totals = _decided([b for _, b in parts], totals)
     told = doubts_within(doubts, period.start, period.end)
-    waits = _Waits(pending, told, coverage_by_point or {})
+    waits = _Waits(pending, told, coverage_by_point)
     found = _figures(site, [b for _, b in parts], totals, period.duration_s, waits)
     pue, classes = found.pue, computed_percent or {}
     uncertainty = None if pue is None else _uncertainty(parts, pue, energy_by_point_kwh, classes)
@@ -581,8 +591,7 @@ def document(
 
 def _said_of_estimates(parts: _Sides) -> str:
     """Words after the label where a side rests on points that are estimates by their kind."""
-    sides = (p for _, b in parts for p in b.points() if p.id in b.gating)
-    return " (estimated)" if any(p.kind in ESTIMATE_KINDS for p in sides) else ""
+    return " (estimated)" if any(b.rests_on_estimates for _, b in parts) else ""
 
 
 def redefined(pending: int) -> str:
@@ -675,7 +684,7 @@ class _Waits:
 
     pending: int = 0
     doubts: Sequence[str] = ()
-    coverage_by_point: Mapping[str, float] = field(default_factory=dict)
+    coverage_by_point: Callable[[], Mapping[str, float]] = dict
 
 
 def _decided(parts: Sequence[Boundary], totals: Totals) -> Totals:
@@ -730,15 +739,15 @@ def _unknown(
     coverage: float,
     ratio: float | None,
     minimum: float,
-    coverage_by_point: Mapping[str, float],
+    coverage_by_point: Callable[[], Mapping[str, float]],
 ) -> _Reason | None:
     """Why the energies give no PUE; None where they do."""
     if totals.covered_s <= 0:
-        least = _least_covered(parts, coverage_by_point, 0.0)
+        least = _least_covered(parts, coverage_by_point(), 0.0)
         text = f"no reading covers facility and IT energy at the same time in this period{least}"
         return _Reason("not_covered", text)
     if is_too_low(coverage, minimum):
-        least = _least_covered(parts, coverage_by_point, minimum)
+        least = _least_covered(parts, coverage_by_point(), minimum)
         text = f"coverage {percent(coverage)} is below the minimum of {percent(minimum)}{least}"
         return _Reason("low_coverage", text)
     if ratio is None or not math.isfinite(ratio):
@@ -798,10 +807,15 @@ def _class_percent(
     computed_percent: Mapping[str, float],
 ) -> float:
     """Class of a side; a meter's own energies add up as long as its class is the same."""
-    found: dict[tuple[str, float], float] = defaultdict(float)
+    found: dict[tuple[str, float], float] = {}
     for (segment, _), weight, kwh in zip(parts, weights, energies_kwh, strict=True):
-        for point, factor in weight.items():
-            own = computed_percent.get(point)
-            accuracy = segment.site.accuracy_percent[point] if own is None else own
-            found[point, accuracy] += factor * kwh.get(point, 0.0)
+        accuracy = {**segment.site.accuracy_percent, **computed_percent}
+        own = np.array([*weight.values()]) * np.fromiter(
+            map(kwh.get, weight, repeat(0.0)), float, len(weight)
+        )
+        if len(parts) == 1:
+            return combined_class_percent(own, list(map(accuracy.__getitem__, weight)))
+        for point, energy_kwh in zip(weight, own.tolist(), strict=True):
+            key = (point, accuracy[point])
+            found[key] = found.get(key, 0.0) + energy_kwh
     return combined_class_percent(list(found.values()), [accuracy for _, accuracy in found])

@@ -910,6 +910,11 @@ class Site:
         """Accuracy class of each point. [%]"""
         return {p.id: m.accuracy_percent_of(p) for m in self.meters for p in m.points}
 
+    @cached_property
+    def classless(self) -> tuple[str, ...]:
+        """Points that are computed and state no accuracy class."""
+        return tuple(p.id for p in self.points() if p.formula and p.accuracy_class_percent is None)
+
     def points(self) -> Iterator[Point]:
         """Every point of the site."""
         for meter in self.meters:

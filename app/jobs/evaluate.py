@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from datetime import datetime
 
+from app.domain.limits import LimitProfile
 from app.domain.period import WINDOWS, floor, window
 from app.store import deployment, evaluations, pue, sites
 from app.store.engine import Connection, Engine, begin, connect
@@ -48,6 +49,23 @@ class Evaluator:
         """
         with connect(self._engine) as connection:
             stored = sites.load(connection)
+            due = self._due(stored, now)
+            profiles = deployment.limit_profiles(connection) if due else {}
+        for site in due:
+            with self._lock:
+                first_us = self._changed_from.pop(site, 0)
+                kept = self._kept.pop(site, None) or Kept()
+            try:
+                with begin(self._engine) as connection:
+                    evaluate_site(connection, stored, site, now, profiles, kept)
+            except BaseException:
+                self.note({site: first_us})
+                raise
+            with self._lock:
+                self._kept[site] = kept
+        return bool(due)
+
+    def _due(self, stored: Stored, now: datetime) -> list[str]:
         with self._lock:
             if stored is not self._stored or floor(now) != self._evaluated_until:
                 self._changed_from = dict.fromkeys(stored.fleet.site, 0)
@@ -55,20 +73,7 @@ class Evaluator:
                     self._kept.clear()
                 self._stored, self._evaluated_until = stored, floor(now)
             closed_us = to_us(floor(now))
-            due = [s for s, us in self._changed_from.items() if us < closed_us and s in stored.fleet.site]
-        for site in due:
-            with self._lock:
-                first_us = self._changed_from.pop(site, 0)
-                kept = self._kept.pop(site, None) or Kept()
-            try:
-                with begin(self._engine) as connection:
-                    evaluate_site(connection, stored, site, now, kept)
-            except BaseException:
-                self.note({site: first_us})
-                raise
-            with self._lock:
-                self._kept[site] = kept
-        return bool(due)
+            return [s for s, us in self._changed_from.items() if us < closed_us and s in stored.fleet.site]
 
 
 def run(engine: Engine, now: datetime) -> int:
@@ -80,21 +85,25 @@ def run(engine: Engine, now: datetime) -> int:
         If the database is away; the evaluations before stay.
     """
     with connect(engine) as connection:
-        stored = sites.load(connection)
+        stored, profiles = sites.load(connection), deployment.limit_profiles(connection)
     for site_id in stored.fleet.site:
         with begin(engine) as connection:
-            evaluate_site(connection, stored, site_id, now)
+            evaluate_site(connection, stored, site_id, now, profiles)
     return len(stored.fleet.sites)
 
 
 def evaluate_site(
-    connection: Connection, stored: Stored, site_id: str, now: datetime, kept: Kept | None = None
+    connection: Connection,
+    stored: Stored,
+    site_id: str,
+    now: datetime,
+    profiles: Mapping[str, LimitProfile],
+    kept: Kept | None = None,
 ) -> None:
     """Evaluate all windows of one site, in the transaction of `connection`.
 
-    With `kept` sums of earlier months that nothing changed since are not read again.
+    With `kept` only sums that something changed since are read again.
     """
-    profiles = deployment.limit_profiles(connection)
     zone = stored.fleet.site[site_id].zone
     spans = {name: window(name, now, zone) for name in WINDOWS}
     found = pue.documents(connection, stored, site_id, list(spans.values()), profiles, kept=kept)

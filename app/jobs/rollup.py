@@ -34,13 +34,12 @@ from app.domain.site import Point, Site
 from app.domain.timeline import Stretch
 from app.errors import WorkTooLarge
 from app.jobs import formula_points
+from app.store import computed_hours, energy_batch, findings, reading_windows, readings, rollup_queue, sites
 from app.store import energy as store
-from app.store import energy_batch, findings, reading_windows, readings, rollup_queue, sites
 from app.store import events as ledger
 from app.store.energy_batch import Cells, Day, Intervals, SiteCells
 from app.store.engine import Connection, Engine, begin
 from app.store.readings import from_us, to_us
-from app.store.reports import revisions
 from app.store.retention import raw_horizon
 from app.store.rollup_queue import Waiting
 from app.store.sites import Stored
@@ -547,7 +546,10 @@ def _refresh_sites(
             months |= {(stored.site_id[site_id], day.day.replace(day=1)) for day in local}
             days += _days_of(found, local) if table == "energy_15m" else []
     energy_batch.refresh_days(connection, list({(n, day.day): (n, day) for n, day in days}.values()))
-    revisions.note_computed(connection, months)
+    instants_us = {
+        stored.site_id[s]: np.concatenate([f.at_us for f in t.values()]) for s, t in by_site.items()
+    }
+    computed_hours.note(connection, instants_us, sorted(months))
     _sum_sites(connection, stored, {s: t["energy_15m"] for s, t in by_site.items() if "energy_15m" in t})
 
 

@@ -305,7 +305,7 @@ def series_by_point(
         If the database is away.
     """
     bars: dict[tuple[datetime, int], PointEnergy] = {}
-    for piece in pieces(site, span) if step in _DAY_OF_BAR else [Piece(span.start, span.end)]:
+    for piece in pieces(site.zone, span) if step in _DAY_OF_BAR else [Piece(span.start, span.end)]:
         read = _bars_of_days if piece.is_days else _bars_of_quarter_hours
         for point, bar, *figures in read(connection, site, point_ids, *piece, step):
             bars[bar, point] = bars.get((bar, point), PointEnergy()) + PointEnergy(*figures)

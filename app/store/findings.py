@@ -499,7 +499,7 @@ _DOUBTS = sa.text(
     FROM findings f LEFT JOIN points p ON p.id = f.point_id
     WHERE f.site_id = :site AND f.state = 'open' AND f.kind = ANY(:kinds) AND f.start_at < :end
       AND (f.end_at > :start OR jsonb_exists(f.evidence, :goes_on))
-      AND (f.point_id = 0 OR f.point_id = ANY(:points))
+      AND (f.point_id = 0 OR f.point_id = ANY(CAST(:points AS int[])))
     ORDER BY f.start_at
     """
 )
@@ -516,7 +516,7 @@ def doubts(
         If the database is away.
     """
     kinds = [kind.value for kind in WITHHOLDING]
-    values = {"site": site_id, "points": list(points), "kinds": kinds, "goes_on": GOES_ON}
+    values = {"site": site_id, "points": array_text(points), "kinds": kinds, "goes_on": GOES_ON}
     values |= {"start": period.start, "end": period.end, "latest": LATEST}
     with store_errors():
         rows = connection.execute(_DOUBTS, values)

@@ -93,7 +93,8 @@ class _Known:
     ) -> _Known:
         parts = {period: domain.boundaries(site, period, room) for period in periods}
         segments = [part for of_period in parts.values() for part in of_period]
-        numbers = {stored.point_id[p.id]: p.id for _, limits in segments for p in limits.points()}
+        states = {id(limits): limits for _, limits in segments}.values()
+        numbers = {stored.point_id[p.id]: p.id for limits in states for p in limits.points()}
         spans = [*periods, *(segment.period for segment, _ in segments)]
         whole = Period(min(p.start for p in periods), max(p.end for p in periods))
         site_id = stored.site_id[site.id]
@@ -116,7 +117,7 @@ class _Known:
     ) -> PueDocument:
         """The PUE over one of the periods."""
         totals, parts = self.totals[period], self.parts[period]
-        counted = {p.id for _, limits in parts for p in limits.points()}
+        counted = frozenset().union(*(limits.ids for _, limits in parts))
         return domain.document(
             self.site,
             period,
@@ -126,36 +127,33 @@ class _Known:
             energy_by_point_kwh=[self._energies_kwh(totals, segment) for segment, _ in parts],
             room=self.room,
             pending=sum(start < period.end and end > period.start for start, end in self.redefined),
-            computed_percent=_computed_percent(connection, self.stored, self.site, period),
+            computed_percent=self._computed_percent(connection, period),
             doubts=[doubt for point, doubt in self.doubts if not point or point in counted],
-            coverage_by_point=self._coverages(period, counted),
+            coverage_by_point=lambda: self._coverages(period, counted),
         )
 
     def _energies_kwh(self, totals: Totals, segment: Segment) -> dict[str, float]:
+        """Energies of all points; none of one of which nothing is known."""
         if totals.covered_s <= 0:
             return {}
-        count, energies_kwh, *_ = self.sums.columns(segment.period).tolist()
-        return {p: kwh for p, kwh, is_known in zip(self.names, energies_kwh, count, strict=True) if is_known}
+        return dict(zip(self.names, self.sums.columns(segment.period)[1].tolist(), strict=True))
 
     def _coverages(self, period: Period, counted: Collection[str]) -> dict[str, float]:
         count, _, covered_s, _ = self.sums.columns(period)
         known = zip(self.names, (covered_s / period.duration_s).tolist(), count.tolist(), strict=True)
         return {p: share for p, share, is_known in known if is_known and p in counted}
 
-
-def _computed_percent(
-    connection: sa.Connection, stored: Stored, site: Site, period: Period
-) -> dict[str, float]:
-    """Accuracy classes over a period of the points of a site that are computed and state none. [%]"""
-    wanted = [p.id for p in site.points() if p.formula and p.accuracy_class_percent is None]
-    known: dict[str, float] = {}
-    for point, one in stored.formulas.by_point.items() if wanted else ():
-        numbers = {stored.point_id[p]: p for p in one.points}
-        found = by_point(connection, site, list(numbers), period)
-        energies = {numbers[n]: e.energy_kwh for n, e in found.items()}
-        classes = {p: known.get(p, accuracy_percent(*stored.fleet.point[p][1:])) for p in one.points}
-        known[point] = formula.class_percent(one, energies, classes)
-    return {p: known[p] for p in wanted}
+    def _computed_percent(self, connection: sa.Connection, period: Period) -> dict[str, float]:
+        """Accuracy classes over a period of the points that are computed and state none. [%]"""
+        known: dict[str, float] = {}
+        for point, one in self.stored.formulas.by_point.items() if self.site.classless else ():
+            numbers = {self.stored.point_id[p]: p for p in one.points}
+            found = by_point(connection, self.site, list(numbers), period)
+            energies = {numbers[n]: e.energy_kwh for n, e in found.items()}
+            of_point = self.stored.fleet.point
+            classes = {p: known.get(p, accuracy_percent(*of_point[p][1:])) for p in one.points}
+            known[point] = formula.class_percent(one, energies, classes)
+        return {p: known[p] for p in self.site.classless}
 
 
 def redefined(
@@ -168,7 +166,7 @@ def redefined(
     StoreUnavailable
         If the database is away.
     """
-    numbers = {stored.point_id[p.id] for p in site.points()}
+    numbers = [stored.point_id[p.id] for p in site.points()]
     return rollup_queue.redefined(connection, numbers, period)
 
 

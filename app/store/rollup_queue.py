@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from app.domain.period import Period
 from app.store import locks
-from app.store.binary_copy import EPOCH_SHIFT_US
+from app.store.binary_copy import EPOCH_SHIFT_US, array_text
 from app.store.engine import driver, store_errors
 
 Ints = npt.NDArray[np.int64]
@@ -108,9 +108,9 @@ def redefined(
     """
     query = sa.text(
         "SELECT start_at, end_at FROM rollup_queue"
-        " WHERE redefined AND point_id = ANY(:points) AND start_at < :end AND end_at > :start"
+        " WHERE redefined AND point_id = ANY(CAST(:points AS int[])) AND start_at < :end AND end_at > :start"
     )
-    values = {"points": list(point_ids), "start": span.start, "end": span.end}
+    values = {"points": array_text(list(point_ids)), "start": span.start, "end": span.end}
     with store_errors():
         return [(start, end) for start, end in connection.execute(query, values)]
 

@@ -498,6 +498,15 @@ site_months = Table(
     Column("computed", BigInteger, nullable=False),
 )
 
+site_hours = Table(
+    "site_hours",
+    metadata,
+    Column("site_id", Integer, ForeignKey("sites.id"), primary_key=True, autoincrement=False),
+    _key("day", Date),
+    Column("version", BigInteger, nullable=False),
+    Column("hours", ARRAY(BigInteger), nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

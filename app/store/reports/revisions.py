@@ -5,14 +5,13 @@ A closed report is a row that nobody can change (a trigger refuses); corrected f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from app.domain import capacity
 from app.domain.attribution import EnergySplit
@@ -403,25 +402,6 @@ def _rows(connection: sa.Connection, query: str, **values: Any) -> Sequence[Any]
 
 
 # -- what has changed --------------------------------------------------------------------------------
-
-
-def note_computed(connection: sa.Connection, months: Iterable[tuple[int, date]]) -> None:
-    """Write down that something in these months of sites, given by their first days, was computed again.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    rows = [{"site_id": site, "month": month, "computed": 1} for site, month in sorted(months)]
-    if rows:
-        t = tables.site_months
-        insert = postgresql.insert(t)
-        again = insert.on_conflict_do_update(
-            index_elements=[t.c.site_id, t.c.month], set_={"computed": t.c.computed + 1}
-        )
-        with store_errors():
-            connection.execute(again, rows)
 
 
 _MARKS = """

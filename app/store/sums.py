@@ -184,14 +184,16 @@ _SUMMED = """
 SELECT part, array_send(array_agg(point_id))::bytea, array_send(array_agg(energy_kwh))::bytea,
     array_send(array_agg(covered_s))::bytea, array_send(array_agg(estimated_s))::bytea
 FROM (
-    SELECT run.before + number AS part, point_id, {figures}
+    SELECT run.before + number AS part, each_one.*
     FROM {runs}
     CROSS JOIN LATERAL (
-        SELECT point_id, width_bucket({at}, run.edges) AS number, {columns} FROM {table}
-        WHERE point_id = ANY(CAST(:points AS int[])) AND {at} >= run.start_at AND {at} < run.end_at
-            AND {at} >= :first AND {at} < :last
-        ORDER BY point_id, {at}
-    ) each_one GROUP BY part, point_id
+        SELECT point_id, number, {figures} FROM (
+            SELECT point_id, width_bucket({at}, run.edges) AS number, {columns} FROM {table}
+            WHERE point_id = ANY(CAST(:points AS int[])) AND {at} >= run.start_at AND {at} < run.end_at
+                AND {at} >= :first AND {at} < :last
+            ORDER BY point_id, {at}
+        ) in_order GROUP BY point_id, number
+    ) each_one
 ) sums GROUP BY part
 """
 _RUNS = """(
@@ -347,14 +349,16 @@ FIGURES_OF_SITE = ", ".join(
     ]
 )
 _TOTALS = f"""
-SELECT run.before + number AS part, {FIGURES_OF_SITE}
+SELECT run.before + number AS part, each_one.*
 FROM {_RUNS.format(kind="timestamptz")}
 CROSS JOIN LATERAL (
-    SELECT width_bucket(at, run.edges) AS number, * FROM site_15m
-    WHERE site_id = :id AND room = :room AND at >= run.start_at AND at < run.end_at
-        AND at >= :first AND at < :last
-    ORDER BY at
-) each_one GROUP BY part
+    SELECT number, {FIGURES_OF_SITE} FROM (
+        SELECT width_bucket(at, run.edges) AS number, * FROM site_15m
+        WHERE site_id = :id AND room = :room AND at >= run.start_at AND at < run.end_at
+            AND at >= :first AND at < :last
+        ORDER BY at
+    ) in_order GROUP BY number
+) each_one
 """  # noqa: S608 - columns of this module
 
 
@@ -381,7 +385,7 @@ def site_totals(
         edges = [Piece(*(_instant(site, edge) for edge in piece)) for piece in missing]
         with store_errors():
             rows = connection.execute(sa.text(_TOTALS), {"id": site_number, "room": room, **_runs(edges)})
-            found = {missing[part - 1]: np.array([x or 0.0 for x in row]) for part, *row in rows}
+            found = {missing[part - 1]: np.array([x or 0.0 for x in row]) for part, _, *row in rows}
         known |= {piece: found.get(piece, _NOTHING) for piece in missing}
         kept.keep(site, room, ((piece, known[piece]) for piece in missing))
     return [totals(reduce(np.add, [known[piece] for piece in parts[span]]).tolist()) for span in spans]

@@ -8,11 +8,11 @@ sums over those intervals, never a mean of ratios.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import repeat
+from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +82,11 @@ class Boundary:
         return tuple({p.id: p for p in (*self.it, *self.overhead, *self.apart)}.values())
 
     @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Number of each point that is needed."""
+        return {p.id: row for row, p in enumerate(self._points)}
+
+    @cached_property
     def ids(self) -> frozenset[str]:
         """Of every point that is needed."""
         return frozenset(p.id for p in self._points)
@@ -95,6 +100,11 @@ class Boundary:
     def overhead_weights(self) -> Mapping[str, float]:
         """Weight of each point of the overhead."""
         return {p.id: p.weight for p in self.overhead}
+
+    @cached_property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Category of each point of IT by its place; a column."""
+        return np.array([CATEGORY_OF_IT_ROLE[p.role] for p in self.it])[:, None]
 
     @cached_property
     def rests_on_estimates(self) -> bool:
@@ -174,23 +184,59 @@ def _sign(point: Point) -> int:
     return 1 if point.role in FACILITY_ADDS else -1 if point.role in _SUBTRACTED else 0
 
 
+class JoinedCells(Mapping[str, QuarterHours]):
+    """Intervals of many points, those of one after those of another.
+
+    Parameters
+    ----------
+    quarters : QuarterHours
+        Of all of them.
+    rows : mapping of point id to (int, int)
+        Where those of each point lie, half-open.
+    """
+
+    def __init__(self, quarters: QuarterHours, rows: Mapping[str, tuple[int, int]]) -> None:
+        self.quarters, self.rows = quarters, rows
+
+    @classmethod
+    def of(cls, cells: Mapping[str, QuarterHours], ids: Iterable[str]) -> JoinedCells:
+        """Those of some points, where there are any."""
+        if isinstance(cells, cls):
+            return cells
+        known = {name: cells[name] for name in ids if name in cells}
+        ends = list(accumulate(len(part.at_us) for part in known.values()))
+        rows = zip([0, *ends], ends, strict=False)
+        return cls(QuarterHours.concat(known.values()), dict(zip(known, rows, strict=True)))
+
+    def __getitem__(self, name: str) -> QuarterHours:
+        return self.quarters.take(slice(*self.rows[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 class _Grid:
     """Figures of points on a common grid of 15-minute intervals, a row a point; 0 where nothing is known."""
 
     def __init__(
-        self, points: Sequence[Point], cells: Mapping[str, QuarterHours], start_us: int, count: int
+        self, points: Mapping[str, int], cells: Mapping[str, QuarterHours], start_us: int, count: int
     ) -> None:
-        self._row = {point.id: row for row, point in enumerate(points)}
+        self._row = points
         self._columns = np.zeros((4, len(points), count))
-        known = [(row, cells[name]) for name, row in self._row.items() if name in cells]
+        joined = JoinedCells.of(cells, points)
+        known = [(row, *joined.rows[name]) for name, row in points.items() if name in joined.rows]
         if known:
-            self._fill(known, start_us, count)
+            self._fill(np.array(known), joined.quarters, start_us, count)
 
-    def _fill(self, known: Sequence[tuple[int, QuarterHours]], start_us: int, count: int) -> None:
-        joined = QuarterHours.concat(part for _, part in known)
-        row = np.repeat([row for row, _ in known], [len(part.at_us) for _, part in known])
-        slot = (joined.at_us - start_us) // QUARTER_HOUR_US
+    def _fill(self, known: Ints, joined: QuarterHours, start_us: int, count: int) -> None:
+        row, first, length = known[:, 0], known[:, 1], known[:, 2] - known[:, 1]
+        taken = np.arange(length.sum()) + np.repeat(first - np.cumsum(length) + length, length)
+        row, slot = np.repeat(row, length), (joined.at_us[taken] - start_us) // QUARTER_HOUR_US
         good = (slot >= 0) & (slot < count)
+        row, slot, taken = row[good], slot[good], taken[good]
         figures: tuple[npt.NDArray[Any], ...] = (
             joined.energy_kwh,
             joined.coverage_ratio,
@@ -198,17 +244,17 @@ class _Grid:
             joined.reading_interval_s,
         )
         for column, values in zip(self._columns, figures, strict=True):
-            column[row[good], slot[good]] = values[good]
+            column[row, slot] = values[taken]
 
-    def _of(self, column: int, ids: Sequence[str]) -> Floats:
-        chosen: Floats = self._columns[column][[self._row[name] for name in ids]]
+    def _of(self, column: int, ids: Iterable[str]) -> Floats:
+        chosen: Floats = self._columns[column][list(map(self._row.__getitem__, ids))]
         return chosen
 
-    def coverage(self, ids: Sequence[str]) -> Floats:
+    def coverage(self, ids: Iterable[str]) -> Floats:
         """Covered share of each interval; shape (points, intervals)."""
         return self._of(1, ids)
 
-    def interval_s(self, ids: Sequence[str]) -> Floats:
+    def interval_s(self, ids: Iterable[str]) -> Floats:
         """Longest interval between readings. [s]"""
         return self._of(3, ids)
 
@@ -220,7 +266,7 @@ class _Grid:
         )
         return energy * share
 
-    def estimated_share(self, ids: Sequence[str]) -> Floats:
+    def estimated_share(self, ids: Iterable[str]) -> Floats:
         """Share of each point's energy that is an estimate."""
         coverage, estimated = self._of(1, ids), self._of(2, ids)
         return np.divide(estimated, coverage, where=coverage > 0, out=np.zeros_like(estimated))
@@ -244,11 +290,11 @@ def pair(limits: Boundary, cells: Mapping[str, QuarterHours], start_us: int, end
         Only intervals with some common coverage; k at most (end - start) / 15 min. [kWh]
     """
     count = (end_us - start_us) // QUARTER_HOUR_US
-    grid = _Grid(limits.points(), cells, start_us, count)
+    grid = _Grid(limits.rows, cells, start_us, count)
     common = np.zeros(count)
     if limits.gating:
         common = np.min(grid.coverage(sorted(limits.gating)), axis=0)
-    it_kwh = _weighted(grid, {p.id: p.weight for p in limits.it}, common)
+    it_kwh = _weighted(grid, limits.it_weights, common)
     classes = _classes(limits, grid, common)
     facility_kwh = (
         it_kwh + _sum([classes[r.value] for r in OVERHEAD_ROLES], count)
@@ -378,10 +424,8 @@ def _classes(limits: Boundary, grid: _Grid, common: Floats) -> dict[str, Floats]
 
 
 def _estimated(limits: Boundary, grid: _Grid, common: Floats) -> Floats:
-    facility = list(limits.facility) or [p.id for p in (*limits.it, *limits.overhead)]
-    return np.maximum(
-        *(_estimated_side(grid, side, common) for side in (facility, [p.id for p in limits.it]))
-    )
+    facility = list(limits.facility) or [*limits.it_weights, *limits.overhead_weights]
+    return np.maximum(*(_estimated_side(grid, side, common) for side in (facility, list(limits.it_weights))))
 
 
 def _estimated_side(grid: _Grid, side: Sequence[str], common: Floats) -> Floats:
@@ -398,12 +442,11 @@ def _category(limits: Boundary, grid: _Grid, count: int) -> npt.NDArray[np.int16
     """Lowest category of the points that carry IT energy, by place and by reading interval."""
     if not limits.it:
         return np.zeros(count, np.int16)
-    spacing_s = grid.interval_s([p.id for p in limits.it])
+    spacing_s = grid.interval_s(limits.it_weights)
     by_interval = np.select(
         [spacing_s <= LONGEST_INTERVAL_S[3], spacing_s <= LONGEST_INTERVAL_S[2]], [3, 2], 1
     )
-    by_place = np.array([CATEGORY_OF_IT_ROLE[p.role] for p in limits.it])[:, None]
-    lowest: npt.NDArray[np.int16] = np.min(np.minimum(by_interval, by_place), axis=0).astype(np.int16)
+    lowest: npt.NDArray[np.int16] = np.min(np.minimum(by_interval, limits.places), axis=0).astype(np.int16)
     return lowest
 
 

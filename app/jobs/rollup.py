@@ -25,7 +25,7 @@ from app.domain import energy, plain, timeline
 from app.domain.energy import Event, EventKind, QuarterHours, Series, Spans
 from app.domain.period import QUARTER_HOUR_US, midnight
 from app.domain.plain import Outcome, Windows
-from app.domain.pue import SiteQuarterHours, pair, pair_over
+from app.domain.pue import JoinedCells, SiteQuarterHours, pair, pair_over
 from app.domain.quantity import ReadingKind
 from app.domain.reading import LATEST, ReadingColumns
 from app.domain.recalculation import Recalculation, recalculation
@@ -88,13 +88,16 @@ class RollupResult:
     """By site, the first interval of which a figure changed. [us]"""
     late: int = 0
     """Of the stretches, those of a backlog: not of the last hours."""
+    goes_on: bool = False
+    """Whether more was waiting than was taken."""
 
     def __add__(self, other: RollupResult) -> RollupResult:
         first = dict(self.changed_from)
         for site, at_us in other.changed_from.items():
             first[site] = min(at_us, first.get(site, at_us))
         careful, late = self.careful + other.careful, self.late + other.late
-        return RollupResult(self.stretches + other.stretches, other.busy, careful, first, late)
+        stretches = self.stretches + other.stretches
+        return RollupResult(stretches, other.busy, careful, first, late, other.goes_on)
 
 
 def run(engine: Engine) -> RollupResult:
@@ -118,7 +121,7 @@ def run(engine: Engine) -> RollupResult:
         if step is None:
             return result
         result += step
-        if step.busy:
+        if not step.goes_on:
             return result
 
 
@@ -138,7 +141,8 @@ def _step_within(connection: Connection, readings_at_once: int) -> RollupResult 
     taken, ids = take(waiting, stored, readings_at_once)
     done = roll_up(connection, stored, taken)
     rollup_queue.done(connection, ids)
-    return replace(done, late=int((~taken.is_recent).sum()))
+    goes_on = len(ids) < len(waiting.id) or len(waiting.id) == LOOK_AT_ONCE
+    return replace(done, late=int((~taken.is_recent).sum()), goes_on=goes_on)
 
 
 def run_within(connection: Connection) -> RollupResult:
@@ -154,7 +158,7 @@ def run_within(connection: Connection) -> RollupResult:
     result = RollupResult()
     while (step := _step_within(connection, TAKE_READINGS)) is not None:
         result += step
-        if step.busy:
+        if not step.goes_on:
             break
     return result
 
@@ -637,25 +641,14 @@ def _paired(
     cells = energy_batch.load(connection, "energy_15m", points.tolist(), start_us, end_us)
     numbers, first = np.unique(cells.point_id, return_index=True)
     ends = np.append(first[1:], len(cells.point_id))[: len(first)]  # where nothing is stored there is none
-    rows = dict(zip(numbers.tolist(), zip(first.tolist(), ends.tolist(), strict=True), strict=True))
+    names = map(stored.point_key.__getitem__, numbers.tolist())
+    stretches = zip(first.tolist(), ends.tolist(), strict=True)
+    known = JoinedCells(cells.quarters, dict(zip(names, stretches, strict=True)))
     for site_id, spans in runs.items():
-        known = _quarters_of(stored, site_id, cells, rows)
         for room in _rooms(stored, site_id):
             for begin_us, until_us in spans:
                 sums = _sums_of(stored, site_id, room, known, begin_us, until_us)
                 yield SiteCells(stored.site_id[site_id], room, begin_us, until_us, sums)
-
-
-def _quarters_of(
-    stored: Stored, site_id: str, cells: Cells, rows: Mapping[int, tuple[int, int]]
-) -> dict[str, QuarterHours]:
-    """The intervals of the points of a site, by the point's id."""
-    known = {}
-    for point in stored.fleet.site[site_id].points():
-        span = rows.get(stored.point_id[point.id])
-        if span is not None:
-            known[point.id] = cells.quarters.take(slice(*span))
-    return known
 
 
 def _rooms(stored: Stored, site_id: str) -> list[str]:

@@ -32,6 +32,7 @@ MODULES = (
     "report",
     "boards",
     "capacity",
+    "costs",
 )
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

@@ -9,7 +9,8 @@ process is the HTTP interface, ingest included.
 ``WATTLINE_CAPACITY_SITES`` (default ``1,10``) says how many sites, ``WATTLINE_CAPACITY_MINUTES`` (4) how
 long, ``WATTLINE_CAPACITY_BACKLOG`` (0) how many readings the backlog has. ``WATTLINE_CAPACITY_EVERY_S`` (0)
 is the time from one minute's readings to the next: with 60 jobs run as often for each reading as they do in
-service; without it fewer times, and what a start costs weighs more.
+service; without it fewer times, and what a start costs weighs more. Single evaluations and readings are
+measured by :mod:`bench.costs`.
 """
 
 from __future__ import annotations

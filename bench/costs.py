@@ -1,0 +1,167 @@
+"""Single costs: an evaluation, alarms, a batch, and one reading until its figures and findings stand.
+
+A site of 500 registers with more than a year of figures on an embedded database with full durability;
+``WATTLINE_COSTS_SITES`` (default 2) says how many sites the fleet has; only the first has figures. Processor
+time is that of this process and of the database together, stated for the reference machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import sqlalchemy as sa
+
+from app import config
+from app.domain.period import WINDOWS, Period, floor, window
+from app.domain.reading import ReadingColumns
+from app.domain.site import Site
+from app.jobs import findings, rollup
+from app.jobs.alarms import judge
+from app.jobs.evaluate import Evaluator
+from app.store import partitions, readings, sites
+from app.store.engine import begin, make_engine, unhurried
+from app.store.fleet_cache import FleetCache
+from app.store.sites import Stored
+from bench.capacity import POINTS, below, processor_s, site_file, slowness
+from bench.ingest import durable_server
+from bench.table import Row
+
+TITLE = "Single costs, a site of 500 points"
+SITES = int(os.environ.get("WATTLINE_COSTS_SITES", "2"))
+TURNS = 20
+HISTORY_MINUTES = 120
+"""So long all points of the first site were read before one of them is read alone."""
+_MINUTE_US = 60_000_000
+
+_QUARTER_HOURS = """
+INSERT INTO energy_15m (point_id, at, energy_kwh, coverage_ratio, estimated_ratio, reading_interval_s, tag)
+SELECT p.id, at, 0.1 + p.id % 7 * 0.013, 1, 0, 60, 1
+FROM points p, generate_series(CAST(:start AS timestamptz), :last, interval '15 minutes') at
+WHERE p.site_id = :site ON CONFLICT DO NOTHING
+"""
+_DAYS = """
+INSERT INTO energy_day (point_id, day, energy_kwh, covered_s, estimated_s)
+SELECT p.id, day::date, 9.6, 86400, 0
+FROM points p, generate_series(CAST(:first AS date), CAST(:last AS date), interval '1 day') day
+WHERE p.site_id = :site
+"""
+_OF_SITE = """
+INSERT INTO site_15m (site_id, room, at, facility_kwh, it_kwh, coverage_ratio, estimated_ratio, category)
+SELECT :site, '', at, 180, 119.76, 1, 0, 2
+FROM generate_series(CAST(:start AS timestamptz), :last, interval '15 minutes') at
+"""
+
+
+def run() -> list[Row]:
+    """All rows of this bench."""
+    slow, began = slowness(), floor(datetime.now(UTC)) - timedelta(hours=12)
+    with durable_server() as url:
+        engine = make_engine(url)
+        with begin(engine) as connection:
+            sites.sync(connection, config.parse(site_file(SITES)).fleet)
+            stored = sites.load(connection)
+            _fill(connection, stored, began + timedelta(hours=12))
+        found = [*_evaluations(engine, began), *_readings(engine, stored, began + timedelta(hours=12))]
+        engine.dispose()
+    return [
+        Row(what, f"{1e3 * cost_s / slow:.1f} ms", "", None, asked, f"{1e3 * cost_s:.1f} ms here")
+        for what, cost_s, asked in found
+    ]
+
+
+def _fill(connection: sa.Connection, stored: Stored, until: datetime) -> None:
+    """Figures of the first site: those that the windows ask for."""
+    site, number = stored.fleet.site["s0"], stored.site_id["s0"]
+    spans = [window(name, until, site.zone) for name in WINDOWS]
+    begun, last = min(s.start for s in spans) - timedelta(days=2), until - timedelta(minutes=15)
+    at_us = np.arange(int(begun.timestamp()), int(until.timestamp()), 900, dtype=np.int64) * 1_000_000
+    with unhurried(connection):
+        for table in ("energy_15m", "site_15m"):
+            partitions.ensure_figures(connection, table, at_us)
+        for part in _edges(site, spans):
+            values = {"site": number, "start": part.start, "last": min(part.end, last)}
+            connection.execute(sa.text(_QUARTER_HOURS), values)
+        connection.execute(sa.text(_OF_SITE), {"site": number, "start": begun, "last": last})
+        days: dict[str, int | date] = {"site": number, "first": begun.date(), "last": last.date()}
+        connection.execute(sa.text(_DAYS), days)
+        connection.execute(sa.text("ANALYZE"))
+
+
+def _edges(site: Site, spans: list[Period]) -> list[Period]:
+    """The days around the beginnings of periods, and the newest."""
+    day = timedelta(days=1)
+    return [Period(s.start - day, s.start + day) for s in spans] + [Period(spans[0].end - day, spans[0].end)]
+
+
+def _evaluations(engine: sa.Engine, began: datetime) -> list[tuple[str, float, str]]:
+    evaluator, cache, at = Evaluator(engine), judge.Cache(), began
+    quarters = iter(range(1, 1000))
+
+    def moved() -> None:
+        evaluator.run(began + timedelta(minutes=15) * next(quarters))
+
+    def again() -> None:
+        evaluator.note({"s0": 0})
+        evaluator.run(at)
+
+    moved()
+    result = [("evaluation after a quarter-hour", _cost_s(moved), "<= 10 ms, with alarms")]
+    at = began + timedelta(minutes=15) * (next(quarters) - 1)
+    again()
+    result.append(("evaluation where nothing changed", _cost_s(again), "<= 10 ms, with alarms"))
+    seconds = iter(range(10, 10_000, 10))
+
+    def judged() -> None:
+        judge.run(engine, at + timedelta(seconds=next(seconds)), cache=cache)
+
+    judged()
+    return [*result, (f"alarms of {SITES} sites, a round", _cost_s(judged), "")]
+
+
+def _readings(engine: sa.Engine, stored: Stored, start: datetime) -> list[tuple[str, float, str]]:
+    points = np.array(sorted(n for key, n in stored.point_id.items() if key.startswith("s0-")), np.int32)
+    fleet = FleetCache()
+    start_us = int(start.timestamp()) * 1_000_000
+
+    def send(first: int, minutes: int, count: int) -> None:
+        minute = np.repeat(np.arange(first, first + minutes), count)
+        at_us, zero = start_us + minute * _MINUTE_US, np.zeros(len(minute), np.int32)
+        kwh = np.asarray(1000.0 + 0.01 * minute, np.float64)
+        columns = ReadingColumns(np.tile(points[:count], minutes), at_us, kwh, zero, zero)
+        with begin(engine) as connection:
+            readings.ingest(connection, columns)
+
+    def settle() -> None:
+        rollup.run(engine)
+        findings.run(engine, fleet=fleet)
+
+    send(0, HISTORY_MINUTES, POINTS)
+    settle()
+    minutes = iter(range(HISTORY_MINUTES, 10_000))
+
+    def one() -> None:
+        send(next(minutes), 1, 1)
+        settle()
+
+    def batch() -> None:
+        send(next(minutes), 1, 100)
+
+    one()
+    first = ("one reading, until figures and findings stand", _cost_s(one), "<= 30 ms")
+    return [first, ("a batch of 100 readings into the store", _cost_s(batch), "")]
+
+
+def _cost_s(work: Callable[[], None]) -> float:
+    """Processor time of one turn. [s]"""
+    before = _now_s()
+    for _ in range(TURNS):
+        work()
+    return (_now_s() - before) / TURNS
+
+
+def _now_s() -> float:
+    return time.process_time() + sum(map(processor_s, below(os.getpid())))

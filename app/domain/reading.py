@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,13 @@ class ReadingColumns:
             self.point_id[rows], self.at_us[rows], self.value[rows], self.interval_s[rows], self.valid_s[rows]
         )
 
+    def by_point(self) -> ReadingColumns:
+        """The rows by point, then time; rows that stand so already are not copied."""
+        later = (self.at_us[1:] >= self.at_us[:-1]) & (self.point_id[1:] == self.point_id[:-1])
+        if (later | (self.point_id[1:] > self.point_id[:-1])).all():
+            return self
+        return self.take(order_by_point(self.point_id, self.at_us))
+
     @classmethod
     def concat(cls, parts: Sequence[ReadingColumns]) -> ReadingColumns:
         """All parts after each other; an empty sequence gives an empty batch."""
@@ -78,6 +85,26 @@ class ReadingColumns:
             np.concatenate([np.empty(0, np.int32), *(p.interval_s for p in parts)]),
             np.concatenate([np.empty(0, np.int32), *(p.valid_s for p in parts)]),
         )
+
+
+def order_by_point(
+    point_id: npt.NDArray[np.integer[Any]], at_us: npt.NDArray[np.int64]
+) -> npt.NDArray[np.intp]:
+    """Rows by point, then time, as they stood where both are equal; shape (n,).
+
+    As ``numpy.lexsort``, but many times as fast where the rows of each point are nearly in order of time.
+    """
+    if not len(at_us):
+        return np.empty(0, np.intp)
+    number = point_id.astype(np.int64) - int(point_id.min())
+    since_us = at_us - at_us.min()
+    most, bits = int(number.max()), int(since_us.max()).bit_length()
+    if most.bit_length() + bits > 63:
+        return np.lexsort((at_us, point_id))
+    few = most <= np.iinfo(np.uint16).max  # which NumPy sorts without comparing
+    order = np.argsort(number.astype(np.uint16) if few else number, kind="stable")
+    key = ((number << bits) + since_us)[order]
+    return order if (key[1:] >= key[:-1]).all() else order[np.argsort(key, kind="stable")]
 
 
 def refusal(at: datetime, value: float, quantity: Quantity, now: datetime) -> str | None:

@@ -259,16 +259,10 @@ def _histories(connection: Connection, numbers: list[int], spans: Mapping[int, P
         return {}
     start_us = np.array([to_us(spans[n].start) for n in numbers], np.int64)
     end_us = np.array([to_us(spans[n].end) for n in numbers], np.int64)
-    columns = reading_windows.within(connection, numbers, start_us, end_us)
-    columns = columns if _is_ordered(columns) else columns.take(np.lexsort((columns.at_us, columns.point_id)))
+    columns = reading_windows.within(connection, numbers, start_us, end_us).by_point()
     first = np.searchsorted(columns.point_id, np.arange(len(numbers) + 1)).tolist()
     rows = (np.arange(begin, end) for begin, end in pairwise(first))
     return {n: _series(columns.take(some)) for n, some in zip(numbers, rows, strict=True)}
-
-
-def _is_ordered(columns: ReadingColumns) -> bool:
-    later = columns.at_us[1:] > columns.at_us[:-1]
-    return bool((later | (columns.point_id[1:] > columns.point_id[:-1])).all())
 
 
 # -- what is plain -----------------------------------------------------------------------------------

@@ -455,7 +455,7 @@ def _us_or_none(at: datetime | None) -> int | None:
 
 def _windows(columns: ReadingColumns, count: int) -> Windows:
     """Readings window by window, each in order of time."""
-    ordered = columns.take(np.lexsort((columns.at_us, columns.point_id)))
+    ordered = columns.by_point()
     return Windows(np.searchsorted(ordered.point_id, np.arange(count + 1)), ordered)
 
 

@@ -90,7 +90,7 @@ class FreshWeeks:
     def _store(self, week: _Week, columns: ReadingColumns) -> IngestResult:
         first, rest = readings.first_per_key(columns)
         if not week.has_indexes and week.takes(first) and not len(rest):
-            readings.copy_in(self._connection, readings.by_point(first), week.table)
+            readings.copy_in(self._connection, first.by_point(), week.table)
             week.note(first)
             result = IngestResult(len(first))
         else:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from app.domain.reading import ReadingColumns
+from app.domain.reading import ReadingColumns, order_by_point
 from app.store import binary_copy
 from app.store.binary_copy import array_text
 from app.store.engine import driver, store_errors, unhurried
@@ -118,7 +118,7 @@ def _in_time(connection: sa.Connection, point_id: Ints, start_us: Ints, end_us: 
     if intervals:
         found = ReadingColumns.concat([found, binary_copy.unpack_fields(intervals)])
     place = np.searchsorted(numbers, found.point_id)
-    order = np.lexsort((found.at_us, place))
+    order = order_by_point(place, found.at_us)
     place, at_us = place[order], found.at_us[order]
     first = np.searchsorted(place, np.arange(len(numbers) + 1))
     windows = []

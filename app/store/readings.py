@@ -179,6 +179,9 @@ def from_us(at_us: int) -> datetime:
 
 def first_per_key(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColumns]:
     """The batch in key order: the first row of every key, and all later ones."""
+    later = (columns.at_us[1:] == columns.at_us[:-1]) & (columns.point_id[1:] > columns.point_id[:-1])
+    if (later | (columns.at_us[1:] > columns.at_us[:-1])).all():  # as most exports are
+        return columns, columns.take(np.empty(0, np.intp))
     order = np.lexsort((columns.point_id, columns.at_us))  # stable: file order within a key
     ordered = columns.take(order)
     repeats = (ordered.at_us[1:] == ordered.at_us[:-1]) & (ordered.point_id[1:] == ordered.point_id[:-1])
@@ -246,13 +249,6 @@ def stage(connection: sa.Connection, columns: ReadingColumns) -> None:
     """COPY a batch into the session's staging table, in place of what it held."""
     connection.exec_driver_sql(_STAGING)
     copy_in(connection, columns, _STAGED)
-
-
-def by_point(columns: ReadingColumns) -> ReadingColumns:
-    """The readings point by point, those of each point in the order that they had."""
-    number = columns.point_id - columns.point_id.min(initial=np.iinfo(np.int32).max)
-    few = number.max(initial=0) <= np.iinfo(np.uint16).max  # which NumPy sorts without comparing
-    return columns.take(np.argsort(number.astype(np.uint16) if few else number, kind="stable"))
 
 
 def copy_in(connection: sa.Connection, columns: ReadingColumns, table: str) -> None:

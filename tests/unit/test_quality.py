@@ -13,7 +13,7 @@ from app.domain.energy import Event, EventKind, Series
 from app.domain.quality.clock import clock_drift, interval_too_long
 from app.domain.quality.detect import meter_findings, negative_remainders, point_findings, site_findings
 from app.domain.quality.finding import Finding, FindingKind, Severity, at
-from app.domain.quality.pairs import dead_register, unit_suspected
+from app.domain.quality.pairs import dead_register, measured_quarters, unit_suspected
 from app.domain.quality.registers import cross_talk, register_findings
 from app.domain.quality.values import (
     bad_minutes,
@@ -335,7 +335,7 @@ def test_a_register_is_dead_from_more_than_twenty_counts(quarters: int) -> None:
     values = 1000.0 + 25 * np.arange(200)
     values[50:] -= 25 * quarters
     values[50 : 50 + quarters + 1] = values[49] + 25
-    found = dead_register((REGISTER, series(values)), (POWER, series(np.full(200, 100.0))))
+    found = dead_register((REGISTER, series(values)), measured_quarters(POWER, series(np.full(200, 100.0))))
     assert [f.effect_kwh for f in found] == [pytest.approx(25 * quarters)] * (quarters > 20)
 
 
@@ -345,15 +345,15 @@ def test_a_register_that_counts_finely_is_dead_after_two_hours(quarters: int) ->
     values[10:] += 0.25 - 25
     values[50:] -= 25 * quarters
     values[50 : 50 + quarters + 1] = values[49] + 25
-    found = dead_register((REGISTER, series(values)), (POWER, series(np.full(200, 100.0))))
+    found = dead_register((REGISTER, series(values)), measured_quarters(POWER, series(np.full(200, 100.0))))
     assert [f.effect_kwh for f in found] == [pytest.approx(25 * quarters)] * (quarters == 8)
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_power_that_was_hardly_read_proves_nothing(n: int) -> None:
     still = (REGISTER, series(np.full(200, 1000.0)))
-    assert dead_register(still, (POWER, series(np.full(n, 100.0)))) == []
-    assert unit_suspected(still, (POWER, series(np.full(n, 100.0)))) == []
+    assert dead_register(still, measured_quarters(POWER, series(np.full(n, 100.0)))) == []
+    assert unit_suspected(still, POWER, measured_quarters(POWER, series(np.full(n, 100.0)))) == []
 
 
 def test_a_meter_pairs_the_power_with_the_register_of_the_same_flow() -> None:
@@ -394,7 +394,7 @@ def test_power_that_flows_proves_a_register_dead() -> None:
     values = counted(power)
     values[1056:] -= values[1100] - values[1056]
     values[1056:1101] = values[1100]
-    found = only(dead_register((REGISTER, series(values)), (POWER, series(power))))
+    found = only(dead_register((REGISTER, series(values)), measured_quarters(POWER, series(power))))
     assert found.severity is Severity.ERROR
     assert found.effect_kwh == pytest.approx(power[1056:1101].mean() * 44 / 4, rel=0.05)
 
@@ -491,7 +491,7 @@ def test_a_register_in_another_unit(true_kwh_per_count: float, named: str) -> No
     power = busy(960)
     values = counted(power) / true_kwh_per_count
     wide = Point(id="r", role=Role.COOLING, kind=ReadingKind.REGISTER)
-    found = only(unit_suspected((wide, series(values)), (POWER, series(power))))
+    found = only(unit_suspected((wide, series(values)), POWER, measured_quarters(POWER, series(power))))
     assert found.evidence["factor"] == pytest.approx(true_kwh_per_count, rel=0.01, abs=1e-4)
     assert found.evidence["likely_factor"] == named
 
@@ -510,7 +510,7 @@ def readings_in_tens(quarters: int, *, first_hour: float = 0) -> tuple[Series, S
 def test_a_unit_needs_two_days_with_twelve_hours_each(first_hour: float, quarters: int, days: int) -> None:
     register, power = readings_in_tens(quarters, first_hour=first_hour)
     wide = replace(REGISTER, max_power_kw=math.inf)
-    found = unit_suspected((wide, register), (POWER, power))
+    found = unit_suspected((wide, register), POWER, measured_quarters(POWER, power))
     assert [f.evidence["days"] for f in found] == [days] * (days > 0)
     end = instant(first_hour * 60 + quarters * 15)
     assert [(f.start, f.end) for f in found] == [(instant(first_hour * 60), end)] * (days > 0)
@@ -526,14 +526,19 @@ def test_days_that_do_not_agree_on_a_factor_suspect_no_unit(kwh_per_count: list[
     ends = np.arange(1, len(power_kw) + 1) * 15.0
     stated = Point(id="p", role=Role.COOLING, kind=ReadingKind.INTERVAL_MEAN_POWER)
     found = unit_suspected(
-        (REGISTER, register), (stated, series(power_kw, minutes=list(ends), interval_s=900))
+        (REGISTER, register),
+        stated,
+        measured_quarters(stated, series(power_kw, minutes=list(ends), interval_s=900)),
     )
     assert [f.evidence["factor"] for f in found] == [3] * agree
 
 
 def test_register_and_power_that_agree_are_no_finding() -> None:
     power = busy(960)
-    assert unit_suspected((REGISTER, series(counted(power))), (POWER, series(power))) == []
+    assert (
+        unit_suspected((REGISTER, series(counted(power))), POWER, measured_quarters(POWER, series(power)))
+        == []
+    )
 
 
 def test_a_clock_that_gains_ten_seconds_a_day() -> None:
@@ -780,18 +785,22 @@ def test_a_day_tells_its_clock_by_half_of_its_usual_stamps(hours: int, per_day: 
 def test_power_counts_from_its_first_quarter_hour_on_and_not_before(last: bool) -> None:
     """A register that stands from its first reading on, beside power that flows from the start."""
     values = np.concatenate([np.full(21 + last, 1000.0), 1000 + 25 * np.arange(1.0, 30)])
-    found = dead_register((REGISTER, series(values)), (POWER, series(np.full(len(values), 100.0))))
+    found = dead_register(
+        (REGISTER, series(values)), measured_quarters(POWER, series(np.full(len(values), 100.0)))
+    )
     assert [f.effect_kwh for f in found] == [pytest.approx(525)] * last
 
 
 def test_a_rest_before_the_power_was_read_counts_nothing() -> None:
     values = np.concatenate([np.full(30, 1000.0), 1000 + 25 * np.arange(1.0, 60)])
     power = series(np.full(40, 100.0), minutes=[450.0 + 15 * n for n in range(40)])
-    assert dead_register((REGISTER, series(values)), (POWER, power)) == []
+    assert dead_register((REGISTER, series(values)), measured_quarters(POWER, power)) == []
 
 
 def test_two_readings_of_power_measure_as_far_as_its_interval_reaches() -> None:
     values = np.concatenate([np.full(9, 1000.0), 1000 + np.arange(1.0, 20)])
     rare = replace(POWER, interval_s=7200)
     power = series([100.0, 100.0], minutes=[0.0, 120.0])
-    assert only(dead_register((REGISTER, series(values)), (rare, power))).effect_kwh == pytest.approx(200)
+    assert only(
+        dead_register((REGISTER, series(values)), measured_quarters(rare, power))
+    ).effect_kwh == pytest.approx(200)

@@ -14,7 +14,7 @@ from datetime import datetime
 from app.domain.energy import Event, Series, corrected
 from app.domain.quality.clock import clock_drift, interval_too_long
 from app.domain.quality.finding import Finding, FindingKind, Severity, finite, outside
-from app.domain.quality.pairs import dead_register, unit_suspected
+from app.domain.quality.pairs import dead_register, measured_quarters, unit_suspected
 from app.domain.quality.registers import cross_talk, known_gaps, register_findings
 from app.domain.quality.units import unit_changes
 from app.domain.quality.values import gaps, negative_power, power_spikes, stuck
@@ -81,8 +81,9 @@ def meter_findings(
         partner = None if register is None else (register, series[register.id])
         found += negative_power(power, series[power.id], partner, is_whole=is_whole)
         if partner is not None:
-            found += unit_suspected(partner, (power, series[power.id]))
-            found = _better_founded(found, dead_register(partner, (power, series[power.id])))
+            flowed = measured_quarters(power, series[power.id])
+            found += unit_suspected(partner, power, flowed)
+            found = _better_founded(found, dead_register(partner, flowed))
     return _in_order(found)
 
 

@@ -36,13 +36,18 @@ UNIT_SPREAD = 1.3
 """Largest quotient of the quartiles of the daily factors for them to agree."""
 
 
-def dead_register(register: tuple[Point, Series], power: tuple[Point, Series]) -> list[Finding]:
+Quarters = tuple[Ints, Floats]
+"""Starts of quarter-hours [us], and the energy of each [kWh]."""
+
+
+def dead_register(register: tuple[Point, Series], flowed: Quarters) -> list[Finding]:
     """A register that stands still while the power of the same meter says that energy flows.
 
     Parameters
     ----------
-    register, power : tuple of Point and Series
-        Both of one meter and one flow.
+    register : tuple of Point and Series
+    flowed : tuple of int64 array and float64 array
+        What the power of the same meter and flow says, see :func:`measured_quarters`.
     """
     point, series = register[0], finite(register[1])
     if len(series) < 2:
@@ -50,7 +55,7 @@ def dead_register(register: tuple[Point, Series], power: tuple[Point, Series]) -
     starts, lengths = equal_runs(series.value)
     counts = np.abs(np.diff(series.value))
     count_kwh = float(counts[counts > 0].min(initial=math.inf)) * point.multiplier
-    cells_us, energy_kwh = _measured_quarters(*power)
+    cells_us, energy_kwh = flowed
     total = np.concatenate([[0.0], np.cumsum(energy_kwh)])
     first = np.searchsorted(cells_us, series.at_us[starts])
     last = np.searchsorted(cells_us, series.at_us[starts + lengths - 1] - QUARTER_HOUR_US, "right")
@@ -70,7 +75,7 @@ def _dead(finding: Finding, flowed_kwh: float) -> Finding:
     return replace(finding, severity=Severity.ERROR, effect_kwh=flowed_kwh, evidence=evidence)
 
 
-def unit_suspected(register: tuple[Point, Series], power: tuple[Point, Series]) -> list[Finding]:
+def unit_suspected(register: tuple[Point, Series], power: Point, flowed: Quarters) -> list[Finding]:
     """A register whose counts are not what the integrated power of the same meter says.
 
     The factor is the median over stretches of 24 h of integrated power by register, over the
@@ -78,10 +83,13 @@ def unit_suspected(register: tuple[Point, Series], power: tuple[Point, Series]) 
 
     Parameters
     ----------
-    register, power : tuple of Point and Series
-        Both of one meter and one flow.
+    register : tuple of Point and Series
+    power : Point
+        Of the same meter and flow.
+    flowed : tuple of int64 array and float64 array
+        What the power says, see :func:`measured_quarters`.
     """
-    factors, start_us, end_us = _daily_factors(register, power)
+    factors, start_us, end_us = _daily_factors(measured_quarters(*register), flowed)
     if len(factors) < UNIT_DAYS:
         return []
     factor = float(np.median(factors))
@@ -89,7 +97,7 @@ def unit_suspected(register: tuple[Point, Series], power: tuple[Point, Series]) 
     agree = low > 0 and high / low <= UNIT_SPREAD
     if not agree or max(factor, 1 / factor) <= UNIT_DEVIATION:
         return []
-    evidence: Evidence = {"factor": round(factor, 4), "days": len(factors), "power_point": power[0].id}
+    evidence: Evidence = {"factor": round(factor, 4), "days": len(factors), "power_point": power.id}
     likely = min(COMMON_FACTORS, key=lambda known: abs(math.log(known[0] / factor)))
     if abs(math.log(likely[0] / factor)) < 0.1:
         evidence["likely_factor"] = likely[1]
@@ -100,12 +108,11 @@ def unit_suspected(register: tuple[Point, Series], power: tuple[Point, Series]) 
     ]
 
 
-def _daily_factors(register: tuple[Point, Series], power: tuple[Point, Series]) -> tuple[Floats, int, int]:
+def _daily_factors(counted: Quarters, integrated: Quarters) -> tuple[Floats, int, int]:
     """Integrated power by register over stretches of 24 h from the first quarter-hour both measured.
 
     Of any zone, so that every stretch but the last is a whole day. With the stretch they cover. [us]
     """
-    counted, integrated = (_measured_quarters(*side) for side in (register, power))
     common, left, right = np.intersect1d(counted[0], integrated[0], return_indices=True)
     if not len(common):
         return np.empty(0), 0, 0
@@ -116,7 +123,7 @@ def _daily_factors(register: tuple[Point, Series], power: tuple[Point, Series]) 
     return integral[some] / counts[some], int(common[0]), int(common[-1]) + QUARTER_HOUR_US
 
 
-def _measured_quarters(point: Point, series: Series) -> tuple[Ints, Floats]:
+def measured_quarters(point: Point, series: Series) -> Quarters:
     """Fully measured quarter-hours and their energy; nothing that was spread over a gap."""
     if len(series) < 2:
         return np.empty(0, np.int64), np.empty(0)

@@ -258,8 +258,9 @@ def cross_talk(point: Point, series: Series, others: Mapping[str, Series] | None
     others : mapping of point id to Series, optional
         Registers whose values may have slipped in; those that fit are named in the evidence.
     """
-    fine = -1.001 * count(series.value[:-1], series.value[1:]) if len(series) > 1 else 0.0
-    falls = np.flatnonzero(np.diff(series.value) < fine)
+    rise = np.diff(series.value)
+    falls = np.flatnonzero(rise < 0)
+    falls = falls[rise[falls] < -1.001 * count(series.value[falls], series.value[falls + 1])]
     if point.falls is Falls.RESET_TO_ZERO or len(falls) < CROSS_TALK_FALLS:
         return []
     return [

@@ -232,8 +232,11 @@ def power_spikes(point: Point, series: Series, events: Sequence[Event] = ()) -> 
     beyond = power_kw > min(point.max_power_kw, point.ceiling_kw)
     if not math.isfinite(point.max_power_kw):
         beyond |= unlikely_values(series.value)
+    rows = np.flatnonzero(beyond)
+    if not len(rows):
+        return []
     either_way = replace(point, direction=Direction.BOTH)
-    beyond &= ~np.isin(series.at_us, believable(series, either_way, events).at_us)
+    beyond[rows] = ~np.isin(series.at_us[rows], believable(series, either_way, events).at_us)
     return [_spike(point, series, power_kw, first, last) for first, last in runs(beyond)]
 
 

@@ -323,8 +323,14 @@ class Baseline:
     def _form(self) -> Form:
         return forms.FORMS[self.form]
 
-    def expected(self, conditions: Conditions) -> Expected:
+    def expected(self, conditions: Conditions, *, load_margin: float | None = None) -> Expected:
         """What the plant would have used.
+
+        Parameters
+        ----------
+        load_margin : float, optional
+            By so much of it the IT load may leave the range that was seen. Only for what learns the level at
+            such loads from the plant itself (drift); a saving is stated with the usual margin.
 
         Raises
         ------
@@ -333,7 +339,7 @@ class Baseline:
         """
         if conditions.resolution is not self.resolution:
             raise SeriesError(f"this baseline is of a {self.resolution}; give rows of a {self.resolution}")
-        outside = self._outside(conditions)
+        outside = self._outside(conditions, load_margin)
         within = ~np.any(list(outside.values()), axis=0) if len(conditions) else np.zeros(0, np.bool_)
         values = tuple(self.coefficients.values())
         inputs = conditions.inputs
@@ -355,10 +361,11 @@ class Baseline:
             self.degrees_of_freedom,
         )
 
-    def _outside(self, conditions: Conditions) -> dict[str, Bools]:
+    def _outside(self, conditions: Conditions, load_margin: float | None) -> dict[str, Bools]:
         it, wet_c = conditions.it_kw, conditions.wet_bulb_c
         low, high = self.it_range_kw
-        margin = LOAD_MARGIN if self._form.load else STEADY_RATIO
+        usual = LOAD_MARGIN if self._form.load else STEADY_RATIO
+        margin = usual if load_margin is None else load_margin
         found = {
             "load_unknown": ~np.isfinite(it),
             "load_below_seen": it < low * (1 - margin),

@@ -13,6 +13,10 @@ without drift gives one in :data:`NOMINAL_YEARS` years. One day alone proves not
 last left zero. It is over when the mirror of the chart says so, or when a measure is registered: the level of
 the plant is learned anew after each measure.
 
+Where the IT load leaves what the baseline has seen, what it expects is not a figure to state, but it still
+follows the weather: the level of the plant at the new load is learned from the first days there, and the
+plant is watched against that. What it uses more since before those days is not seen there.
+
 A step beside the replacement of a meter that moved its readings enough to make it, or beside a change of the
 plant's description, is not called drift: which of the two it is does not follow from the energy. Days with
 doubtful data are not known, and change nothing.
@@ -32,6 +36,7 @@ from app.domain.baseline import Baseline, Conditions, Expected
 from app.errors import SeriesError
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Dates = npt.NDArray[np.datetime64]
 
 TARGET_RATIO = 0.05
@@ -53,6 +58,13 @@ LEVEL_ERROR_RATIO = 0.007
 """Standard error of the level for which the fewest days suffice."""
 BESIDE = timedelta(days=7)
 """A step so near to a mark may come from it."""
+FURTHEST_LOAD_RATIO = 0.3
+"""By so much the IT load may leave the range that the baseline has seen and the plant still be watched."""
+SAME_LOAD_RATIO = 0.05
+"""By so much it may leave the loads at which a level was learned, or the baseline's, for it to hold."""
+MOST_LEVEL_ERROR_RATIO = 0.02
+"""Where the level was learned at the load, the error of the baseline is not believed to be larger."""
+LOAD_BEYOND = "IT load beyond what the baseline has seen"
 ENOUGH_RATIO = 0.5
 """Share of the excess by which the readings of a replaced meter must have moved to explain it."""
 _MOST_Z = 3.0
@@ -72,10 +84,19 @@ class PlantDays:
     """Shape (n,). [kW] NaN: the day is doubtful, or outside of what the baseline has seen."""
     error_ratio: Floats | None = None
     """Standard error of what is expected, by it, shape (n,). None: not known, and taken as none."""
+    it_kw: Floats | None = None
+    """IT power, shape (n,); needed where not every load was seen. [kW]"""
+    seen: Bools | None = None
+    """Whether the level of the baseline holds at the load, shape (n,). None: everywhere."""
 
     def __post_init__(self) -> None:
         if not self.dates.shape == self.actual_kw.shape == self.expected_kw.shape:
             raise SeriesError("dates, actual_kw and expected_kw differ in length")
+        more = (self.error_ratio, self.it_kw, self.seen)
+        if any(column is not None and column.shape != self.dates.shape for column in more):
+            raise SeriesError("error_ratio, it_kw and seen have one value for each day")
+        if self.seen is not None and self.it_kw is None:
+            raise SeriesError("it_kw is needed where some loads were not seen")
         if (np.diff(self.dates) <= np.timedelta64(0, "D")).any():
             raise SeriesError("dates are not strictly increasing")
 
@@ -88,15 +109,27 @@ class PlantDays:
         SeriesError
             If the rows are not days.
         """
-        expected = baseline.expected(rows)
-        error = _error_kw(expected) / expected.expected_kw
-        return cls(rows.local_days.astype("datetime64[D]"), rows.overhead_kw, expected.expected_kw, error)
+        expected = baseline.expected(rows, load_margin=FURTHEST_LOAD_RATIO)
+        near = baseline.expected(rows, load_margin=SAME_LOAD_RATIO)
+        return cls(
+            rows.local_days.astype("datetime64[D]"),
+            rows.overhead_kw,
+            expected.expected_kw,
+            _error_kw(expected) / expected.expected_kw,
+            rows.it_kw,
+            baseline.expected(rows).within_range & near.within_range,
+        )
 
     def after(self, day: date) -> PlantDays:
         """Those after a day."""
         rows = self.dates > np.datetime64(day, "D")
-        error = None if self.error_ratio is None else self.error_ratio[rows]
-        return PlantDays(self.dates[rows], self.actual_kw[rows], self.expected_kw[rows], error)
+        columns = (self.dates, self.actual_kw, self.expected_kw, self.error_ratio, self.it_kw, self.seen)
+        return PlantDays(*(None if one is None else one[rows] for one in columns))  # type: ignore[arg-type]
+
+    @property
+    def beyond(self) -> Bools:
+        """Whether the load of a day is one that the baseline has not seen, shape (n,)."""
+        return np.zeros(len(self.dates), np.bool_) if self.seen is None else ~self.seen
 
     @property
     def excess_ratio(self) -> Floats:
@@ -239,7 +272,7 @@ class Course:
     """Steps that were put down to a mark, by their onset."""
     chart: Chart
     learning_since: Mark | None
-    """The mark after which the level is still being learned."""
+    """The mark after which the level is still being learned, :data:`LOAD_BEYOND` among them."""
     level_ratio: Floats
     """Level of the plant by its baseline that holds on each day, shape (n,); NaN while it is learned."""
     sums: Floats
@@ -279,45 +312,80 @@ def watch(days: PlantDays, noise: Noise, marks: Iterable[Mark] = ()) -> Course:
 
 
 @dataclass
+class _Level:
+    """Level of the plant by its baseline, at loads that the baseline has seen or at others."""
+
+    ratio: float = 1.0
+    learned: list[float] | None = None
+    """Ratios from which it is being learned; None: it holds."""
+    since: Mark | None = None
+    """Why it was learned."""
+    loads_kw: list[float] = field(default_factory=list)
+    """IT load of the days from which it was learned."""
+
+    def holds_at(self, it_kw: float) -> bool:
+        """Whether a load is one at which it was learned."""
+        low, high = min(self.loads_kw), max(self.loads_kw)
+        return low * (1 - SAME_LOAD_RATIO) <= it_kw <= high * (1 + SAME_LOAD_RATIO)
+
+    def learn(self, ratio: float, enough: int) -> None:
+        """Take in a day; the level holds once there are enough."""
+        assert self.learned is not None
+        self.learned.append(ratio)
+        if len(self.learned) >= enough:
+            self.ratio, self.learned = float(np.mean(self.learned)), None
+
+
+@dataclass
 class _Watch:
     """The chart while it runs over the days."""
 
     days: PlantDays
     chart: Chart
     marks: tuple[Mark, ...]
-    level: float = 1.0
-    """Of the plant, by its baseline."""
+    home: _Level = field(default_factory=_Level)
+    """At loads that the baseline has seen."""
+    away: _Level | None = None
+    """At the load beyond these that came last."""
+    here: _Level = field(init=False)
+    """That of the last known day."""
     total: float = 0.0
     """S, or its mirror while a drift goes on."""
     begun: int | None = None
     """Day on which S left zero."""
     last: tuple[int, float] | None = None
     """The last known day, and its excess."""
-    learned: list[float] | None = None
-    """Ratios from which the level is being learned."""
-    learning_since: Mark | None = None
+    level_of: list[_Level | None] = field(default_factory=list)
+    """Of each day so far; None: the day is not known."""
+    normal: Floats = field(init=False)
+    """Use by what is expected at the level that held on each day, shape (n,)."""
     episodes: list[Episode] = field(default_factory=list)
     explained: list[tuple[date, Mark]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.here, self.normal = self.home, np.full(len(self.days.dates), np.nan)
+
     def run(self) -> Course:
         """All days, in order."""
-        ratio = 1 + self.days.excess_ratio
+        ratio, beyond = 1 + self.days.excess_ratio, self.days.beyond
         n = len(ratio)
-        excess, levels, sums = np.zeros(n), np.full(n, np.nan), np.full(n, np.nan)
+        excess, levels, sums = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
         for i in range(n):
             self._restart_at_measures(i)
-            if math.isfinite(ratio[i]):
-                self._step(i, ratio)
-                sums[i] = self.total / self.chart.limit if self.learned is None else np.nan
-            excess[i] = math.nan if self.learned is not None else self._excess(i, ratio)
-            levels[i] = math.nan if self.learned is not None else self.level
+            level = self._level_at(i, bool(beyond[i])) if math.isfinite(ratio[i]) else None
+            self.level_of.append(level)
+            if level is not None:
+                self._step(i, ratio, level)
+            if self.here.learned is None:
+                excess[i], levels[i] = self._excess(i), self.here.ratio
+                sums[i] = math.nan if level is None else self.total / self.chart.limit
         return Course(
             self.days.dates,
             excess,
             tuple(self.episodes),
             tuple(self.explained),
             self.chart,
-            self.learning_since,
+            None if self.here.learned is None else self.here.since,
             levels,
             sums,
         )
@@ -332,24 +400,40 @@ class _Watch:
             if mark.is_measure and since < mark.on <= self._day(i):
                 if self._is_drifting:
                     self.episodes[-1] = replace(self.episodes[-1], over_on=mark.on, over_by=mark.what)
-                self._learn(mark, [])
+                self.home, self.away = _Level(learned=[], since=mark), None
+                self._begin_at(self.home)
 
     @property
     def _is_drifting(self) -> bool:
         return bool(self.episodes) and self.episodes[-1].is_open
 
-    def _learn(self, mark: Mark, ratios: list[float]) -> None:
-        self.learned, self.learning_since = ratios, mark
-        self.total, self.begun, self.last = 0.0, None, None
+    def _begin_at(self, level: _Level) -> None:
+        self.here, self.total, self.begun, self.last = level, 0.0, None, None
 
-    def _step(self, i: int, ratio: Floats) -> None:
-        if self.learned is not None:
-            self.learned.append(float(ratio[i]))
-            if len(self.learned) >= self.chart.learning_days:
-                self.level = float(np.mean(self.learned))
-                self.learned = self.learning_since = None
+    def _level_at(self, i: int, is_beyond: bool) -> _Level | None:
+        """The level for a known day; None: a new load, and a drift that must not be taken for its level."""
+        if not is_beyond:
+            return self.home
+        assert self.days.it_kw is not None
+        it_kw = float(self.days.it_kw[i])
+        is_new = self.away is None or not self.away.holds_at(it_kw)
+        if self._is_drifting and (is_new or (self.away is not None and self.away.learned is not None)):
+            return None
+        if is_new:
+            mark = Mark(self._day(i), LOAD_BEYOND)
+            self.away = _Level(learned=[], since=mark, loads_kw=[it_kw])
+            self._begin_at(self.away)
+        return self.away
+
+    def _step(self, i: int, ratio: Floats, level: _Level) -> None:
+        self.here = level
+        if level.learned is not None:
+            if level is self.away and self.days.it_kw is not None:
+                level.loads_kw.append(float(self.days.it_kw[i]))
+            level.learn(float(ratio[i]), self.chart.learning_days)
             return
-        x = float(ratio[i]) / self.level - 1 - self._benefit(i)
+        self.normal[i] = ratio[i] / level.ratio
+        x = float(self.normal[i]) - 1 - self._benefit(i, level)
         gap = 1 if self.last is None else (self._day(i) - self._day(self.last[0])).days
         z = self.chart.news(x, 0.0 if self.last is None else self.last[1], gap)
         self.last = (i, x)
@@ -358,10 +442,12 @@ class _Watch:
         else:
             self._while_calm(i, z, ratio)
 
-    def _benefit(self, i: int) -> float:
+    def _benefit(self, i: int, level: _Level) -> float:
         """What may be the error of the baseline, by what it expects."""
-        error = self.days.error_ratio
-        return 0.0 if error is None else BENEFIT_ERRORS * float(error[i])
+        if self.days.error_ratio is None:
+            return 0.0
+        error = float(self.days.error_ratio[i])
+        return BENEFIT_ERRORS * (min(error, MOST_LEVEL_ERROR_RATIO) if level is self.away else error)
 
     def _while_calm(self, i: int, z: float, ratio: Floats) -> None:
         self.total = max(0.0, self.total + z - self.chart.slack)
@@ -370,19 +456,30 @@ class _Watch:
         elif self.begun is None:
             self.begun = i
         if self.total > self.chart.limit and self.begun is not None:
-            mark = self._beside(self.begun, i)
+            mark = self._beside(self.begun)
             if mark is None:
                 self.episodes.append(Episode(self._day(self.begun), self._day(i), 0.0))
                 self.total = 0.0
             else:
                 self.explained.append((self._day(self.begun), mark))
-                since = ratio[self.begun : i + 1]
-                self._learn(mark, [float(one) for one in since[np.isfinite(since)]])
+                self._learn_anew(mark, self.begun, ratio)
 
-    def _beside(self, begun: int, i: int) -> Mark | None:
+    def _learn_anew(self, mark: Mark, begun: int, ratio: Floats) -> None:
+        """The step since a day comes from a mark: the levels of before do not hold any more."""
+        here = self.here
+        since = [j for j in range(begun, len(self.level_of)) if self.level_of[j] is here]
+        here.learned, here.since = [float(ratio[j]) for j in since], mark
+        if here is self.home:
+            self.away = None
+        else:
+            self.home = _Level(learned=[], since=mark)
+        self._begin_at(here)
+
+    def _beside(self, begun: int) -> Mark | None:
         """The mark that may explain the excess since a day; the nearest of several."""
-        actual, expected = self.days.actual_kw[begun : i + 1], self.days.expected_kw[begun : i + 1]
-        excess_kw, onset = float(np.nanmean(actual - self.level * expected)), self._day(begun)
+        normal = self.normal[begun:]
+        actual_kw = self.days.actual_kw[begun:]
+        excess_kw, onset = float(np.nanmean(actual_kw * (1 - 1 / normal))), self._day(begun)
         near = [mark for mark in self.marks if mark.may_explain(onset, excess_kw)]
         return min(near, key=lambda mark: abs(mark.on - onset), default=None)
 
@@ -392,12 +489,12 @@ class _Watch:
             self.episodes[-1] = replace(self.episodes[-1], over_on=self._day(i))
             self.total, self.begun = 0.0, None
 
-    def _excess(self, i: int, ratio: Floats) -> float:
+    def _excess(self, i: int) -> float:
         """Mean excess since the onset of the drift that goes on; 0 where none does."""
         if not self._is_drifting:
             return 0.0
-        since = ratio[: i + 1][self.days.dates[: i + 1] >= np.datetime64(self.episodes[-1].onset, "D")]
-        found = float(np.nanmean(since)) / self.level - 1
+        since = self.normal[: i + 1][self.days.dates[: i + 1] >= np.datetime64(self.episodes[-1].onset, "D")]
+        found = float(np.nanmean(since)) - 1
         self.episodes[-1] = replace(self.episodes[-1], excess_ratio=found)
         return found
 
@@ -434,7 +531,7 @@ def weeks_to_limit(days: PlantDays, course: Course, against: Limit) -> float | N
         return 0.0
     since = course.dates >= np.datetime64(found.onset, "D")
     t = (course.dates[since] - course.dates[since][0]).astype(np.float64)
-    x = days.excess_ratio[since]
+    x = (1 + days.excess_ratio[since]) / course.level_ratio[since] - 1
     slope = _growth(t[np.isfinite(x)], x[np.isfinite(x)], course.chart.noise)
     if slope is None:
         return None
@@ -485,7 +582,8 @@ def blame(
     """Divide the excess of the drift that goes on among the meters of the overhead.
 
     Each meter's own expectation is a least-squares line in IT load and in what the baseline expects of the
-    whole plant, with a step at every measure, over the days before the drift.
+    whole plant, with a step at every measure and at loads that the baseline has not seen, over the days
+    before the drift.
 
     Parameters
     ----------
@@ -505,13 +603,15 @@ def blame(
         return Blame({}, 0.0)
     onset = np.datetime64(found.onset, "D")
     steps = [days.dates >= np.datetime64(m.on, "D") for m in measures]
+    steps += [days.beyond] if days.beyond.any() else []
     columns = [np.ones(len(it_kw)), it_kw, days.expected_kw, *(s.astype(np.float64) for s in steps)]
     known = np.isfinite(days.excess_ratio) & np.isfinite(it_kw)
     table = np.column_stack(columns)
     excess = dict(_excesses(table, known, days.dates >= onset, meters_kw))
     during = known & (days.dates >= onset)
-    level = np.nan_to_num(course.level_ratio[-1], nan=1.0)
-    total = float((days.actual_kw - level * days.expected_kw)[during].sum()) * 24
+    level = np.full(len(days.dates), np.nan)
+    level[np.isin(days.dates, course.dates)] = course.level_ratio
+    total = float(np.nansum((days.actual_kw - level * days.expected_kw)[during])) * 24
     return Blame(dict(sorted(excess.items(), key=lambda item: -item[1])), total)
 
 

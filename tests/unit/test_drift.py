@@ -180,6 +180,116 @@ def test_lengths_and_order_are_checked() -> None:
         PlantDays(good.dates[[0, 0, 1]], good.actual_kw, good.expected_kw)
 
 
+# -- loads that the baseline has not seen ---------------------------------------------------------------
+
+
+def moved(excess_ratio: Floats, it_kw: Floats, highest_seen_kw: float = 660.0) -> PlantDays:
+    """A plant whose IT load may leave what was seen; what the baseline expects there is 8 % too little."""
+    days, beyond = plant(excess_ratio), it_kw > highest_seen_kw
+    actual_kw = np.where(beyond, 1.08, 1.0) * days.actual_kw
+    return PlantDays(days.dates, actual_kw, days.expected_kw, np.full(len(it_kw), 0.005), it_kw, ~beyond)
+
+
+def load(*steps: tuple[int, float], days: int = 200) -> Floats:
+    found = np.full(days, 600.0)
+    for start, kw in steps:
+        found[start:] = kw
+    return found
+
+
+def test_at_a_new_load_the_level_is_learned_and_a_drift_found() -> None:
+    course = drift.watch(moved(degraded(1), load((40, 720.0))), NOISE)
+    (found,) = course.episodes
+    assert day(100) <= found.found_on <= day(121)
+    assert found.excess_ratio == pytest.approx(0.05, abs=0.012)
+    assert np.isnan(course.excess_ratio[40:67]).all()
+    assert course.level_ratio[-1] == pytest.approx(1.08, abs=0.01)
+
+
+def test_a_new_load_is_no_drift_even_where_the_baseline_is_wrong_there() -> None:
+    course = drift.watch(moved(wander(200, 1), load((100, 720.0))), NOISE)
+    assert course.episodes == ()
+
+
+def test_what_comes_with_the_new_load_is_not_told_from_it() -> None:
+    course = drift.watch(moved(degraded(1), load((100, 720.0))), NOISE)
+    assert course.episodes == ()
+    assert course.learning_since is None
+
+
+def test_while_the_level_at_a_new_load_is_learned_that_is_said() -> None:
+    course = drift.watch(moved(wander(60, 1), load((50, 720.0), days=60)), NOISE)
+    assert course.learning_since == Mark(day(50), drift.LOAD_BEYOND)
+    assert math.isnan(course.before(day(60)))
+
+
+def test_a_drift_is_not_learned_as_the_level_of_a_new_load() -> None:
+    course = drift.watch(moved(degraded(1), load((150, 720.0))), NOISE)
+    (found,) = course.episodes
+    assert found.is_open
+    assert np.ptp(course.excess_ratio[150:]) == pytest.approx(0), "nothing new is known of it"
+    back = drift.watch(moved(degraded(1, days=300), load((150, 720.0), (200, 600.0), days=300)), NOISE)
+    assert back.episodes[0].onset == found.onset
+    assert back.open is not None
+
+
+def test_a_level_holds_when_the_load_comes_again() -> None:
+    it_kw = load((40, 720.0), (80, 600.0), (95, 720.0))
+    course = drift.watch(moved(degraded(1), it_kw), NOISE)
+    (found,) = course.episodes
+    assert day(100) <= found.found_on <= day(121)
+
+
+def test_a_load_to_and_fro_across_what_was_seen_hides_nothing() -> None:
+    it_kw = load((40, 680.0))
+    it_kw[70::2] = 640.0
+    (found,) = drift.watch(moved(degraded(1), it_kw), NOISE).episodes
+    assert day(100) <= found.found_on <= day(121)
+
+
+def test_another_new_load_is_learned_again() -> None:
+    course = drift.watch(moved(wander(200, 1), load((40, 700.0), (120, 780.0))), NOISE)
+    assert course.episodes == ()
+    assert np.isnan(course.excess_ratio[120:147]).all()
+    assert course.excess_ratio[-1] == 0
+
+
+def test_a_measure_at_a_new_load_is_learned_there_and_at_home() -> None:
+    x = np.asarray(wander(300, 8))
+    x[120:] -= 0.10
+    x[250:] += 0.06
+    measure = Mark(day(120), "measure fans", is_measure=True)
+    it_kw = load((40, 720.0), (180, 600.0), days=300)
+    (found,) = drift.watch(moved(x, it_kw), NOISE, [measure]).episodes
+    assert abs((found.onset - day(250)).days) <= 5
+    assert found.excess_ratio == pytest.approx(0.06 / 0.9, abs=0.015)
+
+
+def test_a_replaced_meter_at_a_new_load_moves_both_levels() -> None:
+    it_kw = load((20, 720.0), (150, 600.0), days=300)
+    mark = Mark(day(100), "replaced sh1-pdu-b2")
+    course = drift.watch(moved(degraded(1, days=300), it_kw), NOISE, [mark])
+    assert course.episodes == ()
+    assert [named for _, named in course.explained] == [mark]
+
+
+def test_meters_are_named_at_a_new_load_too() -> None:
+    excess = np.where(np.arange(260) >= 200, 0.06, 0.0)
+    it_kw = load((60, 720.0), days=260)
+    days = moved(np.asarray(wander(260, 12) + excess), it_kw)
+    found = drift.blame(days, drift.watch(days, NOISE), it_kw, machines(days, excess))
+    assert found.mostly == "chiller-2"
+    assert found.excess_kwh["chiller-2"] == pytest.approx(found.total_kwh, rel=0.35)
+
+
+def test_loads_that_were_not_seen_need_the_load() -> None:
+    days = plant(np.zeros(3))
+    with pytest.raises(SeriesError, match="it_kw is needed"):
+        PlantDays(days.dates, days.actual_kw, days.expected_kw, seen=np.zeros(3, np.bool_))
+    with pytest.raises(SeriesError, match="one value for each day"):
+        PlantDays(days.dates, days.actual_kw, days.expected_kw, np.zeros(2))
+
+
 # -- weeks to the limit --------------------------------------------------------------------------------
 
 

@@ -65,6 +65,8 @@ SAME_LOAD_RATIO = 0.05
 MOST_LEVEL_ERROR_RATIO = 0.02
 """Where the level was learned at the load, the error of the baseline is not believed to be larger."""
 LOAD_BEYOND = "IT load beyond what the baseline has seen"
+SITE_FILE = "site file"
+"""What a mark says of a change of the plant's description."""
 ENOUGH_RATIO = 0.5
 """Share of the excess by which the readings of a replaced meter must have moved to explain it."""
 _MOST_Z = 3.0
@@ -205,6 +207,12 @@ class Chart:
         return int(min(max(needed, LEARNING_DAYS[0]), LEARNING_DAYS[1]))
 
     @property
+    def level_error_ratio(self) -> float:
+        """Standard error of a level that was learned from so many days."""
+        p = self.noise.persistence
+        return self.noise.sd_ratio * math.sqrt((1 + p) / (1 - p) / self.learning_days)
+
+    @property
     def days_to_find(self) -> float:
         """Days until a sudden excess of :data:`TARGET_RATIO` is found, on average."""
         return _days_to(self.slack, self.limit + _BOUNDARY)
@@ -230,11 +238,18 @@ class Mark:
 
     on: date
     what: str
-    """E.g. ``measure set-point`` or ``replaced sh1-pdu-b2``."""
+    """Key of the measure, the replaced point, :data:`SITE_FILE` or :data:`LOAD_BEYOND`."""
     is_measure: bool = False
     """The level is learned anew from here; of other marks only a step beside them is."""
     step_kw: float | None = None
     """By how much the readings moved there, of a replaced meter. [kW] None: not known; then it may be all."""
+
+    @property
+    def kind(self) -> str:
+        """``measure``, ``load``, ``site_file`` or ``replaced_meter``."""
+        if self.is_measure:
+            return "measure"
+        return {LOAD_BEYOND: "load", SITE_FILE: "site_file"}.get(self.what, "replaced_meter")
 
     def may_explain(self, onset: date, excess_kw: float) -> bool:
         """Whether an excess from a day on may come from it."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from app.domain.attribution import EnergySplit
 from app.domain.capacity import FeedLoad, Load
+from app.domain.drift_figure import DriftFigure
 from app.domain.hourly_factors import HourlyFactors
 from app.domain.limits import Limit, LimitProfile
 from app.domain.period import Period, shift_months
@@ -186,6 +187,8 @@ class Evidence(Basis):
     """Readings that contradict one that was stored before."""
     savings: SiteSavings | None = None
     """Up to the end of the period."""
+    drift: DriftFigure | None = None
+    """At the end of the period."""
 
     def days_of(self, against: str = PERIOD) -> tuple[date, date]:
         """Local days of a period of `splits`, half-open."""

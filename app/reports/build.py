@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 
 from app.domain.evidence import Evidence
 from app.domain.site import Institution, Site
-from app.reports import energies, judgements, load, method, money, plant, regulations, savings
+from app.reports import drift, energies, judgements, load, method, money, plant, regulations, savings
 from app.reports.canonical import sealed
 from app.reports.document import Change, InstitutionHead, Report, Revision, SiteHead, Span
 from app.reports.rounding import instant
@@ -52,6 +52,7 @@ def build(evidence: Evidence, revision: int = 0, changes: tuple[Change, ...] = (
         savings=money.savings(e, cash),
         verified_savings=savings.of_report(e.savings, *e.days_of(), rows=not is_year),
         normalised_pue=savings.normalised_of_report(e.savings, e.name, *e.days_of()),
+        drift=drift.drift(e.drift, *e.days_of()),
         breaches=judgements.breaches(e),
         alarms=judgements.alarms(e),
         gauges=method.gauges(e),

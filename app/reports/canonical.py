@@ -12,8 +12,12 @@ from app.reports.document import Cause, Change, Document, InstitutionReport, Rep
 
 D = TypeVar("D", Report, InstitutionReport)
 
-_NOT_FIGURES = ("schema", "sha256", "revision", "grades", "reporting_duties", "regulations", "opportunities")
-"""Parts of a document that say which version it is, or that follow from its figures and the site file."""
+_NOT_FIGURES = (
+    *("schema", "sha256", "revision", "grades", "reporting_duties", "regulations", "opportunities"),
+    "drift",
+)
+"""Parts of a document that say which version it is, or that follow from its figures, the site file and a
+baseline that may be frozen at any time."""
 _NOT_VALUES = ("].state", "].watched", ".verified")
 """Ends of paths to what no recomputation of the period changes, or that says only who checked a row."""
 _KEYS = ("name", "day", "of", "point", "id", "profile", "field", "against", "tag", "indicator", "first_day")

@@ -553,6 +553,61 @@ class Savings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftRow:
+    """A time in which the plant used more than its own baseline."""
+
+    onset: str
+    found_on: str
+    """Day at whose end it could be known."""
+    over_on: str | None
+    """Null: it goes on."""
+    over_by: str
+    """Key of the measure that ended it; empty: the plant is back, or it goes on."""
+    excess_ratio: float
+    """Mean since the onset, by what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterExcess:
+    """Energy of a meter beyond what its own past suggests."""
+
+    meter: str
+    excess_kwh: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How the plant stands against its own frozen baseline at the end of the period."""
+
+    state: str
+    """drifting, none, learning, no_baseline, not_accepted or no_days"""
+    baseline_first_day: str
+    """Empty: none is frozen."""
+    baseline_last_day: str
+    baseline_sha256: str
+    known_to: str | None
+    """Last day of which something is known."""
+    excess_kwh: Interval | None
+    """Of the drift that goes on, since its onset."""
+    level: float
+    """Probability that the interval is meant to have."""
+    mostly: str
+    """Meter that most of it comes from; empty where no single one does."""
+    meters: list[MeterExcess]
+    """The largest first."""
+    limit_pue: float | None
+    weeks_to_limit: float | None
+    """Until the PUE crosses its limit, where the excess clearly grows."""
+    learning_since: str | None
+    learning_cause: str
+    """measure, load, site_file or replaced_meter"""
+    rows: list[DriftRow]
+    """Those that touch the period."""
+    reasons: list[Because]
+    """Why the baseline is not accepted."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Breach:
     """Consecutive days on which PUE was above the governing limit."""
 
@@ -936,6 +991,8 @@ class Report:
     """Of the measures that are in force; documents from before them have none."""
     normalised_pue: list[NormalisedRow] = field(default_factory=list)
     """Of the period, then of the calendar months up to its end."""
+    drift: Drift | None = None
+    """Absent in documents from before it was told."""
     breaches: list[Breach]
     alarms: list[Alarm]
     gauges: list[GaugeRow]
@@ -1068,7 +1125,7 @@ def as_data(document: Document) -> dict[str, Any]:
     for comparison in data.get("comparisons", ()):
         if not comparison["causes"]:
             del comparison["causes"]
-    for part in ("plant", "opportunities"):  # of a site without a described plant
+    for part in ("plant", "opportunities", "drift"):  # of a site without a described plant, or older
         if part in data and data[part] is None:
             del data[part]
     return data

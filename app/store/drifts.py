@@ -9,10 +9,11 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import sqlalchemy as sa
 
-from app.domain import drift, pue
+from app.domain import drift, drift_figure, pue
 from app.domain.baseline import Baseline, Conditions, Resolution
 from app.domain.capacity import INTERVALS_PER_HOUR
 from app.domain.drift import Blame, Course, Floats, Mark, Noise, PlantDays
+from app.domain.drift_figure import DriftFigure, Watched
 from app.domain.energy import EventKind
 from app.domain.period import Period, midnight
 from app.domain.quantity import OVERHEAD_ROLES
@@ -27,9 +28,13 @@ RECENT_DAYS = 28
 """Known days from which the PUE is taken that nears its limit."""
 AROUND = timedelta(days=7)
 """Time before and after the replacement of a meter in which its readings are compared."""
-NO_BASELINE = "no baseline of days is frozen"
-NOT_ACCEPTED = "the frozen baseline is not accepted"
-NO_DAYS = "no day after the baseline period is known"
+
+
+_WHY = {
+    Watched.NO_BASELINE: "no baseline of days is frozen",
+    Watched.NOT_ACCEPTED: "the frozen baseline is not accepted",
+    Watched.NO_DAYS: "no day after the baseline period is known",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,20 @@ class SiteDrift:
         return drift.weeks_to_limit(self.later, self.course, drift.Limit(1 + recent, limit_pue, expected))
 
 
-def of_site(connection: sa.Connection, stored: Stored, site: Site, end: datetime) -> SiteDrift | str:
+@dataclass(frozen=True)
+class NotWatched:
+    """Why nothing is known of a plant's drift."""
+
+    why: Watched
+    baseline: Baseline | None = None
+
+    @property
+    def reason(self) -> str:
+        """The same in words, for logs and the alarm's state."""
+        return _WHY[self.why]
+
+
+def of_site(connection: sa.Connection, stored: Stored, site: Site, end: datetime) -> SiteDrift | NotWatched:
     """The drift of a site by the days before an instant, or why nothing is known of it.
 
     Raises
@@ -70,10 +88,10 @@ def of_site(connection: sa.Connection, stored: Stored, site: Site, end: datetime
     kept = baselines.listing(connection, stored.site_id[site.id])
     of_days = [one.baseline for one in kept if one.baseline.resolution is Resolution.DAY]
     if not of_days:
-        return NO_BASELINE
+        return NotWatched(Watched.NO_BASELINE)
     baseline = of_days[0]
     if not baseline.accepted:
-        return NOT_ACCEPTED
+        return NotWatched(Watched.NOT_ACCEPTED, baseline)
     first = midnight(date.fromisoformat(baseline.first_day), site.zone)
     span = Period(
         first, max(midnight(end.astimezone(site.zone).date(), site.zone), first + timedelta(days=1))
@@ -83,13 +101,49 @@ def of_site(connection: sa.Connection, stored: Stored, site: Site, end: datetime
     return _watched(site, baseline, whole, marks)
 
 
-def _watched(site: Site, baseline: Baseline, whole: Conditions, marks: tuple[Mark, ...]) -> SiteDrift | str:
+def _watched(
+    site: Site, baseline: Baseline, whole: Conditions, marks: tuple[Mark, ...]
+) -> SiteDrift | NotWatched:
     days = PlantDays.of(whole, baseline)
     later = days.after(date.fromisoformat(baseline.last_day))
     if not len(later.dates):
-        return NO_DAYS
+        return NotWatched(Watched.NO_DAYS, baseline)
     noise = Noise.stated(baseline.cv_rmse_ratio, baseline.autocorrelation)
     return SiteDrift(site, baseline, whole, days, later, drift.watch(later, noise, marks), marks)
+
+
+def figure(
+    connection: sa.Connection, stored: Stored, site: Site, end: datetime, limit_pue: float | None = None
+) -> DriftFigure:
+    """What is said of the drift of a site by the days before an instant.
+
+    Parameters
+    ----------
+    limit_pue : float, optional
+        PUE that the site must not exceed.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    found = of_site(connection, stored, site, end)
+    if isinstance(found, NotWatched):
+        return DriftFigure(state=found.why, baseline=found.baseline)
+    course, going = found.course, found.course.open
+    watched = found.whole.take(np.isin(found.days.dates, found.later.dates))
+    return DriftFigure(
+        state=drift_figure.state_of(course),
+        baseline=found.baseline,
+        known_to=drift_figure.last_known(found.later),
+        going=going,
+        excess_kwh=drift_figure.excess_kwh(found.baseline, watched, course),
+        blame=Blame({}, 0.0) if going is None else blame(connection, stored, found),
+        weeks_to_limit=None if limit_pue is None else found.weeks_to_limit(limit_pue),
+        limit_pue=limit_pue,
+        learning_since=course.learning_since,
+        episodes=course.episodes,
+    )
 
 
 # -- what may explain a step ---------------------------------------------------------------------------
@@ -103,7 +157,7 @@ def _marks(connection: sa.Connection, stored: Stored, site: Site, span: Period) 
             yield Mark(on, measure.key, is_measure=True)
     for turn in site.turns:
         if span.start <= turn < span.end:
-            yield Mark(turn.astimezone(site.zone).date(), "site file")
+            yield Mark(turn.astimezone(site.zone).date(), drift.SITE_FILE)
     yield from _replacements(connection, stored, site, span)
 
 

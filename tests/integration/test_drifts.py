@@ -10,12 +10,13 @@ import sqlalchemy as sa
 
 from app import config
 from app.domain.baseline import Baseline, fit
+from app.domain.drift_figure import Watched
 from app.domain.measure import Boundary, Measure
 from app.domain.period import Period
 from app.domain.site import Site
 from app.jobs.alarms import judge
 from app.store import alarms, baselines, conditions, drifts, measures, partitions
-from app.store.drifts import SiteDrift
+from app.store.drifts import NotWatched, SiteDrift
 from app.store.engine import begin
 from app.store.readings import to_us
 from app.store.sites import Stored, load, sync
@@ -104,13 +105,13 @@ def freeze(engine: sa.Engine, stored: Stored, site: Site) -> Baseline:
     return found
 
 
-def drift_of(engine: sa.Engine, stored: Stored, site: Site) -> SiteDrift | str:
+def drift_of(engine: sa.Engine, stored: Stored, site: Site) -> SiteDrift | NotWatched:
     with engine.connect() as connection:
         return drifts.of_site(connection, stored, site, NOW)
 
 
 def test_without_a_frozen_baseline_nothing_is_said(engine: sa.Engine, plant: tuple[Stored, Site]) -> None:
-    assert drift_of(engine, *plant) == drifts.NO_BASELINE
+    assert drift_of(engine, *plant) == NotWatched(Watched.NO_BASELINE)
 
 
 def test_drift_is_found_dated_and_put_down_to_its_meter(

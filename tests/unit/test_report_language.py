@@ -17,6 +17,7 @@ import app.reports
 from app.domain import terms
 from app.domain.capacity import LoadState
 from app.domain.data.alarm_rules import ALARM_RULES
+from app.domain.drift_figure import Watched
 from app.domain.energy import EventKind
 from app.domain.limits import Outcome
 from app.domain.quality.finding import FindingKind, Severity
@@ -83,6 +84,7 @@ def test_no_word_is_unused(kind: str) -> None:
     quoted = set(re.findall(r"[\"'](\w+)[\"']", SOURCES))
     made = {f"{a}_{b}" for a in ("day", "month") for b in ("pue", "energy")}
     made |= {f"saving_{result}" for result in Result} | {"surcharge_whole", "surcharge_marginal"}
+    made |= {f"drift_{state}" for state in Watched}
     made |= {
         "days",
         "months",

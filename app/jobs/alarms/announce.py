@@ -116,26 +116,24 @@ class Announcer:
 
     def _drift(self, site: Site) -> dict[str, Any]:
         """Since when the plant drifts, by how much, and where from."""
-        found = drifts.of_site(self._connection, self._stored, site, self._now)
-        going = None if isinstance(found, str) else found.course.open
-        if isinstance(found, str) or going is None:
-            return {"meters": []}
-        blame = drifts.blame(self._connection, self._stored, found)
         bank, day = self._stored.fleet.institution[site.institution], self._now.astimezone(site.zone).date()
         limit = governing(limits_for(site, bank, dict(self._profiles), day))
-        mostly = blame.mostly
+        limit_pue = None if limit is None else limit.pue
+        found = drifts.figure(self._connection, self._stored, site, self._now, limit_pue)
+        if found.going is None or found.baseline is None:
+            return {"meters": []}
+        mostly = found.blame.mostly
+        more = [name for name, kwh in found.blame.excess_kwh.items() if kwh > 0][:MOST_METERS]
         return {
             "moved": _class_of(site, mostly),
-            "meters": [mostly]
-            if mostly
-            else [name for name, kwh in blame.excess_kwh.items() if kwh > 0][:MOST_METERS],
+            "meters": [mostly] if mostly else more,
             "drift": {
-                "onset": going.onset.isoformat(),
-                "found_on": going.found_on.isoformat(),
-                "excess_ratio": going.excess_ratio,
-                "excess_kwh": blame.total_kwh,
+                "onset": found.going.onset.isoformat(),
+                "found_on": found.going.found_on.isoformat(),
+                "excess_ratio": found.going.excess_ratio,
+                "excess_kwh": found.blame.total_kwh,
                 "mostly": mostly,
-                "weeks_to_limit": None if limit is None else found.weeks_to_limit(limit.pue),
+                "weeks_to_limit": found.weeks_to_limit,
                 "baseline": found.baseline.digest,
             },
         }

@@ -209,7 +209,7 @@ class SubjectSeriesLoader:
     def _drift(self) -> Iterator[SubjectSeries]:
         """What each day knew of drift from the days before it."""
         found = drifts.of_site(self._connection, self._stored, self._site, self._period.end)
-        if isinstance(found, str):
+        if isinstance(found, drifts.NotWatched):
             return
         days = [at.astimezone(self._site.zone).date() for at in ends(self._period)]
         known = {day: found.course.before(day) for day in set(days)}

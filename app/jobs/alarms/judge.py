@@ -515,8 +515,10 @@ def _plant_drift(context: EvaluationContext, site: Site, rule: Rule) -> Iterator
     is_fresh = known is not None and timedelta(0) <= context.now - known[0] < lasts
     if known is None or not is_fresh or known[0].astimezone(site.zone).date() != today:
         found = drifts.of_site(context.connection, context.stored, site, context.now)
-        excess = math.nan if isinstance(found, str) else found.course.before(today)
-        reason = found if isinstance(found, str) else "the level of the plant is not known"
+        if isinstance(found, drifts.NotWatched):
+            excess, reason = math.nan, found.reason
+        else:
+            excess, reason = found.course.before(today), "the level of the plant is not known"
         known = (context.now, None, reason) if math.isnan(excess) else (context.now, excess, "")
         context.cache.drifts[site.id] = known
     yield rule, Subject(site.id), Observation(context.now, known[1], reason=known[2])

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from app.domain.evidence import PERIOD
 from app.reports.layout import Badge, Block, Column, Cover, Facts, Layout, Section, Value
 from app.reports.safe import line
-from app.reports.sections import evidence, figures, judgement, operation, plant, regulations, savings
+from app.reports.sections import drift, evidence, figures, judgement, operation, plant, regulations, savings
 from app.reports.words import SiteWords
 
 _SECTIONS: tuple[tuple[str, Callable[[SiteWords], Iterable[Block]]], ...] = (
@@ -24,6 +24,7 @@ _SECTIONS: tuple[tuple[str, Callable[[SiteWords], Iterable[Block]]], ...] = (
     ("savings", operation.savings),
     ("verified", savings.verified),
     ("normalised", savings.normalised),
+    ("drift", drift.drift),
     ("opportunities", plant.opportunities),
     ("breaches", judgement.breaches),
     ("gauges", operation.gauges),

@@ -33,7 +33,7 @@ from app.domain.evidence import (
     PointFigures,
     Water,
 )
-from app.domain.limits import limits_for
+from app.domain.limits import governing, limits_for
 from app.domain.period import (
     QUARTER_HOUR_S,
     Period,
@@ -51,6 +51,7 @@ from app.domain.site import Site
 from app.errors import CoverageTooLow, SeriesError
 from app.store import (
     deployment,
+    drifts,
     events,
     findings,
     hourly_factors,
@@ -93,7 +94,13 @@ def gather(connection: sa.Connection, stored: Stored, site: Site, name: str, now
     with unhurried(connection):
         found = _gathered(connection, stored, site, name, period, known, now)
         until = known.end.astimezone(site.zone).date()
-        return replace(found, savings=savings.gather(connection, stored, always, until))
+        limit = governing(found.limits)
+        limit_pue = None if limit is None else limit.pue
+        return replace(
+            found,
+            savings=savings.gather(connection, stored, always, until),
+            drift=drifts.figure(connection, stored, always, known.end, limit_pue),
+        )
 
 
 def begun(site: Site, name: str, now: datetime) -> Period:

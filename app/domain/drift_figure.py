@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from app.domain.baseline import Baseline, Conditions
-from app.domain.drift import FURTHEST_LOAD_RATIO, Blame, Course, Episode, Mark, PlantDays
+from app.domain.drift import FURTHEST_LOAD_RATIO, Blame, Course, Episode, Floats, Mark, PlantDays
 from app.domain.savings import LEVEL, Range
 
 
@@ -29,6 +29,17 @@ class Watched(StrEnum):
     """No day after the baseline period is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Energy beyond the baseline since the onset of a drift."""
+
+    kwh: Range
+    counted_days: int
+    """Days that are known; no others are in it."""
+    days: int
+    """From the onset to the last known day."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DriftFigure:
     """How a plant stands against its own frozen baseline."""
@@ -39,14 +50,18 @@ class DriftFigure:
     """Last day of which something is known."""
     going: Episode | None = None
     """The drift that goes on."""
-    excess_kwh: Range | None = None
-    """Energy beyond the baseline since its onset, on the days that are known."""
+    excess: Excess | None = None
+    """Of the drift that goes on."""
     blame: Blame = field(default_factory=lambda: Blame({}, 0.0))
     weeks_to_limit: float | None = None
     limit_pue: float | None = None
     learning_since: Mark | None = None
     episodes: tuple[Episode, ...] = ()
     """All drifts since the baseline period, the last one may go on."""
+    days: PlantDays | None = None
+    """The days after the baseline period."""
+    level_ratio: Floats | None = None
+    """Level of the plant on these days; NaN while it is learned."""
 
     def between(self, start: date, end: date) -> tuple[Episode, ...]:
         """Drifts that touch a span of days, half-open."""
@@ -68,7 +83,7 @@ def last_known(days: PlantDays) -> date | None:
     return known[-1].astype("datetime64[D]").item() if len(known) else None
 
 
-def excess_kwh(baseline: Baseline, rows: Conditions, course: Course, level: float = LEVEL) -> Range | None:
+def excess(baseline: Baseline, rows: Conditions, course: Course, level: float = LEVEL) -> Excess | None:
     """Energy beyond the baseline since the onset of the drift that goes on, with its interval.
 
     Actual less level x expected energy of the known days. The standard error is that of the expected energy
@@ -83,14 +98,15 @@ def excess_kwh(baseline: Baseline, rows: Conditions, course: Course, level: floa
 
     Returns
     -------
-    Range or None
-        [kWh] None: no drift goes on.
+    Excess or None
+        None: no drift goes on.
     """
     if course.open is None:
         return None
     expected = baseline.expected(rows, load_margin=FURTHEST_LOAD_RATIO)
-    since = rows.local_days.astype("datetime64[D]") >= np.datetime64(course.open.onset, "D")
-    used = since & expected.within_range & np.isfinite(course.level_ratio)
+    days = rows.local_days.astype("datetime64[D]")
+    onset = np.datetime64(course.open.onset, "D")
+    used = (days >= onset) & expected.within_range & np.isfinite(course.level_ratio)
     if not used.any():
         return None
     ratio, hours = course.level_ratio[used], rows.hours[used]
@@ -99,4 +115,6 @@ def excess_kwh(baseline: Baseline, rows: Conditions, course: Course, level: floa
     value = actual_kwh - float((ratio * expected.expected_kw[used]) @ hours)
     is_learned = bool((ratio != 1).any())
     learned_kwh = course.chart.level_error_ratio * expected_kwh if is_learned else 0.0
-    return Range.around(value, expected.critical(level) * float(np.hypot(error_kwh, learned_kwh)))
+    half_kwh = expected.critical(level) * float(np.hypot(error_kwh, learned_kwh))
+    span = int((days[used][-1] - onset).astype(int)) + 1
+    return Excess(Range.around(value, half_kwh), int(used.sum()), span)

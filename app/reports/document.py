@@ -588,7 +588,10 @@ class Drift:
     known_to: str | None
     """Last day of which something is known."""
     excess_kwh: Interval | None
-    """Of the drift that goes on, since its onset."""
+    """Of the drift that goes on, since its onset, on the days that count."""
+    days: int
+    counted_days: int
+    """Days of it that are known."""
     level: float
     """Probability that the interval is meant to have."""
     mostly: str

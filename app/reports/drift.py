@@ -20,12 +20,14 @@ def drift(found: DriftFigure | None, start: date, end: date) -> Drift | None:
     """What is known of drift at the end of a span of local days, half-open."""
     if found is None:
         return None
-    base, learned = found.baseline, found.learning_since
+    base, learned, excess = found.baseline, found.learning_since, found.excess
     return Drift(
         state=found.state.value,
         **_baseline(base),
         known_to=None if found.known_to is None else found.known_to.isoformat(),
-        excess_kwh=interval(found.excess_kwh, ENERGY),
+        excess_kwh=None if excess is None else interval(excess.kwh, ENERGY),
+        days=0 if excess is None else excess.days,
+        counted_days=0 if excess is None else excess.counted_days,
         level=LEVEL,
         mostly=found.blame.mostly,
         meters=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -95,6 +96,30 @@ def listing(connection: sa.Connection, site_id: int) -> list[Frozen]:
     query = sa.select(_TABLE).where(_TABLE.c.site_id == site_id).order_by(_TABLE.c.version.desc())
     with store_errors():
         return [_checked(row) for row in connection.execute(query)]
+
+
+_LONG_UNFROZEN = sa.text(
+    """
+    SELECT s.id FROM sites s
+    WHERE s.id = ANY(:sites) AND NOT EXISTS (SELECT FROM baselines b WHERE b.site_id = s.id)
+      AND EXISTS (SELECT FROM site_15m q WHERE q.site_id = s.id AND q.room = '' AND q.at < :before)
+      AND EXISTS (SELECT FROM site_15m q WHERE q.site_id = s.id AND q.room = '' AND q.at >= :before)
+    ORDER BY s.id
+    """
+)
+
+
+def long_unfrozen(connection: sa.Connection, sites: Iterable[int], before: datetime) -> list[int]:
+    """Sites that have figures from before an instant and after it, and no frozen baseline.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        rows = connection.execute(_LONG_UNFROZEN, {"sites": list(sites), "before": before})
+        return [int(row.id) for row in rows]
 
 
 def _checked(row: Any) -> Frozen:

@@ -137,12 +137,14 @@ def figure(
         baseline=found.baseline,
         known_to=drift_figure.last_known(found.later),
         going=going,
-        excess_kwh=drift_figure.excess_kwh(found.baseline, watched, course),
+        excess=drift_figure.excess(found.baseline, watched, course),
         blame=Blame({}, 0.0) if going is None else blame(connection, stored, found),
         weeks_to_limit=None if limit_pue is None else found.weeks_to_limit(limit_pue),
         limit_pue=limit_pue,
         learning_since=course.learning_since,
         episodes=course.episodes,
+        days=found.later,
+        level_ratio=course.level_ratio,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -15,16 +15,19 @@ from pydantic import TypeAdapter
 
 from app.domain import capacity, tree
 from app.domain.capacity import Load
+from app.domain.drift_figure import DriftFigure, Watched
 from app.domain.forecast import Budget, Exhaustion, Projection
-from app.domain.limits import LimitProfile
+from app.domain.limits import LimitProfile, governing, limits_for
 from app.domain.normalised import NormalisedPue
-from app.domain.period import Period, floor
+from app.domain.opportunities import Opportunity, opportunities
+from app.domain.period import Period, floor, midnight, shift_months
 from app.domain.savings import Range
 from app.domain.site import Site
 from app.domain.surcharge import SurchargeForecast
 from app.domain.surcharge_rule import SurchargeRule, rules_between
 from app.domain.verification import Verified
-from app.store import deployment, measures, outlook, savings, usage
+from app.errors import SeriesError
+from app.store import baselines, deployment, drifts, measures, outlook, plant, savings, usage
 from app.store.engine import driver, store_errors
 from app.store.outlook import FeedExhaustion, YearOutlook
 from app.store.sites import Stored
@@ -83,15 +86,18 @@ def compute(
     year = outlook.year_outlook(connection, stored, site, now.astimezone(site.zone).year, profiles, now)
     it = outlook.it_exhaustion(connection, stored, site, now)
     feeds = outlook.feed_exhaustions(connection, stored, site, now)
+    kept = _kept_parts(connection, stored.site_id[site.id])
     document = {
         "projection": asdict(year.projection),
         "budgets": [{"profile": limit.profile, **asdict(budget)} for limit, budget in year.budgets],
-        "surcharges": [asdict(one) for one in year.surcharges],
+        "surcharges": [{**asdict(one), "chance": one.chance} for one in year.surcharges],
         "capacities": list(_capacities(site, table, it, feeds)),
         "exhaustion": {"it": it and asdict(it), "feeds": [asdict(f.exhaustion) for f in feeds]},
         "balances": balances,
         "flows": list(_flows(site, table, span)),
-        "savings": _savings(connection, stored, site, now),
+        "savings": _savings(connection, stored, site, now, kept.savings),
+        "drift": _drift(connection, stored, site, profiles, now, kept.drift),
+        "opportunities": _opportunities(connection, stored, site, now, kept.opportunities),
     }
     return {name: _plain(part) for name, part in document.items()}
 
@@ -217,24 +223,127 @@ def _kept_exhaustions(
     return Exhaustions(at, it, tuple(own))
 
 
-_KEPT_SAVINGS = sa.text("SELECT document -> 'savings' FROM outlooks WHERE site_id = :site")
+_KEPT_PARTS = sa.text(
+    "SELECT document -> 'savings', document -> 'drift', document -> 'opportunities'"
+    " FROM outlooks WHERE site_id = :site"
+)
 
 
-def _savings(connection: sa.Connection, stored: Stored, site: Site, now: datetime) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _KeptParts:
+    """What is of whole days, as it was worked out last: it is worked out again once a day."""
+
+    savings: dict[str, Any] | None
+    drift: dict[str, Any] | None
+    opportunities: dict[str, Any] | None
+
+
+def _kept_parts(connection: sa.Connection, number: int) -> _KeptParts:
+    with store_errors():
+        row = connection.execute(_KEPT_PARTS, {"site": number}).one_or_none()
+    return _KeptParts(None, None, None) if row is None else _KeptParts(*row)
+
+
+def _ledger(connection: sa.Connection, number: int) -> list[list[int]]:
+    """Entries of the measures ledger that are in force, with their adjustments."""
+    entries = measures.in_force(connection, number)
+    return [[entry.id, *(a.id for a in entry.adjustments if a.withdrawn_at is None)] for entry in entries]
+
+
+def _savings(
+    connection: sa.Connection, stored: Stored, site: Site, now: datetime, kept: dict[str, Any] | None
+) -> dict[str, Any]:
     """Verified savings and normalised PUE; they are of whole days, so once a day and for every ledger."""
     number, until = stored.site_id[site.id], now.astimezone(site.zone).date()
-    entries = measures.in_force(connection, number)
-    ledger = [[entry.id, *(a.id for a in entry.adjustments if a.withdrawn_at is None)] for entry in entries]
-    with store_errors():
-        kept = connection.execute(_KEPT_SAVINGS, {"site": number}).scalar_one_or_none()
+    ledger = _ledger(connection, number)
     if kept is not None and (kept["until"], kept["ledger"]) == (until.isoformat(), ledger):
-        return dict(kept)
+        return kept
     found = savings.gather(connection, stored, site, until)
     return {
         "until": until,
         "ledger": ledger,
         "statements": [_statement(one) for one in found.verified],
         "normalised": [_month(first, one) for first, one in found.plant.months(until, SHOWN_MONTHS)],
+    }
+
+
+_SHOWN_DAYS = 400
+"""Days of which the drift is kept."""
+
+
+def _drift(
+    connection: sa.Connection,
+    stored: Stored,
+    site: Site,
+    profiles: Mapping[str, LimitProfile],
+    now: datetime,
+    kept: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """How the plant stands against its frozen baseline, with its last days."""
+    today, number = now.astimezone(site.zone).date(), stored.site_id[site.id]
+    frozen = [one.sha256 for one in baselines.listing(connection, number)[:1]]
+    rests_on = [today.isoformat(), frozen, _ledger(connection, number)]
+    if kept is not None and kept["rests_on"] == rests_on:
+        return kept
+    bank = stored.fleet.institution[site.institution]
+    limit = governing(limits_for(site, bank, dict(profiles), today))
+    limit_pue = None if limit is None else limit.pue
+    found = drifts.figure(connection, stored, site, midnight(today, site.zone), limit_pue)
+    is_known = found.state in (Watched.DRIFTING, Watched.NONE)
+    excess_ratio = 0.0 if is_known else None
+    return {
+        "rests_on": rests_on,
+        "state": found.state.value,
+        "known_to": found.known_to,
+        "onset": None if found.going is None else found.going.onset,
+        "excess_ratio": excess_ratio if found.going is None else found.going.excess_ratio,
+        **_ends("excess_kwh", None if found.excess is None else found.excess.kwh),
+        "mostly": found.blame.mostly,
+        "weeks_to_limit": found.weeks_to_limit,
+        "limit_pue": found.limit_pue,
+        "days": list(_drift_days(found)),
+    }
+
+
+def _drift_days(found: DriftFigure) -> Iterator[dict[str, Any]]:
+    if found.days is None or found.level_ratio is None:
+        return
+    expected_kw = found.days.expected_kw * found.level_ratio
+    columns = (found.days.dates.astype(str), found.days.actual_kw, expected_kw)
+    for day, actual, expected in list(zip(*columns, strict=True))[-_SHOWN_DAYS:]:
+        yield {"day": str(day), "actual_kw": float(actual), "expected_kw": float(expected)}
+
+
+def _opportunities(
+    connection: sa.Connection, stored: Stored, site: Site, now: datetime, kept: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What could be saved next, from the 12 months up to now; once a day."""
+    today = now.astimezone(site.zone).date().isoformat()
+    if kept is not None and kept["of"] == today:
+        return kept
+    end = floor(now)
+    span = Period(shift_months(end, -12, site.zone), end)
+    try:
+        is_known = plant.is_described(site)
+        found = opportunities(plant.of_site(connection, stored, site, span, now)) if is_known else ()
+    except SeriesError:  # more sensors than one answer holds
+        found = ()
+    return {"of": today, "rows": [_opportunity(rank, one) for rank, one in enumerate(found, 1)]}
+
+
+def _opportunity(rank: int, one: Opportunity) -> dict[str, Any]:
+    kwh, amount = one.kwh_per_year, one.amount_per_year
+    return {
+        "rank": rank,
+        "kind": one.kind.value,
+        "subject": one.subject,
+        "state": one.state.value,
+        "kwh_per_year": None if kwh is None else kwh.typical,
+        "kwh_low": None if kwh is None else kwh.low,
+        "kwh_high": None if kwh is None else kwh.high,
+        "amount_per_year": None if amount is None else amount.typical,
+        "whole_year": one.is_whole_year,
+        "coverage_ratio": one.coverage_ratio,
     }
 
 

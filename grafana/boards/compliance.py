@@ -303,6 +303,122 @@ SAVED = Panel(
         Column("days", Text("Days", "天数")),
     ],
 )
+DRIFT = Panel(
+    "timeseries",
+    Text("Drift: overhead power against the frozen baseline", "能效劣化：非 IT 功率与已固化基准"),
+    Text(
+        "By day: what the plant used beside IT, and what it would have used by its frozen baseline in the "
+        "same weather and under the same IT load. Empty without a frozen baseline.",
+        "逐日：实际非 IT 功率，以及按已固化基准在相同气象条件和 IT 负荷下的功率。未固化基准时为空。",
+    ),
+    [
+        database(
+            """
+            SELECT day::timestamp AS time, actual_kw, expected_kw FROM v_drift_day
+            WHERE site = ${site:sqlstring} ORDER BY 1
+            """,
+            time_series=True,
+        )
+    ],
+    unit="kwatt",
+    decimals=1,
+    columns=[
+        Column("actual_kw", Text("Used", "实际"), color="#e0b400"),
+        Column("expected_kw", Text("By the baseline", "按基准"), color="#5794f2"),
+    ],
+)
+DRIFT_NOW = Panel(
+    "table",
+    Text("Drift of the plant", "设备能效劣化"),
+    Text(
+        "Whether the plant uses more than its own frozen baseline, since when, the excess energy with its "
+        "90 % interval, the meter that most of it comes from, and the weeks until the PUE crosses its limit.",
+        "设施是否比自身已固化基准多用电、起始日期、多用电量及 90% 区间、主要来源仪表，"
+        "以及 PUE 超过限值前的周数。",
+    ),
+    [
+        database(
+            """
+            SELECT @drift_state:state@ AS state, to_char(onset, 'YYYY-MM-DD') AS onset, excess_ratio,
+            excess_kwh, low_kwh, high_kwh, nullif(mostly, '') AS mostly, weeks_to_limit,
+            to_char(known_to, 'YYYY-MM-DD') AS known_to
+            FROM v_drift WHERE site = ${site:sqlstring}
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("state", Text("State", "状态")),
+        Column("onset", Text("Since", "开始日期")),
+        Column("excess_ratio", Text("Excess", "高出比例"), unit="percentunit", decimals=1),
+        Column("excess_kwh", Text("Excess energy", "多用电量"), unit="kwatth", decimals=0),
+        Column("low_kwh", Text("Low", "下限"), unit="kwatth", decimals=0),
+        Column("high_kwh", Text("High", "上限"), unit="kwatth", decimals=0),
+        Column("mostly", Text("Mostly", "主要来源")),
+        Column("weeks_to_limit", Text("Weeks to the limit", "距超限周数"), decimals=0),
+        Column("known_to", Text("Known to", "数据截至")),
+    ],
+)
+OPPORTUNITIES = Panel(
+    "table",
+    Text("Opportunities", "节能机会"),
+    Text(
+        "Savings a year in energy and in the currency of the site, from the last 12 months, the most "
+        "valuable first. They overlap and do not add up. Unknown: the page Opportunities names the meter "
+        "that is missing.",
+        "依据最近 12 个月估算的年节电量和金额（数据中心所用货币），按价值排序；各项相互重叠，不可相加。"
+        "“未知”：节能机会页面列出缺少的仪表。",
+    ),
+    [
+        database(
+            """
+            SELECT @opportunity:kind@ AS what, nullif(subject, '') AS subject,
+            @opportunity_state:state@ AS state, kwh_per_year, kwh_low, kwh_high, amount_per_year
+            FROM v_opportunity WHERE site = ${site:sqlstring} ORDER BY rank
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("what", Text("Opportunity", "机会")),
+        Column("subject", Text("Meters", "仪表")),
+        Column("state", Text("State", "状态")),
+        Column("kwh_per_year", Text("Saving", "节电量"), unit="kwatth", decimals=0),
+        Column("kwh_low", Text("Low", "下限"), unit="kwatth", decimals=0),
+        Column("kwh_high", Text("High", "上限"), unit="kwatth", decimals=0),
+        Column("amount_per_year", Text("Money", "金额"), decimals=0),
+    ],
+)
+SURCHARGE = Panel(
+    "table",
+    Text("Surcharge expected for the year", "全年加价电费预测"),
+    Text(
+        "By rule: the PUE above which the electricity costs more, the projected excess energy, the amount "
+        "with its interval in the currency of the rule, and how likely there is one at all. Empty where no "
+        "rule holds.",
+        "按规则：触发加价的 PUE、预计超限电量、加价金额及区间（规则所用货币），以及发生加价的概率。"
+        "无适用规则时为空。",
+    ),
+    [
+        database(
+            """
+            SELECT rule, limit_pue, excess_kwh, amount, low, high, currency, chance
+            FROM v_surcharge_forecast WHERE site = ${site:sqlstring} ORDER BY rule
+            """
+        )
+    ],
+    unit="none",
+    columns=[
+        Column("rule", Text("Rule", "规则")),
+        Column("limit_pue", Text("Limit", "限值"), decimals=2),
+        Column("excess_kwh", Text("Excess energy", "超限电量"), unit="kwatth", decimals=0),
+        Column("amount", Text("Amount", "金额"), decimals=0),
+        Column("low", Text("Low", "下限"), decimals=0),
+        Column("high", Text("High", "上限"), decimals=0),
+        Column("currency", Text("Currency", "货币")),
+        Column("chance", Text("Probability", "概率"), unit="percentunit", decimals=0),
+    ],
+)
 
 BOARD = Board(
     "compliance",
@@ -314,6 +430,8 @@ BOARD = Board(
         Row(11, [Cell(MONTHS, 24)]),
         Row(5, [Cell(DECLARED, 13), Cell(INTERVAL, 11)]),
         Row(9, [Cell(NORMALISED, 12), Cell(SAVED, 12)]),
+        Row(9, [Cell(DRIFT, 12), Cell(DRIFT_NOW, 12)]),
+        Row(9, [Cell(OPPORTUNITIES, 13), Cell(SURCHARGE, 11)]),
     ],
     ["site"],
     "now-13M",

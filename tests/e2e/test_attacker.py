@@ -76,6 +76,7 @@ PAGES = (
 FORMS = (
     "/sites/{site}/declarations",
     "/sites/{site}/declarations/1/withdraw",
+    "/sites/{site}/baseline",
     "/sites/{site}/measures",
     "/sites/{site}/measures/fans/withdraw",
     "/sites/{site}/measures/fans/adjustments",

@@ -52,6 +52,7 @@ SITE = """
   - id: {s}
     institution: bank
     time_zone: {zone}
+    jurisdiction: CN-BJ
     profiles: [cbrc_13fyp]
     design: {{it_capacity_kw: 900, pue: 1.3}}
     tariffs: [{{valid_from: 2020-01-01, price_per_kwh: 0.5}}]
@@ -530,6 +531,28 @@ def test_savings_and_the_normalised_pue(world: World, site: str) -> None:
     assert (row["what"], row["saving_kwh"], statement["energy_kwh"]) == ("EC fans", None, None)
     assert (row["result"], statement["result"]) == ("No figure", "unknown")
     assert (row["days"], row["counted_days"]) == (statement["days"], statement["counted_days"])
+
+
+@EACH
+def test_what_the_year_costs_and_what_could_be_saved(world: World, site: str) -> None:
+    """No baseline is frozen, so there is no drift; test_drifts.py has a plant that drifts."""
+    (state,) = world.sql("compliance", "Drift of the plant", site)
+    assert (state["state"], state["excess_ratio"]) == ("No baseline frozen", None)
+    assert world.sql("compliance", "Drift: overhead power against the frozen baseline", site) == []
+    known = world.get(f"/sites/{site}/budget")["surcharges"]
+    rows = by(world.sql("compliance", "Surcharge expected for the year", site), "rule")
+    assert rows.keys() == {one["rule"] for one in known} != set()
+    for one in known:
+        row = rows[one["rule"]]
+        for name in ("excess_kwh", "amount", "low", "high", "chance"):
+            assert row[name] == (None if one[name] is None else near(one[name], rel=1e-3, abs=0.01)), name
+        assert (row["limit_pue"], row["currency"]) == (one["limit_pue"], one["currency"])
+    found = world.get(f"/sites/{site}/opportunities")["opportunities"]
+    shown = world.sql("compliance", "Opportunities", site)
+    assert [row["subject"] or "" for row in shown] == [one["subject"] for one in found]
+    for row, one in zip(shown, found, strict=True):
+        for name in ("kwh_per_year", "kwh_low", "kwh_high", "amount_per_year"):
+            assert row[name] == (None if one[name] is None else near(one[name], abs=0.06)), name
 
 
 @EACH

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 import sqlalchemy as sa
+from psycopg import conninfo
 
 from app import config
 from app.domain.baseline import Baseline, fit
 from app.domain.drift_figure import Watched
 from app.domain.measure import Boundary, Measure
-from app.domain.period import Period
+from app.domain.period import Period, midnight
 from app.domain.site import Site
+from app.jobs import outlook
 from app.jobs.alarms import judge
-from app.store import alarms, baselines, conditions, drifts, measures, partitions
+from app.reports import output
+from app.reports.build import build
+from app.reports.document import Report
+from app.reports.language import language
+from app.reports.layout import Prose
+from app.reports.pages import layout_of
+from app.store import alarms, audit, baselines, conditions, drifts, measures, partitions, reader
 from app.store.drifts import NotWatched, SiteDrift
 from app.store.engine import begin
 from app.store.readings import to_us
+from app.store.reports import revisions
 from app.store.sites import Stored, load, sync
 from app.web import router as pages
+from grafana.__main__ import FOLDER
+from grafana.ask import Span, panels, sql_of, variables_of
 from tests.integration.api_helpers import client
 from tests.integration.test_alarms_golden import replayed
 
@@ -182,3 +200,138 @@ def test_a_replay_finds_it_on_the_day_on_which_it_could_be_known(
     fired = datetime.fromisoformat(alarm["fired_at"]).astimezone(plant[1].zone)
     assert fired.date() == day_after
     assert alarm["resolved_at"] is None
+
+
+def test_the_report_has_a_section_on_it(engine: sa.Engine, plant: tuple[Stored, Site]) -> None:
+    assert "Drift is not watched: no baseline of the plant is frozen" in section_of(report_of(engine, *plant))
+    baseline = freeze(engine, *plant)
+    report = report_of(engine, *plant)
+    found = report.drift
+    assert found is not None
+    assert (found.state, found.mostly, found.baseline_sha256) == ("drifting", "chiller-2", baseline.digest)
+    assert (found.known_to, found.weeks_to_limit) == ("2025-08-31", None)
+    (row,) = found.rows
+    assert abs((date.fromisoformat(row.onset) - ONSET_ON).days) <= 2
+    assert found.excess_kwh is not None
+    start, end = (midnight(day, plant[1].zone) for day in (date.fromisoformat(row.onset), date(2025, 9, 1)))
+    with engine.connect() as connection:
+        power = {"start": start, "end": end, "onset": FIRST + timedelta(days=ONSET)}
+        true_kwh = connection.execute(
+            sa.text(f"SELECT sum(excess) / 4 FROM ({_POWER}) p"), power
+        ).scalar_one()
+    assert (found.counted_days, found.days) == (53, 54), "on one day the weather had not been seen"
+    counted_kwh = true_kwh * found.counted_days / found.days
+    assert found.excess_kwh.low < counted_kwh < found.excess_kwh.high
+    said = section_of(report)
+    assert said.startswith("Since ")
+    assert "mostly chiller-2" in said
+    assert "with 90 % confidence between" in said
+    assert "主要来自 chiller-2" in section_of(report, "zh")
+    earlier = report_of(engine, *plant, name="2025-05")
+    assert earlier.drift is not None
+    assert earlier.drift.state == "no_days"
+
+
+def report_of(engine: sa.Engine, stored: Stored, site: Site, name: str = "2025-08") -> Report:
+    with engine.connect() as connection:
+        return build(revisions.gather(connection, stored, site, name, NOW))
+
+
+def section_of(report: Report, lang: str = "en") -> str:
+    """Prose of the section; the whole report is typeset and written as a workbook, too."""
+    (section,) = (s for s in layout_of(report, language(lang)).sections if s.id == "drift")
+    for form in ("html", "xlsx", "json"):
+        assert output.render(report, form, lang)
+    return " ".join(block.text for block in section.blocks if isinstance(block, Prose))
+
+
+def test_freezing_a_baseline_is_offered_and_never_done_silently(
+    engine: sa.Engine, plant: tuple[Stored, Site]
+) -> None:
+    number = plant[0].site_id["s"]
+
+    def frozen() -> list[baselines.Frozen]:
+        with engine.connect() as connection:
+            return baselines.listing(connection, number)
+
+    late = FIRST + timedelta(days=LEARNED + 280)
+    notice = "A year of figures is known and no baseline is frozen"
+    cookies = {"wattline_form": "f" * 32, "wattline_lang": "en"}
+    with client(engine, clock=lambda: late, extra=(pages.router,)) as http:
+        http.cookies.update(cookies)
+        assert notice in http.get("/").text
+        assert notice in http.get("/sites/s").text
+        page = http.get("/sites/s/savings").text
+        offered = dict(re.findall(r'name="(start|end)" value="([\d-]+)"', page))
+        assert "Freeze this baseline" in page
+        assert frozen() == []
+        assert http.post("/sites/s/baseline", data={**offered, "form_id": "f" * 32}).status_code == 303
+        (one,) = frozen()
+        assert one.baseline.accepted
+        assert (one.baseline.first_day, one.baseline.last_day) == ("2025-03-16", "2025-09-06")
+        page = http.get("/sites/s/savings").text
+        assert "Freeze this baseline" not in page
+        assert one.sha256 in page
+        assert "Drift is watched against it" in page
+        assert notice not in http.get("/").text
+        assert notice not in http.get("/sites/s").text
+    with engine.connect() as connection:
+        assert audit.listing(connection)[0].action == "baseline.freeze"
+
+
+def test_before_a_year_nobody_is_asked(engine: sa.Engine, plant: tuple[Stored, Site]) -> None:
+    with client(engine, clock=lambda: NOW, extra=(pages.router,)) as http:
+        http.cookies.update({"wattline_lang": "en"})
+        assert "no baseline is frozen" not in http.get("/").text
+        assert "Freeze this baseline" in http.get("/sites/s/savings").text, "an accepted one exists"
+
+
+def test_boards_show_it_to_the_reading_role(
+    engine: sa.Engine, plant: tuple[Stored, Site], server_url: str
+) -> None:
+    freeze(engine, *plant)
+    assert outlook.run(engine, NOW) == 1
+    with reading(engine, server_url) as connection:
+        (row,) = shown(connection, "Drift of the plant")
+        days = shown(connection, "Drift: overhead power against the frozen baseline")
+    with engine.connect() as connection:
+        figure = drifts.figure(connection, plant[0], plant[1], NOW)
+    assert figure.going is not None
+    assert figure.excess is not None
+    assert (row["state"], row["mostly"]) == ("Uses more than its baseline", "chiller-2")
+    assert row["onset"] == figure.going.onset.isoformat()
+    assert row["excess_ratio"] == pytest.approx(figure.going.excess_ratio)
+    ends = (row["low_kwh"], row["excess_kwh"], row["high_kwh"])
+    assert ends == pytest.approx((figure.excess.kwh.low, figure.excess.kwh.value, figure.excess.kwh.high))
+    assert len(days) == DAYS - LEARNED - 1, "whole local days after the baseline period"
+    late = [day for day in days[-20:] if day["expected_kw"] is not None]
+    assert len(late) > 10
+    for day in late:
+        assert day["actual_kw"] == pytest.approx(1.1 * day["expected_kw"], rel=0.02)
+
+
+@contextmanager
+def reading(engine: sa.Engine, server_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the role that boards read with."""
+    role = f"reader_drift_{os.getpid()}"
+    reader.ensure_reader(engine, "reads-only", role)
+    with engine.connect() as own:
+        name = own.execute(sa.text("SELECT current_database()")).scalar_one()
+    parts = {**conninfo.conninfo_to_dict(server_url), "dbname": name}
+    address = conninfo.make_conninfo("", **{**parts, "user": role, "password": "reads-only"})
+    with psycopg.connect(address, autocommit=True) as connection:
+        yield connection
+    with engine.begin() as own:
+        own.exec_driver_sql(f"DROP OWNED BY {role}")
+        own.exec_driver_sql(f"DROP ROLE {role}")
+
+
+def shown(connection: psycopg.Connection[Any], title: str) -> list[dict[str, Any]]:
+    """What a panel of the compliance board gives."""
+    board = json.loads((FOLDER / "en" / "compliance.json").read_text("utf-8"))
+    (panel,) = (p for p in panels(board) if p["title"] == title)
+    query = panel["targets"][0]["rawSql"]
+    sql = sql_of(query, variables_of(board, connection, "s"), Span(FIRST, NOW))
+    cursor = connection.execute(sql.encode())
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -45,6 +45,7 @@ CODES: dict[str, type[StrEnum]] = {
     "verdict": Outcome,
     "standing": Standing,
     "severity": Severity,
+    "drift_state": Watched,
 }
 
 

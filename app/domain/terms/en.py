@@ -405,6 +405,14 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "saved_kw": "Saving",
         "error_kw": "Error (90 %)",
     },
+    "drift_state": {
+        "drifting": "Uses more than its baseline",
+        "none": "No drift",
+        "learning": "Level being learned",
+        "no_baseline": "No baseline frozen",
+        "not_accepted": "Baseline not accepted",
+        "no_days": "No day after the baseline",
+    },
     "opportunity": {
         "set_point": "Higher set points",
         "free_cooling": "Missed free-cooling hours",

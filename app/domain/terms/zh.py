@@ -393,6 +393,14 @@ TERMS: Mapping[str, Mapping[str, str]] = {
         "saved_kw": "节省功率",
         "error_kw": "误差（90%）",
     },
+    "drift_state": {
+        "drifting": "能耗高于基准",
+        "none": "无能效劣化",
+        "learning": "正在学习能耗水平",
+        "no_baseline": "未固化基准",
+        "not_accepted": "基准未通过验收",
+        "no_days": "基准期后无数据",
+    },
     "opportunity": {
         "set_point": "提高温度设定值",
         "free_cooling": "错失的自然冷却时数",

@@ -61,7 +61,8 @@ def _drifting(w: SiteWords, found: Drift, going: DriftRow) -> Iterable[str]:
             for v in (found.excess_kwh.value, found.excess_kwh.low, found.excess_kwh.high)
         )
         level, known_to = w.language.percent(found.level, 0), w.language.day(found.known_to)
-        yield w.t("drift_energy", value=value, low=low, high=high, level=level, known_to=known_to)
+        counts = {"counted": found.counted_days, "days": found.days}
+        yield w.t("drift_energy", value=value, low=low, high=high, level=level, known_to=known_to, **counts)
     if found.weeks_to_limit:
         weeks = w.language.number(max(found.weeks_to_limit, 1), 0)
         yield w.t("drift_weeks", weeks=weeks, limit=w.language.number(found.limit_pue, 2))

@@ -13,11 +13,12 @@ from app.charts.live import Bar, Span
 from app.domain.asked import step_of
 from app.domain.limits import Outcome
 from app.domain.period import Period, Step, midnight, shift_months
+from app.domain.proposal import SPAN_DAYS
 from app.domain.pue import PueBar
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.site import Site
 from app.domain.verification import PlantBaseline
-from app.store import deployment, evaluations, metrics_snapshot, pue, savings
+from app.store import baselines, deployment, evaluations, metrics_snapshot, pue, savings
 from app.store.metrics_snapshot import SiteFigures
 from app.web.cache import TimedCache
 
@@ -212,3 +213,10 @@ def worst(outcomes: Sequence[str]) -> str:
     """The outcome that asks for attention first."""
     order = (Outcome.FAIL.value, Outcome.INDETERMINATE.value, "unknown", Outcome.PASS.value)
     return min(outcomes, key=order.index, default="unknown")
+
+
+def unfrozen(view: View, sites: Sequence[Site]) -> list[Site]:
+    """Sites of which a year of figures is known and no baseline is frozen."""
+    numbers = {view.stored.site_id[site.id]: site for site in sites}
+    before = view.now - timedelta(days=SPAN_DAYS)
+    return [numbers[number] for number in baselines.long_unfrozen(view.connection, numbers, before)]

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from app.actions.view import View
 from app.charts.live import Bar, Span
+from app.domain.access import Role
 from app.domain.asked import Asked
 from app.domain.period import window
 from app.domain.site import Institution, Site
@@ -167,11 +168,13 @@ def overview(
         shape = view or ("cards" if len(every) <= MOST_CARDS else "table")
         first = _PAGE * (page - 1)
         shown = wanted[first : first + _PAGE]
+        unfrozen = figures.unfrozen(seen, [r.site for r in every if seen.may(r.site.id, Role.OPERATOR)])
         cards = [_card(seen, row, caller.now) for row in shown[:MOST_CARDS]] if shape == "cards" else []
     context: dict[str, Any] = {
         "nav": "overview",
         "shape": shape,
         "cards": cards,
+        "unfrozen": unfrozen,
         "groups": list(_groups(shown, group)),
         "count": len(wanted),
         "pages": range(1, (len(wanted) - 1) // _PAGE + 2),

@@ -12,14 +12,16 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
+from app.actions import baselines as freezing
 from app.actions import measures as actions
 from app.actions.view import View
 from app.charts import live as charts
 from app.charts.live import Bar, ChartFrame, Span
 from app.domain.access import Role
-from app.domain.baseline import Reason
+from app.domain.baseline import Reason, Resolution
 from app.domain.measure import Adjustment, Boundary, Measure, Scope
-from app.domain.period import midnight
+from app.domain.period import Period, midnight
+from app.domain.proposal import Proposal, proposal
 from app.domain.quantity import OVERHEAD_ROLES
 from app.domain.savings import Course
 from app.domain.site import Site
@@ -27,8 +29,9 @@ from app.domain.verification import SiteSavings, Verified, next_month
 from app.errors import SeriesError
 from app.reports.document import NormalisedRow, Savings, VerifiedSaving
 from app.reports.savings import build
-from app.store import alarms, measures, savings
+from app.store import alarms, baselines, measures, savings
 from app.store.alarms import StoredAlarm
+from app.store.baselines import Frozen
 from app.web import render
 from app.web.access import FromOwnPage, PageRoute, Viewer
 from app.web.cache import TimedCache
@@ -38,6 +41,7 @@ from app.web.words import Words
 router = APIRouter(route_class=PageRoute)
 
 _SAVINGS = TimedCache(life_s=120)
+_OFFERED = TimedCache(life_s=120)
 _KWH_PER_MWH = 1000
 _MOST_DRIFTS = 5
 _HEIGHT, _LABELS = 180, 4
@@ -68,9 +72,12 @@ def savings_page(request: Request, site: str, caller: Viewer) -> Response:
     with caller.read() as view:
         found = view.site(site)
         entries = measures.listing(view.connection, view.stored.site_id[site])
-        known = _figures(view, found, tuple((e.id, e.withdrawn_at, len(e.in_force)) for e in entries))
+        ledger = tuple((e.id, e.withdrawn_at, len(e.in_force)) for e in entries)
+        known = _figures(view, found, ledger)
         may_act = view.may(site, Role.OPERATOR)
         drifted = _drifted(view, site)
+        frozen = [one for one in _frozen(view, site) if one.baseline.resolution is Resolution.DAY]
+        offered = None if frozen else _offered(view, found, ledger, known)
     document = build(found.id, found.currency, known)
     context = {
         "nav": "site",
@@ -82,12 +89,40 @@ def savings_page(request: Request, site: str, caller: Viewer) -> Response:
         "normalised": _normalised_chart(found, document.normalised_pue, words),
         "entries": entries,
         "drifted": drifted,
+        "frozen": frozen[0] if frozen else None,
+        "offered": offered,
         "may_act": may_act,
         "boundaries": _boundaries(found),
         "because": lambda one: Reason(one.code, one.values).text(words.language),
         "where": lambda text: where(words, found, text),
     }
     return render.page(request, "savings.html", context)
+
+
+def _offered(view: View, site: Site, ledger: tuple[object, ...], known: SiteSavings) -> Proposal | None:
+    key = (id(view.connection.engine), view.stored.site_id[site.id], known.until, ledger)
+    return _OFFERED.get(key, lambda: proposal(known.plant.rows, known.measures, known.until))
+
+
+def _frozen(view: View, site: str) -> list[Frozen]:
+    return baselines.listing(view.connection, view.stored.site_id[site])
+
+
+@router.post("/sites/{site}/baseline", dependencies=[FromOwnPage])
+def freeze(
+    site: str,
+    caller: Viewer,
+    start: Annotated[str, Form(max_length=10)],
+    end: Annotated[str, Form(max_length=10)],
+) -> Response:
+    """Freeze the baseline of a span of days, as it was shown."""
+    first, last = _day(start, "start"), _day(end, "end")
+    if first is None or last is None or last <= first:
+        raise SeriesError("start, end: both are needed, the end after the start")
+    with caller.write() as view:
+        zone = view.site(site).zone
+        freezing.freeze(view, site, Period(midnight(first, zone), midnight(last, zone)))
+    return RedirectResponse(f"/sites/{site}/savings#baseline", HTTPStatus.SEE_OTHER)
 
 
 def _figures(view: View, site: Site, ledger: tuple[object, ...]) -> SiteSavings:

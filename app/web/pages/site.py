@@ -18,6 +18,7 @@ from app.actions.view import View
 from app.charts import live as charts
 from app.charts.live import Bar, ChartFrame, Span
 from app.domain import capacity, forecast
+from app.domain.access import Role
 from app.domain.attribution import Attribution, Causes, attribute
 from app.domain.baseline import Reason
 from app.domain.capacity import Load
@@ -73,6 +74,7 @@ def site_page(request: Request, site: str, caller: Viewer, asked: periods.OfPage
             "live": figures.now_figures(view, caller.now)[site],
             "moved": _moved(view, found, chosen),
             "normalised": _normalised(view, found, chosen.period),
+            "is_unfrozen": view.may(site, Role.OPERATOR) and bool(figures.unfrozen(view, [found])),
             "chart": Trend.of(view, found, chosen, figures.judged(document)[1], words),
             "words": words,
             "series": figures.SERIES,

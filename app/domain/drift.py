@@ -90,13 +90,15 @@ class PlantDays:
     """IT power, shape (n,); needed where not every load was seen. [kW]"""
     seen: Bools | None = None
     """Whether the level of the baseline holds at the load, shape (n,). None: everywhere."""
+    stated: Bools | None = None
+    """Whether the baseline itself would state a figure, shape (n,). None: where the load was seen."""
 
     def __post_init__(self) -> None:
         if not self.dates.shape == self.actual_kw.shape == self.expected_kw.shape:
             raise SeriesError("dates, actual_kw and expected_kw differ in length")
-        more = (self.error_ratio, self.it_kw, self.seen)
+        more = (self.error_ratio, self.it_kw, self.seen, self.stated)
         if any(column is not None and column.shape != self.dates.shape for column in more):
-            raise SeriesError("error_ratio, it_kw and seen have one value for each day")
+            raise SeriesError("error_ratio, it_kw, seen and stated have one value for each day")
         if self.seen is not None and self.it_kw is None:
             raise SeriesError("it_kw is needed where some loads were not seen")
         if (np.diff(self.dates) <= np.timedelta64(0, "D")).any():
@@ -112,21 +114,30 @@ class PlantDays:
             If the rows are not days.
         """
         expected = baseline.expected(rows, load_margin=FURTHEST_LOAD_RATIO)
-        near = baseline.expected(rows, load_margin=SAME_LOAD_RATIO)
+        usual, near = baseline.expected(rows), baseline.expected(rows, load_margin=SAME_LOAD_RATIO)
         return cls(
             rows.local_days.astype("datetime64[D]"),
             rows.overhead_kw,
             expected.expected_kw,
             _error_kw(expected) / expected.expected_kw,
             rows.it_kw,
-            baseline.expected(rows).within_range & near.within_range,
+            usual.within_range & near.within_range,
+            usual.within_range,
         )
 
     def after(self, day: date) -> PlantDays:
         """Those after a day."""
         rows = self.dates > np.datetime64(day, "D")
-        columns = (self.dates, self.actual_kw, self.expected_kw, self.error_ratio, self.it_kw, self.seen)
-        return PlantDays(*(None if one is None else one[rows] for one in columns))  # type: ignore[arg-type]
+        return replace(
+            self,
+            dates=self.dates[rows],
+            actual_kw=self.actual_kw[rows],
+            expected_kw=self.expected_kw[rows],
+            error_ratio=None if self.error_ratio is None else self.error_ratio[rows],
+            it_kw=None if self.it_kw is None else self.it_kw[rows],
+            seen=None if self.seen is None else self.seen[rows],
+            stated=None if self.stated is None else self.stated[rows],
+        )
 
     @property
     def beyond(self) -> Bools:
@@ -426,14 +437,17 @@ class _Watch:
         self.here, self.total, self.begun, self.last = level, 0.0, None, None
 
     def _level_at(self, i: int, is_beyond: bool) -> _Level | None:
-        """The level for a known day; None: a new load, and a drift that must not be taken for its level."""
+        """The level for a known day; None: a new load, and a drift that must not be taken for its level.
+
+        While a drift goes on, the level of the baseline holds as far as the baseline states figures.
+        """
         if not is_beyond:
             return self.home
         assert self.days.it_kw is not None
         it_kw = float(self.days.it_kw[i])
         is_new = self.away is None or not self.away.holds_at(it_kw)
         if self._is_drifting and (is_new or (self.away is not None and self.away.learned is not None)):
-            return None
+            return self.home if self.days.stated is not None and self.days.stated[i] else None
         if is_new:
             mark = Mark(self._day(i), LOAD_BEYOND)
             self.away = _Level(learned=[], since=mark, loads_kw=[it_kw])

@@ -324,8 +324,7 @@ def _opportunities(
     end = floor(now)
     span = Period(shift_months(end, -12, site.zone), end)
     try:
-        is_known = plant.is_described(site)
-        found = opportunities(plant.of_site(connection, stored, site, span, now)) if is_known else ()
+        found = opportunities(plant.of_site(connection, stored, site, span, now))
     except SeriesError:  # more sensors than one answer holds
         found = ()
     return {"of": today, "rows": [_opportunity(rank, one) for rank, one in enumerate(found, 1)]}

@@ -303,7 +303,7 @@ def test_boards_show_it_to_the_reading_role(
     assert row["excess_ratio"] == pytest.approx(figure.going.excess_ratio)
     ends = (row["low_kwh"], row["excess_kwh"], row["high_kwh"])
     assert ends == pytest.approx((figure.excess.kwh.low, figure.excess.kwh.value, figure.excess.kwh.high))
-    assert len(days) == DAYS - LEARNED - 1, "whole local days after the baseline period"
+    assert len(days) == DAYS - LEARNED, "whole local days after the baseline period"
     late = [day for day in days[-20:] if day["expected_kw"] is not None]
     assert len(late) > 10
     for day in late:

@@ -233,6 +233,18 @@ def test_a_drift_is_not_learned_as_the_level_of_a_new_load() -> None:
     assert back.open is not None
 
 
+def test_a_drift_is_followed_as_far_as_the_baseline_states_figures() -> None:
+    days = moved(degraded(1), load((150, 690.0)))
+    stated = np.ones(200, np.bool_)
+    plain = PlantDays(*(getattr(days, name) for name in ("dates", "actual_kw", "expected_kw")))
+    near = PlantDays(
+        plain.dates, plain.actual_kw, plain.expected_kw, days.error_ratio, days.it_kw, days.seen, stated
+    )
+    course = drift.watch(near, NOISE)
+    assert course.open is not None
+    assert np.ptp(course.excess_ratio[150:]) > 0.001
+
+
 def test_a_level_holds_when_the_load_comes_again() -> None:
     it_kw = load((40, 720.0), (80, 600.0), (95, 720.0))
     course = drift.watch(moved(degraded(1), it_kw), NOISE)

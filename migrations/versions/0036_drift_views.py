@@ -1,12 +1,12 @@
 """Drift, opportunities and the year's surcharge by site, for boards
 
-Revision: 0035, after 0034
+Revision: 0036, after 0035
 """
 
 from alembic import op
 
-revision = "0035"
-down_revision = "0034"
+revision = "0036"
+down_revision = "0035"
 branch_labels = None
 depends_on = None
 

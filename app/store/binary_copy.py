@@ -38,6 +38,9 @@ def _row(kinds: Sequence[str]) -> np.dtype[Any]:
 
 _ROW = _row([kind for _, kind in _FIELDS])
 _BARE_ROW, _INSTANT = np.dtype(list(_FIELDS)), np.dtype(list(_FIELDS[:3]))
+_OWN_ROW, _OWN_INSTANT = (
+    np.dtype([field for field in fields if field[0] != "point_id"]) for fields in (_FIELDS, _FIELDS[:3])
+)
 
 
 def pack_rows(*columns: tuple[str, npt.NDArray[Any]]) -> bytes:
@@ -111,6 +114,22 @@ def unpack_instants(data: bytes) -> ReadingColumns:
     rows = np.frombuffer(data, _INSTANT)
     zero = np.zeros(len(rows), np.int32)
     return _readings(rows["at"], rows["point_id"], rows["value"], zero, zero)
+
+
+def unpack_of(number: int, instants: bytes, intervals: bytes) -> ReadingColumns:
+    """The readings of one point or window: those of an instant (time and value), then those of an interval.
+
+    Raises
+    ------
+    SeriesError
+        If the data are not made of such rows.
+    """
+    if len(instants) % _OWN_INSTANT.itemsize or len(intervals) % _OWN_ROW.itemsize:
+        raise SeriesError("the data are not made of whole readings")
+    short, long = np.frombuffer(instants, _OWN_INSTANT), np.frombuffer(intervals, _OWN_ROW)
+    at, value = (np.concatenate([short[name], long[name]]) for name in ("at", "value"))
+    lengths = (np.concatenate([np.zeros(len(short), ">i4"), long[n]]) for n in ("interval_s", "valid_s"))
+    return _readings(at, np.full(len(at), number, ">i4"), value, *lengths)
 
 
 def _readings(

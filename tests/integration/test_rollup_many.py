@@ -203,3 +203,26 @@ def test_readings_of_many_windows_are_those_that_a_query_for_each_finds(engine: 
                 own = found.point_id == row
                 assert set(zip(found.at_us[own].tolist(), found.value[own].tolist(), strict=True)) == expected
                 assert int(own.sum()) == len(expected)
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_long_windows_hold_readings_of_instants_and_of_intervals(engine: sa.Engine, count: int) -> None:
+    stored = declared(engine)
+    columns = minutes(stored, 0, 90)
+    mixed = np.where(np.arange(len(columns)) % 7 == 0, 60, columns.interval_s).astype(np.int32)
+    add(engine, ReadingColumns(columns.point_id, columns.at_us, columns.value, mixed, mixed // 2))
+    numbers = np.array(
+        [*sorted(stored.point_id.values())[: count - 1], 1_000_000]
+    )  # the last has no readings
+    start_us = to_us(START) + 60_000_000 * (5 * np.arange(count, dtype=np.int64)) - reading_windows.EACH_US
+    end_us = start_us + 2 * reading_windows.EACH_US
+    with connect(engine) as connection:
+        found = reading_windows.within(connection, numbers.tolist(), start_us, end_us).by_point()
+    asked = np.isin(columns.point_id, numbers)
+    place = np.searchsorted(numbers, columns.point_id[asked])
+    order = np.lexsort((columns.at_us[asked], place))
+    assert found.point_id.tolist() == place[order].tolist()
+    assert found.at_us.tolist() == columns.at_us[asked][order].tolist()
+    assert found.value.tolist() == columns.value[asked][order].tolist()
+    assert found.interval_s.tolist() == mixed[asked][order].tolist()
+    assert found.valid_s.tolist() == (mixed // 2)[asked][order].tolist()

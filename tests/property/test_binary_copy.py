@@ -49,6 +49,22 @@ def test_fields_without_the_frame_of_a_stream(rows: ReadingColumns) -> None:
         binary_copy.unpack_fields(bare.tobytes() + b"x")
 
 
+@given(rows=batches())
+def test_readings_of_one_window_come_in_two_parts(rows: ReadingColumns) -> None:
+    columns = (rows.at_us - binary_copy.EPOCH_SHIFT_US, rows.value, rows.interval_s, rows.valid_s)
+    packed = [c.astype(c.dtype.newbyteorder(">")).view(np.uint8).reshape(-1, c.itemsize) for c in columns]
+    short, long = np.hstack(packed[:2]).tobytes(), np.hstack(packed).tobytes()
+    back = binary_copy.unpack_of(7, short, long)
+    n = len(rows)
+    assert back.point_id.tolist() == [7] * (2 * n)
+    assert back.at_us.tolist() == 2 * rows.at_us.tolist()
+    assert back.value.tobytes() == 2 * rows.value.tobytes()
+    assert back.interval_s.tolist() == [0] * n + rows.interval_s.tolist()
+    assert back.valid_s.tolist() == [0] * n + rows.valid_s.tolist()
+    with pytest.raises(SeriesError, match="whole readings"):
+        binary_copy.unpack_of(7, short + b"x", long)
+
+
 @given(rows=batches(), cut=st.integers(1, 49))
 def test_a_stream_that_is_cut_within_a_row_is_refused(rows: ReadingColumns, cut: int) -> None:
     body = binary_copy.pack(rows)[19:-2]

@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import sizing
 from bench.table import Row, as_markdown
 
 MODULES = (
@@ -29,6 +30,8 @@ MODULES = (
     "poller",
     "edge",
     "hub",
+    "fleet",
+    "returning",
     "report",
     "boards",
     "capacity",
@@ -45,6 +48,8 @@ def main(names: list[str]) -> None:
         rows = module.run()
         print(as_markdown(rows), flush=True)
         _keep(name, module.TITLE, rows)
+        if name in sizing.BENCHES:
+            sizing.main()
 
 
 def _keep(name: str, title: str, rows: list[Row]) -> None:

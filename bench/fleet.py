@@ -55,11 +55,12 @@ ALL = int(os.environ.get("WATTLINE_FLEET_ALL", "660"))
 MINUTES = int(os.environ.get("WATTLINE_FLEET_MINUTES", "4"))
 POINTS, LOTS, SPREAD_S, BEATS = capacity.POINTS, 5, 10.0, 5
 """Points are read in the first ten seconds of a minute; then an edge says now and then that it is there."""
-WARM_S = 120.0
+WARM_S = 90.0
 CONNECTIONS = 8
 PROTOCOL_BYTES = 110
 """Of a message beside its payload: subject, headers, lengths. [B]"""
 ASKED = 9
+PUSHERS, PUSHED_S = 64, 10.0
 _SECRET = "0" * 64
 
 
@@ -96,6 +97,7 @@ def run() -> list[Row]:
                 while len(http.get("/api/v1/sites").json().get("sites", ())) < SITES:
                     time.sleep(1.0)
                 rows = list(_carried(folder, cluster, keys, http, process.pid, slow))
+                rows.append(_most(cluster.url))
                 rows += _asked(folder, http, viewer)
         return rows
 
@@ -258,20 +260,24 @@ class Others:
 
         servers = [f"nats://{server}" for server in self._servers]
         clients = [await nats.connect(servers) for _ in range(CONNECTIONS)]
-        subjects = Subjects("others", "*")
-        await (
-            clients[0]
-            .jetstream()
-            .add_stream(
-                name="READINGS_others",
-                subjects=[subjects.readings],
-                retention=RetentionPolicy.WORK_QUEUE,
-                storage=StorageType.FILE,
-                num_replicas=3,
+        cells = [f"other{n}" for n in range(-(-self._count // SITES))]
+        for cell in cells:
+            await (
+                clients[0]
+                .jetstream()
+                .add_stream(
+                    name=f"READINGS_{cell}",
+                    subjects=[Subjects(cell, "*").readings],
+                    retention=RetentionPolicy.WORK_QUEUE,
+                    storage=StorageType.FILE,
+                    num_replicas=3,
+                )
             )
-        )
-        tasks = [asyncio.create_task(self._cell(clients[0]))]
-        tasks += [asyncio.create_task(self._edge(clients[n % CONNECTIONS], n)) for n in range(self._count)]
+        tasks = [asyncio.create_task(self._cell(clients[n % CONNECTIONS], c)) for n, c in enumerate(cells)]
+        tasks += [
+            asyncio.create_task(self._edge(clients[n % CONNECTIONS], n, cells[n // SITES]))
+            for n in range(self._count)
+        ]
         await asyncio.to_thread(self._ended.wait)
         for task in tasks:
             task.cancel()
@@ -279,25 +285,22 @@ class Others:
         for client in clients:
             await client.close()
 
-    async def _cell(self, client: Any) -> None:
+    async def _cell(self, client: Any, cell: str) -> None:
         """Takes batches and answers, as a cell does after its commit."""
-        subject = Subjects("others", "*").readings
-        batches = await client.jetstream().pull_subscribe(subject, durable="cell", stream="READINGS_others")
+        subject, stream = Subjects(cell, "*").readings, f"READINGS_{cell}"
+        batches = await client.jetstream().pull_subscribe(subject, durable="cell", stream=stream)
         while True:
             with suppress(TimeoutError):
-                for message in await batches.fetch(32, timeout=2):
+                for message in await batches.fetch(256, timeout=2):
                     count = int(message.headers["Wattline-Bench"])
                     await client.publish(message.subject.replace("readings", "answers"), bytes(200))
                     await message.ack()
                     self.sent += count
 
-    async def _edge(self, client: Any, n: int) -> None:
+    async def _edge(self, client: Any, n: int, cell: str) -> None:
         """Batches in the first seconds of each minute, and then a sign of life now and then."""
-        loop, subject, spool = (
-            asyncio.get_running_loop(),
-            Subjects("others", f"{n:012d}").readings,
-            secrets.token_hex(16),
-        )
+        loop, spool = asyncio.get_running_loop(), secrets.token_hex(16)
+        subject = Subjects(cell, f"{n:012d}").readings
         count = POINTS // LOTS
         offsets = [(SPREAD_S * (lot + n / self._count) / LOTS, count) for lot in range(LOTS)]
         offsets += [(SPREAD_S + (50.0 / BEATS) * (beat + n / self._count), 0) for beat in range(BEATS)]
@@ -312,6 +315,41 @@ class Others:
                     await client.jetstream().publish(subject, body, timeout=20, headers=headers)
                     self.waited_s.append(loop.time() - sent_s)
             began += 60.0
+
+
+def _most(url: str) -> Row:
+    """How many batches of a hundred readings the hub stores in a second, with its streams of four cells."""
+    count = asyncio.run(_pushed(url.removeprefix("nats://").split(",")))
+    note = f"{PUSHERS} edges at once; the three servers share a disk here"
+    return Row("hub: most batches", f"{count / PUSHED_S:,.0f} a second", "", None, "", note)
+
+
+async def _pushed(addresses: Sequence[str]) -> int:
+    import nats
+    from nats.js.api import StorageType
+
+    clients = [await nats.connect([f"nats://{one}" for one in addresses]) for _ in range(CONNECTIONS)]
+    for n in range(4):
+        await (
+            clients[0]
+            .jetstream()
+            .add_stream(name=f"MOST_{n}", subjects=[f"most.{n}"], storage=StorageType.FILE, num_replicas=3)
+        )
+    body = _batch("s100", 0, POINTS // LOTS, datetime.now(UTC), secrets.token_hex(16))
+    ended = time.monotonic() + PUSHED_S
+
+    async def push(n: int) -> int:
+        count = 0
+        while time.monotonic() < ended:
+            with suppress(TimeoutError):
+                await clients[n % CONNECTIONS].jetstream().publish(f"most.{n % 4}", body, timeout=20)
+                count += 1
+        return count
+
+    counts = await asyncio.gather(*(push(n) for n in range(PUSHERS)))
+    for client in clients:
+        await client.close()
+    return sum(counts)
 
 
 # -- answers of all cells --------------------------------------------------------------------------------
@@ -350,7 +388,8 @@ def _of_cells(count: int, said: dict[str, Any], own_s: float, key: Path, engine:
             cells = [Cell(id=f"c{n}", url=url, key_file=key) for n, url in enumerate(chosen)]
             app = create_app(engine, fleet_watch=Watch(cells), cell_id="real")
             with served(app) as base, httpx.Client(base_url=base, timeout=60) as http:
-                took_s = [_timed(http, "/api/v1/fleet/pue") for _ in range(ASKED)]
+                asks = 3 if instead == silent else ASKED
+                took_s = [_timed(http, "/api/v1/fleet/pue") for _ in range(asks)]
                 answer = http.get("/api/v1/fleet/pue").json()
             note = (
                 f"worst {max(took_s) * 1e3:.0f} ms; {len(answer['sites'])} sites, missing {answer['missing']}"

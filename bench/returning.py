@@ -27,6 +27,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import yaml
 
+from app.errors import StoreUnavailable
 from app.store.embedded.server import EmbeddedServer
 from app.store.engine import make_engine
 from bench import capacity, edges
@@ -221,7 +222,7 @@ def when_there(what: Callable[[], list[str]]) -> list[str]:
     for _ in range(200):
         try:
             return what()
-        except sa.exc.SQLAlchemyError:
+        except (StoreUnavailable, sa.exc.SQLAlchemyError):
             time.sleep(1.0)
     raise RuntimeError("the service did not start")
 

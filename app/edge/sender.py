@@ -47,6 +47,8 @@ class Habits:
     """Readings of one batch."""
     least: int = 100
     """The same over a line on which larger ones do not get through."""
+    lump: int = 500
+    """Of those that waited so many are sent at a time, or all that are left: seldom in place of few."""
     first_pause_s: float = 1.0
     longest_pause_s: float = 15.0
     """Pauses while the centre does not answer double from the first to the longest. [s]"""
@@ -195,6 +197,8 @@ class Sender:
             self._heard_s = -self._habits.beat_s
             _log.info("this process speaks for the edge", epoch=self.delivery.claim.epoch)
         allowed = self._allowance.grow(self.delivery.backlog_per_s)
+        if allowed < min(self._habits.lump, self._most, len(spool)):
+            allowed = 0
         batch = await asyncio.to_thread(spool.take, self._most, allowed)
         is_due = self._steady() - self._heard_s >= self._habits.beat_s
         if batch.readings or is_due:

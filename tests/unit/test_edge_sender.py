@@ -229,3 +229,19 @@ def test_a_centre_that_does_not_answer_is_said_before_the_time_of_the_batch_is_u
     assert done.problem_at(1007.0) == "the centre has not answered for 7 s"
     done.asked_s = None
     assert done.problem_at(1007.0) == ""
+
+
+def test_what_waited_comes_seldom_and_not_in_many_small_batches(tmp_path: Path) -> None:
+    cell = Cell(lasts_s=200)
+
+    def send(message: Message) -> Answer:
+        cell.taken.append((cell.now_s - 100.0, message.readings))
+        return Answer(NOW, cell.revision, 25.0, len(message.readings))
+
+    cell.send = send  # type: ignore[method-assign]
+    spool = reopened(tmp_path, 2100)
+    ran(cell, spool, tmp_path)
+    sizes = [len(batch) for _, batch in cell.taken if batch]
+    assert sum(sizes) == 2100
+    assert min(sizes[:-1]) >= 500
+    assert max(at for at, batch in cell.taken if batch) <= 2100 / 25.0 + 5.0

@@ -146,6 +146,8 @@ class Sender:
         self.offset = Offset(steady=steady)
         self._allowance = _Allowance(steady, habits.most)
         self._most = habits.most
+        self._ease = 1.0
+        """Share of the pace that is used: where answers are slow, live readings of all edges go first."""
         self._told_dropped: dict[tuple[str, str], int] = {}
         self._told_aside: tuple[SetAside, ...] | None = None
         self._heard_s = -habits.beat_s
@@ -167,6 +169,7 @@ class Sender:
                     pause_s = min(2 * pause_s, self._habits.longest_pause_s)
                 except TooBusy as error:
                     self._fail(str(error))
+                    self._allowance.readings = 0.0  # what is live goes first
                     await self._sleep(error.retry_after_s * random.uniform(1.0, 1.5))
                 except (AccessError, NotFound, SeriesError) as error:
                     self._fail(str(error))
@@ -196,7 +199,7 @@ class Sender:
             self._told_dropped.clear()
             self._heard_s = -self._habits.beat_s
             _log.info("this process speaks for the edge", epoch=self.delivery.claim.epoch)
-        allowed = self._allowance.grow(self.delivery.backlog_per_s)
+        allowed = self._allowance.grow(self.delivery.backlog_per_s * self._ease)
         if allowed < min(self._habits.lump, self._most, len(spool)):
             allowed = 0
         batch = await asyncio.to_thread(spool.take, self._most, allowed)
@@ -219,6 +222,8 @@ class Sender:
         try:
             answer = await asyncio.to_thread(self._transport.send, Message(claim, state, batch.readings))
         finally:
+            took_s = self._steady() - self.delivery.asked_s
+            self._ease = min(self._habits.every_s / max(took_s, 0.001), 1.0)
             self.delivery.asked_s = None
         self.offset.answered(sent, answer.cell_at)
         self._heard_s = self._steady()

@@ -245,3 +245,24 @@ def test_what_waited_comes_seldom_and_not_in_many_small_batches(tmp_path: Path) 
     assert sum(sizes) == 2100
     assert min(sizes[:-1]) >= 500
     assert max(at for at, batch in cell.taken if batch) <= 2100 / 25.0 + 5.0
+
+
+def test_where_answers_are_slow_or_refused_live_readings_go_first(tmp_path: Path) -> None:
+    cell = Cell(lasts_s=400)
+
+    def send(message: Message) -> Answer:
+        if len(cell.asked_s) == 3:
+            cell._maybe_fail()
+            raise TooBusy("too many", retry_after_s=1)
+        cell._maybe_fail()
+        cell.now_s += 20.0  # ten times as long as an edge waits from batch to batch
+        cell.taken.append((cell.now_s - 100.0, message.readings))
+        return Answer(NOW, cell.revision, PACE, len(message.readings))
+
+    cell.send = send  # type: ignore[method-assign]
+    spool = reopened(tmp_path, 100_000)
+    cell.at = [(50.0, lambda: spool.append(readings("live", 10)))]
+    ran(cell, spool, tmp_path)
+    old = sum(r.point.startswith("old") for _, batch in cell.taken for r in batch)
+    assert 0 < old <= 0.1 * PACE * 400
+    assert any(r.point == "live3" for at, batch in cell.taken for r in batch if at <= 100.0)

@@ -152,6 +152,12 @@ class Settings(BaseSettings):
     centre_plain_http: bool = False
     """Whether an edge may send over ``http://`` to another machine: the key and the readings can be read on
     the way. E.g. ``true``."""
+    centre_proxy: SecretStr = SecretStr("")
+    """HTTP proxy through which an edge reaches its centre; absent: that of ``https_proxy``, unless
+    ``no_proxy`` names the centre. E.g. ``http://proxy.bank.example:3128``."""
+    centre_proxy_file: Path | None = None
+    """File that holds its address, where that has a user and a password. E.g.
+    ``/etc/wattline/centre_proxy``."""
     hub_url: str = ""
     """Hub through which edges send to this cell, and the id of the cell; absent: they send over HTTPS. E.g.
     ``nats://a.bank.example,b.bank.example,c.bank.example/north``."""

@@ -64,7 +64,18 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
 
 def _transport(environment: Settings, key: str) -> Https | Hub:
     """The way to the centre that its address says."""
+    proxy = (
+        secret_in(environment.centre_proxy_file, "WATTLINE_CENTRE_PROXY_FILE")
+        if environment.centre_proxy_file
+        else environment.centre_proxy.get_secret_value()
+    )
     if environment.centre_url.startswith(("nats://", "tls://")):
+        if proxy:
+            raise ConfigError(
+                "an HTTP proxy does not lead to a hub, which needs a TCP connection to its port 4222; have that "
+                "opened, or send to https://...",
+                key="WATTLINE_CENTRE_PROXY",
+            )
         from app.edge.hub import Hub
 
         return Hub(
@@ -78,6 +89,7 @@ def _transport(environment: Settings, key: str) -> Https | Hub:
         key,
         ca_file=environment.centre_ca_file,
         allow_plain=environment.centre_plain_http,
+        proxy=proxy,
     )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from app import __version__
 from app.domain.edge_message import Answer, Claim, Message, decode_answer, encode
+from app.edge.proxy import proxy_for
 from app.errors import (
     AccessError,
     ConfigError,
@@ -91,6 +92,8 @@ class Https:
         Certificates of the authority of the centre; default: those of the system.
     allow_plain : bool
         Whether ``http://`` to other machines is allowed.
+    proxy : str
+        Address of an HTTP proxy; empty: that of ``https_proxy``. Never for this machine itself.
 
     Raises
     ------
@@ -98,7 +101,15 @@ class Https:
         If the address or the file of certificates cannot be used.
     """
 
-    def __init__(self, url: str, key: str, *, ca_file: Path | None = None, allow_plain: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        ca_file: Path | None = None,
+        allow_plain: bool = False,
+        proxy: str = "",
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise ConfigError(f"{url!r} is no address; write https://...", key="WATTLINE_CENTRE_URL")
@@ -108,7 +119,10 @@ class Https:
                 "WATTLINE_CENTRE_PLAIN_HTTP=true where the line itself is protected",
                 key="WATTLINE_CENTRE_URL",
             )
-        self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._host, self._path = parts.hostname, parts.path.rstrip("/")
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        is_here = parts.hostname in _LOOPBACK
+        self._proxy = None if is_here and not proxy else proxy_for(self._host, self._port, proxy)
         self._tls = _tls(ca_file) if parts.scheme == "https" else None
         self._headers = {"Authorization": f"Bearer {key}", "User-Agent": f"wattline-edge/{__version__}"}
         self._lock = threading.Lock()
@@ -196,9 +210,35 @@ class Https:
             connection.close()
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._tls)
+        through = self._proxy
+        host, port = (through.host, through.port) if through else (self._host, self._port)
+        found = (
+            http.client.HTTPConnection(host, port, timeout=timeout_s)
+            if self._tls is None
+            else http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._tls)
+        )
+        if through:
+            found.set_tunnel(self._host, self._port, through.headers)
+        return found
+
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
+        """Connect, through the proxy where there is one.
+
+        Raises
+        ------
+        StoreUnavailable
+            If that fails; with what to do.
+        """
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            why = f"the certificate of {self._host} is not accepted: {error.verify_message}"
+            raise StoreUnavailable(why) from None
+        except (OSError, http.client.HTTPException) as error:
+            if self._proxy:
+                why = self._proxy.problem(error, f"{self._host}:{self._port}")
+                raise StoreUnavailable(why) from None
+            raise StoreUnavailable(f"the centre cannot be reached: {error or type(error).__name__}") from None
 
     def _exchange(
         self,
@@ -212,16 +252,8 @@ class Https:
         headers = dict(self._headers)
         if body is not None:
             headers |= {"Content-Type": kind, "Content-Length": str(len(body) if length is None else length)}
-        try:
-            if connection.sock is None:
-                connection.connect()
-        except TimeoutError:
-            raise StoreUnavailable("the centre cannot be reached: timed out") from None
-        except ssl.SSLCertVerificationError as error:
-            why = f"the certificate of {self._host} is not accepted: {error.verify_message}"
-            raise StoreUnavailable(why) from None
-        except OSError as error:
-            raise StoreUnavailable(f"the centre cannot be reached: {error}") from None
+        if connection.sock is None:
+            self._connect(connection)
         try:
             connection.request(method, f"{self._path}{PREFIX}{path}", body, headers)
             answer = connection.getresponse()

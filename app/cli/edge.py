@@ -72,8 +72,8 @@ def _transport(environment: Settings, key: str) -> Https | Hub:
     if environment.centre_url.startswith(("nats://", "tls://")):
         if proxy:
             raise ConfigError(
-                "an HTTP proxy does not lead to a hub, which needs a TCP connection to its port 4222; have that "
-                "opened, or send to https://...",
+                "an HTTP proxy does not lead to a hub, which needs a TCP connection to its port 4222; have "
+                "that opened, or send to https://...",
                 key="WATTLINE_CENTRE_PROXY",
             )
         from app.edge.hub import Hub

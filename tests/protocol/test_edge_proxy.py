@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.edge import _transport
+from app.config import Settings
 from app.domain.edge_message import Claim
 from app.edge.proxy import parsed
 from app.edge.transport import Https
@@ -214,6 +216,25 @@ def test_the_environment_names_the_proxy_and_whom_it_is_not_for(
             edge.send(MESSAGE)
         with world.edge(f"http://{proxy.at}") as edge:
             assert edge.send(MESSAGE).stored == 1, "the setting goes before"
+
+
+def test_a_hub_is_not_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLINE_CENTRE_URL", "nats://a.bank.example/north")
+    monkeypatch.setenv("WATTLINE_CENTRE_PROXY", "http://proxy:3128")
+    with pytest.raises(ConfigError, match=r"WATTLINE_CENTRE_PROXY.*port 4222"):
+        _transport(Settings(), "wl_key")
+
+
+def test_the_address_may_stand_in_a_file(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.tunnels("edge:secret") as proxy:
+        (tmp_path / "proxy").write_text(f"http://edge:secret@{proxy.at}\n")
+        monkeypatch.setenv("WATTLINE_CENTRE_URL", f"https://{CENTRE}")
+        monkeypatch.setenv("WATTLINE_CENTRE_CA_FILE", str(world.ca_file))
+        monkeypatch.setenv("WATTLINE_CENTRE_PROXY_FILE", str(tmp_path / "proxy"))
+        with contextlib.closing(_transport(Settings(), "wl_key")) as edge:
+            assert edge.send(MESSAGE).stored == 1
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from app import __version__
+from app.cli import doctor_lines
 from app.cli.console import show, show_json, show_table
 from app.cli.environment import cells_of, settings
 from app.cli.opening import has_database, located
@@ -27,8 +26,6 @@ from app.store.edges import Edge
 from app.store.engine import Connection, Engine, connect, make_engine
 from app.store.supported import Server
 
-_PATIENCE_S = 5.0
-
 
 def doctor(*, as_json: bool) -> bool:
     """Print what was found; False where anything is a fault.
@@ -39,7 +36,14 @@ def doctor(*, as_json: bool) -> bool:
         If the environment is not understood.
     """
     environment = settings()
-    checks = [*_machine(environment), *_database(environment), *_fleet(environment), *_addresses(environment)]
+    is_edge = bool(environment.centre_url)
+    checks = [
+        *_machine(environment),
+        *(() if is_edge else _database(environment)),
+        *(doctor_lines.centre(environment) if is_edge else doctor_lines.hub(environment)),
+        *_fleet(environment),
+        *_addresses(environment),
+    ]
     if as_json:
         show_json({"outcome": checkup.worst(checks), "checks": [asdict(check) for check in checks]})
     else:
@@ -212,31 +216,16 @@ def _addresses(environment: Settings) -> Iterator[Check]:
     named = {"WATTLINE_PUBLIC_URL": environment.public_url, "WATTLINE_OIDC_ISSUER": environment.oidc_issuer}
     for key, url in named.items():
         if url.startswith("https://"):
-            yield _certificate(f"certificate of {key}", url, ssl.create_default_context())
+            yield doctor_lines.certificate(f"certificate of {key}", url, ssl.create_default_context())
     try:
         cells = cells_of(environment)
     except ConfigError:
         return
     for cell in cells:
         if cell.url.startswith("https://"):
-            yield _certificate(f"certificate of cell {cell.id}", cell.url, _trust(cell))
+            yield doctor_lines.certificate(f"certificate of cell {cell.id}", cell.url, _trust(cell))
 
 
 def _trust(cell: Cell) -> ssl.SSLContext:
     found = cell.trust()
     return found if isinstance(found, ssl.SSLContext) else ssl.create_default_context()
-
-
-def _certificate(subject: str, url: str, context: ssl.SSLContext) -> Check:
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 443
-    try:
-        with (
-            socket.create_connection((host, port), timeout=_PATIENCE_S) as raw,
-            context.wrap_socket(raw, server_hostname=host) as secured,
-        ):
-            ends = str((secured.getpeercert() or {})["notAfter"])
-    except OSError as error:
-        return Check(subject, Outcome.FAULT, f"{host}:{port}: {error}", "see that it is reached and trusted")
-    ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
-    return checkup.certificate(subject, ends_at, datetime.now(UTC))

@@ -62,6 +62,17 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
             transport.close()
 
 
+def transport_of(environment: Settings) -> Https | Hub:
+    """The way to the centre, as the settings have it.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is missing or not understood.
+    """
+    return _transport(environment, _key(environment))
+
+
 def _transport(environment: Settings, key: str) -> Https | Hub:
     """The way to the centre that its address says."""
     proxy = (

@@ -134,6 +134,11 @@ class Https:
         """Empty: nothing is known of the centre without asking it."""
         return ""
 
+    @property
+    def is_behind_proxy(self) -> bool:
+        """Whether a proxy is on the way."""
+        return self._proxy is not None
+
     def begin(self, process: str) -> Claim:
         """Speak for the edge from now on."""
         said = self._post("/begin", json.dumps({"process": process}).encode(), "application/json")

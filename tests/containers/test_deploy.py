@@ -100,7 +100,10 @@ if words[0] == "network":
     sys.exit(0)
 if words[0] in ("run", "create"):
     (name,) = (w.removeprefix("--name=") for w in words if w.startswith("--name="))
+    number = int(CONTAINERS[name].rpartition(".")[2])
+    # The same device after a restart: the others would look for the old one for half a minute.
     network = [f"--network={NETWORK}", "--ip=" + CONTAINERS[name]]
+    network.append(f"--mac-address=02:00:00:00:00:{{number:02x}}")
     network += [f"--add-host={{host}}:{{address}}" for host, address in HOSTS.items()]
     keep, at = [], 0
     while at < len(words):
@@ -201,7 +204,11 @@ class Fleet:
     def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
         password = (self.cell.folder / "keys" / "database_password").read_text()
         return psycopg.connect(
-            host=address("timescaledb"), user="wattline", dbname="wattline", password=password
+            host=address("timescaledb"),
+            user="wattline",
+            dbname="wattline",
+            password=password,
+            connect_timeout=3,
         )
 
     def seconds(self) -> list[float]:

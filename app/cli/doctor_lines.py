@@ -18,6 +18,7 @@ from app.config import Settings
 from app.domain import checkup
 from app.domain.checkup import Check, Outcome
 from app.domain.hub_message import HubAddress, address
+from app.domain.signed import secret_of, verified
 from app.edge.transport import Https
 from app.errors import ConfigError, WattlineError
 
@@ -55,8 +56,8 @@ def centre(environment: Settings) -> Iterator[Check]:
         return
     with contextlib.closing(transport):
         try:
-            said = transport.definitions()
-            yield Check(f"centre {url}", Outcome.OK, f"definitions of revision {said.get('revision', '?')}")
+            said = verified(transport.definitions(), secret_of(edge.key_of(environment)))
+            yield Check(f"centre {url}", Outcome.OK, f"definitions of revision {said.revision}")
         except WattlineError as error:
             remedy = "see the line and the centre; a key comes from `wattline edges create` there"
             yield Check(f"centre {url}", Outcome.FAULT, str(error), remedy)
@@ -105,19 +106,22 @@ async def _server(options: dict[str, Any], stream: str) -> tuple[Outcome, str, s
         if not stream:
             return Outcome.OK, version, ""
         info = await client.jetstream().stream_info(stream)
-        return _of_stream(version, info.cluster, info.config.num_replicas or 1)
+        return _of_stream(version, stream, info.cluster, info.config.num_replicas or 1)
     except (OSError, nats.errors.Error, TimeoutError) as error:
         why = f"{stream}: {str(error) or type(error).__name__}"
-        return Outcome.FAULT, why, "restore the other servers: it needs most of them"
+        return Outcome.FAULT, why, "restore the other servers; until then edges keep what they read"
     finally:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(client.close(), 2.0)
 
 
-def _of_stream(version: str, cluster: Any, wanted: int) -> tuple[Outcome, str, str]:
+def _of_stream(version: str, stream: str, cluster: Any, wanted: int) -> tuple[Outcome, str, str]:
     """What a server says of the copies of a stream."""
     others = (cluster.replicas or []) if cluster else []
     behind = [one.name for one in others if one.offline or not one.current]
+    if 2 * len(behind) > len(others) + 1:
+        found = f"{stream}: without a majority: {', '.join(behind)} behind"
+        return Outcome.FAULT, found, "restore the other servers; until then edges keep what they read"
     if behind:
         return Outcome.WARNING, f"{version}; {', '.join(behind)} behind", "restore that server"
     return Outcome.OK, f"{version}, {len(others) + 1} of {wanted} copies", ""

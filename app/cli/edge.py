@@ -39,7 +39,7 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
             "describe the site in the site file of the centre",
             key="--config",
         )
-    key = _key(environment)
+    key = key_of(environment)
     transport = _transport(environment, key)
     limits = Limits(environment.spool_days * 86_400, environment.spool_max_bytes)
     page_key = (
@@ -70,7 +70,7 @@ def transport_of(environment: Settings) -> Https | Hub:
     ConfigError
         If a setting is missing or not understood.
     """
-    return _transport(environment, _key(environment))
+    return _transport(environment, key_of(environment))
 
 
 def _transport(environment: Settings, key: str) -> Https | Hub:
@@ -114,7 +114,14 @@ def _page_key(file: Path | None) -> str:
     return key
 
 
-def _key(environment: Settings) -> str:
+def key_of(environment: Settings) -> str:
+    """The key by which the centre knows this edge.
+
+    Raises
+    ------
+    ConfigError
+        If it, or the address of the centre, is missing or no such thing.
+    """
     if not environment.centre_url:
         raise ConfigError(
             "is missing; write the address of the centre, https://... or nats://.../CELL",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from app.config import why_unreadable
 from app.domain.hub_message import HubAddress
 from app.errors import ConfigError, LineSlow, StoreUnavailable
 
@@ -192,7 +193,9 @@ def _seed(file: Path) -> str:
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"no certificates in PEM: {error}", file=str(ca_file)) from None
+    except ssl.SSLError as error:
+        raise ConfigError(f"has no certificates in PEM: {error}", file=str(ca_file)) from None
+    except OSError as error:
+        raise ConfigError(why_unreadable(error), file=str(ca_file)) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from app import __version__
+from app.config import why_unreadable
 from app.domain.edge_message import Answer, Claim, Message, decode_answer, encode
 from app.edge.proxy import proxy_for
 from app.errors import (
@@ -275,8 +276,12 @@ class Https:
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"{ca_file} has no certificates: {error}", key="WATTLINE_CENTRE_CA_FILE") from None
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"has no certificates in PEM: {error}", file=str(ca_file), key="WATTLINE_CENTRE_CA_FILE"
+        ) from None
+    except OSError as error:
+        raise ConfigError(why_unreadable(error), file=str(ca_file), key="WATTLINE_CENTRE_CA_FILE") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

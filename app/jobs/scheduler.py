@@ -29,7 +29,7 @@ DURATIONS_S = (0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0, 1800.0)
 """Upper bounds of the histogram of durations. [s]"""
 BUSY_WINDOW_S = 120.0
 """Time over which it is said how busy a job is. [s]"""
-WALL_CLOCK_LOOK_S = 5.0
+WALL_CLOCK_LOOK_S = 20.0
 """How often a daily job looks whether its time has come. [s]"""
 _NEVER_SKIPPED = 1_000_000
 """A run is planned at the end of the one before, which APScheduler may still count as running. A run that it

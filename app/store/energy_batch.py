@@ -24,6 +24,8 @@ Ints = npt.NDArray[np.int64]
 _DAY_US = 86_400_000_000
 FRESH_ROWS = 2000
 """From so many new rows on they are copied straight into the table."""
+FEW_ROWS = 1000
+"""Fewer rows are written by one statement, without a staging table."""
 
 
 class Cells(NamedTuple):
@@ -182,6 +184,15 @@ def _remove(connection: sa.Connection, table: str, gone: Cells) -> None:
     )
 
 
+_WRITE_FEW = """
+INSERT INTO {table} ({columns})
+SELECT point, timestamptz 'epoch' + us * interval '1 microsecond', amount, coverage, estimated, length, tag
+FROM unnest(%s::int[], %s::bigint[], %s::float8[], %s::float8[], %s::float8[], %s::smallint[], %s::int[])
+    AS given (point, us, amount, coverage, estimated, tag, length)
+ON CONFLICT (point_id, at) DO UPDATE SET {new}
+"""
+
+
 def _write(connection: sa.Connection, table: str, fresh: Cells, other: Cells) -> None:
     columns = columns_of(table)
     fresh = _filled(connection, table, columns, fresh)
@@ -194,8 +205,13 @@ def _write(connection: sa.Connection, table: str, fresh: Cells, other: Cells) ->
     )
     if not len(both.point_id):
         return
-    staged = f"incoming_{table}"
     new = ", ".join(f"{c} = excluded.{c}" for c in columns.split(", ")[2:])
+    if len(both.point_id) < FEW_ROWS:
+        values: Sequence[binary_copy.Column] = (both.point_id, *both.quarters)
+        statement = _WRITE_FEW.format(table=table, columns=columns, new=new)
+        driver(connection).execute(statement, tuple(map(array_text, values)))
+        return
+    staged = f"incoming_{table}"
     connection.exec_driver_sql("SET LOCAL client_min_messages = warning")
     connection.exec_driver_sql(
         f"CREATE TEMP TABLE IF NOT EXISTS {staged} (LIKE {table}) ON COMMIT DELETE ROWS"

@@ -71,6 +71,8 @@ class ImpatientConnection(psycopg.Connection[Any]):
     """Asks whether the server still works for this connection; None where that cannot be asked."""
     ending: threading.Event | None = None
     """Once set, what runs is cancelled and nothing more begins: the process stops."""
+    unhurried_in: sa.RootTransaction | None = None
+    """The transaction in which its statements have no time limit already."""
     _cancels = False
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
@@ -353,8 +355,11 @@ def unhurried(connection: sa.Connection) -> Iterator[None]:
     """
     raw = driver(connection)
     patience_s, raw.patience_s = raw.patience_s, None
+    is_whole = not connection.in_nested_transaction()  # one that is rolled back takes the setting with it
     try:
-        raw.execute("SET LOCAL statement_timeout = 0")
+        if raw.unhurried_in is None or raw.unhurried_in is not connection.get_transaction():
+            raw.execute("SET LOCAL statement_timeout = 0")
+            raw.unhurried_in = connection.get_transaction() if is_whole else None
         yield
     finally:
         raw.patience_s = patience_s

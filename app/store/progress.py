@@ -33,22 +33,21 @@ _OLDEST = sa.text(
 )
 _COUNTED = 200_000
 _LENGTH = """
-SELECT CASE WHEN n < :most THEN n
+SELECT '{name}' AS name, CASE WHEN n < :most THEN n
     ELSE greatest(n, (SELECT reltuples FROM pg_class WHERE oid = to_regclass('{table}')))::bigint END
 FROM (SELECT count(*) AS n FROM (SELECT FROM {table} WHERE {which} LIMIT :most) part) counted
 """
-
-
-def _length(table: str, which: str) -> sa.TextClause:
-    return sa.text(_LENGTH.format(table=table, which=which))
-
-
 _QUEUES = {
     "rollup": ("rollup_queue", "true"),
     "findings": ("check_queue", "true"),
     "messages": ("outbox", "state = 'waiting'"),
     "reports": ("report_orders", "state IN ('waiting', 'running')"),
 }
+_LENGTHS = sa.text(
+    " UNION ALL ".join(
+        _LENGTH.format(name=name, table=table, which=which) for name, (table, which) in _QUEUES.items()
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +74,7 @@ def look(connection: sa.Connection) -> Progress:
     """
     with store_errors():
         lag_s = {site: float(age or 0.0) for site, age in connection.execute(_LAG, {"most": LOOKED_AT})}
-        waiting = {
-            name: int(connection.execute(_length(*queue), {"most": _COUNTED}).scalar_one())
-            for name, queue in _QUEUES.items()
-        }
+        waiting = {name: int(count) for name, count in connection.execute(_LENGTHS, {"most": _COUNTED})}
         failed = {site: len(months) for site, months in failed_months.of_sites(connection).items()}
         files = findings.standing_count(connection, FindingKind.IMPORT_FAILED)
     by_site = ({site: counts.get(site, 0) for site in lag_s} for counts in (failed, files))

@@ -110,5 +110,7 @@ def try_meters(connection: sa.Connection, meter_ids: Collection[int]) -> set[int
 
 
 def _tried(connection: sa.Connection, names: Sequence[str]) -> set[str]:
+    if not names:
+        return set()
     with store_errors():
         return set(connection.execute(_TRY, {"names": list(names)}).scalars())

@@ -18,6 +18,7 @@
     │   ├── NotAuthenticated   the caller did not authenticate, or the credentials are invalid
     │   ├── Forbidden          the caller is known and may see it, but not do this
     │   └── EdgeReplaced       another process speaks for the edge: keep the readings, try again later
+    ├── SiteMoved(cell, url)   the site is another cell's now: go there
     ├── RequestTooLarge        more was sent or asked for than is allowed at once: ask for less
     ├── TooBusy(retry_after_s) too much at a time: wait, then try again
     ├── DeliveryFailed         a message was not taken: it stays in the outbox and comes again
@@ -110,6 +111,16 @@ class Forbidden(AccessError):
 
 class EdgeReplaced(AccessError):
     """Another process speaks for the edge: keep the readings, and try again later."""
+
+
+class SiteMoved(WattlineError):
+    """A site is another cell's now: what is said of it goes to `url`."""
+
+    def __init__(self, site: str, cell: str, url: str = "") -> None:
+        super().__init__(
+            f"site {site} is in cell {cell} now{f', at {url}' if url else ''}; ask and send there"
+        )
+        self.site, self.cell, self.url = site, cell, url
 
 
 class RequestTooLarge(WattlineError):

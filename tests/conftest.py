@@ -137,6 +137,13 @@ def database_url(server_url: str, _template: str | None) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def other_database_url(server_url: str, _template: str | None) -> Iterator[str]:
+    """A second one, e.g. of another cell."""
+    with _new_database(server_url, _template) as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
 def module_database_url(server_url: str, _template: str | None) -> Iterator[str]:
     """The same for all tests of a file, where filling it takes long."""

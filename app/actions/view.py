@@ -13,6 +13,7 @@ from app.errors import Forbidden, NotFound
 from app.store import audit, receipts
 from app.store.audit import Actor
 from app.store.engine import Connection
+from app.store.site_moves import elsewhere
 from app.store.sites import Stored
 
 
@@ -37,9 +38,15 @@ class View:
             If there is no such site, or the caller may not know of it.
         Forbidden
             If the caller has only a lower role there.
+        SiteMoved
+            If another cell has it.
+        StoreUnavailable
+            If it is on its way there.
         """
         site = self.stored.fleet.site.get(site_id)
         if site is None:
+            if site_id in self.stored.moved:
+                raise elsewhere(self.stored.moved[site_id])
             raise NotFound(f"there is no site {site_id!r}")
         self._require(site, role)
         return site

@@ -6,6 +6,7 @@ Every answer from 400 up is ``application/problem+json`` with ``type``, ``title`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +25,7 @@ from app.errors import (
     NotAuthenticated,
     NotFound,
     RequestTooLarge,
+    SiteMoved,
     StoreUnavailable,
     TooBusy,
     WattlineError,
@@ -37,6 +39,7 @@ _STATUS: Sequence[tuple[type[WattlineError], HTTPStatus]] = (
     (NotAuthenticated, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
     (EdgeReplaced, HTTPStatus.CONFLICT),
+    (SiteMoved, HTTPStatus.MISDIRECTED_REQUEST),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (WorkTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (TooBusy, HTTPStatus.TOO_MANY_REQUESTS),
@@ -85,8 +88,14 @@ def response(
 
 
 def of_error(request: Request, error: WattlineError) -> JSONResponse:
-    """The answer to a request that ended in one of our own errors."""
-    return response(request, status_of(error), str(error), headers=_headers(error))
+    """The answer to a request that ended in one of our own errors; of a site that moved, where it is."""
+    answer = response(request, status_of(error), str(error), headers=_headers(error))
+    if not isinstance(error, SiteMoved):
+        return answer
+    body = json.loads(bytes(answer.body)) | {
+        "moved": {"site": error.site, "cell": error.cell, "url": error.url}
+    }
+    return JSONResponse(body, answer.status_code, media_type=MEDIA_TYPE)
 
 
 def _headers(error: WattlineError) -> dict[str, str]:

@@ -22,6 +22,7 @@ from app.domain.site import Point, Stamp
 from app.errors import SeriesError
 from app.store import pushed_readings
 from app.store.readings import to_columns, to_us
+from app.store.site_moves import elsewhere
 
 KEYS = {"point", "at", "value", "interval_s", "valid_s"}
 _LONGEST_INTERVAL_S = 400 * 86_400
@@ -241,6 +242,8 @@ def _reading(view: View, row: Any, now: datetime) -> Reading:
 
 def _point(view: View, key: Any) -> Point:
     found = view.stored.fleet.point.get(key) if isinstance(key, str) else None
+    if found is None and isinstance(key, str) and key in view.stored.moved_points:
+        raise elsewhere(view.stored.moved[view.stored.moved_points[key]])
     if found is None:
         raise Refused("unknown point", "unknown_point")
     site, _, point = found

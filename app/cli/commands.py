@@ -825,6 +825,41 @@ def list_cells(as_json: _Json = False) -> None:
         raise typer.Exit(1)
 
 
+@_cells.command("move")
+def move_site(
+    site: _SiteId,
+    to: Annotated[
+        str, typer.Option("--to", metavar="CELL", help="Cell that gets it, as the file of cells says.")
+    ],
+    check: Annotated[
+        bool, typer.Option("--check", help="Print what would be moved and what stands in the way.")
+    ] = False,
+    edges_url: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where edges reach that cell. Default: url of the file of cells."),
+    ] = "",
+    cancel: Annotated[bool, typer.Option("--cancel", help="End a move; the site stays here.")] = False,
+    drop_source: Annotated[
+        bool, typer.Option("--drop-source", help="Remove what this cell keeps of a site that moved.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Move a site to another cell with its history. Interrupted, the same command goes on where it was."""
+    from app.cli import cell_moves
+    from app.errors import SeriesError
+
+    if check + cancel + drop_source > 1 or (edges_url and (check or cancel or drop_source)):
+        raise SeriesError("--check, --cancel and --drop-source stand alone")
+    if check:
+        cell_moves.check(site, to, as_json=as_json)
+    elif cancel:
+        cell_moves.cancel(site, to, as_json=as_json)
+    elif drop_source:
+        cell_moves.drop_source(site, to, as_json=as_json)
+    else:
+        cell_moves.move(site, to, edges_url=edges_url, as_json=as_json)
+
+
 @app.command(rich_help_panel=_OPERATIONS)
 def doctor(as_json: _Json = False) -> None:
     """Check the deployment: versions, clocks, lags, certificates, disk, workers, cells. Exit 1: a fault."""

@@ -21,7 +21,17 @@ from app.fleet import state
 from app.fleet.cells import Cell
 from app.fleet.fanout import DEADLINE_S, Answer
 from app.fleet.state import CellState
-from app.store import compression, deployment, edges, progress, readiness, roles, versions, workers
+from app.store import (
+    compression,
+    deployment,
+    edges,
+    progress,
+    readiness,
+    roles,
+    site_moves,
+    versions,
+    workers,
+)
 from app.store.edges import Edge
 from app.store.engine import Connection, Engine, connect, make_engine
 from app.store.supported import Server
@@ -106,6 +116,7 @@ def _store(engine: Engine) -> Iterator[Check]:
         yield from _server(connection)
         yield from _work(connection)
         yield from _edges(connection)
+        yield from _moves(connection)
 
 
 def _server(connection: Connection) -> Iterator[Check]:
@@ -163,6 +174,22 @@ def _edge(edge: Edge) -> Iterator[Check]:
     if edge.unknown_readings:
         found = f"{edge.unknown_readings} readings wait, of {', '.join(edge.unknown_points)}"
         yield Check(f"undeclared points of {name}", Outcome.WARNING, found, "declare them in the site file")
+
+
+def _moves(connection: Connection) -> Iterator[Check]:
+    """Sites that are on their way to another cell, and readings that came after they had gone."""
+    held = site_moves.held(connection)
+    for move in site_moves.current(connection):
+        name, again = f"move of {move.site}", f"run again: wattline cells move {move.site} --to {move.cell}"
+        if move.direction == site_moves.IN:
+            yield Check(name, Outcome.WARNING, f"comes from cell {move.cell}", "run the command there again")
+        elif move.state is not site_moves.State.MOVED:
+            outcome = Outcome.WARNING if move.state is site_moves.State.COPYING else Outcome.FAULT
+            yield Check(name, outcome, f"to cell {move.cell}, {move.state}", again)
+        elif count := held.get(move.site):
+            yield Check(name, Outcome.FAULT, f"{count} readings wait to be sent after it", again)
+        else:
+            yield Check(name, Outcome.OK, f"is in cell {move.cell}")
 
 
 def _work(connection: Connection) -> Iterator[Check]:

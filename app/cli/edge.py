@@ -11,6 +11,7 @@ from app.cli.console import say
 from app.cli.environment import settings
 from app.cli.stopping import stop_signal
 from app.config import Settings, secret_in
+from app.edge.following import Following
 from app.edge.process import Edge, Setup
 from app.edge.transport import Https
 from app.edge.web import served
@@ -50,10 +51,10 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
             "has fewer than 16 characters; try: openssl rand -hex 16", key="WATTLINE_PAGE_KEY_FILE"
         )
     with stop_signal() as stop:
-        edge = Edge(Setup(environment.data_dir, environment.centre_url, key, limits), transport)
+        edge = Edge(Setup(environment.data_dir, lambda: transport.url, key, limits), transport)
         try:
             with served(host, port, edge.facts, page_key) as bound:
-                say(f"http://{host}:{bound} edge of {environment.centre_url}")
+                say(f"http://{host}:{bound} edge of {transport.url}")
                 edge.start()
                 gc.freeze()
                 stop.wait()
@@ -62,7 +63,7 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
             transport.close()
 
 
-def transport_of(environment: Settings) -> Https | Hub:
+def transport_of(environment: Settings) -> Following:
     """The way to the centre, as the settings have it.
 
     Raises
@@ -73,14 +74,23 @@ def transport_of(environment: Settings) -> Https | Hub:
     return _transport(environment, key_of(environment))
 
 
-def _transport(environment: Settings, key: str) -> Https | Hub:
-    """The way to the centre that its address says."""
+def _transport(environment: Settings, key: str) -> Following:
+    """The way to the centre, and from there to wherever the sites are."""
+
+    def make(url: str) -> Https | Hub:
+        return _way(environment, url, key)
+
+    return Following(make, environment.centre_url, environment.data_dir / "edge" / "centre.json")
+
+
+def _way(environment: Settings, url: str, key: str) -> Https | Hub:
+    """The way that an address says."""
     proxy = (
         secret_in(environment.centre_proxy_file, "WATTLINE_CENTRE_PROXY_FILE")
         if environment.centre_proxy_file
         else environment.centre_proxy.get_secret_value()
     )
-    if environment.centre_url.startswith(("nats://", "tls://")):
+    if url.startswith(("nats://", "tls://")):
         if proxy:
             raise ConfigError(
                 "an HTTP proxy does not lead to a hub, which needs a TCP connection to its port 4222; have "
@@ -90,13 +100,13 @@ def _transport(environment: Settings, key: str) -> Https | Hub:
         from app.edge.hub import Hub
 
         return Hub(
-            environment.centre_url,
+            url,
             key,
             seed_file=environment.hub_seed_file,
             ca_file=environment.centre_ca_file,
         )
     return Https(
-        environment.centre_url,
+        url,
         key,
         ca_file=environment.centre_ca_file,
         allow_plain=environment.centre_plain_http,

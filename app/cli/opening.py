@@ -22,6 +22,7 @@ from app.store.embedded.server import EmbeddedServer
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
 from app.store.migrate import Status
 from app.store.retention import Retention
+from app.store.site_moves import elsewhere
 from app.store.sites import Stored
 
 WORK_TIMEOUT_S = 3600.0
@@ -152,8 +153,12 @@ class Opened:
         ------
         NotFound
             If there is none; the text names those that there are.
+        SiteMoved
+            If another cell has it.
         """
         site = self.stored.fleet.site.get(site_id)
+        if site is None and site_id in self.stored.moved:
+            raise elsewhere(self.stored.moved[site_id])
         if site is None:
             known = ", ".join(self.stored.fleet.site) or "none; give a site file with --config"
             raise NotFound(f"there is no site {site_id!r}; known are {known}")
@@ -202,6 +207,8 @@ def synchronised(engine: Engine, file: SiteFile | None, owner: str = "") -> Stor
             synced = site_files.bring(connection, file, owner, actor())
             if synced.retired_points:
                 _say_retired(synced.retired_points)
+            for move in synced.moved_sites:
+                say(f"site {move.site} moved to cell {move.cell}; take it out of the site file here")
             if synced.kept_sites:
                 say(f"another site file describes these, so they stay: {', '.join(synced.kept_sites)}")
     with connect(engine) as connection:

@@ -134,8 +134,9 @@ class Reply:
     retry_after_s: int = 0
 
 
-REFUSALS = ("replaced", "unknown", "not_understood", "busy", "forbidden")
-"""Another process speaks for the edge; no such edge; the message is none; later; the key opens nothing."""
+REFUSALS = ("replaced", "unknown", "not_understood", "busy", "forbidden", "moved")
+"""Another process speaks for the edge; no such edge; the message is none; later; the key opens nothing;
+another cell has the sites."""
 
 
 def encode_reply(reply: Reply) -> bytes:

@@ -33,6 +33,7 @@ from app.errors import (
     Forbidden,
     NotFound,
     SeriesError,
+    SiteMoved,
     StoreUnavailable,
     TooBusy,
     WorkTooLarge,
@@ -176,6 +177,8 @@ def _said(reply: Reply) -> Mapping[str, Any]:
 
 
 def _refuse(reply: Reply) -> NoReturn:
+    if reply.refusal == "moved" and reply.said:
+        raise SiteMoved(*(str(reply.said.get(name, "")) for name in ("site", "cell", "url")))
     if reply.refusal == "busy":
         raise TooBusy(f"the centre says: {reply.text}", retry_after_s=min(max(reply.retry_after_s, 1), 300))
     kinds: dict[str, type[EdgeReplaced | NotFound | SeriesError | Forbidden | WorkTooLarge]] = {

@@ -37,8 +37,8 @@ class Setup:
     """What an edge is made of."""
 
     data_dir: Path
-    centre: str
-    """Its address, for people."""
+    centre: Callable[[], str]
+    """Its address now, for people."""
     key: str
     limits: Limits = field(default_factory=Limits)
     habits: Habits = field(default_factory=Habits)
@@ -160,7 +160,7 @@ class Edge:
             dropped[entry.reason] += entry.count
         return Facts(
             edge=in_force.edge,
-            centre=self._setup.centre,
+            centre=self._setup.centre(),
             sites=tuple(site.id for site in in_force.fleet.sites),
             devices=tuple(self._devices()),
             delivery=done,

@@ -26,6 +26,7 @@ from app.errors import (
     NotAuthenticated,
     NotFound,
     SeriesError,
+    SiteMoved,
     StoreUnavailable,
     TooBusy,
     WorkTooLarge,
@@ -37,6 +38,8 @@ TIMEOUT_S = 20.0
 FILE_TIMEOUT_S = 600.0
 """The same after a whole file: it is being imported. [s]"""
 _MOST_ANSWER_BYTES = 64 << 20
+_LONGEST_URL = 2000
+_MISDIRECTED = 421
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -56,7 +59,8 @@ class FileAnswer(NamedTuple):
 class Transport(Protocol):
     """A way to the cell. Every method waits for its answer, and raises StoreUnavailable where none comes,
     TooBusy where the cell says when to try again, WorkTooLarge where it takes less at a time, EdgeReplaced
-    where another process speaks for the edge and AccessError where the key opens nothing."""
+    where another process speaks for the edge, SiteMoved where another cell has its sites, and AccessError
+    where the key opens nothing."""
 
     @property
     def problem(self) -> str:
@@ -296,6 +300,8 @@ def _understood(answer: http.client.HTTPResponse, text: bytes) -> Mapping[str, A
         document = {}
     if answer.status == 200 and document:
         return document
+    if answer.status == _MISDIRECTED and isinstance(moved := document.get("moved"), dict):
+        raise SiteMoved(*(str(moved.get(name, ""))[:_LONGEST_URL] for name in ("site", "cell", "url")))
     said = str(document.get("detail") or f"status {answer.status}")[:500]
     if answer.status == 413:  # ours, or a proxy's before it
         raise WorkTooLarge(f"the centre says: {said}")

@@ -31,6 +31,9 @@ class Cell(BaseModel):
     """Address under which it is reached, without ``/api``. E.g. ``https://north.wattline.bank.example``."""
     key_file: Path
     """File with a viewer's key of that cell. E.g. ``/etc/wattline/keys/north``."""
+    database_url_file: Path | None = None
+    """File with the address of the cell's database, for ``wattline cells move`` alone. E.g.
+    ``/etc/wattline/north.url``."""
     ca_file: Path | None = None
     """Certificates of the authorities that are trusted, in PEM, in place of the system's. E.g.
     ``/etc/wattline/ca.pem``."""
@@ -55,6 +58,22 @@ class Cell(BaseModel):
         if not key.isascii() or not key:
             raise ConfigError("holds no key", file=str(self.key_file), key=f"key_file of cell {self.id}")
         return key
+
+    def database_url(self) -> str:
+        """Where its database is.
+
+        Raises
+        ------
+        ConfigError
+            If the file of cells does not say, or its file cannot be read or is empty.
+        """
+        key = f"database_url_file of cell {self.id}"
+        if self.database_url_file is None:
+            raise ConfigError("is missing; name a file with the address of its database", key=key)
+        url = secret_in(self.database_url_file, key)
+        if not url:
+            raise ConfigError("holds no address", file=str(self.database_url_file), key=key)
+        return url
 
     def trust(self) -> ssl.SSLContext | bool:
         """What its certificate is verified against.
@@ -129,5 +148,5 @@ def _said(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing; add it"
     if error["type"] == "extra_forbidden":
-        return "unknown key; a cell has id, url, key_file and ca_file"
+        return "unknown key; a cell has id, url, key_file, ca_file and database_url_file"
     return f"{str(error['msg']).removeprefix('Value error, ')}, not {error['input']!r}"

@@ -13,7 +13,7 @@ from app.domain.edge_message import Claim
 from app.domain.site import Meter, Site
 from app.errors import DataError, NotFound, SeriesError, WorkTooLarge
 from app.jobs import imports
-from app.store import edges, sites
+from app.store import edges, site_moves, sites
 from app.store.audit import Actor
 from app.store.edges import Edge
 from app.store.engine import Engine, connect
@@ -65,6 +65,8 @@ def take(engine: Engine, key_id: str, claim: Claim, meter_id: str, sent: Sent, *
     ------
     EdgeReplaced
         If another process speaks for the edge now.
+    SiteMoved
+        If another cell has one of the edge's sites.
     NotFound
         If the key is no edge's, or its sites declare no such folder.
     StoreUnavailable
@@ -72,6 +74,7 @@ def take(engine: Engine, key_id: str, claim: Claim, meter_id: str, sent: Sent, *
     """
     with connect(engine) as connection:
         edge, stored = edges.of_key(connection, key_id), sites.load(connection)
+        site_moves.refuse(connection, edge.sites)
         edges.check(connection, edge, claim)
     site, meter = _folder(edge, stored.fleet.meter.get(meter_id), meter_id)
     try:

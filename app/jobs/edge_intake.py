@@ -17,7 +17,7 @@ from app.domain.reading import Reading, refusal
 from app.domain.signed import Definitions, sign
 from app.errors import EdgeReplaced, WorkTooLarge
 from app.jobs.ingest import REFUSED
-from app.store import audit, drop_ledger, edges, sites
+from app.store import audit, drop_ledger, edges, site_moves, sites
 from app.store.audit import Actor
 from app.store.drop_ledger import Drop
 from app.store.edges import Edge
@@ -71,6 +71,8 @@ class Intake:
             If another process speaks for the edge now.
         NotFound
             If the key is no edge's.
+        SiteMoved
+            If another cell has one of its sites.
         StoreUnavailable
             If the database is away; the batch may be sent again.
         WorkTooLarge
@@ -79,6 +81,7 @@ class Intake:
         now, state = self._clock(), message.state
         with connect(self._engine) as connection:
             edge, stored = edges.of_key(connection, key_id), sites.load(connection)
+            site_moves.refuse(connection, edge.sites)
         own, unknown = _split(message.readings, edge, stored)
         good, drops = _judged(own, stored, now)
         offset_s = _offset_s(state, now)
@@ -227,11 +230,14 @@ def speak(engine: Engine, key_id: str, process: str, source: str) -> Claim:
         If another process does.
     NotFound
         If the key is no edge's.
+    SiteMoved
+        If another cell has one of its sites.
     StoreUnavailable
         If the database is away.
     """
     with begin(engine) as connection:
         edge = edges.of_key(connection, key_id)
+        site_moves.refuse(connection, edge.sites)
         epoch = edges.begin(connection, edge, process)
         if not isinstance(epoch, str):
             detail = {"process": process, "epoch": epoch}
@@ -248,11 +254,14 @@ def release(engine: Engine, key_id: str, claim: Claim, source: str) -> None:
     ------
     NotFound
         If the key is no edge's.
+    SiteMoved
+        If another cell has one of its sites.
     StoreUnavailable
         If the database is away.
     """
     with begin(engine) as connection:
         edge = edges.of_key(connection, key_id)
+        site_moves.refuse(connection, edge.sites)
         edges.release(connection, edge, claim)
         detail = {"process": claim.process, "epoch": claim.epoch}
         audit.append(connection, _actor(edge, source).did("edge.release", edge.name, detail))
@@ -272,11 +281,14 @@ def definitions(engine: Engine, key_id: str) -> dict[str, object]:
     ------
     NotFound
         If the key is no edge's.
+    SiteMoved
+        If another cell has one of its sites.
     StoreUnavailable
         If the database is away.
     """
     with begin(engine) as connection:
         edge, stored = edges.of_key(connection, key_id), sites.load(connection)
+        site_moves.refuse(connection, edge.sites)
         text = _site_file(edge, stored)
         revision = edges.revision_of(connection, edge, _digest(text))
         return sign(Definitions(edge.name, revision, text), edges.signing_secret(connection, edge))

@@ -28,6 +28,7 @@ from app.errors import (
     EdgeReplaced,
     NotFound,
     SeriesError,
+    SiteMoved,
     StoreUnavailable,
     TooBusy,
     WorkTooLarge,
@@ -264,7 +265,7 @@ class HubIntake:
         try:
             _refuse_revoked(edge)
             return secret, Reply(name, encode_answer(self._intake.take(edge.key_id, batch)))
-        except (AccessError, NotFound, WorkTooLarge) as error:
+        except (AccessError, NotFound, SiteMoved, WorkTooLarge) as error:
             return secret, refused(name, error)
 
     def _edge(self, key_id: str) -> tuple[Edge, str]:
@@ -321,7 +322,15 @@ class HubIntake:
         try:
             _refuse_revoked(edge)
             reply = Reply(name, self._said(edge, message.subject.split(".", 3)[3], head, body[4 + size :]))
-        except (AccessError, NotFound, SeriesError, StoreUnavailable, TooBusy, WorkTooLarge) as error:
+        except (
+            AccessError,
+            NotFound,
+            SeriesError,
+            SiteMoved,
+            StoreUnavailable,
+            TooBusy,
+            WorkTooLarge,
+        ) as error:
             reply = refused(name, error)
         return seal(zlib.compress(encode_reply(reply)), message.subject, secret)
 
@@ -371,6 +380,9 @@ class HubIntake:
 
 def refused(name: str, error: Exception) -> Reply:
     """What an error is to an edge."""
+    if isinstance(error, SiteMoved):
+        said = {"site": error.site, "cell": error.cell, "url": error.url}
+        return Reply(name, said, refusal="moved", text=str(error))
     if isinstance(error, EdgeReplaced):
         return Reply(name, refusal="replaced", text=str(error))
     if isinstance(error, AccessError):

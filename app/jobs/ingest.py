@@ -12,7 +12,8 @@ from typing import NamedTuple
 import structlog
 
 from app.domain.reading import Reading, refusal
-from app.store import drop_ledger, sites
+from app.errors import StoreUnavailable
+from app.store import drop_ledger, site_moves, sites
 from app.store.drop_ledger import Drop
 from app.store.engine import Engine, begin, connect
 from app.store.quarantine import ingest_safely
@@ -82,9 +83,14 @@ class Ingest:
             If the database is away; the batch may be sent again.
         """
         stored, lost, now = self._fleet(batch), self._lost(), self._clock()
+        batch = self._without_moved(batch, stored)
         drops = [d for r in batch if (d := _refused(r, stored, now, lost)) is not None]
         good = batch if not drops else [r for r in batch if _refused(r, stored, now, lost) is None]
-        result = ingest_safely(self._engine, stored, good, self._collector, drops)
+        try:
+            result = ingest_safely(self._engine, stored, good, self._collector, drops)
+        except StoreUnavailable:
+            self.forget_fleet()  # a site may have moved
+            raise
         by_site = Counter(stored.fleet.point[r.point][0].id for r in good)
         by_site.subtract(stored.fleet.point[d.point][0].id for d in result.quarantined)
         stowed = Stowed(by_site, [*drops, *result.quarantined])
@@ -95,6 +101,16 @@ class Ingest:
             _log.warning("reading dropped", point=drop.point, reason=drop.reason, detail=drop.detail)
         self._on_stowed(stowed)
         return stowed
+
+    def _without_moved(self, batch: Sequence[Reading], stored: Stored) -> Sequence[Reading]:
+        """What is of sites that another cell has now is kept for it."""
+        moved = [r for r in batch if r.point in stored.moved_points]
+        if not moved:
+            return batch
+        with begin(self._engine) as connection:
+            site_moves.hold(connection, moved)
+        _log.info("readings of sites that moved wait to be sent after them", readings=len(moved))
+        return [r for r in batch if r.point not in stored.moved_points]
 
     def forget_fleet(self) -> None:
         """Ask the database for the points again before the next batch."""
@@ -118,10 +134,13 @@ class Ingest:
     def _fleet(self, batch: Sequence[Reading]) -> Stored:
         """The fleet as last loaded; loaded anew where the batch names a point it does not know."""
         with self._lock:
-            if self._stored is None or any(r.point not in self._stored.point_id for r in batch):
+            known = self._stored
+            if known is None or any(
+                r.point not in known.point_id and r.point not in known.moved_points for r in batch
+            ):
                 with connect(self._engine) as connection:
-                    self._stored = sites.load(connection)
-            return self._stored
+                    known = self._stored = sites.load(connection)
+            return known
 
 
 def _refused(reading: Reading, stored: Stored, now: datetime, lost: Mapping[str, datetime]) -> Drop | None:

@@ -219,7 +219,11 @@ def log_id(connection: sa.Connection) -> str:
 
 _FROZEN = sa.text(
     """
-    SELECT document #>> '{revision,audit_head}', period, revision FROM reports WHERE closed
+    SELECT document #>> '{revision,audit_head}', period, revision FROM reports r WHERE closed
+        AND NOT EXISTS (
+            SELECT FROM site_moves m WHERE m.direction = 'in' AND m.state = 'open'
+                AND m.site_id = r.site_id AND m.ended_at > r.created_at
+        )
     UNION ALL
     SELECT document #>> '{revision,audit_head}', period, revision FROM institution_reports WHERE closed
     """
@@ -227,7 +231,7 @@ _FROZEN = sa.text(
 
 
 def anchors_of_reports(connection: sa.Connection) -> list[Anchor]:
-    """What frozen reports say about the log.
+    """What frozen reports say about the log; those that came with their site from another cell tell of its.
 
     Raises
     ------

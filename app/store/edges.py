@@ -18,7 +18,7 @@ from app.domain.alarms.observation import EdgeSilence
 from app.domain.edge_message import CLOCK_OFF_S, LEASE_S, Claim, SetAside, State
 from app.domain.reading import Reading
 from app.errors import EdgeReplaced, NotFound, SeriesError
-from app.store import locks, tables
+from app.store import locks, site_moves, tables
 from app.store.engine import store_errors
 
 BACKLOG_FROM = 500
@@ -94,7 +94,7 @@ def create(connection: sa.Connection, name: str, key_id: str, sites: Sequence[st
 
 
 def listing(connection: sa.Connection) -> list[Edge]:
-    """Every edge, by name.
+    """Every edge of this database, by name; not those that went to another cell with their site.
 
     Raises
     ------
@@ -102,7 +102,8 @@ def listing(connection: sa.Connection) -> list[Edge]:
         If the database is away.
     """
     with store_errors():
-        rows = connection.execute(_edges().order_by(tables.edges.c.name)).all()
+        here = ~_has_moved()
+        rows = connection.execute(_edges().where(here).order_by(tables.edges.c.name)).all()
         unknown = {row.edge_id: row for row in connection.execute(_UNKNOWN)}
     return [_edge(row, unknown.get(row.id)) for row in rows]
 
@@ -181,6 +182,13 @@ _SILENCES = sa.text(
       AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
     """
 )
+
+
+def _has_moved() -> sa.ColumnElement[bool]:
+    m = tables.site_moves
+    gone = (site_moves.State.MOVED, site_moves.State.DROPPING)
+    there = sa.and_(m.c.direction == site_moves.OUT, m.c.state.in_(gone))
+    return sa.exists().where(there, m.c.site == sa.any_(tables.edges.c.sites))
 
 
 def _edges() -> sa.Select[Any]:
@@ -273,8 +281,10 @@ def fence(connection: sa.Connection, edge: Edge, claim: Claim, state: State, off
     ------
     EdgeReplaced
         If another process speaks for it now; nothing of this one may be stored.
+    SiteMoved
+        If another cell has one of its sites.
     StoreUnavailable
-        If the database is away.
+        If the database is away, or one of its sites is on its way to another cell.
     """
     aside = None if state.set_aside is None else [_said(file) for file in state.set_aside]
     values = {
@@ -292,6 +302,7 @@ def fence(connection: sa.Connection, edge: Edge, claim: Claim, state: State, off
     }
     with store_errors():
         if connection.execute(_FENCE, values).rowcount:
+            site_moves.refuse(connection, edge.sites)
             return
     raise EdgeReplaced(f"another process speaks for edge {edge.name!r} now; nothing was stored")
 

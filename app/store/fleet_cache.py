@@ -62,11 +62,15 @@ def _reduced(whole: Stored, principal: Principal) -> Stored:
     own = tuple(s for s in whole.fleet.sites if principal.role_at(s) is not None)
     banks = {s.institution for s in own}
     fleet = Fleet(institutions=tuple(i for i in whole.fleet.institutions if i.id in banks), sites=own)
+    named = {grant.site for grant in principal.grants}
+    moved = {site: move for site, move in whole.moved.items() if site in named}
     return Stored(
         fleet,
         _only(whole.site_id, fleet.site),
         _only(whole.meter_id, fleet.meter),
         _only(whole.point_id, fleet.point),
+        moved,
+        {point: site for point, site in whole.moved_points.items() if site in moved},
     )
 
 

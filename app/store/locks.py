@@ -96,6 +96,21 @@ def try_channel(connection: sa.Connection, channel: str) -> bool:
     return try_hold(connection, name)
 
 
+def try_move(connection: sa.Connection, site: str) -> bool:
+    """Whether this transaction is the only one that brings a site into this database.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    name = f"move {site}"
+    with store_errors():
+        connection.execute(_ADD, {"names": [name]})
+        connection.commit()
+    return try_hold(connection, name)
+
+
 def try_meters(connection: sa.Connection, meter_ids: Collection[int]) -> set[int]:
     """Those of some meters at which this transaction alone looks now.
 

@@ -16,6 +16,7 @@ from app.domain.site import Fleet
 from app.errors import ConfigError
 from app.store import tables
 from app.store.engine import store_errors
+from app.store.site_moves import OWNER
 
 
 class Scope(NamedTuple):
@@ -55,7 +56,7 @@ def claim(connection: sa.Connection, owner: str, fleet: Fleet) -> Scope:
 
 
 def note(connection: sa.Connection, owner: str, fleet: Fleet) -> None:
-    """Remember that the owner's file describes the sites of `fleet`.
+    """Remember that the owner's file describes the sites of `fleet`, also those that came from another cell.
 
     Raises
     ------
@@ -63,12 +64,14 @@ def note(connection: sa.Connection, owner: str, fleet: Fleet) -> None:
         If the database is away.
     """
     t, s = tables.site_sources, tables.sites
+    came = t.c.owner == OWNER, t.c.site_id == s.c.id, s.c.key.in_(list(fleet.site))
     described = sa.select(s.c.id, sa.literal(owner), sa.func.clock_timestamp()).where(
         s.c.key.in_(list(fleet.site))
     )
     statement = insert(t).from_select(["site_id", "owner", "last_at"], described)
     fresh = {"last_at": statement.excluded.last_at}
     with store_errors():
+        connection.execute(sa.delete(t).where(*came))
         connection.execute(statement.on_conflict_do_update(index_elements=["site_id", "owner"], set_=fresh))
 
 

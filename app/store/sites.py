@@ -45,9 +45,10 @@ from app.domain.site import (
 from app.domain.timeline import Stretch, of_point
 from app.errors import ConfigError
 from app.garbage import unsearched
-from app.store import declarations, locks, site_sources, tables
+from app.store import declarations, locks, site_moves, site_sources, tables
 from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
+from app.store.site_moves import Move
 from app.store.site_sources import Scope
 
 _WRITTEN_AT_ONCE = 5000
@@ -63,6 +64,15 @@ class Stored:
     site_id: Mapping[str, int] = field(default_factory=dict)
     meter_id: Mapping[str, int] = field(default_factory=dict)
     point_id: Mapping[str, int] = field(default_factory=dict)
+    moved: Mapping[str, Move] = field(default_factory=dict)
+    """Sites that are another cell's now, by id."""
+    moved_points: Mapping[str, str] = field(default_factory=dict)
+    """Sites of the points that are another cell's now."""
+
+    @cached_property
+    def moved_ids(self) -> frozenset[int]:
+        """Numbers of the sites that are another cell's now."""
+        return frozenset(move.site_id for move in self.moved.values())
 
     @cached_property
     def point_key(self) -> dict[int, str]:
@@ -164,6 +174,8 @@ class SyncResult:
     """Points that are no longer declared; their readings stay."""
     kept_sites: tuple[str, ...] = ()
     """Sites that this file no longer describes and another one does."""
+    moved_sites: tuple[Move, ...] = ()
+    """Sites that this file describes and that are another cell's now: what it says of them is left out."""
 
 
 def sync(connection: sa.Connection, fleet: Fleet, owner: str = "") -> SyncResult:
@@ -190,6 +202,7 @@ def sync(connection: sa.Connection, fleet: Fleet, owner: str = "") -> SyncResult
     """
     with store_errors(), unsearched():
         locks.hold(connection, locks.SITES)
+        fleet, moved = _without_moved(connection, fleet)
         scope = site_sources.claim(connection, owner, fleet)
         _refuse_undated_moves(connection, fleet)
         names, sites_before = _rename(connection, fleet)
@@ -200,7 +213,15 @@ def sync(connection: sa.Connection, fleet: Fleet, owner: str = "") -> SyncResult
         edits = (*names.merged, *_edits(before, _hashes(connection)))
         touched = [(key, edit) for edit in edits for key in _points_of(edit, fleet)]
         _queue_history(connection, touched, Formulas(fleet))
-    return SyncResult(tuple(sorted({key for key, _ in touched})), edits, retired, scope.kept)
+    return SyncResult(tuple(sorted({key for key, _ in touched})), edits, retired, scope.kept, moved)
+
+
+def _without_moved(connection: sa.Connection, fleet: Fleet) -> tuple[Fleet, tuple[Move, ...]]:
+    gone = site_moves.gone(connection)
+    moved = tuple(gone[site.id] for site in fleet.sites if site.id in gone)
+    if not moved:
+        return fleet, ()
+    return replace(fleet, sites=tuple(site for site in fleet.sites if site.id not in gone)), moved
 
 
 class _Kept(NamedTuple):
@@ -250,7 +271,22 @@ def _read(connection: sa.Connection) -> Stored:
     )
     numbers = _numbers(points)
     gone = [key for key in fleet.placements if key not in numbers]
-    return Stored(fleet, _numbers(sites), _numbers(meters), numbers | _numbers_of(connection, gone))
+    moved = site_moves.gone(connection)
+    return Stored(
+        fleet,
+        _numbers(sites),
+        _numbers(meters),
+        numbers | _numbers_of(connection, gone),
+        moved,
+        _points_of_moved(connection, moved),
+    )
+
+
+def _points_of_moved(connection: sa.Connection, moved: Mapping[str, Move]) -> dict[str, str]:
+    site_of = {move.site_id: site for site, move in moved.items()}
+    t = tables.points
+    query = sa.select(t.c.key, t.c.site_id).where(t.c.site_id.in_(site_of))
+    return {row.key: site_of[row.site_id] for row in connection.execute(query)} if moved else {}
 
 
 # -- hashes ------------------------------------------------------------------------------------------

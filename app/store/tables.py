@@ -655,3 +655,37 @@ baselines = Table(
     _instant("created_at", now=True),
     UniqueConstraint("site_id", "sha256"),
 )
+
+site_moves = Table(
+    "site_moves",
+    metadata,
+    _key("id", Uuid),
+    *(_key("direction", Text), _text("site")),
+    Column("site_id", Integer, nullable=False),
+    _text("cell"),
+    _text("url", ""),
+    _text("state"),
+    _instant("began_at", now=True),
+    _instant("sealed_at", nullable=True),
+    _instant("ended_at", nullable=True),
+)
+
+site_move_numbers = Table(
+    "site_move_numbers",
+    metadata,
+    _key("move", Uuid),
+    _key("kind", Text),
+    _key("old_id", BigInteger),
+    Column("new_id", BigInteger, nullable=False),
+)
+
+site_move_readings = Table(
+    "site_move_readings",
+    metadata,
+    _key("point", Text),
+    _key("at", _at),
+    _number("value"),
+    Column("interval_s", Integer, nullable=False),
+    Column("valid_s", Integer, nullable=False),
+    _instant("received_at", now=True),
+)

@@ -20,7 +20,7 @@ _OWNED = (
 
 
 def orphans(connection: sa.Connection) -> list[tuple[str, int]]:
-    """Rows whose point or site does not exist: table and number.
+    """Rows whose point or site does not exist, and is not on its way here: table and number.
 
     Raises
     ------
@@ -36,8 +36,10 @@ def orphans(connection: sa.Connection) -> list[tuple[str, int]]:
 
 
 def _orphans_of(table: str, column: str, owner: str) -> sa.TextClause:
-    known = f"EXISTS (SELECT FROM {owner} o WHERE o.id = t.{column})"
-    return sa.text(f"SELECT DISTINCT {column} FROM {table} t WHERE NOT {known}")  # noqa: S608
+    known = f"SELECT FROM {owner} o WHERE o.id = t.{column}"
+    comes = f"SELECT FROM site_move_numbers n WHERE n.kind = '{owner}' AND n.new_id = t.{column}"
+    lost = f"NOT EXISTS ({known}) AND NOT EXISTS ({comes})"
+    return sa.text(f"SELECT DISTINCT {column} FROM {table} t WHERE {lost}")  # noqa: S608
 
 
 _DAYS = sa.text(

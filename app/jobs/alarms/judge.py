@@ -200,7 +200,7 @@ def _evaluate(context: EvaluationContext, *, announcing: bool) -> EvaluationResu
         for key, (rule, subject, _), memory in zip(keys, seen, after, strict=True)
     }
     calm = [one.keys for one in context.cache.calm.values()]
-    gone = set(kept).difference(fresh, *calm)
+    gone = {key for key in set(kept).difference(fresh, *calm) if not _has_moved(context, kept[key])}
     _note_calm(context, seen, keys, fresh)
     announcer = Announcer(context.connection, context.stored, context.profiles, context.now)
     rows = [_record(context, announcer, *change) for change in changes]
@@ -211,6 +211,11 @@ def _evaluate(context: EvaluationContext, *, announcing: bool) -> EvaluationResu
     context.cache.memories.replace(context.connection, written, gone)
     messages = announcer.announce(context.rules) if announcing else 0
     return EvaluationResult(len(seen) + sum(map(len, calm)), len(changes), messages)
+
+
+def _has_moved(context: EvaluationContext, one: Remembered) -> bool:
+    """Whether another cell judges it now."""
+    return one.site_id in context.stored.moved_ids
 
 
 def _kept(context: EvaluationContext) -> dict[str, Remembered]:

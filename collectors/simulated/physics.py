@@ -272,8 +272,10 @@ _SUPPLY_C, _RAISED_K = 13.0, 3.0
 """Chilled water before the set point was raised, and by how much it was. [C, K]"""
 _OLD_FANS, _NEW_FANS = 1.02, 0.74
 """Power of the air handlers before and after the exchange of their fans, by that of the model."""
-_FOULED, _FOULING_S = 0.5, 75 * DAY_S
+_FOULED, _FOULING_S = 0.5, 45 * DAY_S
 """What a fouled condenser costs its chiller in the end, and how long it takes to foul."""
+_LOST = 0.7
+"""Share of the free cooling that is lost behind a fouled condenser in the end."""
 
 
 def chilled_water_supply_c(conditions: Conditions) -> Floats:
@@ -405,7 +407,7 @@ def _chilled_water(conditions: Conditions, signals: Signals, wet_bulb: Floats) -
     work = heat * (1 - free_cooling_ratio(wet_bulb, supply)) / chiller_cop(wet_bulb, supply)
     chilled = work + standby
     lead = 0.56 + 0.05 * conditions.noise(30, 6 * DAY_S)
-    fouled = (1 - lead) * work * _FOULED * fouling_ratio(conditions)
+    fouled = (1 - lead) * _fouled_kw(heat, wet_bulb, supply, fouling_ratio(conditions))
     rejected = heat + chilled + fouled
     return {
         "chiller_1": chilled * lead + 0.21 * it_kw * failing,
@@ -419,6 +421,16 @@ def _chilled_water(conditions: Conditions, signals: Signals, wet_bulb: Floats) -
         + conditions.noise(33, 5000)
         + 0.08 * it_kw * np.clip((15 - dry_bulb_c(conditions)) / 12, 0, 1),
     }
+
+
+def _fouled_kw(heat: Floats, wet_bulb: Floats, supply: Floats, fouling: Floats) -> Floats:
+    """What a fouled condenser costs beyond the clean one, for all of the heat: in cold weather, too. [kW]
+
+    The chiller works harder, and takes over heat that the towers would carry off without it.
+    """
+    free, cop = free_cooling_ratio(wet_bulb, supply), chiller_cop(wet_bulb, supply)
+    clean = heat * (1 - free) / cop
+    return np.asarray(heat * (1 - free * (1 - _LOST * fouling)) / cop * (1 + _FOULED * fouling) - clean)
 
 
 def _it_kw(signals: Signals) -> Floats:

@@ -192,7 +192,7 @@ def test_the_fouled_condenser_is_found_and_named(year: Loaded, record: list[Stor
     assert alarm.document["drift"]["mostly"] == "sh1-chiller-2"
     assert alarm.document["drift"]["onset"] >= fouling.date().isoformat()
     assert alarm.document["moved"] == "cooling"
-    assert alarm.state == "resolved"  # the first cold days: the chillers hardly run
+    assert alarm.state == "firing", "in cold weather, too"
 
 
 def energy_kwh(year: Loaded, site: str, meter_id: str, start: datetime, end: datetime) -> float:

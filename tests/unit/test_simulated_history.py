@@ -74,7 +74,7 @@ def registers(site: Site) -> list[Point]:
 
 
 @pytest.mark.parametrize(
-    ("site", "pue"), [("sh1", 1.438052), ("nb1", 1.729035)], ids=["joint-stock bank", "other institution"]
+    ("site", "pue"), [("sh1", 1.438458), ("nb1", 1.729035)], ids=["joint-stock bank", "other institution"]
 )
 def test_annual_pue_is_golden(simulation: Simulation, site: str, pue: float) -> None:
     assert annual_pue(simulation, site, datetime(2026, 11, 1, tzinfo=UTC)) == pytest.approx(pue, abs=1e-6)

@@ -173,13 +173,33 @@ def with_power(rows: Conditions, overhead_kw: Floats) -> Conditions:
     return replace(rows.take(known), overhead_kw=overhead_kw[known], left_out=left_out)
 
 
-def daily_prices(tariffs: Sequence[Tariff], rows: Conditions, zone: ZoneInfo) -> Floats:
-    """Mean price of the hours of each day, shape (n,). [currency/kWh] NaN where a part has no tariff."""
+def daily_prices(
+    tariffs: Sequence[Tariff], rows: Conditions, zone: ZoneInfo, energy_kwh: pd.Series[float] | None = None
+) -> Floats:
+    """Price of the energy of each day, shape (n,). [currency/kWh] NaN where a part of it has no tariff.
+
+    Parameters
+    ----------
+    energy_kwh : Series of float64, optional
+        Energy in the boundary by 15-minute interval, indexed by its start in UTC: each hour's price counts
+        with it. [kWh] NaN: not known. Days of which less than half is known, and all days without it, have
+        the plain mean of their hours.
+    """
     if not len(rows):
         return np.zeros(0)
     first, last = (midnight(day, zone) for day in (_day(rows, 0), _day(rows, -1) + timedelta(days=1)))
-    index = pd.date_range(first, last, freq="15min", inclusive="left")
-    return day_means(prices_per_kwh(tariffs, index, zone), rows.local_days, zone, 1.0)
+    index = pd.date_range(first, last, freq="15min", inclusive="left").tz_convert("UTC")
+    prices = prices_per_kwh(tariffs, index, zone)
+    plain = day_means(prices, rows.local_days, zone, 1.0)
+    if energy_kwh is None:
+        return plain
+    energy = energy_kwh.reindex(index)
+    paid = day_means(prices * energy, rows.local_days, zone)
+    used = day_means(energy, rows.local_days, zone)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weighted = paid / used
+    is_known = np.isfinite(weighted) & np.isfinite(plain) & (used > 0)
+    return np.where(is_known, weighted, plain)
 
 
 def daily_factors(factors: Iterable[EmissionFactor], choice: EmissionChoice, rows: Conditions) -> Floats:

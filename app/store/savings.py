@@ -23,6 +23,7 @@ from app.domain.site import Site
 from app.domain.tree import by_state
 from app.domain.verification import PlantBaseline, SiteSavings, Verified
 from app.store import conditions, deployment, measures, site_days, usage
+from app.store.engine import store_errors
 from app.store.measures import MeasureEntry
 from app.store.sites import Stored
 
@@ -44,12 +45,33 @@ class _Source:
         """The days with the power of a class or of a meter in place of that of the whole overhead."""
         if where.scope is Scope.FACILITY or not len(self.rows):
             return self.rows
+        daily_kw = verification.day_means(self._power_kw(where), self.rows.local_days, self.site.zone)
+        return verification.with_power(self.rows, daily_kw)
+
+    def quarters_kwh(self, where: Boundary) -> pd.Series[float] | None:
+        """Energy in a boundary by 15-minute interval; None where every hour of a day has one price."""
+        if not any(tariff.bands for tariff in self.site.tariffs):
+            return None
+        if where.scope is not Scope.FACILITY:
+            return self._power_kw(where) / INTERVALS_PER_HOUR
+        values = {"site": self.stored.site_id[self.site.id], "start": self.whole.start, "end": self.whole.end}
+        with store_errors():
+            found = self.connection.execute(_OVERHEAD, values).all()
+        at = pd.DatetimeIndex(pd.to_datetime([row[0] for row in found], unit="us", utc=True))
+        return pd.Series([row[1] for row in found], index=at, dtype=float)
+
+    def _power_kw(self, where: Boundary) -> pd.Series[float]:
+        """Power of a class or of a meter by 15-minute interval. [kW]"""
         points = {p.id: p for state in self.site.states for p in where.points(state)}
         table = usage.frame(self.connection, self.stored, list(points.values()), self.whole)
         parts = [_power_kw(state, where, part) for state, part in by_state(self.site, table)]
-        power = pd.concat(parts) if parts else pd.Series(np.nan, table.index)
-        daily_kw = verification.day_means(power, self.rows.local_days, self.site.zone)
-        return verification.with_power(self.rows, daily_kw)
+        return pd.concat(parts) if parts else pd.Series(np.nan, table.index)
+
+
+_OVERHEAD = sa.text(
+    "SELECT (extract(epoch FROM at) * 1000000)::bigint, facility_kwh - it_kwh FROM site_15m"
+    " WHERE site_id = :site AND room = '' AND at >= :start AND at < :end ORDER BY at"
+)
 
 
 def gather(connection: sa.Connection, stored: Stored, site: Site, until: date) -> SiteSavings:
@@ -117,17 +139,19 @@ def _verified(
     source: _Source, statements: Iterable[Statement], entries: Iterable[MeasureEntry]
 ) -> tuple[Verified, ...]:
     power: dict[Boundary, Conditions] = {}
+    quarters: dict[Boundary, pd.Series[float] | None] = {}
     fits: dict[tuple[Boundary, date, date], Baseline | NoBaseline] = {}
     factors = deployment.reference(source.connection).emission_factors
     found = []
     for one in statements:
         if one.where not in power:
             power[one.where] = source.at(one.where)
+            quarters[one.where] = source.quarters_kwh(one.where)
         key = (one.where, one.base.baseline_start, one.base.baseline_end)
         if key not in fits:
             fits[key] = fit(_between(power[one.where], *key[1:]))
         noted = [a for e in entries if e.measure in one.measures for a in e.in_force]
-        period = _reporting(source.site, one, power[one.where], noted, factors)
+        period = _reporting(source.site, one, power[one.where], quarters[one.where], noted, factors)
         found.append(Verified.of(one, fits[key], period))
     return tuple(found)
 
@@ -136,6 +160,7 @@ def _reporting(
     site: Site,
     statement: Statement,
     rows: Conditions,
+    quarters_kwh: pd.Series[float] | None,
     noted: Iterable[Adjustment],
     factors: Iterable[EmissionFactor],
 ) -> Reporting:
@@ -143,7 +168,7 @@ def _reporting(
     return Reporting(
         own,
         verification.days_in(statement.spans),
-        verification.daily_prices(site.tariffs, own, site.zone),
+        verification.daily_prices(site.tariffs, own, site.zone, quarters_kwh),
         verification.daily_factors(factors, site.emissions, own),
         tuple(noted),
     )

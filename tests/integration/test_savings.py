@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from hashlib import sha256
 from typing import Any
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from app.domain.attribution import Causes, EnergySplit
 from app.domain.baseline import Baseline, Conditions, Resolution, canonical
 from app.domain.savings import Result
+from app.domain.tariff import Tariff, TariffBand
 from app.domain.verification import SiteSavings
 from app.reports.build import build
 from app.reports.document import as_data
@@ -55,6 +57,29 @@ def test_the_interval_of_each_statement_holds_the_truth(found: SiteSavings) -> N
         assert one.saving.money is not None
         assert one.saving.money.value == pytest.approx(0.8 * energy.value)
     assert found.verified[0].statement.spans[0][1] == AUTUMN - timedelta(days=5)
+
+
+def test_each_hour_has_its_price(engine: sa.Engine) -> None:
+    """The plant uses three times as much by day; the tariff has a price by night."""
+    stored = fill(engine)
+    with engine.begin() as connection:
+        by_day = "extract(hour FROM at) >= 12"
+        connection.execute(
+            sa.text(
+                "UPDATE site_15m SET facility_kwh = it_kwh + (facility_kwh - it_kwh)"
+                f" * CASE WHEN {by_day} THEN 1.5 ELSE 0.5 END"
+            )
+        )
+    declare(engine, stored)
+    night = TariffBand(name="night", start="00:00", end="12:00", price_per_kwh=0.4)
+    tariff = Tariff(valid_from=date(2020, 1, 1), price_per_kwh=0.8, bands=(night,))
+    site = replace(stored.fleet.site["sh1"], tariffs=(tariff,))
+    with engine.connect() as connection:
+        one = savings.gather(connection, stored, site, UNTIL).verified[0]
+    assert one.period.price_per_kwh == pytest.approx(0.75 * 0.8 + 0.25 * 0.4)
+    assert one.saving.money is not None
+    assert one.saving.energy_kwh is not None
+    assert one.saving.money.value == pytest.approx(0.7 * one.saving.energy_kwh.value)
 
 
 def test_equipment_with_a_meter_is_verified_by_that_meter(engine: sa.Engine) -> None:

@@ -28,8 +28,9 @@ jetstream {{ store_dir: "{store}", sync_interval: always, max_memory_store: 64MB
 {more}
 """
 _CLUSTER = """
-cluster {{ name: hub, listen: 127.0.0.1:{cluster}, routes: [{routes}] }}
+cluster {{ name: hub, listen: 127.0.0.1:{cluster}, routes: [{routes}], no_advertise: true }}
 """
+"""Clients are told of no server besides those they know, so that a line to these is the only one."""
 
 
 _PORTS = range(12_000, 30_000)
@@ -67,6 +68,11 @@ class Cluster:
         ports = free_ports(3 * self.size)
         self._ports, self._monitors = ports[: self.size], ports[self.size : 2 * self.size]
         self._routes = ports[2 * self.size :]
+
+    @property
+    def ports(self) -> list[int]:
+        """Where its servers listen for edges and cells."""
+        return self._ports
 
     @property
     def url(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.embedded.paths import COMMON_FOLDER
+from app.store.embedded.paths import COMMON_FOLDER, find_paths
 from app.store.embedded.server import EmbeddedServer
 from tests.programs import need_program
 
@@ -40,6 +40,23 @@ def server(major: int) -> Iterator[EmbeddedServer]:
             yield running
     finally:
         shutil.rmtree(folder)
+
+
+def copy_cluster(source: EmbeddedServer, target: Path, *, standby: bool) -> None:
+    """Make a data directory with what a running server holds: of a server of its own, or of its standby.
+
+    A cluster that lies there already is removed; the server that is started there takes the same port again.
+    """
+    paths, cluster = find_paths(source.data_dir), find_paths(target).cluster
+    shutil.rmtree(cluster, ignore_errors=True)
+    command = [str(paths.bin_dir / "pg_basebackup"), "-D", str(cluster), "-d", source.owner_url]
+    subprocess.run([*command, "--checkpoint=fast"], check=True, capture_output=True)
+    if standby:
+        (cluster / "standby.signal").touch()
+    for path in (cluster, *cluster.rglob("*")):
+        os.chown(path, paths.user.uid, paths.user.gid)
+    for name in ("postgres.password", "postgres.superuser"):
+        shutil.copy(source.data_dir / name, target / name)
 
 
 def _packaged(major: int) -> Path:

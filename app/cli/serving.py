@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import threading
 from collections import Counter
@@ -46,6 +47,7 @@ from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
 from app.store import administration, identity, roles, versions
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
+from app.store.workers import session_name
 from app.telemetry import CellAnswer, MeterState, Telemetry
 from app.web import render
 from app.web import router as pages
@@ -181,13 +183,12 @@ class _Engines:
     """Cancels what runs on both."""
 
     @classmethod
-    def on(cls, url: Url) -> _Engines:
+    def on(cls, url: Url, worker_id: str) -> _Engines:
         ending = threading.Event()
+        api, work = (session_name(kind, worker_id) for kind in (API, WORKER))
         return cls(
-            make_engine(url, application_name="wattline-api", awaits_tables=True, ending=ending),
-            make_engine(
-                url, application_name="wattline-worker", statement_timeout_s=WORK_TIMEOUT_S, ending=ending
-            ),
+            make_engine(url, application_name=api, awaits_tables=True, ending=ending),
+            make_engine(url, application_name=work, statement_timeout_s=WORK_TIMEOUT_S, ending=ending),
             ending,
         )
 
@@ -290,7 +291,9 @@ class Service:
         on_ready: Callable[[Worker], None] = lambda worker: None,
         site_file: Place = Place(),
     ) -> None:
-        self._engines, self._file, self._owner, self._on_ready = _Engines.on(place.url), file, owner, on_ready
+        self._worker_id = secrets.token_hex(8)
+        self._engines = _Engines.on(place.url, self._worker_id)
+        self._file, self._owner, self._on_ready = file, owner, on_ready
         self._place, self._site_file = place, site_file
         self._first_key_file = environment.first_key_file
         self._edge_backlog_per_s = environment.edge_backlog_per_s
@@ -367,6 +370,7 @@ class Service:
             spool_limits=Limits(environment.spool_days * 86_400, environment.spool_max_bytes),
             anchor_sinks=_anchor_sinks(environment),
             owner=self._owner,
+            worker_id=self._worker_id,
         )
         self.telemetry.meter_states = lambda: {
             name: MeterState(state.up, state.duration_s) for name, state in worker.polling.states.items()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 import structlog
 
 from app.errors import StoreUnavailable
 from app.store import site_sources, workers
-from app.store.engine import Engine, begin, connect
+from app.store.engine import Connection, Engine, before_commit, begin, connect
 from app.store.workers import LEASE_S, Share, Worker
 
 _log = structlog.get_logger(__name__)
@@ -32,6 +34,8 @@ class Membership:
         Sites that the worker's site file names; None: it has no file and knows every site.
     owner : str
         Whose the site file is; where that is given, the sites it describes now are looked up at every beat.
+    worker_id : str
+        Made anew at each start, and in the names of the sessions of `engine`; default: any.
     clock : callable
         Seconds that nobody sets.
     """
@@ -42,11 +46,14 @@ class Membership:
         sites: frozenset[str] | None,
         owner: str = "",
         *,
+        worker_id: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         name = f"{socket.gethostname()}:{os.getpid()}"
         self._engine, self._clock, self._owner = engine, clock, owner
-        self._worker = Worker(secrets.token_hex(8), name, sites)
+        self._worker = Worker(worker_id or secrets.token_hex(8), name, sites)
+        self._this_thread = threading.local()
+        before_commit(engine, self._check_commit)
         self._share: Share | None = None
         self._beat_s = -LEASE_S
 
@@ -55,6 +62,19 @@ class Membership:
         """Whether this worker runs the jobs of all; not where its lease may have ended."""
         is_kept = self._clock() - self._beat_s < LEASE_S
         return self._share is not None and self._share.has_jobs and is_kept
+
+    @contextmanager
+    def doing_jobs(self) -> Iterator[None]:
+        """Within the block this thread commits nothing once another worker has taken over the jobs."""
+        self._this_thread.does_jobs = True
+        try:
+            yield
+        finally:
+            self._this_thread.does_jobs = False
+
+    def _check_commit(self, connection: Connection) -> None:
+        if getattr(self._this_thread, "does_jobs", False):
+            workers.hold_jobs(connection, self._worker)
 
     def measures(self, site: str) -> bool:
         """Whether a site is this worker's to measure, as far as is known.

@@ -101,6 +101,8 @@ class Worker:
         Where anchors of the audit log go, besides the data folder and the log.
     owner : str
         Whose the site file is; what it describes is looked up, since pages may edit it.
+    worker_id : str
+        Made anew at each start, and in the names of the sessions of `engine`; default: any.
     """
 
     def __init__(
@@ -118,12 +120,13 @@ class Worker:
         spool_limits: Limits | None = None,
         anchor_sinks: Sequence[Sink] = (),
         owner: str = "",
+        worker_id: str = "",
     ) -> None:
         self._engine, self._on_evaluated = engine, on_evaluated
         self._on_progress, self._on_stuck = on_progress, on_stuck
         self._audit_days, self._kept = audit_retention_days, kept or Retention()
         self.spool = Spool(spool_path(data_dir), spool_limits or Limits())
-        self._member = Membership(engine, sites, owner)
+        self._member = Membership(engine, sites, owner, worker_id=worker_id)
         self._ingest = Ingest(engine, "poller", on_stowed=on_stowed, lost=self._member.lost)
         self._has_fleet = threading.Event()
         self._followed: Stored | None = None
@@ -187,7 +190,13 @@ class Worker:
 
     def _if_ours(self, work: Callable[[], object]) -> Callable[[], object]:
         """Jobs of all are done by one of the workers."""
-        return lambda: work() if self._member.has_jobs else None
+
+        def work_if_ours() -> None:
+            if self._member.has_jobs:
+                with self._member.doing_jobs():
+                    work()
+
+        return work_if_ours
 
     def _take_part(self) -> None:
         """Keep the leases and measure what is ours; jobs that become ours remember nothing of before."""

@@ -326,6 +326,11 @@ def begin(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+def before_commit(engine: sa.Engine, check: Callable[[sa.Connection], None]) -> None:
+    """Have something checked at the end of each transaction; where it raises, nothing of that is stored."""
+    sa.event.listen(engine, "commit", check)
+
+
 @contextmanager
 def connect(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection for reading, handed back at the end of the block.

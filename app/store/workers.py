@@ -3,7 +3,9 @@
 A worker tells the database every few seconds that it is there, and keeps its leases by that. What is free
 is taken by the worker that :func:`app.domain.sharing.chosen` names, so no two workers measure one site; the
 jobs stay with one worker as long as it is there. A lease that another worker takes gets a larger epoch, and
-what its earlier holder read after that is not stored. Only the clock of the database counts.
+what its earlier holder read after that is not stored. Sessions of a worker that was not heard of are ended
+before others take its leases, and a job's transaction is committed only while its worker still has the jobs.
+Only the clock of the database counts.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.sharing import chosen
+from app.errors import StoreUnavailable
 from app.store import tables
 from app.store.engine import store_errors
 
@@ -67,6 +70,7 @@ def beat(connection: sa.Connection, worker: Worker, sites: Sequence[str]) -> Sha
         If the database is away; the leases last for :data:`LEASE_S`.
     """
     with store_errors():
+        _end_sessions(connection, worker)
         there = _be_there(connection, worker)
         wanted = {f"{_SITE}{key}" for key in sites if chosen(key, there) == worker.id}
         _give_up(connection, worker, wanted | {_JOBS})
@@ -88,6 +92,28 @@ def lost(connection: sa.Connection, worker: Worker) -> dict[str, datetime]:
     )
     with store_errors():
         return {row.subject.removeprefix(_SITE): row.taken_at for row in connection.execute(query)}
+
+
+def session_name(kind: str, worker_id: str) -> str:
+    """Name of the sessions of a worker's process, by which another worker finds them."""
+    return f"wattline-{kind} {worker_id}"
+
+
+_HOLD_JOBS = sa.text("SELECT epoch FROM leases WHERE subject = :jobs AND worker = :worker FOR SHARE")
+
+
+def hold_jobs(connection: sa.Connection, worker: Worker) -> None:
+    """See that a worker has the jobs of all, and let nobody take them before the transaction has ended.
+
+    Raises
+    ------
+    StoreUnavailable
+        If another worker has taken them, or the database is away; nothing may be stored then.
+    """
+    with store_errors():
+        held = connection.execute(_HOLD_JOBS, {"jobs": _JOBS, "worker": worker.id}).scalar()
+    if held is None:
+        raise StoreUnavailable("another worker has taken over the jobs; nothing of this one was stored")
 
 
 def leave(connection: sa.Connection, worker: Worker) -> None:
@@ -136,6 +162,25 @@ def members(connection: sa.Connection) -> list[Member]:
 
 def _is_there() -> sa.ColumnElement[bool]:
     return tables.workers.c.seen_at > sa.func.clock_timestamp() - _FOR_S
+
+
+_END_SESSIONS = sa.text(
+    """
+    SELECT count(pg_terminate_backend(a.pid, 2000))
+    FROM workers w JOIN pg_stat_activity a ON a.application_name LIKE 'wattline-% ' || w.id
+    WHERE w.id <> :id AND w.seen_at <= clock_timestamp() - make_interval(secs => :lease_s)
+        AND a.usename = current_user AND a.datname = current_database()
+    """
+).bindparams(lease_s=LEASE_S)
+
+
+def _end_sessions(connection: sa.Connection, worker: Worker) -> None:
+    """End the sessions of workers that have lost their leases.
+
+    A process that stands still in the middle of a transaction would keep its locks, and whoever takes over
+    would wait for them; and it would commit when it goes on.
+    """
+    connection.execute(_END_SESSIONS, {"id": worker.id})
 
 
 _BE_THERE = sa.text(

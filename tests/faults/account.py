@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from app.store.engine import Connection, Engine, connect
@@ -37,21 +38,50 @@ class Account:
         return ", ".join([*parts, *self.wrong])
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a database has of some points."""
+
+    rows: list[Said]
+    aside: set[Said]
+    """Contradictions."""
+    ledger: Mapping[str, int]
+    """Dropped readings by point."""
+
+    def of(self, points: Collection[str]) -> Held:
+        """Of some of the points."""
+        return Held(
+            [row for row in self.rows if row.point in points],
+            {row for row in self.aside if row.point in points},
+            {point: count for point, count in self.ledger.items() if point in points},
+        )
+
+
+def held(engine: Engine) -> Held:
+    """Everything that a database has."""
+    with connect(engine) as connection:
+        ledger = dict(connection.exec_driver_sql(_LEDGER).all())
+        return Held(_rows(connection, "readings"), set(_rows(connection, "reading_conflicts")), ledger)
+
+
 def drawn_up(engine: Engine, tried: set[Said], acknowledged: set[Said]) -> Account:
-    """Compare what senders and collectors know with what the database has.
+    """Compare what senders and collectors know with what the database has; see :func:`compared`."""
+    return compared(held(engine), tried, acknowledged)
+
+
+def compared(there: Held, tried: set[Said], acknowledged: set[Said]) -> Account:
+    """Compare what senders and collectors know with what a database has.
 
     Parameters
     ----------
-    engine : Engine
+    there : Held
     tried : set of Said
         Everything that was ever sent; may be stored.
     acknowledged : set of Said
         What a spool, an answer or a finished file confirmed; must not be lost.
     """
-    with connect(engine) as connection:
-        rows = _rows(connection, "readings")
-        stored, aside = set(rows), set(_rows(connection, "reading_conflicts"))
-        ledger = dict(connection.exec_driver_sql(_LEDGER).all())
+    rows, aside, ledger = there.rows, there.aside, there.ledger
+    stored = set(rows)
     gone = Counter(one.point for one in acknowledged - stored - aside)
     open_ended = Counter(one.point for one in tried - acknowledged - stored - aside)
     wrong = [f"{len(rows) - len(stored)} readings are stored twice"] if len(rows) > len(stored) else []

@@ -63,6 +63,12 @@ def read_journals(folder: Path) -> tuple[set[Said], set[Said]]:
     return offered, kept
 
 
+def blocks_of(folder: Path, pid: int) -> set[Said]:
+    """What one process was offered."""
+    file = folder / f"{pid}.txt"
+    return set().union(*(block for block, _ in _blocks(file))) if file.exists() else set()
+
+
 def _blocks(file: Path) -> Iterator[tuple[set[Said], bool]]:
     """Readings of a journal, between one ``kept`` and the next."""
     block: set[Said] = set()

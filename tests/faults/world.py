@@ -131,11 +131,15 @@ class Daemon:
         """The end of what it said."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
 
-    def kill(self) -> None:
-        """End it as a power cut would, and start it again."""
+    def end(self) -> None:
+        """End it as a power cut would."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def kill(self) -> None:
+        """The same, and start it again."""
+        self.end()
         self.start()
 
     def stop(self) -> int:
@@ -229,11 +233,7 @@ class World:
             "WATTLINE_DATA_DIR": str(self.disk / name),
             "WATTLINE_AUDIT_KEY_FILE": str(self.audit_key),
             "WATTLINE_DATABASE_URL": through(self.server.url, proxy.port),
-            "LD_PRELOAD": _faketime(),
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
+            **clock_of(self._clock),
         }
         return Daemon([*command, "serve", "--role", *role], environment, self._logs, name)
 
@@ -250,9 +250,7 @@ class World:
 
     def set_clock(self, offset_s: int) -> None:
         """Set the clock of collector and service this much ahead. [s]"""
-        new = self._clock.with_suffix(".new")
-        new.write_text(f"{offset_s:+d}\n")
-        new.replace(self._clock)
+        set_clock(self._clock, offset_s)
 
     @contextmanager
     def clock_set(self, offset_s: int) -> Iterator[None]:
@@ -317,6 +315,24 @@ def _modbus(devices: SimulatedDevices) -> list[int]:
     demo_site = config.load(SITE_FILE).fleet.site["sh1"]
     kinds = {m.id: m.collector["kind"] for m in demo_site.meters if m.collector}
     return sorted({port for meter, port in devices.ports.items() if kinds.get(meter) == "modbus"})
+
+
+def clock_of(file: Path) -> dict[str, str]:
+    """Environment of a process whose clock a file sets."""
+    return {
+        "LD_PRELOAD": _faketime(),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def set_clock(file: Path, offset_s: int) -> None:
+    """Set the clocks that a file sets so much ahead. [s]"""
+    new = file.with_suffix(".new")
+    new.write_text(f"{offset_s:+d}\n")
+    new.replace(file)
 
 
 def _faketime() -> str:

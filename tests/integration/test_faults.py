@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +23,6 @@ from app.errors import StoreUnavailable
 from app.store import engine as stores
 from app.store import migrate, readings, sites
 from app.store.drop_ledger import Drop
-from app.store.embedded.paths import find_paths
 from app.store.embedded.server import EmbeddedServer
 from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
@@ -33,6 +30,7 @@ from collectors.simulated.fault_proxy import FaultProxy
 from tests.integration.api_helpers import client
 from tests.integration.test_engine import address, through
 from tests.integration.test_readings import batch, everything, ingest, queue
+from tests.servers import copy_cluster
 
 MakeEngine = Callable[..., sa.Engine]
 KILLS = int(os.environ.get("WATTLINE_TEST_KILLS", "8"))
@@ -236,26 +234,13 @@ def pair(data_dir: Path) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
     """A primary and its synchronous standby, by streaming replication."""
     first, second = data_dir / "a", data_dir / "b"
     with EmbeddedServer(first) as primary:
-        _copy_cluster(primary, first, second)
+        copy_cluster(primary, second, standby=True)
         admin = primary.owner_url
         with EmbeddedServer(second, settings={"primary_conninfo": admin}) as standby:
             with psycopg.connect(admin, autocommit=True) as connection:
                 connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
                 connection.execute("SELECT pg_reload_conf()")
             yield primary, standby
-
-
-def _copy_cluster(primary: EmbeddedServer, first: Path, second: Path) -> None:
-    place = find_paths(first)
-    target = find_paths(second).cluster
-    admin = primary.owner_url
-    command = [str(place.bin_dir / "pg_basebackup"), "-D", str(target), "-d", admin, "--checkpoint=fast"]
-    subprocess.run(command, check=True, capture_output=True)
-    (target / "standby.signal").touch()
-    for path in (target, *target.rglob("*")):
-        os.chown(path, place.user.uid, place.user.gid)
-    for name in ("postgres.password", "postgres.superuser"):
-        shutil.copy(first / name, second / name)
 
 
 def both(primary: EmbeddedServer, standby: EmbeddedServer) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from app.cli.commands import app
 from app.domain.quantity import ReadingKind, Role
 from app.domain.reading import Reading
 from app.domain.site import Fleet, Institution, InstitutionClass, Meter, Point, Site
-from app.errors import ConfigError
+from app.errors import ConfigError, StoreUnavailable
 from app.jobs.ingest import OTHER_WORKER, Ingest
 from app.jobs.membership import Membership
 from app.store import engine as stores
@@ -220,3 +220,70 @@ def test_the_command_lists_who_is_there(engine: sa.Engine, database_url: str) ->
     (found,) = json.loads(listed.stdout)["workers"]
     assert (found["name"], found["sites"], found["has_jobs"]) == ("machine-a:1", BOTH, True)
     assert "machine-a:1" in CliRunner(env=environment).invoke(app, ["workers"]).stdout
+
+
+# -- a worker that stands still in the middle of a transaction ------------------------------------------
+
+
+def beginning(
+    url: str, make_test_engine: Callable[..., sa.Engine], worker: Worker, lock: str
+) -> sa.Connection:
+    """A transaction of a worker's process that changed something."""
+    named = make_test_engine(url, application_name=workers.session_name("worker", worker.id))
+    connection = named.connect()
+    connection.execute(sa.text("SELECT name FROM locks WHERE name = :name FOR UPDATE"), {"name": lock})
+    return connection
+
+
+def test_whoever_takes_over_ends_the_sessions_of_the_worker_before(
+    engine: sa.Engine, database_url: str, make_test_engine: Callable[..., sa.Engine]
+) -> None:
+    beat(engine, A)
+    frozen, other = (
+        beginning(database_url, make_test_engine, worker, lock)
+        for worker, lock in ((A, "rollup"), (Worker("c", "machine-c:1"), "alarms"))
+    )
+    beat(engine, B)
+    frozen.execute(sa.text("SELECT 1"))  # it is heard of
+    with silence_of(engine, A):
+        assert beat(engine, B).has_jobs
+    with pytest.raises(StoreUnavailable, match="terminating connection"):
+        frozen.execute(sa.text("SELECT 1"))
+    other.commit()
+    other.close()
+    frozen.close()
+
+
+def test_a_job_commits_nothing_once_another_worker_has_taken_over(engine: sa.Engine) -> None:
+    late, other = Membership(engine, None), Membership(engine, None)
+    for member in (late, other, late):
+        member.beat(BOTH)
+    change = sa.text("INSERT INTO locks VALUES (:name)")
+    with late.doing_jobs(), stores.begin(engine) as connection:
+        connection.execute(change, {"name": "before"})
+
+    def do_while_another_takes_over() -> None:
+        with late.doing_jobs(), stores.begin(engine) as connection:
+            connection.execute(change, {"name": "after"})
+            with silence_of(engine, late._worker):
+                other.beat(BOTH)
+
+    with pytest.raises(StoreUnavailable, match="taken over the jobs"):
+        do_while_another_takes_over()
+    with stores.begin(engine) as connection:  # what it does for itself goes on
+        connection.execute(change, {"name": "own"})
+        found = connection.execute(sa.text("SELECT name FROM locks WHERE name IN ('before', 'after', 'own')"))
+        assert set(found.scalars()) == {"before", "own"}
+
+
+def test_nobody_takes_the_jobs_between_the_check_and_the_commit(
+    engine: sa.Engine, database_url: str, make_test_engine: Callable[..., sa.Engine]
+) -> None:
+    hasty = make_test_engine(database_url, lock_timeout_s=0.2)
+    for worker in (A, B, A):
+        beat(engine, worker)
+    with silence_of(engine, A), stores.begin(engine) as connection:
+        workers.hold_jobs(connection, A)
+        with pytest.raises(StoreUnavailable, match="lock"):
+            beat(hasty, B)
+    assert beat(hasty, B).has_jobs

@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit container-image container-test savings-truth faults soak lint format reference bench boards help-texts sbom audit audit-snapshot digests lock clean
+.PHONY: help install demo test unit container-image container-test savings-truth faults faults-fleet soak lint format reference bench boards help-texts sbom audit audit-snapshot digests lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ savings-truth: $(STAMP) ## 2,000 made-up plants: do the stated intervals hold th
 
 faults: $(STAMP) ## five minutes of kills, outages, full disk, wrong clock, dead lines: nothing is lost or doubled
 	@$(BIN)/python -m tests.faults $(if $(SITES),--sites $(SITES))
+
+faults-fleet: $(STAMP) ## ten minutes of a fleet: three cells, three hub servers, six edges; SEED=, SECONDS=
+	@$(BIN)/python -m tests.faults.fleet $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 soak: $(STAMP) ## a day of polls in twenty minutes: does the service get heavier or slower?
 	@$(if $(SITES),WATTLINE_SOAK_SITES=$(SITES)) $(BIN)/python -m bench soak

@@ -1,4 +1,7 @@
-"""Edges as processes of their own, over TLS and a line that fails, to a centre that is one, too."""
+"""Edges as processes of their own, over TLS and a line that hangs, to a centre that is one, too.
+
+What becomes of many edges while everything around them fails: ``tests/faults/fleet``.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,11 @@ import asyncio
 import json
 import os
 import re
-import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from collectors.simulated.modbus_server import SimulatedModbus, SimulatedUnit
 from tests.e2e.line import Line
 from tests.e2e.processes import PROGRAM, Running, running
 from tests.e2e.test_workers import HEAD, PROFILE
-from tests.faults.world import _faketime
 from tests.waiting import until
 
 MOST_BYTES = 120e6
@@ -39,7 +39,7 @@ SLACK_S = 5.0
 """The tests share a slow machine. [s]"""
 
 
-SITES = ("cut", "hang", "twice", "ahead", "behind", "north", "south", "small")
+SITES = ("cut", "hang", "small")
 SITE = """
   - id: {site}
     institution: bank
@@ -153,11 +153,6 @@ class World:
     def data(self, key: Path, name: str = "") -> Path:
         return self.folder / f"edge-{name or key.stem}"
 
-    def spooled(self, key: Path) -> set[tuple[str, int, float]]:
-        """What waits at an edge that does not run."""
-        with closing(sqlite3.connect(self.data(key) / "spool" / "readings.sqlite")) as db:
-            return set(db.execute("SELECT point, at_us, value FROM reading"))
-
     def rows(self, site: str) -> list[tuple[str, int, float]]:
         query = sa.text(
             "SELECT p.key, (extract(epoch FROM r.at) * 1000000)::bigint, r.value"
@@ -198,99 +193,19 @@ def until_waiting(edge: Running, count: int) -> None:
     until(lambda: metric(edge, "wattline_spool_readings") >= count, 90, f"{count} that wait")
 
 
-def test_nothing_is_lost_while_the_line_is_down_and_the_edge_restarts_twice(world: World) -> None:
-    key = world.key("cut")
-    with world.edge(key) as edge:
+def test_a_line_that_hangs_is_left_and_readings_go_on(world: World) -> None:
+    with world.edge(world.key("hang")) as edge:
         until_delivered(edge)
-        until(lambda: world.shown("cut").is_current, 60, "the definitions of the centre")
         world.line.cut()
         until_waiting(edge, 3)
         assert "Connection</th><td class=bad" in edge.get("/").text
-        edge.stop(signal.SIGKILL)
-    first = world.spooled(key)
-    assert len(first) >= 3
-    with world.edge(key) as edge:  # it knows what to read without the centre
-        until_waiting(edge, len(first) + 3)
-        assert edge.stop() == 0
-    second = world.spooled(key)
-    assert second >= first
-    with world.edge(key) as edge:
-        until_waiting(edge, len(second) + 3)
         world.line.mend()
-        until(lambda: world.newest_age_s("cut") <= LIVE_S, RETURN_S + SLACK_S, "live readings")
-        until(lambda: second <= set(world.rows("cut")), 60, "all that waited")
-        assert edge.stop() == 0
-    rows = world.rows("cut")
-    assert len({(point, at_us) for point, at_us, _ in rows}) == len(rows)
-    assert world.counted("SELECT sum(readings) FROM dropped_readings") == 0
-    assert world.counted("SELECT count(*) FROM reading_conflicts") == 0
-
-
-def test_a_line_that_hangs_is_left_and_readings_go_on(world: World) -> None:
-    with world.edge(world.key("hang")) as edge:
         until_delivered(edge)
         world.line.fail(lambda faults: setattr(faults, "half_open", True))
         until_waiting(edge, 5)
         world.line.mend()
         until(lambda: world.newest_age_s("hang") <= LIVE_S, RETURN_S + SLACK_S, "live readings")
     assert world.counted("SELECT sum(readings) FROM dropped_readings") == 0
-
-
-def test_of_two_edges_with_one_key_the_second_is_refused(world: World) -> None:
-    key = world.key("twice")
-    with world.edge(key, "one") as one:
-        until_delivered(one)
-        with world.edge(key, "two") as two:
-            problem = until(lambda: _problem(two), 60, "a refusal")
-            assert "another process speaks for edge" in problem
-            until_delivered(one)
-            assert metric(two, "wattline_edge_delivered_readings_total") == 0
-            before = world.shown("twice")
-            assert before.refused_at is not None
-            one.stop(signal.SIGKILL)
-            until_delivered(two)
-            assert world.shown("twice").epoch == before.epoch + 1
-
-
-def _problem(edge: Running) -> str:
-    found = re.search(r"Connection</th><td class=bad>([^<]*)", edge.get("/").text)
-    return found[1] if found and "speaks for" in found[1] else ""
-
-
-@pytest.mark.parametrize(("site", "shift", "offset_s"), [("ahead", "+10m", 600), ("behind", "-12h", -43_200)])
-def test_a_clock_that_is_off_is_flagged(world: World, site: str, shift: str, offset_s: int) -> None:
-    clock = {
-        "LD_PRELOAD": _faketime(),
-        "FAKETIME": shift,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
-    with world.edge(world.key(site), "", clock) as edge:
-        until_delivered(edge)
-        until(lambda: world.shown(site).is_clock_off, 60, "a flag")
-        until(lambda: world.shown(site).clock_off_readings > 0, 60, "a count")
-        assert world.shown(site).clock_offset_s == pytest.approx(offset_s, abs=5)
-        assert metric(edge, "wattline_edge_clock_offset_seconds") == pytest.approx(offset_s, abs=5)
-    finding = f"""SELECT count(*) FROM findings f JOIN sites s ON s.id = f.site_id
-        WHERE s.key = '{site}' AND kind = 'clock_drift' AND state = 'open'"""
-    until(lambda: world.counted(finding) == 1, 60, "a finding")
-
-
-def test_definitions_of_one_site_change_nothing_at_the_other_sites_edge(world: World) -> None:
-    with world.edge(world.key("north")) as one, world.edge(world.key("south")) as other:
-        until_delivered(one)
-        until_delivered(other)
-        text = world.site_file.read_text()
-        world.site_file.write_text(
-            text.replace("south.kwh, role: facility", "south.kwh, role: it_pdu_output")
-        )
-        world.wattline("pue", "south")  # a command brings the file into the database
-        until(lambda: world.shown("south").revision == 2, 90, "the new revision")
-        until_delivered(one)
-        north = world.shown("north")
-        assert (north.revision, north.newest_revision) == (1, 1)
-        assert metric(one, "wattline_edge_definitions_revision") == 1
-        until_delivered(other)
 
 
 def test_an_edge_is_small_and_says_what_it_does(world: World) -> None:

@@ -19,7 +19,7 @@ import httpx
 from app.domain.reading import Reading
 from tests.faults.collector import Said, said
 from tests.faults.fleet import epochs
-from tests.faults.fleet.parts import BACKLOG_PER_S, Cell, Edge, metric, page, points, register_kwh
+from tests.faults.fleet.parts import BACKLOG_PER_S, Cell, Edge, Progress, metric, page, points, register_kwh
 from tests.faults.fleet.world import THROUGH_HUB, World
 from tests.faults.world import set_clock
 from tests.waiting import until
@@ -150,15 +150,24 @@ class Faults:
         threading.Event().wait(self._random.uniform(*self._extent.lasting_s))
 
     def until_live(self, *sites: str) -> float:
-        """Wait until the newest readings of some sites, default all, are live; how long it took. [s]"""
+        """Wait until new readings of some sites, default all, are stored and live; how long it took. [s]"""
         wanted = sites or tuple(self._world.edges)
-        cells = {self._world.cell_of(site).name for site in wanted}
+        before = self._progress(wanted)
 
         def are_live() -> bool:
-            found = {s: p for name in cells for s, p in self._world.cells[name].progress().items()}
-            return all(site in found and found[site].age_s <= LIVE_S for site in wanted)
+            now = self._progress(wanted)
+            return all(
+                site in now
+                and now[site].age_s <= LIVE_S
+                and (site not in before or now[site].stored > before[site].stored)
+                for site in wanted
+            )
 
         return self._until(are_live, f"live readings of {', '.join(wanted)}")
+
+    def _progress(self, sites: Sequence[str]) -> dict[str, Progress]:
+        cells = {self._world.cell_of(site).name for site in sites}
+        return {s: p for name in cells for s, p in self._world.cells[name].progress().items()}
 
     @contextmanager
     def _pauses(self, cells: Sequence[Cell], sites: Sequence[str]) -> Iterator[Pauses]:
@@ -181,15 +190,16 @@ class Faults:
 
     def _until_each_is_stored(self, *sites: str) -> None:
         """Wait until something new of each site is stored."""
-        cells = [self._world.cells[name] for name in {self._world.cell_of(s).name for s in sites}]
+        before = self._progress(sites)
 
-        def counts() -> dict[str, int]:
-            return {site: p.stored for cell in cells for site, p in cell.progress().items()}
+        def are_more() -> bool:
+            now = self._progress(sites)
+            return all(
+                site in now and (site not in before or now[site].stored > before[site].stored)
+                for site in sites
+            )
 
-        before = counts()
-        self._until(
-            lambda: (now := counts()) and all(now.get(s, 0) > before.get(s, 0) for s in sites), "more"
-        )
+        self._until(are_more, f"something new of {', '.join(sites)}")
 
     def _let_wait(self, edge: Edge) -> int:
         """Lay readings of each minute into the spool of an edge that does not run; how many."""
@@ -399,6 +409,8 @@ class Faults:
         edge.line.mend()
         took_s = self._until(lambda: cell.edge(edge.site).is_current, "the new definitions")
         self._note(f"{edge.site}: new definitions in force after", took_s, RETURN_S)
+        in_force = metric(other.process, "wattline_edge_definitions_revision")
+        self._demand(in_force == was.revision, f"{other.site} has revision {in_force:g}")
         same = cell.edge(other.site)
         self._demand(
             (same.revision, same.newest_revision) == (was.revision, was.newest_revision),
@@ -424,10 +436,11 @@ class Faults:
         if cell.spare is None or cell.spare.pid is None:
             cell.stand_by()
         with self._others_unaffected(cell):
-            began = time.monotonic()
-            cell.switch()
-            self.until_live(*cell.sites)
-            self._note(f"{cell.name}: primary switched; live after", time.monotonic() - began, RETURN_S)
+            cell.lose_primary()
+            self._until_named(cell)
+            cell.promote()
+            took_s = self.until_live(*cell.sites)
+            self._note(f"{cell.name}: standby promoted; live after", took_s, RETURN_S)
         self._until(lambda: cell.name not in self._missing(cell), "a fleet with all cells")
 
     @contextmanager
@@ -471,6 +484,8 @@ class Faults:
         self._note(f"{edge.site}: clock {offset_s:+d} s; flagged after", took_s, RETURN_S)
         self._demand(cell.edge(edge.site).is_clock_off, f"the clock of {edge.site} is not flagged")
         self._until(lambda: cell.edge(edge.site).clock_off_readings > before, "a count of readings")
+        own_s = metric(edge.process, "wattline_edge_clock_offset_seconds")
+        self._demand(abs(own_s - offset_s) < LIVE_S, f"{edge.site} says that its clock is off by {own_s} s")
         edge.line.drop_answers()
         self._until(lambda: edge.waiting() >= 6, "readings whose receipt is lost")
         self._last()

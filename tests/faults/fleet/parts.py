@@ -266,11 +266,14 @@ class Cell:
         (host, port), (_, other) = address(self.database.url), address(self.spare.url)
         return self.database.url.replace(f"@{host}:{port}", f"@{host}:{port},{host}:{other}")
 
-    def switch(self) -> None:
-        """The server of the database is gone as by a power cut; its standby becomes the primary."""
-        assert self.spare is not None
+    def lose_primary(self) -> None:
+        """The server of the database is gone, as by a power cut."""
         self.database._ask_to_stop(signal.SIGKILL)
         self.database.stop()
+
+    def promote(self) -> None:
+        """Its standby becomes the primary, as an operator or Patroni does it."""
+        assert self.spare is not None
         self.database, self.spare = self.spare, self.database
         self._administer(self.database, "SELECT pg_promote()")
         self._administer(self.database, "ALTER SYSTEM SET synchronous_standby_names = ''")

@@ -58,6 +58,7 @@ class Intake:
     ) -> None:
         self._engine, self._backlog_per_s, self._on_stored = engine, backlog_per_s, on_stored
         self._clock = clock
+        self._noted: dict[int, str] = {}
 
     def take(self, key_id: str, message: Message) -> Answer:
         """Store a batch of the edge with that key; returns after the commit.
@@ -158,6 +159,23 @@ class Intake:
             while known and (count := self._adopt_some(of_id[edge_id], known, stored)):
                 taken += count
         return taken
+
+    def note_revisions(self) -> None:
+        """Number the definitions that hold, also of edges that cannot be reached: theirs are shown as old.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the database is away.
+        """
+        with connect(self._engine) as connection:
+            stored, listed = sites.load(connection), edges.listing(connection)
+        digests = {edge.id: _digest_of(edge, stored) for edge in listed if edge.first_seen_at is not None}
+        changed = [edge for edge in listed if self._noted.get(edge.id) != digests.get(edge.id)]
+        with begin(self._engine) as connection:
+            for edge in changed:
+                edges.revision_of(connection, edge, digests[edge.id])
+        self._noted = digests
 
     def _adopt_some(self, edge: Edge, points: set[str], stored: Stored) -> int:
         with connect(self._engine) as connection:
@@ -302,10 +320,14 @@ def current_revision(connection: Connection, edge: Edge, stored: Stored) -> int:
     StoreUnavailable
         If the database is away.
     """
+    return edges.revision_of(connection, edge, _digest_of(edge, stored))
+
+
+def _digest_of(edge: Edge, stored: Stored) -> str:
     cached = _known.get(edge.id)
     if cached is None or cached[0] is not stored or cached[1] != edge.sites:
         cached = _known[edge.id] = (stored, edge.sites, _digest(_site_file(edge, stored)))
-    return edges.revision_of(connection, edge, cached[2])
+    return cached[2]
 
 
 _known: dict[int, tuple[Stored, tuple[str, ...], str]] = {}

@@ -222,6 +222,7 @@ class Worker:
 
     def _look_at_edges(self) -> None:
         self._edges.adopt()
+        self._edges.note_revisions()
         self._edge_findings.run(_now())
 
     def _settle_receipts(self) -> None:

@@ -69,7 +69,7 @@ def drawn_up(engine: Engine, tried: set[Said], acknowledged: set[Said]) -> Accou
     return compared(held(engine), tried, acknowledged)
 
 
-def compared(there: Held, tried: set[Said], acknowledged: set[Said]) -> Account:
+def compared(there: Held, tried: set[Said], acknowledged: set[Said], twice: Collection[Said] = ()) -> Account:
     """Compare what senders and collectors know with what a database has.
 
     Parameters
@@ -79,16 +79,19 @@ def compared(there: Held, tried: set[Said], acknowledged: set[Said]) -> Account:
         Everything that was ever sent; may be stored.
     acknowledged : set of Said
         What a spool, an answer or a finished file confirmed; must not be lost.
+    twice : collection of Said
+        What two collectors read: of one it may be stored while that of the other is in the ledger.
     """
     rows, aside, ledger = there.rows, there.aside, there.ledger
     stored = set(rows)
     gone = Counter(one.point for one in acknowledged - stored - aside)
     open_ended = Counter(one.point for one in tried - acknowledged - stored - aside)
+    also = Counter(one.point for one in set(twice) & (stored | aside))
     wrong = [f"{len(rows) - len(stored)} readings are stored twice"] if len(rows) > len(stored) else []
     invented = (stored | aside) - tried
     wrong += [f"{len(invented)} stored readings were never sent, e.g. {min(invented)}"] if invented else []
     for point in sorted(gone.keys() | ledger.keys()):
-        least, most = gone[point], gone[point] + open_ended[point]
+        least, most = gone[point], gone[point] + open_ended[point] + also[point]
         if not least <= ledger.get(point, 0) <= most:
             wrong.append(f"{point}: {least} to {most} not stored, {ledger.get(point, 0)} in the ledger")
     return Account(

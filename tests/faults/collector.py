@@ -63,6 +63,17 @@ def read_journals(folder: Path) -> tuple[set[Said], set[Said]]:
     return offered, kept
 
 
+def read_twice(folder: Path) -> set[Said]:
+    """What more than one collector was offered."""
+    seen: set[Said] = set()
+    twice: set[Said] = set()
+    for file in folder.glob("*.txt"):
+        own = blocks_of(folder, int(file.stem))
+        twice |= seen & own
+        seen |= own
+    return twice
+
+
 def blocks_of(folder: Path, pid: int) -> set[Said]:
     """What one process was offered."""
     file = folder / f"{pid}.txt"

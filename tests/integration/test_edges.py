@@ -246,6 +246,27 @@ def test_definitions_are_those_of_the_edges_sites_and_signed_for_its_key(
     )
 
 
+def test_an_edge_that_cannot_be_reached_is_shown_with_its_old_revision(
+    database: sa.Engine, centre: httpx.Client
+) -> None:
+    key, other = (key_of(database, f"{site}-box", site) for site in ("sh1", "bj1"))
+    for one in (key, other):
+        assert send(centre, one, began(centre, one), revision=1).json()["revision"] == 1
+    intake = Intake(database)
+    intake.note_revisions()
+    edited = ESTATE.replace("id: bj.main\n", "id: bj.main\n        rated_power_kw: 5\n")
+    with database.begin() as connection:
+        sites.sync(connection, config.parse(edited).fleet)
+    for _ in range(2):
+        intake.note_revisions()
+    revisions = {
+        name: (edge["revision"], edge["newest_revision"], edge["is_current"])
+        for name in ("sh1-box", "bj1-box")
+        if (edge := shown(centre, database, name))
+    }
+    assert revisions == {"sh1-box": (1, 1, True), "bj1-box": (1, 2, False)}
+
+
 def test_the_pace_of_the_backlog_is_shared_by_the_edges_that_have_one(
     database: sa.Engine, centre: httpx.Client
 ) -> None:

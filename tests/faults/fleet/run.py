@@ -15,7 +15,7 @@ from app.jobs.ingest import Ingest
 from app.jobs.verify import verify
 from collectors.spool import Spool
 from tests.faults.account import Account, compared, held
-from tests.faults.collector import Said, read_journals
+from tests.faults.collector import Said, read_journals, read_twice
 from tests.faults.fleet.faults import LONG, Extent, Faults, Measured, Say
 from tests.faults.fleet.parts import CELLS, Cell, Edge, Process, closing_engine, points
 from tests.faults.fleet.world import World
@@ -213,12 +213,13 @@ def _accounts(world: World, cell: Cell, kept_back: set[Said], recovery_s: float)
 
     def are_in_order() -> bool:
         tried, acknowledged = read_journals(world.journals)
+        twice = read_twice(world.journals)
         with closing_engine(cell.database.url) as engine:
             there = held(engine)
         for site in cell.sites:
             own = points(site)
             said = ({one for one in some | kept_back if one.point in own} for some in (tried, acknowledged))
-            found[site] = compared(there.of(own), *said)
+            found[site] = compared(there.of(own), *said, twice)
         return not any(account.wrong for account in found.values())
 
     with suppress(TimeoutError):  # what is wrong is in the accounts

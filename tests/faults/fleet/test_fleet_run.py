@@ -1,6 +1,6 @@
 """Three short fault runs of one fleet whose seeds are kept; `make faults-fleet` is the long one.
 
-Another seed is tried with ``python -m tests.faults.fleet --seed N``. What is measured is not judged here, as the
+Another seed is tried with ``python -m tests.faults.fleet --seed N``. What is measured is not judged here: the
 machine may be busy with something else.
 """
 
@@ -14,7 +14,6 @@ import pytest
 
 from app.cli.console import show
 from tests.faults.fleet.faults import SHORT
-from tests.faults.fleet.process import PLANTS
 from tests.faults.fleet.run import OF_A_CELL, OF_ALL, Outcome, play, rounds, stopped
 from tests.faults.fleet.world import World, begun
 from tests.programs import need_program

@@ -1,4 +1,4 @@
-"""``python -m tests.faults.fleet [--seconds S] [--seed N] [--recovery S] [--slowness F] [--plant WHAT]``.
+"""``python -m tests.faults.fleet [--seconds S] [--seed N] [--short] [--plant WHAT] ...``.
 
 Exits 1 if anything is wrong. Each fault is played at least once; then again until the time is over.
 """
@@ -15,8 +15,9 @@ import time
 import structlog
 
 from app.cli.console import show
+from tests.faults.fleet.faults import LONG, SHORT
 from tests.faults.fleet.process import PLANT, PLANTS
-from tests.faults.fleet.run import long_run
+from tests.faults.fleet.run import whole_run
 from tests.faults.fleet.world import slowness
 from tests.programs import ProgramMissing, find_program
 
@@ -32,6 +33,7 @@ def main() -> int:
         type=float,
         help="what is measured may be so many times what is asked; default: measured",
     )
+    parser.add_argument("--short", action="store_true", help="one round, as in the tests")
     parser.add_argument("--plant", choices=PLANTS, help="a fault of the product itself: the run has to fail")
     asked = parser.parse_args()
     try:
@@ -49,10 +51,12 @@ def main() -> int:
     def say(text: str) -> None:
         show(f"{time.monotonic() - began:6.1f} s  {text}")
 
-    outcome = long_run(
+    outcome = whole_run(
         asked.seed,
-        lambda: began + asked.seconds - time.monotonic(),
+        1 if asked.short else sys.maxsize,
+        SHORT if asked.short else LONG,
         say,
+        lambda: time.monotonic() - began > asked.seconds,
         slowness=slower,
         recovery_s=asked.recovery,
     )

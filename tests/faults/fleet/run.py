@@ -16,7 +16,7 @@ from app.jobs.verify import verify
 from collectors.spool import Spool
 from tests.faults.account import Account, compared, held
 from tests.faults.collector import Said, read_journals, read_twice
-from tests.faults.fleet.faults import LONG, Extent, Faults, Measured, Say
+from tests.faults.fleet.faults import Extent, Faults, Measured, Say
 from tests.faults.fleet.parts import CELLS, Cell, Edge, Process, closing_engine, points
 from tests.faults.fleet.world import World
 from tests.waiting import until
@@ -274,13 +274,15 @@ def last_words(world: World) -> str:
     return "\n".join([*said, *far, *waits])
 
 
-def long_run(seed: int, seconds_left: Callable[[], float], say: Say, **options: float) -> Outcome:
-    """A run on a fleet of its own, for at least three rounds."""
+def whole_run(
+    seed: int, most: int, extent: Extent, say: Say, is_over: Callable[[], bool], **options: float
+) -> Outcome:
+    """A run on a fleet of its own, with what operators do at the end; see :func:`play`."""
     from tests.faults.fleet.world import begun
 
     with begun() as world:
         say("the fleet is at work")
-        outcome = play(world, seed, 10**6, LONG, say, is_over=lambda: seconds_left() <= 0, **options)
+        outcome = play(world, seed, most, extent, say, is_over=is_over, **options)
         outcome.wrong += [text for cell in world.cells.values() for text in verified(cell)]
         outcome.wrong += stopped(world)
     return outcome

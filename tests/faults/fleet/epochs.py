@@ -107,13 +107,16 @@ class Leases:
                 yield f"{table} was written at {at:%H:%M:%S.%f} by {session}, without a lease: {spans}"
 
     def _readings_of_others(self) -> Iterator[str]:
+        """All workers read at the same seconds: what the one with the lease read, too, is stored for that."""
         spans = self._spans(self._own)
         stored = set(self._cell.rows(_STORED, f"{self._cell.sites[-1]}.%"))
-        for pid, worker in self._worker_of.items():
-            for one in blocks_of(self._cell.journals, pid):
+        read = {worker: blocks_of(self._cell.journals, pid) for pid, worker in self._worker_of.items()}
+        for worker, readings in read.items():
+            for one in readings:
                 at = _EPOCH + timedelta(microseconds=one.at_us)
-                is_others = any(w != worker and start <= at < end for w, start, end in spans)
-                if is_others and (one.point, one.at_us) in stored:
+                holders = {w for w, start, end in spans if start <= at < end} - {worker}
+                is_theirs = any(one in read.get(holder, ()) for holder in holders)
+                if holders and not is_theirs and (one.point, one.at_us) in stored:
                     yield f"{one.point} was read at {at:%H:%M:%S.%f} by {worker}, without a lease: {spans}"
 
 

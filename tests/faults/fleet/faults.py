@@ -34,6 +34,8 @@ EDGE_TAKEOVER_S = 45.0
 """What is asked of a second process of an edge: its lease, and a try. [s]"""
 MORE_MIB = 150.0
 """What a cell may hold more while many edges return. [MiB]"""
+SETTLE_S = 3.0
+"""After meters went silent, the last readings are in their spool within this time. [s]"""
 _LOOK_S = 0.1
 Say = Callable[[str], None]
 
@@ -350,6 +352,7 @@ class Faults:
                 first.thaw()
                 self._until(lambda: "speaks for" in page(first), "a refusal of the first process")
             self._world.meters.silence(edge.site)
+            threading.Event().wait(SETTLE_S)
             self._until(lambda: metric(second, "wattline_spool_readings") == 0, "an empty second spool")
         finally:
             first.thaw() if first.is_running else first.start()

@@ -16,7 +16,7 @@ from app.jobs.verify import verify
 from collectors.spool import Spool
 from tests.faults.account import Account, compared, held
 from tests.faults.collector import Said, read_journals, read_twice
-from tests.faults.fleet.faults import Extent, Faults, Measured, Say
+from tests.faults.fleet.faults import SETTLE_S, Extent, Faults, Measured, Say
 from tests.faults.fleet.parts import CELLS, Cell, Edge, Process, closing_engine, points
 from tests.faults.fleet.world import World
 from tests.waiting import until
@@ -41,7 +41,6 @@ OF_A_CELL: Mapping[str, Callable[[Faults, Cell], None]] = {
 """Faults of one cell, or of an edge of it; each cell has another one at the same time."""
 WITH_STANDBY = CELLS[-1]
 """The cell whose database has a standby."""
-_SETTLE_S = 1.0
 
 
 class Round(NamedTuple):
@@ -177,7 +176,7 @@ def _play_round(world: World, faults: Faults, one: Round, say: Say) -> None:
 def _reckoned(world: World, faults: Faults, recovery_s: float) -> tuple[dict[str, Account], list[str]]:
     """The account of each site, and what else is wrong; nothing is measured meanwhile."""
     world.meters.silence()
-    threading.Event().wait(_SETTLE_S)
+    threading.Event().wait(SETTLE_S)
     try:
         for edge in world.edges.values():
             until(lambda edge=edge: edge.waiting() == 0, recovery_s, f"an empty spool of {edge.site}")

@@ -11,7 +11,9 @@ _T = TypeVar("_T")
 _PAUSE_S = 0.05
 
 
-def until(what: Callable[[], _T], timeout_s: float = 60.0, name: str = "it") -> _T:
+def until(
+    what: Callable[[], _T], timeout_s: float = 60.0, name: str = "it", *, pause_s: float = _PAUSE_S
+) -> _T:
     """The first true value of `what`.
 
     Raises
@@ -24,5 +26,5 @@ def until(what: Callable[[], _T], timeout_s: float = 60.0, name: str = "it") -> 
         value = what()
         if value:
             return value
-        threading.Event().wait(_PAUSE_S)
+        threading.Event().wait(pause_s)
     raise TimeoutError(f"{name} did not happen within {timeout_s} s")

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import psycopg
 
 from tests.faults.collector import blocks_of
-from tests.faults.fleet.parts import Cell, Process
+from tests.faults.fleet.parts import LOOK_S, Cell, Process
 
-_LOOK_S = 0.1
 _JOBS = "jobs"
 _WATCHED = (
     "relname LIKE 'energy%' OR relname IN ('evaluations', 'alarms', 'alarm_memory', 'alarm_transitions',"
@@ -135,7 +134,7 @@ def watched(cell: Cell) -> Iterator[Leases]:
     found.look()
 
     def look() -> None:
-        while not ended.wait(_LOOK_S):
+        while not ended.wait(LOOK_S):
             found.look()
         cell.forget_connection()
 

@@ -19,7 +19,17 @@ import httpx
 from app.domain.reading import Reading
 from tests.faults.collector import Said, said
 from tests.faults.fleet import epochs
-from tests.faults.fleet.parts import BACKLOG_PER_S, Cell, Edge, Progress, metric, page, points, register_kwh
+from tests.faults.fleet.parts import (
+    BACKLOG_PER_S,
+    LOOK_S,
+    Cell,
+    Edge,
+    Progress,
+    metric,
+    page,
+    points,
+    register_kwh,
+)
 from tests.faults.fleet.world import THROUGH_HUB, World
 from tests.faults.world import set_clock
 from tests.waiting import until
@@ -36,7 +46,6 @@ MORE_MIB = 150.0
 """What a cell may hold more while many edges return. [MiB]"""
 SETTLE_S = 3.0
 """After meters went silent, the last readings are in their spool within this time. [s]"""
-_LOOK_S = 0.1
 Say = Callable[[str], None]
 
 
@@ -145,7 +154,7 @@ class Faults:
     def _until(self, what: Callable[[], object], name: str) -> float:
         """Wait; how long it took. [s]"""
         began = time.monotonic()
-        until(what, self._recovery_s, name)
+        until(what, self._recovery_s, name, pause_s=LOOK_S)
         return time.monotonic() - began
 
     def _last(self) -> None:
@@ -177,7 +186,7 @@ class Faults:
         found, ended = Pauses(), threading.Event()
 
         def look() -> None:
-            while not ended.wait(_LOOK_S):
+            while not ended.wait(LOOK_S):
                 found.look(cells, sites)
             for cell in cells:
                 cell.forget_connection()

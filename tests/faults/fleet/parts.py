@@ -9,21 +9,21 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import psycopg
 import yaml
 
 from app.domain.access import Grant, Role
 from app.store import edges, identity
 from app.store.embedded.server import EmbeddedServer
-from app.store.engine import Engine, begin, make_engine
+from app.store.engine import begin, connect, make_engine
 from collectors.polling import spool_path
 from collectors.profiles.profile import ModbusProfile, read_profile
 from collectors.simulated.fault_proxy import FaultProxy
@@ -57,6 +57,8 @@ channels: [{name: energy_kwh, kind: register, unit: kWh, address: 0, type: uint3
 _BEGAN_S = time.time() - 30 * 3600
 _KWH_PER_S = {"main": 2, "ups": 1}
 _STOP_S = 60.0
+LOOK_S = 0.2
+"""How often it is looked whether something is so. [s]"""
 
 
 def register_kwh(meter: str, at: datetime) -> float:
@@ -189,6 +191,7 @@ class Cell:
         self.spare: EmbeddedServer | None = None
         self.site_file = folder / "site.yaml"
         self._of_thread = threading.local()
+        self.engine = make_engine(lambda: self.database.url)
         self._environment: dict[str, str] = {}
 
     @property
@@ -308,30 +311,20 @@ class Cell:
 
     def edge(self, site: str) -> edges.Edge:
         """What the cell knows of the edge of a site."""
-        with closing_engine(self.database.url) as engine, engine.connect() as connection:
+        with connect(self.engine) as connection:
             return edges.named(connection, site)
 
     def key(self, site: str) -> str:
         """A new key for the edge of a site."""
-        with closing_engine(self.database.url) as engine, begin(engine) as connection:
+        with begin(self.engine) as connection:
             key = identity.create(connection, f"edge {site}", [Grant(Role.EDGE, site)], created_by="test")
             edges.create(connection, site, identity.public_id_of(key), [site])
         return key
 
     def viewer(self) -> str:
         """A new key that sees everything."""
-        with closing_engine(self.database.url) as engine, begin(engine) as connection:
+        with begin(self.engine) as connection:
             return identity.create(connection, "fleet", [Grant(Role.VIEWER)], created_by="test")
-
-
-@contextmanager
-def closing_engine(url: str) -> Iterator[Engine]:
-    """An engine for the block."""
-    engine = make_engine(url)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 @dataclass
@@ -418,7 +411,10 @@ def metric(process: Process, name: str) -> float:
 
 def page(process: Process, path: str = "/") -> str:
     """What a process answers; nothing where it does not."""
+    if not (process.is_running and process.base):
+        return ""
     try:
-        return httpx.get(f"{process.base}{path}", timeout=10).text if process.is_running else ""
-    except (httpx.TransportError, httpx.UnsupportedProtocol):
+        with urllib.request.urlopen(f"{process.base}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+    except OSError:
         return ""

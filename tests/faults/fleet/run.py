@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from random import Random
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from collectors.spool import Spool
 from tests.faults.account import Account, compared, held
 from tests.faults.collector import Said, read_journals, read_twice
 from tests.faults.fleet.faults import SETTLE_S, Extent, Faults, Measured, Say
-from tests.faults.fleet.parts import CELLS, Cell, Edge, Process, closing_engine, points
+from tests.faults.fleet.parts import CELLS, LOOK_S, Cell, Edge, Process, points
 from tests.faults.fleet.world import World
 from tests.waiting import until
 
@@ -39,6 +40,7 @@ OF_A_CELL: Mapping[str, Callable[[Faults, Cell], None]] = {
     "clock behind": Faults.clock_behind,
 }
 """Faults of one cell, or of an edge of it; each cell has another one at the same time."""
+_until = partial(until, pause_s=LOOK_S)
 WITH_STANDBY = CELLS[-1]
 """The cell whose database has a standby."""
 
@@ -179,7 +181,12 @@ def _reckoned(world: World, faults: Faults, recovery_s: float) -> tuple[dict[str
     threading.Event().wait(SETTLE_S)
     try:
         for edge in world.edges.values():
-            until(lambda edge=edge: edge.waiting() == 0, recovery_s, f"an empty spool of {edge.site}")
+            until(
+                lambda edge=edge: edge.waiting() == 0,
+                recovery_s,
+                f"an empty spool of {edge.site}",
+                pause_s=LOOK_S,
+            )
         accounts: dict[str, Account] = {}
         wrong: list[str] = []
         for cell in world.cells.values():
@@ -195,15 +202,14 @@ def _reckoned(world: World, faults: Faults, recovery_s: float) -> tuple[dict[str
 def _store_what_is_left(cell: Cell) -> None:
     """Store what waits in spools of workers that do not run."""
     running = cell.folder / "data-service"
-    with closing_engine(cell.database.url) as engine:
-        ingest = Ingest(engine, "poller")
-        for path in cell.spools():
-            if running not in path.parents:
-                with closing(Spool(path)) as spool:
-                    while (batch := spool.take()).readings:
-                        ingest.stow(batch.readings)
-                        spool.ack(batch)
-                    ingest.write_ledger(spool)
+    ingest = Ingest(cell.engine, "poller")
+    for path in cell.spools():
+        if running not in path.parents:
+            with closing(Spool(path)) as spool:
+                while (batch := spool.take()).readings:
+                    ingest.stow(batch.readings)
+                    spool.ack(batch)
+                ingest.write_ledger(spool)
 
 
 def _accounts(world: World, cell: Cell, kept_back: set[Said], recovery_s: float) -> dict[str, Account]:
@@ -213,8 +219,7 @@ def _accounts(world: World, cell: Cell, kept_back: set[Said], recovery_s: float)
     def are_in_order() -> bool:
         tried, acknowledged = read_journals(world.journals)
         twice = read_twice(world.journals)
-        with closing_engine(cell.database.url) as engine:
-            there = held(engine)
+        there = held(cell.engine)
         for site in cell.sites:
             own = points(site)
             said = ({one for one in some | kept_back if one.point in own} for some in (tried, acknowledged))
@@ -222,16 +227,19 @@ def _accounts(world: World, cell: Cell, kept_back: set[Said], recovery_s: float)
         return not any(account.wrong for account in found.values())
 
     with suppress(TimeoutError):  # what is wrong is in the accounts
-        until(are_in_order, recovery_s / 4)
+        until(are_in_order, recovery_s / 4, pause_s=1.0)
     return found
 
 
 def _breaches(cell: Cell, recovery_s: float) -> list[str]:
     """What ``wattline verify`` finds, once nothing waits for its rollup."""
-    until(lambda: cell.rows("SELECT count(*) FROM rollup_queue") == [(0,)], recovery_s, "the last rollup")
-    with closing_engine(cell.database.url) as engine:
-        found = verify(engine)
-    return [f"verify in {cell.name}: {breach}" for breach in found.breaches]
+    until(
+        lambda: cell.rows("SELECT count(*) FROM rollup_queue") == [(0,)],
+        recovery_s,
+        "the last rollup",
+        pause_s=LOOK_S,
+    )
+    return [f"verify in {cell.name}: {breach}" for breach in verify(cell.engine).breaches]
 
 
 def _left(edge: Edge) -> Iterator[str]:

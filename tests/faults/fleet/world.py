@@ -14,7 +14,7 @@ import yaml
 
 from app.store import migrate
 from collectors.simulated.fault_proxy import FaultProxy
-from tests.faults.fleet.parts import CELLS, Cell, Edge, Line, Meters, Process, closing_engine, metric
+from tests.faults.fleet.parts import CELLS, LOOK_S, Cell, Edge, Line, Meters, Process, metric
 from tests.faults.world import Background
 from tests.hub import Cluster, free_ports
 from tests.servers import copy_cluster
@@ -58,21 +58,22 @@ class World:
             cell.service.start()
         self.keys = keys
         for cell in self.cells.values():
-            until(lambda cell=cell: _is_ready(cell), _START_S, f"cell {cell.name}, ready,")
+            until(lambda cell=cell: _is_ready(cell), _START_S, f"cell {cell.name}, ready,", pause_s=LOOK_S)
             for site in cell.sites[:2]:
                 edge = self.edges[site] = self._edge(stack, cell, site)
                 stack.callback(_end, edge.process)
                 edge.start()
         for edge in self.edges.values():  # until it begins, workers of the cell measure its site
-            until(lambda edge=edge: _delivers(edge), _START_S, f"deliveries of {edge.site}")
+            until(lambda edge=edge: _delivers(edge), _START_S, f"deliveries of {edge.site}", pause_s=LOOK_S)
 
     def _start_databases(self, stack: ExitStack) -> dict[str, str]:
         """One is made, the others are copies of it; the last cell's has a standby."""
         first, *others = self.cells.values()
         stack.callback(first.database.stop)
         first.database.start()
-        with closing_engine(first.database.url) as engine:
-            migrate.upgrade(engine)
+        for cell in self.cells.values():
+            stack.callback(cell.engine.dispose)
+        migrate.upgrade(first.engine)
         for cell in others:
             copy_cluster(first.database, cell.database.data_dir, standby=False)
             stack.callback(lambda cell=cell: cell.database.stop())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from tests.faults.collector import blocks_of
+from tests.faults.collector import Said, blocks_of
 from tests.faults.fleet.parts import LOOK_S, Cell, Process
 
 _JOBS = "jobs"
@@ -38,7 +38,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION watched.note()
 """
 _WRITTEN = "SELECT name, session, pg_xact_commit_timestamp(xmin) FROM watched.written"
 _STORED = (
-    "SELECT p.key, (extract(epoch FROM r.at) * 1000000)::bigint FROM readings r"
+    "SELECT p.key, (extract(epoch FROM r.at) * 1000000)::bigint, r.value FROM readings r"
     " JOIN points p ON p.id = r.point_id WHERE p.key LIKE %s"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -108,14 +108,14 @@ class Leases:
     def _readings_of_others(self) -> Iterator[str]:
         """All workers read at the same seconds: what the one with the lease read, too, is stored for that."""
         spans = self._spans(self._own)
-        stored = set(self._cell.rows(_STORED, f"{self._cell.sites[-1]}.%"))
+        stored = {Said(*row) for row in self._cell.rows(_STORED, f"{self._cell.sites[-1]}.%")}
         read = {worker: blocks_of(self._cell.journals, pid) for pid, worker in self._worker_of.items()}
         for worker, readings in read.items():
             for one in readings:
                 at = _EPOCH + timedelta(microseconds=one.at_us)
                 holders = {w for w, start, end in spans if start <= at < end} - {worker}
                 is_theirs = any(one in read.get(holder, ()) for holder in holders)
-                if holders and not is_theirs and (one.point, one.at_us) in stored:
+                if holders and not is_theirs and one in stored:
                     yield f"{one.point} was read at {at:%H:%M:%S.%f} by {worker}, without a lease: {spans}"
 
 

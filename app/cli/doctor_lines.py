@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def hub(environment: Settings) -> Iterator[Check]:
 
 
 def _servers(at: HubAddress, seed: Path | None, ca_file: Path | None, stream: str) -> Iterator[Check]:
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of what nats-py does at the end of TLS
     for server in at.servers:
         name = f"hub {urlsplit(server).hostname}:{urlsplit(server).port or _HUB_PORT}"
         options = hub_link.options(HubAddress((server,), at.cell), seed, ca_file)
@@ -94,15 +96,21 @@ async def _server(options: dict[str, Any], stream: str) -> tuple[Outcome, str, s
     import nats
     import nats.errors
 
-    once = {"max_reconnect_attempts": 0, "allow_reconnect": False, "error_cb": _quiet}
+    failures: list[str] = []
+
+    async def note(error: Exception) -> None:
+        failures.append(str(error) or type(error).__name__)
+
+    once = {"max_reconnect_attempts": 0, "allow_reconnect": False, "error_cb": note}
     try:
         client = await asyncio.wait_for(nats.connect(**{**options, **once}), _PATIENCE_S)
     except (OSError, nats.errors.Error, TimeoutError) as error:
-        why = str(error) or type(error).__name__
+        why = str(error) or (failures[-1] if failures else "no answer in time")
         remedy = "add our public key to its users.conf" if "uthorization" in why else "see that it runs"
         return Outcome.FAULT, why, remedy
     try:
-        version = f"nats-server {client.connected_server_version}"
+        found = client.connected_server_version
+        version = f"nats-server {found.major}.{found.minor}.{found.patch}"
         if not stream:
             return Outcome.OK, version, ""
         info = await client.jetstream().stream_info(stream)
@@ -125,7 +133,3 @@ def _of_stream(version: str, stream: str, cluster: Any, wanted: int) -> tuple[Ou
     if behind:
         return Outcome.WARNING, f"{version}; {', '.join(behind)} behind", "restore that server"
     return Outcome.OK, f"{version}, {len(others) + 1} of {wanted} copies", ""
-
-
-async def _quiet(error: Exception) -> None:
-    pass

@@ -55,9 +55,14 @@ exec postgres -c listen_addresses='*' -k /var/run/postgresql
 """
 
 
+def names() -> tuple[str, str, str]:
+    """What they are called: hub, database, proxy."""
+    return _image("hub", "hub"), _image("cell", "timescaledb"), _image("cell", "proxy")
+
+
 def make(podman: Engine, folder: Path) -> None:
     """Build all of them."""
-    hub, database, proxy = _image("hub", "hub"), _image("cell", "timescaledb"), _image("cell", "proxy")
+    hub, database, proxy = names()
     shutil.copy(nats_server_path(), _sources(folder / "hub", _NATS, {"wget": _WGET}))
     _build(podman, folder / "hub", hub)
     _sources(folder / "database", _DATABASE, {"start": _START})

@@ -184,6 +184,7 @@ def ready(podman: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     yield podman
     podman.podman("container", "rm", "--all", "--force", "--time=0")
     podman.podman("network", "rm", "--force", NETWORK)
+    podman.podman("image", "rm", "--force", *stand_ins.names())
 
 
 @dataclass

@@ -127,9 +127,9 @@ def _of_stream(version: str, stream: str, cluster: Any, wanted: int) -> tuple[Ou
     """What a server says of the copies of a stream."""
     others = (cluster.replicas or []) if cluster else []
     behind = [one.name for one in others if one.offline or not one.current]
-    if 2 * len(behind) > len(others) + 1:
+    if behind and 2 * (wanted - len(behind)) <= wanted:  # without a leader all of them are others
         found = f"{stream}: without a majority: {', '.join(behind)} behind"
         return Outcome.FAULT, found, "restore the other servers; until then edges keep what they read"
     if behind:
         return Outcome.WARNING, f"{version}; {', '.join(behind)} behind", "restore that server"
-    return Outcome.OK, f"{version}, {len(others) + 1} of {wanted} copies", ""
+    return Outcome.OK, f"{version}, {min(len(others) + 1, wanted)} of {wanted} copies", ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from app.cli import logs
 from app.cli.console import say
 from app.cli.environment import settings
-from app.cli.stopping import stop_signal
+from app.cli.stopping import stop_signal, wait_for
 from app.config import Settings, secret_in
 from app.edge.following import Following
 from app.edge.process import Edge, Setup
@@ -57,7 +57,7 @@ def serve(config_path: Path | None, *, host: str, port: int) -> None:
                 say(f"http://{host}:{bound} edge of {transport.url}")
                 edge.start()
                 gc.freeze()
-                stop.wait()
+                wait_for(stop)
         finally:
             edge.stop()
             transport.close()

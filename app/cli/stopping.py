@@ -8,6 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_LOOK_S = 1.0
+
+
+def wait_for(stop: threading.Event) -> None:
+    """Wait until somebody asks to stop.
+
+    A signal that another thread receives does not wake the main thread, which alone runs handlers: so that
+    wakes by itself now and then.
+    """
+    while not stop.wait(_LOOK_S):
+        pass
+
 
 @contextmanager
 def stop_signal() -> Iterator[threading.Event]:

@@ -134,6 +134,10 @@ class Process(Daemon):
             self.process.wait()
             return -signal.SIGKILL
 
+    def last_words(self) -> str:
+        """The end of what it said, with the threads of one that did not end."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-80:])
+
     @property
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""

@@ -12,7 +12,7 @@ from app.cli.stopping import stop_signal, wait_for
 with stop_signal() as stop:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # of this thread alone
-    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
     wait_for(stop)
 print("ended")
 """

@@ -184,6 +184,12 @@ def _sign(point: Point) -> int:
     return 1 if point.role in FACILITY_ADDS else -1 if point.role in _SUBTRACTED else 0
 
 
+_NO_ENERGY = np.empty(0, np.float64)
+_NOTHING_KNOWN = QuarterHours(
+    np.empty(0, np.int64), _NO_ENERGY, _NO_ENERGY, _NO_ENERGY, np.empty(0, np.int8), np.empty(0, np.int32)
+)
+
+
 class JoinedCells(Mapping[str, QuarterHours]):
     """Intervals of many points, those of one after those of another.
 
@@ -204,6 +210,8 @@ class JoinedCells(Mapping[str, QuarterHours]):
         if isinstance(cells, cls):
             return cells
         known = {name: cells[name] for name in ids if name in cells}
+        if not known:
+            return cls(_NOTHING_KNOWN, {})
         ends = list(accumulate(len(part.at_us) for part in known.values()))
         rows = zip([0, *ends], ends, strict=False)
         return cls(QuarterHours.concat(known.values()), dict(zip(known, rows, strict=True)))

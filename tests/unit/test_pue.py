@@ -68,3 +68,19 @@ def test_a_few_late_readings_cost_no_category() -> None:
     assert totals.category() == 3
     assert pue.Totals(covered_s=1000.0, covered_s_by_category={3: 949.0, 2: 51.0}).category() == 2
     assert pue.Totals().category() is None
+
+
+def test_cells_of_points_are_the_same_joined_and_apart() -> None:
+    limits, it = pue.boundary(site(Role.IT_PDU_OUTPUT)), cells(10.0, 60)
+    apart = {"it.e": it.take(slice(1, None)), "grid.e": cells(15.0, 60).take(slice(0, 3))}
+    joined = pue.JoinedCells.of({**apart, "else": it}, ["else", "grid.e", "it.e", "nowhere"])
+    one, other = (pue.pair(limits, known, 0, COUNT * QUARTER_HOUR_US) for known in (apart, joined))
+    assert one.at_us.tolist() == other.at_us.tolist() == [QUARTER_HOUR_US, 2 * QUARTER_HOUR_US]
+    assert one.it_kwh.tolist() == other.it_kwh.tolist() == [10.0, 10.0]
+    assert one.facility_kwh.tolist() == other.facility_kwh.tolist() == [15.0, 15.0]
+
+
+def test_without_any_cells_nothing_is_known() -> None:
+    limits = pue.boundary(site(Role.IT_PDU_OUTPUT))
+    for nothing in ({}, {"else": cells(1.0, 60)}, pue.JoinedCells.of({}, ["grid.e"])):
+        assert not len(pue.pair(limits, nothing, 0, COUNT * QUARTER_HOUR_US).at_us)

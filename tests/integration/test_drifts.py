@@ -273,6 +273,7 @@ def test_freezing_a_baseline_is_offered_and_never_done_silently(
         assert "Freeze this baseline" not in page
         assert one.sha256 in page
         assert "Drift is watched against it" in page
+        assert "&lt;" not in page
         assert notice not in http.get("/").text
         assert notice not in http.get("/sites/s").text
     with engine.connect() as connection:

@@ -39,9 +39,10 @@ unit: $(STAMP) ## unit and property tests only (under 30 s)
 container-image: $(STAMP) ## what container-test builds, alone; says why where containers cannot be built here
 	@$(BIN)/python -m tests.containers
 
+CONTAINER_TESTS := tests/containers
 container-test: $(STAMP) ## the image built and run by Podman as compose runs it, on a base made with debootstrap; as root
 	@WATTLINE_CONTAINERS=$${WATTLINE_CONTAINERS:-1} WATTLINE_REQUIRE_PROGRAMS=1 \
-	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/containers
+	  $(BIN)/python -m pytest -q -p no:cacheprovider $(CONTAINER_TESTS)
 
 savings-truth: $(STAMP) ## 2,000 made-up plants: do the stated intervals hold their true savings? (four minutes)
 	@WATTLINE_SAVINGS_TRUTH=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/property/test_baseline_truth.py

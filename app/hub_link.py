@@ -46,9 +46,16 @@ class _Loop(asyncio.SelectorEventLoop):
         self._made.append(made[0])
         return made
 
+    async def start_tls(self, *args: Any, **kwargs: Any) -> Any:
+        """TLS on the connection."""
+        made = await super().start_tls(*args, **kwargs)
+        if made is not None:
+            self._made.append(made)
+        return made
+
     def abort(self) -> None:
         """Close what is open, at once."""
-        for transport in self._made:
+        for transport in reversed(self._made):
             transport.abort()  # type: ignore[attr-defined]
         self._made.clear()
 
@@ -130,8 +137,23 @@ class Link:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        self._loop.abort()
-        await asyncio.sleep(0)  # the sockets are closed in the next pass of the loop
+        await _end_connections(self._loop)
+
+
+async def _end_connections(loop: _Loop) -> None:
+    loop.abort()
+    await asyncio.sleep(0)  # the sockets are closed in the next pass of the loop
+
+
+def run_alone(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that connects by itself; whatever it leaves open is closed."""
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        try:
+            return runner.run(work)
+        finally:
+            loop = runner.get_loop()
+            assert isinstance(loop, _Loop)
+            runner.run(_end_connections(loop))
 
 
 def options(

@@ -85,7 +85,7 @@ def _servers(at: HubAddress, seed: Path | None, ca_file: Path | None, stream: st
     for server in at.servers:
         name = f"hub {urlsplit(server).hostname}:{urlsplit(server).port or _HUB_PORT}"
         options = hub_link.options(HubAddress((server,), at.cell), seed, ca_file)
-        found = asyncio.run(_server(options, stream))
+        found = hub_link.run_alone(_server(options, stream))
         yield Check(name, *found)
         if "tls" in options:
             yield certificate(f"certificate of {name}", server, options["tls"], _HUB_PORT)
@@ -101,11 +101,11 @@ async def _server(options: dict[str, Any], stream: str) -> tuple[Outcome, str, s
     async def note(error: Exception) -> None:
         failures.append(str(error) or type(error).__name__)
 
-    once = {"max_reconnect_attempts": 0, "allow_reconnect": False, "error_cb": note}
+    once = {"max_reconnect_attempts": 1, "allow_reconnect": False, "error_cb": note}
     try:
         client = await asyncio.wait_for(nats.connect(**{**options, **once}), _PATIENCE_S)
     except (OSError, nats.errors.Error, TimeoutError) as error:
-        why = str(error) or (failures[-1] if failures else "no answer in time")
+        why = failures[-1] if failures else str(error) or "no answer in time"
         remedy = "add our public key to its users.conf" if "uthorization" in why else "see that it runs"
         return Outcome.FAULT, why, remedy
     try:

@@ -98,13 +98,11 @@ def located(environment: Settings) -> Iterator[Located]:
 
 
 @contextmanager
-def engine_at(
-    url: Url, *, wait_s: float | None = _COMMAND_WAIT_S, name: str = "wattline-cli"
-) -> Iterator[Engine]:
+def engine_at(url: Url, *, name: str = "wattline-cli") -> Iterator[Engine]:
     """An engine on a database that answers."""
     engine = make_engine(url, application_name=name, statement_timeout_s=WORK_TIMEOUT_S)
     try:
-        wait_until_up(engine, wait_s, say)
+        wait_until_up(engine, _COMMAND_WAIT_S, say)
         yield engine
     finally:
         engine.dispose()

@@ -35,14 +35,20 @@ from app.store.sites import Stored
 SPAN = timedelta(days=30)
 """Time over which loads and the balance of the tree are looked at."""
 KEPT = timedelta(hours=1)
-"""An outlook is worked out again after so long, or where the history has grown backwards."""
+"""An outlook is worked out again after so long, or where the history has grown backwards, a baseline was
+frozen or the measures ledger has changed."""
 SHOWN_MONTHS = 25
 """Months of which the normalised PUE is kept."""
 
 _STATE = sa.text(
     """
     SELECT s.id, o.evaluated_at, o.known_from,
-        (SELECT min(at) FROM site_15m x WHERE x.site_id = s.id AND x.room = '')
+        (SELECT min(at) FROM site_15m x WHERE x.site_id = s.id AND x.room = ''),
+        EXISTS (SELECT FROM baselines b WHERE b.site_id = s.id AND b.created_at > o.evaluated_at)
+        OR EXISTS (
+            SELECT FROM measures m
+            WHERE m.site_id = s.id AND greatest(m.created_at, m.withdrawn_at) > o.evaluated_at
+        )
     FROM sites s LEFT JOIN outlooks o ON o.site_id = s.id WHERE s.retired_at IS NULL
     ORDER BY o.evaluated_at NULLS FIRST, s.id
     """
@@ -61,8 +67,8 @@ def due(connection: sa.Connection, now: datetime) -> dict[int, datetime]:
         rows = connection.execute(_STATE).all()
     return {
         site: begins
-        for site, at, known_from, begins in rows
-        if begins is not None and (at is None or now - at > KEPT or begins != known_from)
+        for site, at, known_from, begins, has_news in rows
+        if begins is not None and (at is None or now - at > KEPT or begins != known_from or has_news)
     }
 
 

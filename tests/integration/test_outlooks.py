@@ -126,3 +126,9 @@ def test_every_view_of_the_outlook_has_rows_and_is_renewed(engine: sa.Engine) ->
     sides = rows(engine, "SELECT in_kwh, out_kwh FROM v_balance WHERE stage = 'ups' AND in_kwh IS NOT NULL")
     assert sides
     assert all(float(str(i)) >= 0.9 * float(str(o)) for i, o in sides)
+    demo.declare_measures(engine, NOW)
+    entered = datetime.now(UTC) + timedelta(seconds=1)
+    for worked_out, due in ((entered, 0), (entered - timedelta(minutes=5), 1)):
+        with begin(engine) as connection:
+            connection.execute(sa.text("UPDATE outlooks SET evaluated_at = :at"), {"at": worked_out})
+        assert outlook.run(engine, entered) == due, "worked out again once measures of a site were entered"

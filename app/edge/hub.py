@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 PART_BYTES = 512 << 10
 """Files travel in parts of so many bytes; a hub carries at most a mebibyte at once. [B]"""
 
+_TAKEN_S = 6.0
+"""A hub that has not taken a batch after so long has lost the server that led. [s]"""
+
 
 class Hub:
     """A :class:`~app.edge.transport.Transport` through a hub.
@@ -154,9 +157,7 @@ class Hub:
         waiting = self._waiting[name] = asyncio.get_running_loop().create_future()
         try:
             payload = seal(name.encode() + body, subject, self._secret)
-            await client.jetstream().publish(
-                subject, payload, timeout=TIMEOUT_S, headers={"Nats-Msg-Id": name}
-            )
+            await _publish(client, subject, payload, name)
             return await asyncio.wait_for(waiting, TIMEOUT_S)
         finally:
             del self._waiting[name]
@@ -168,6 +169,16 @@ class Hub:
             waiting = self._waiting.get(reply.id)
             if waiting is not None and not waiting.done():
                 waiting.set_result(reply)
+
+
+async def _publish(client: Client, subject: str, payload: bytes, name: str) -> None:
+    from nats.js.errors import NoStreamResponseError
+
+    try:
+        stream = client.jetstream()
+        await stream.publish(subject, payload, timeout=_TAKEN_S, headers={"Nats-Msg-Id": name})
+    except NoStreamResponseError:  # its servers choose another leader, which takes them some seconds
+        raise TooBusy("no server of the hub takes readings at this moment", retry_after_s=1) from None
 
 
 def _said(reply: Reply) -> Mapping[str, Any]:

@@ -57,6 +57,9 @@ _KEPT_S = 120.0
 _AGAIN_S = 5.0
 """A batch that could not be stored is delivered again after so long. [s]"""
 _PAUSE_S = 2.0
+_LEADERLESS_S = 1.0
+_MOST_FAILURES = 8
+"""After so many failures, one a pause, the stream is looked for anew."""
 _MOST_DELIVERIES = 20
 """A batch that fails so often for another reason than the database is set aside."""
 _STREAM_BYTES = 1 << 30
@@ -206,16 +209,19 @@ class HubIntake:
         batches = await stream.pull_subscribe(
             self._of_all.readings, durable="cell", stream=f"READINGS_{self._cell}", config=config
         )
-        places, problem = asyncio.Semaphore(_AT_ONCE), ""
+        places, problem, failures = asyncio.Semaphore(_AT_ONCE), "", 0
         async with asyncio.TaskGroup() as tasks:
             while not (self._ended.is_set() or problem):
                 try:
                     found = await batches.fetch(_FETCH, timeout=_FETCH_S)
                 except TimeoutError:
                     continue
-                except nats.errors.Error as error:  # without a leader, or its disk; begin anew
-                    problem = str(error)
+                except nats.errors.Error as error:  # without a leader for some seconds, or without its disk
+                    failures += 1
+                    problem = (str(error) or type(error).__name__) if failures > _MOST_FAILURES else ""
+                    await asyncio.sleep(_LEADERLESS_S)
                     continue
+                failures = 0
                 for message in found:
                     await places.acquire()
                     task = tasks.create_task(self._take(client, stream, message))

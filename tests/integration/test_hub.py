@@ -18,7 +18,7 @@ from app.domain.hub_message import Subjects, address, seal
 from app.domain.reading import Reading
 from app.domain.signed import secret_of, verified
 from app.edge.hub import PART_BYTES, Hub
-from app.errors import EdgeReplaced, Forbidden, StoreUnavailable, WorkTooLarge
+from app.errors import EdgeReplaced, Forbidden, StoreUnavailable, TooBusy, WorkTooLarge
 from app.hub_link import Link
 from app.jobs.edge_intake import Intake
 from app.jobs.hub_intake import HubIntake
@@ -91,7 +91,7 @@ def sent(hub: Hub, message: Message) -> None:
     def try_it() -> bool:
         try:
             hub.send(message)
-        except StoreUnavailable:
+        except (StoreUnavailable, TooBusy):
             return False
         return True
 
@@ -225,7 +225,7 @@ def test_without_its_leader_the_hub_pauses_and_without_two_servers_edges_keep_th
         sent(hub, batch(claim, 1.0, first=1))
         other = next(n for n in range(3) if n != leader)
         own.kill(other)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises((StoreUnavailable, TooBusy)):
             hub.send(batch(claim, 2.0, first=2))
         own.start(leader)
         own.start(other)

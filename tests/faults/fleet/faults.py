@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -464,13 +464,14 @@ class Faults:
         self._say(f"    {cell.name} away; longest pause of any other site {pauses.most_s:.1f} s")
 
     def _missing(self, cell: Cell) -> list[str]:
-        """Cells that the fleet's answer names as missing, as another cell gives it."""
-        other = next(one for one in self._world.cells.values() if one is not cell)
-        try:
-            answer = self._world.ask(other, "/fleet/pue?window=1h")
-        except httpx.TransportError:
-            return []
-        return list(answer.json()["missing"]) if answer.status_code == 200 else []
+        """Cells that the fleet's answer names as missing, as the first other cell that answers gives it."""
+        for other in self._world.cells.values():
+            if other is not cell:
+                with suppress(httpx.TransportError):
+                    answer = self._world.ask(other, "/fleet/pue?window=1h")
+                    if answer.status_code == 200:
+                        return list(answer.json()["missing"])
+        return []
 
     def _until_named(self, cell: Cell) -> None:
         took_s = self._until(lambda: cell.name in self._missing(cell), f"an answer that names {cell.name}")

@@ -62,6 +62,14 @@ def exposition(facts: Facts) -> bytes:
 
 
 def _families(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
+    yield from _polled(facts)
+    yield from _spooled(facts)
+    yield from _delivered(facts)
+    yield from _state(facts)
+    yield from _process()
+
+
+def _polled(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
     meters = [(labels(site=d.site, meter=d.name), d) for d in facts.devices]
     yield (
         "wattline_meter_up",
@@ -81,6 +89,9 @@ def _families(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
         "How long the last poll took.",
         [(label, d.duration_s) for label, d in meters],
     )
+
+
+def _spooled(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
     spool = labels(collector="edge")
     yield "wattline_spool_readings", "gauge", "Readings that wait.", [(spool, float(facts.waiting))]
     yield "wattline_spool_fill_ratio", "gauge", "How full the spool is.", [(spool, facts.fill_ratio)]
@@ -90,7 +101,9 @@ def _families(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
         "Readings that the spool dropped, by reason.",
         [(labels(reason=reason), float(count)) for reason, count in facts.dropped.items()],
     )
-    yield from _delivered(facts)
+
+
+def _state(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
     offset = [] if facts.offset_s is None else [(_of_edge(facts), facts.offset_s)]
     text = "How far this machine's clock is ahead of the cell's."
     yield "wattline_edge_clock_offset_seconds", "gauge", text, offset
@@ -106,7 +119,6 @@ def _families(facts: Facts) -> Iterator[tuple[str, str, str, list[Sample]]]:
         "Files that could not be read and lie in watched folders.",
         [(_of_edge(facts), float(facts.files_set_aside))],
     )
-    yield from _process()
 
 
 def _of_edge(facts: Facts) -> str:

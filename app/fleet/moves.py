@@ -160,6 +160,8 @@ def cancel(here: Engine, there: Engine, way: Way, by: Actor) -> None:
             with begin(there) as target:
                 site_moves.advance(target, known.id, IN, State.CANCELLED, is_end=True)
         sealing.reopen(here, known, by)
+        with connect(here) as source:
+            opening.take_back(source)
         opening.clear(there, known, way.site)
 
 

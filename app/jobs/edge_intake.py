@@ -152,7 +152,7 @@ class Intake:
             waiting = edges.unknown_points(connection)
             if not waiting:
                 return 0
-            stored, of_id = sites.load(connection), {e.id: e for e in edges.listing(connection)}
+            stored, of_id = sites.load(connection), {e.id: e for e in edges.present(connection)}
         taken = 0
         for edge_id, points in waiting.items():
             known = {p for p in points if _is_own(p, of_id[edge_id], stored)}
@@ -169,7 +169,7 @@ class Intake:
             If the database is away.
         """
         with connect(self._engine) as connection:
-            stored, listed = sites.load(connection), edges.listing(connection)
+            stored, listed = sites.load(connection), edges.present(connection)
         digests = {edge.id: _digest_of(edge, stored) for edge in listed if edge.first_seen_at is not None}
         changed = [edge for edge in listed if self._noted.get(edge.id) != digests.get(edge.id)]
         with begin(self._engine) as connection:
@@ -183,10 +183,8 @@ class Intake:
         good, drops = _judged(some, stored, self._clock())
         if some:
             collector = f"edge:{edge.name}"
-            ingest_safely(self._engine, stored, good, collector)
-            with begin(
-                self._engine
-            ) as connection:  # after all of it: the batch may have been stored in parts
+            ingest_safely(self._engine, stored, good, collector)  # in parts, where they are too many
+            with begin(self._engine) as connection:
                 drop_ledger.add(connection, stored, collector, drops)
                 edges.forget_unknown(connection, edge.id, some)
             _log.info("readings of points that are declared now", edge=edge.name, readings=len(some))

@@ -32,6 +32,7 @@ from app.store.audit import Actor
 from app.store.engine import Engine, begin, connect
 from app.store.fleet_cache import FleetCache
 from app.store.retention import Retention
+from app.store.site_move import opening
 from app.store.sites import Stored
 from collectors.poller import tune_garbage_collection
 from collectors.polling import Polling, readings_per_s, spool_path
@@ -224,6 +225,8 @@ class Worker:
         self._edges.adopt()
         self._edges.note_revisions()
         self._edge_findings.run(_now())
+        with connect(self._engine) as connection:
+            opening.take_back(connection)
 
     def _settle_receipts(self) -> None:
         receipts.settle(self._engine, _now().replace(minute=0, second=0, microsecond=0))

@@ -33,7 +33,9 @@ def apportioned(values: Sequence[float], decimals: int, total: float | None = No
     The digits that rounding down loses go to the values that lose most (largest remainder).
     """
     scale = 10**decimals
-    wanted = round((math.fsum(values) if total is None else total) * scale)
+    wanted = round(
+        number(math.fsum(values) if total is None else total, decimals) * scale
+    )  # as it is printed
     floors = [math.floor(v * scale + 1e-9) for v in values]
     left = wanted - sum(floors)
     order = sorted(range(len(values)), key=lambda i: floors[i] - values[i] * scale)

@@ -80,7 +80,7 @@ def create(connection: sa.Connection, name: str, key_id: str, sites: Sequence[st
         If the database is away.
     """
     locks.hold(connection, locks.SITES)
-    for edge in listing(connection):
+    for edge in present(connection):
         if edge.name == name:
             raise SeriesError(
                 f"there is an edge {name!r} already, of {edge.created_at:%Y-%m-%d}; use another name"
@@ -93,8 +93,10 @@ def create(connection: sa.Connection, name: str, key_id: str, sites: Sequence[st
         connection.execute(sa.insert(tables.edges).values(row))
 
 
-def listing(connection: sa.Connection) -> list[Edge]:
+def present(connection: sa.Connection) -> list[Edge]:
     """Every edge of this database, by name; not those that went to another cell with their site.
+
+    Readings of undeclared points are not counted.
 
     Raises
     ------
@@ -102,10 +104,22 @@ def listing(connection: sa.Connection) -> list[Edge]:
         If the database is away.
     """
     with store_errors():
-        here = ~_has_moved()
-        rows = connection.execute(_edges().where(here).order_by(tables.edges.c.name)).all()
-        unknown = {row.edge_id: row for row in connection.execute(_UNKNOWN)}
-    return [_edge(row, unknown.get(row.id)) for row in rows]
+        query = _edges().where(~_has_moved()).order_by(tables.edges.c.name)
+        return [_edge(row) for row in connection.execute(query)]
+
+
+def listing(connection: sa.Connection) -> list[Edge]:
+    """As :func:`present`, with the readings of undeclared points that wait: each of them is looked at.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    found = present(connection)
+    with store_errors():
+        unknown = {row.edge_id: row for row in connection.execute(_UNKNOWN)} if found else {}
+    return [_with_unknown(edge, unknown.get(edge.id)) for edge in found]
 
 
 def of_key(connection: sa.Connection, key_id: str) -> Edge:
@@ -209,13 +223,15 @@ _UNKNOWN = sa.text(
 )
 
 
-def _edge(row: Any, unknown: Any = None) -> Edge:
+def _edge(row: Any) -> Edge:
     named = {name: getattr(row, name) for name in Edge._fields if hasattr(row, name)}
-    return Edge(
-        **{**named, "sites": tuple(row.sites), "set_aside": tuple(map(_file, row.set_aside))},
-        unknown_readings=unknown.readings if unknown else 0,
-        unknown_points=tuple(unknown.points) if unknown else (),
-    )
+    return Edge(**{**named, "sites": tuple(row.sites), "set_aside": tuple(map(_file, row.set_aside))})
+
+
+def _with_unknown(edge: Edge, unknown: Any) -> Edge:
+    if unknown is None:
+        return edge
+    return edge._replace(unknown_readings=unknown.readings, unknown_points=tuple(unknown.points))
 
 
 def _file(said: Mapping[str, str]) -> SetAside:
@@ -439,12 +455,26 @@ def unknown_points(connection: sa.Connection) -> dict[int, set[str]]:
     StoreUnavailable
         If the database is away.
     """
-    t = tables.edge_unknown_readings
     found: dict[int, set[str]] = {}
     with store_errors():
-        for edge_id, point in connection.execute(sa.select(t.c.edge_id, t.c.point).distinct()):
+        for edge_id, point in connection.execute(_UNKNOWN_POINTS):
             found.setdefault(edge_id, set()).add(point)
     return found
+
+
+_UNKNOWN_POINTS = sa.text(
+    """
+    WITH RECURSIVE one AS (
+        (SELECT edge_id, point FROM edge_unknown_readings ORDER BY edge_id, point LIMIT 1)
+        UNION ALL
+        SELECT following.* FROM one CROSS JOIN LATERAL (
+            SELECT edge_id, point FROM edge_unknown_readings u
+            WHERE (u.edge_id, u.point) > (one.edge_id, one.point) ORDER BY edge_id, point LIMIT 1
+        ) following
+    ) SELECT edge_id, point FROM one
+    """
+)
+"""A step of the index for each point, however many readings wait."""
 
 
 def unknown_readings(

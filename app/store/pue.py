@@ -133,7 +133,7 @@ class _Known:
         )
 
     def _energies_kwh(self, totals: Totals, segment: Segment) -> dict[str, float]:
-        """Energies of all points; none of one of which nothing is known."""
+        """Energies of all points; 0 where nothing is known."""
         if totals.covered_s <= 0:
             return {}
         return dict(zip(self.names, self.sums.columns(segment.period)[1].tolist(), strict=True))

@@ -446,6 +446,34 @@ def test_a_move_is_cancelled_or_the_rows_that_are_left_removed_and_the_site_come
     assert verify.verify(here).breaches == ()
 
 
+def test_what_was_kept_for_a_site_that_stays_after_all_is_stored_here(
+    here: sa.Engine, there: sa.Engine, cells: Path, wattline: Wattline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_day(here)
+    worker = Ingest(here, "poller")
+
+    def stow(*minutes: int) -> None:
+        worker.stow([Reading("main.kwh", NOW - timedelta(minutes=n, seconds=7), 1e6 - n) for n in minutes])
+
+    def broken(*_: object) -> None:
+        raise StoreUnavailable("the target is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "open_there", broken)
+        assert moves(wattline).code == 1
+    stow(4, 3)
+    assert rows(here, "SELECT count(*) FROM site_move_readings") == [(2,)]
+    stored = "SELECT count(*) FROM readings WHERE value > 900000"
+    assert moves(wattline, "--cancel").code == 0
+    assert (rows(here, "SELECT count(*) FROM site_move_readings"), rows(here, stored)) == ([(0,)], [(2,)])
+    stow(2)  # a worker that has not heard of it yet
+    assert rows(here, "SELECT count(*) FROM site_move_readings") == [(1,)]
+    with here.connect() as connection:
+        assert opening.take_back(connection) == 1
+    assert rows(here, stored) == [(3,)]
+    assert rows(here, "SELECT count(*) FROM rollup_queue")[0][0] > 0
+
+
 # -- interrupted -----------------------------------------------------------------------------------------
 
 SEEDS = (1, 2, 3)

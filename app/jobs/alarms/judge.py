@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -436,32 +436,9 @@ def _of_site(
         known.begins[number],
         observing.explaining_findings(site, listed),
     )
-    newest = cache(lambda: _newest(context, site))
-    rest: dict[Indicator, Callable[[Rule], Iterator[RuleObservation]]] = {
-        Indicator.SERIOUS_FINDINGS: lambda rule: iter(
-            [
-                (
-                    rule,
-                    Subject(site.id),
-                    Observation(context.now, float(observing.serious(listed, context.now))),
-                )
-            ]
-        ),
-        Indicator.EVALUATION_AGE_S: lambda rule: iter([(rule, Subject(site.id), _age(context, found))]),
-        Indicator.YEAR_END_PUE: lambda rule: _year_end(context, facts, rule),
-        Indicator.OVERHEAD_BUDGET_USED_RATIO: lambda rule: _year_end(context, facts, rule),
-        Indicator.PLANT_DRIFT_RATIO: lambda rule: _plant_drift(context, site, rule),
-        Indicator.FEED_LOAD_RATIO: lambda rule: _feed_loads(context, site, rule),
-        Indicator.TEMPERATURE_C: lambda rule: _gauges(context, site, rule),
-        Indicator.HUMIDITY_PERCENT: lambda rule: _gauges(context, site, rule),
-        Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
-        Indicator.GATEWAY_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
-        Indicator.EDGE_SILENT_S: lambda rule: observing.of_edge(
-            rule, site, context.now, known.edges.get(site.id)
-        ),
-    }
+    judges = _judges(context, site, known, facts)
     for rule in context.of(site, *Indicator):
-        judge = rest.get(rule.indicator)
+        judge = judges.get(rule.indicator)
         if judge is None:
             yield from observing.of_windows([rule], facts)
             continue
@@ -473,6 +450,35 @@ def _of_site(
             _log.warning("rule could not be evaluated", rule=rule.id, site=site.id, problem=str(error))
             names = {k.subject for k in kept.values() if (k.rule, k.site_id) == (rule.id, number)}
             yield from observing.uninformed(rule, sorted(names), site.id, context.now, str(error))
+
+
+def _judges(
+    context: EvaluationContext, site: Site, known: Known, facts: RuleInput
+) -> Mapping[Indicator, Callable[[Rule], Iterator[RuleObservation]]]:
+    """How each indicator of a site that is not one of its windows is observed."""
+    number = context.stored.site_id[site.id]
+    found, listed = known.windows.get(number, {}), known.findings.get(number, [])
+    newest = cache(lambda: _newest(context, site))
+
+    def whole_site(observation: Observation, rule: Rule) -> Iterator[RuleObservation]:
+        yield rule, Subject(site.id), observation
+
+    serious = Observation(context.now, float(observing.serious(listed, context.now)))
+    return {
+        Indicator.SERIOUS_FINDINGS: partial(whole_site, serious),
+        Indicator.EVALUATION_AGE_S: lambda rule: whole_site(_age(context, found), rule),
+        Indicator.YEAR_END_PUE: partial(_year_end, context, facts),
+        Indicator.OVERHEAD_BUDGET_USED_RATIO: partial(_year_end, context, facts),
+        Indicator.PLANT_DRIFT_RATIO: partial(_plant_drift, context, site),
+        Indicator.FEED_LOAD_RATIO: partial(_feed_loads, context, site),
+        Indicator.TEMPERATURE_C: partial(_gauges, context, site),
+        Indicator.HUMIDITY_PERCENT: partial(_gauges, context, site),
+        Indicator.METER_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
+        Indicator.GATEWAY_SILENT_INTERVALS: lambda rule: _silence(site, rule, newest),
+        Indicator.EDGE_SILENT_S: lambda rule: observing.of_edge(
+            rule, site, context.now, known.edges.get(site.id)
+        ),
+    }
 
 
 def limit_of(stored: Stored, profiles: Mapping[str, LimitProfile], site: Site, at: datetime) -> Limit | None:

@@ -143,6 +143,18 @@ def send_after(here: Connection, there: Connection, site: str) -> int:
     return sent
 
 
+def take_back(here: Connection) -> int:
+    """Store readings that were kept for a site that did not go after all, or has come back; how many.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away; what was stored is not doubled.
+    """
+    gone = site_moves.gone(here)
+    return sum(send_after(here, here, site) for site in site_moves.held(here) if site not in gone)
+
+
 def clear(there: Engine, move: Move, site: str) -> None:
     """Remove what a move that was cancelled has brought over.
 

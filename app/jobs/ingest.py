@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -63,6 +64,7 @@ class Ingest:
         self._on_stowed, self._clock = on_stowed, clock
         self._lock = threading.Lock()
         self._stored: Stored | None = None
+        self._leaving: frozenset[str] = frozenset()
 
     async def send(self, batch: tuple[Reading, ...]) -> None:
         """What ``collectors.spool.drain`` calls: returns after the commit.
@@ -89,7 +91,7 @@ class Ingest:
         try:
             result = ingest_safely(self._engine, stored, good, self._collector, drops)
         except StoreUnavailable:
-            self.forget_fleet()  # a site may have moved
+            self._look_for_moves()
             raise
         by_site = Counter(stored.fleet.point[r.point][0].id for r in good)
         by_site.subtract(stored.fleet.point[d.point][0].id for d in result.quarantined)
@@ -103,19 +105,31 @@ class Ingest:
         return stowed
 
     def _without_moved(self, batch: Sequence[Reading], stored: Stored) -> Sequence[Reading]:
-        """What is of sites that another cell has now is kept for it."""
-        moved = [r for r in batch if r.point in stored.moved_points]
+        """What is of sites that another cell has or gets is kept for it; the others do not wait for that."""
+        leaving, known = self._leaving, stored.fleet.point
+
+        def is_moved(point: str) -> bool:
+            is_leaving = bool(leaving) and point in known and known[point][0].id in leaving
+            return is_leaving or point in stored.moved_points
+
+        moved = [r for r in batch if is_moved(r.point)]
         if not moved:
             return batch
         with begin(self._engine) as connection:
             site_moves.hold(connection, moved)
-        _log.info("readings of sites that moved wait to be sent after them", readings=len(moved))
-        return [r for r in batch if r.point not in stored.moved_points]
+        _log.info("readings of sites that move wait to be sent after them", readings=len(moved))
+        return [r for r in batch if not is_moved(r.point)]
+
+    def _look_for_moves(self) -> None:
+        """After a batch was refused: a site may be on its way to another cell."""
+        self.forget_fleet()
+        with suppress(StoreUnavailable), connect(self._engine) as connection:
+            self._leaving = site_moves.leaving(connection)
 
     def forget_fleet(self) -> None:
-        """Ask the database for the points again before the next batch."""
+        """Ask the database for the points, and what moves, again before the next batch."""
         with self._lock:
-            self._stored = None
+            self._stored, self._leaving = None, frozenset()
 
     def write_ledger(self, spool: Spool) -> int:
         """Bring the store's drop ledger up to the spool's; how many readings were new.

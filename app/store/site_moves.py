@@ -96,6 +96,18 @@ def current(connection: sa.Connection) -> list[Move]:
         return [_move(row) for row in connection.execute(query)]
 
 
+def leaving(connection: sa.Connection) -> frozenset[str]:
+    """Sites of which nothing is stored here, since they go to another cell or went there.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    moves = current(connection)
+    return frozenset(m.site for m in moves if m.direction == OUT and m.state is not State.COPYING)
+
+
 def gone(connection: sa.Connection) -> dict[str, Move]:
     """Sites that went to another cell and have not come back, by id.
 

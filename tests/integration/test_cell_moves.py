@@ -474,6 +474,34 @@ def test_what_was_kept_for_a_site_that_stays_after_all_is_stored_here(
     assert rows(here, "SELECT count(*) FROM rollup_queue")[0][0] > 0
 
 
+def test_other_sites_of_a_worker_do_not_wait_while_one_is_closed(
+    here: sa.Engine, there: sa.Engine, cells: Path, wattline: Wattline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_day(here)
+    worker = Ingest(here, "poller")
+    batch = [Reading(p, NOW - timedelta(seconds=7), 1e6) for p in ("main.kwh", "bj.main.kwh")]
+
+    def broken(*_: object) -> None:
+        raise StoreUnavailable("the rollup is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "seal", broken)
+        assert moves(wattline).code == 1
+    assert rows(here, "SELECT state FROM site_moves") == [("closed",)]
+    with pytest.raises(StoreUnavailable):
+        worker.stow(batch)
+    worker.stow(batch)
+    assert rows(here, "SELECT point FROM site_move_readings") == [("main.kwh",)]
+    stored = "SELECT p.key FROM readings r JOIN points p ON p.id = r.point_id WHERE r.value = 1e6"
+    assert rows(here, stored) == [("bj.main.kwh",)]
+    with here.connect() as connection:
+        assert opening.take_back(connection) == 0, "it is on its way"
+    done = moves(wattline)
+    assert done.code == 0, done.err
+    assert rows(there, stored) == [("main.kwh",)]
+    assert rows(here, "SELECT point FROM site_move_readings") == []
+
+
 # -- interrupted -----------------------------------------------------------------------------------------
 
 SEEDS = (1, 2, 3)

@@ -151,8 +151,8 @@ def take_back(here: Connection) -> int:
     StoreUnavailable
         If the database is away; what was stored is not doubled.
     """
-    gone = site_moves.gone(here)
-    return sum(send_after(here, here, site) for site in site_moves.held(here) if site not in gone)
+    waiting = site_moves.held(here).keys()
+    return sum(send_after(here, here, site) for site in waiting - site_moves.leaving(here)) if waiting else 0
 
 
 def clear(there: Engine, move: Move, site: str) -> None:

@@ -164,6 +164,7 @@ HISTORY = Panel(
             FROM (SELECT p.*, s.time_zone, s.minimum_coverage_ratio,
             (p.at AT TIME ZONE s.time_zone)::date AS day FROM v_pue p JOIN v_site s USING (site)
             WHERE p.room = ''
+            AND p.at >= $__timeFrom()::timestamptz - interval '2 days'
             AND p.at >= date_trunc('day', $__timeFrom()::timestamptz AT TIME ZONE s.time_zone)
             AT TIME ZONE s.time_zone
             AND p.at < $__timeTo()::timestamptz) v_pue
@@ -234,6 +235,8 @@ MONTHS = Panel(
             sum(it_kwh) AS it, <<, |sum(#_kwh) AS #>>
             FROM v_pue p JOIN v_site s USING (site)
             WHERE p.room = ''
+            AND p.at >= $__timeFrom()::timestamptz - interval '33 days'
+            AND p.at < $__timeTo()::timestamptz + interval '33 days'
             AND p.at >= date_trunc('month', $__timeFrom()::timestamptz AT TIME ZONE s.time_zone)
             AT TIME ZONE s.time_zone
             AND p.at < (date_trunc('month', ($__timeTo()::timestamptz - interval '1 microsecond')

@@ -18,7 +18,7 @@ from grafana.demo import Live, has_data, live, wait
 from tests.programs import need_program
 from tests.waiting import until
 
-MOST_ROWS = 250_000
+MOST_ROWS = 200_000
 """A panel's SQL looks at fewer rows than this, with 13 months of two sites in the database."""
 NOT_OF_THE_DEMO = {
     *("Phase currents, newest of the last hour", "各相电流，最近一小时最新值"),

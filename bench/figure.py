@@ -153,7 +153,7 @@ def _document(engine: sa.Engine, stored: Stored, end: datetime, days: int) -> Ro
             return pue.document(connection, stored, "s", period, profiles)
 
         def only_sql() -> object:
-            sums.site_totals(connection, site, stored.site_id["s"], "", [period])
+            sums.site_totals(connection, [sums.OfSite(site, stored.site_id["s"], [period])])
             return sums.by_point(connection, site, points, period)
 
         ours_s, sql_s = interleaved_s([ours, only_sql], 15)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from app.domain.limits import LimitProfile
-from app.domain.period import WINDOWS, floor, window
+from app.domain.period import WINDOWS, Period, floor, window
 from app.store import deployment, evaluations, pue, sites
 from app.store.engine import Connection, Engine, begin, connect
+from app.store.kept_sums import Kept
 from app.store.readings import to_us
 from app.store.sites import Stored
-from app.store.sums import Kept
+
+AT_ONCE = 16
+"""So many sites are evaluated in one transaction."""
 
 
 class Evaluator:
@@ -51,19 +54,24 @@ class Evaluator:
             stored = sites.load(connection)
             due = self._due(stored, now)
             profiles = deployment.limit_profiles(connection) if due else {}
-        for site in due:
-            with self._lock:
-                first_us = self._changed_from.pop(site, 0)
-                kept = self._kept.pop(site, None) or Kept()
-            try:
-                with begin(self._engine) as connection:
-                    evaluate_site(connection, stored, site, now, profiles, kept)
-            except BaseException:
-                self.note({site: first_us})
-                raise
-            with self._lock:
-                self._kept[site] = kept
+        for first in range(0, len(due), AT_ONCE):
+            self._evaluate(stored, due[first : first + AT_ONCE], now, profiles)
         return bool(due)
+
+    def _evaluate(
+        self, stored: Stored, due: Sequence[str], now: datetime, profiles: Mapping[str, LimitProfile]
+    ) -> None:
+        with self._lock:
+            first_us = {site: self._changed_from.pop(site, 0) for site in due}
+            kept = {site: self._kept.pop(site, Kept()) for site in due}
+        try:
+            with begin(self._engine) as connection:
+                evaluate_sites(connection, stored, due, now, profiles, kept)
+        except BaseException:
+            self.note(first_us)
+            raise
+        with self._lock:
+            self._kept.update(kept)
 
     def _due(self, stored: Stored, now: datetime) -> list[str]:
         with self._lock:
@@ -86,26 +94,34 @@ def run(engine: Engine, now: datetime) -> int:
     """
     with connect(engine) as connection:
         stored, profiles = sites.load(connection), deployment.limit_profiles(connection)
-    for site_id in stored.fleet.site:
+    ids = list(stored.fleet.site)
+    for first in range(0, len(ids), AT_ONCE):
         with begin(engine) as connection:
-            evaluate_site(connection, stored, site_id, now, profiles)
+            evaluate_sites(connection, stored, ids[first : first + AT_ONCE], now, profiles)
     return len(stored.fleet.sites)
 
 
-def evaluate_site(
+def evaluate_sites(
     connection: Connection,
     stored: Stored,
-    site_id: str,
+    site_ids: Sequence[str],
     now: datetime,
     profiles: Mapping[str, LimitProfile],
-    kept: Kept | None = None,
+    kept: Mapping[str, Kept] | None = None,
 ) -> None:
-    """Evaluate all windows of one site, in the transaction of `connection`.
+    """Evaluate all windows of some sites, in the transaction of `connection`.
 
-    With `kept` only sums that something changed since are read again.
+    With `kept`, by site, only sums that something changed since are read again.
     """
+    asked = [pue.Asked(s, _windows(stored, s, now), kept=(kept or {}).get(s)) for s in site_ids]
+    found = zip(site_ids, pue.documents(connection, stored, asked, profiles), strict=True)
+    documents = {
+        stored.site_id[site]: {name: d.as_dict() for name, d in zip(WINDOWS, of_site, strict=True)}
+        for site, of_site in found
+    }
+    evaluations.save(connection, now, documents)
+
+
+def _windows(stored: Stored, site_id: str, now: datetime) -> list[Period]:
     zone = stored.fleet.site[site_id].zone
-    spans = {name: window(name, now, zone) for name in WINDOWS}
-    found = pue.documents(connection, stored, site_id, list(spans.values()), profiles, kept=kept)
-    documents = {name: document.as_dict() for name, document in zip(spans, found, strict=True)}
-    evaluations.save(connection, stored.site_id[site_id], now, documents)
+    return [window(name, now, zone) for name in WINDOWS]

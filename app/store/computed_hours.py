@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,10 +39,13 @@ ON CONFLICT (site_id, day) DO UPDATE SET version = excluded.version, hours = ARR
 """
 _SINCE = sa.text(
     """
-    SELECT newest.version, h.day, h.hours
-    FROM (SELECT coalesce(max(version), 0) AS version FROM site_hours WHERE site_id = :site) newest
-    LEFT JOIN site_hours h ON h.site_id = :site AND h.version > :seen
-    ORDER BY h.day
+    SELECT given.site, newest.version, h.day, h.hours
+    FROM unnest(CAST(:sites AS int[]), CAST(:seen AS bigint[])) AS given (site, seen)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(max(version), 0) AS version FROM site_hours WHERE site_id = given.site
+    ) newest
+    LEFT JOIN site_hours h ON h.site_id = given.site AND h.version > given.seen
+    ORDER BY given.site, h.day
     """
 )
 _NEVER = (1 << 63) - 1
@@ -93,29 +95,28 @@ def _by_day(instants_us: Mapping[int, Ints]) -> tuple[list[int], list[int], list
     return sites, days, masks
 
 
-def since(connection: sa.Connection, site_number: int, seen: int | None) -> tuple[int, list[int]]:
-    """Version of the newest note about a site, and the hours that were noted after `seen`, in order.
+def since(connection: sa.Connection, seen: Mapping[int, int | None]) -> dict[int, tuple[int, list[int]]]:
+    """Version of the newest note about each site, and the hours that were noted later than one, in order.
 
     Hours are counted from 1970.
 
     Parameters
     ----------
-    seen : int or None
-        Version of an earlier time; None: only the newest is asked.
+    seen : mapping of int to int or None
+        Version of an earlier time by number of the site; None: only the newest is asked.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
-    values: dict[str, Any] = {"site": site_number, "seen": _NEVER if seen is None else seen}
+    versions = {site: _NEVER if version is None else version for site, version in seen.items()}
+    values = {"sites": array_text(list(versions)), "seen": array_text(list(versions.values()))}
+    found: dict[int, tuple[int, list[int]]] = {}
     with store_errors():
-        rows = connection.execute(_SINCE, values).all()
-    changed = [
-        (row.day - _FIRST_DAY) // timedelta(hours=1) + hour
-        for row in rows
-        if row.day is not None
-        for hour, version in enumerate(row.hours)
-        if version > values["seen"]
-    ]
-    return rows[0].version, changed
+        for site, newest, day, hours in connection.execute(_SINCE, values):
+            changed = found.setdefault(site, (newest, []))[1]
+            if day is not None:
+                first = (day - _FIRST_DAY) // timedelta(hours=1)
+                changed += (first + n for n, version in enumerate(hours) if version > versions[site])
+    return found

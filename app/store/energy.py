@@ -20,8 +20,9 @@ from app.domain.site import Point, Site
 from app.store import binary_copy, partitions
 from app.store.binary_copy import FLOAT8, INT2, INT4, TIMESTAMPTZ
 from app.store.engine import driver, store_errors
+from app.store.period_parts import Piece, pieces
 from app.store.readings import from_us
-from app.store.sums import FIGURES_OF_SITE, Piece, PointEnergy, pieces, totals
+from app.store.sums import FIGURES_OF_SITE, PointEnergy, totals
 
 Floats = npt.NDArray[np.float64]
 

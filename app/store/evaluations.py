@@ -13,9 +13,9 @@ from app.store.engine import store_errors
 
 
 def save(
-    connection: sa.Connection, site_id: int, at: datetime, documents: Mapping[str, Mapping[str, Any]]
+    connection: sa.Connection, at: datetime, documents: Mapping[int, Mapping[str, Mapping[str, Any]]]
 ) -> None:
-    """Keep the newest PUE document of each window of a site.
+    """Keep the newest PUE document of each window of some sites, by number of the site.
 
     Raises
     ------
@@ -24,11 +24,14 @@ def save(
     """
     query = sa.text(
         'INSERT INTO evaluations (site_id, "window", evaluated_at, document)'
-        " SELECT :site, name, :at, document FROM jsonb_each(CAST(:documents AS jsonb)) AS d (name, document)"
+        " SELECT site, d.name, :at, d.document"
+        " FROM unnest(CAST(:sites AS int[]), CAST(:documents AS text[])) AS given (site, documents)"
+        " CROSS JOIN jsonb_each(CAST(given.documents AS jsonb)) AS d (name, document)"
+        " ORDER BY site, d.name"
         ' ON CONFLICT (site_id, "window") DO UPDATE'
         " SET evaluated_at = excluded.evaluated_at, document = excluded.document"
     )
-    values = {"site": site_id, "at": at, "documents": json.dumps(documents)}
+    values = {"sites": list(documents), "at": at, "documents": list(map(json.dumps, documents.values()))}
     with store_errors():
         connection.execute(query, values)
 

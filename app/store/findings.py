@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -494,21 +494,30 @@ def months_of_site(connection: sa.Connection, site_id: int, days: tuple[date, da
 
 _DOUBTS = sa.text(
     """
-    SELECT p.key, f.kind, f.start_at,
+    SELECT f.site_id, f.point_id, p.key, f.kind, f.start_at,
         CASE WHEN jsonb_exists(f.evidence, :goes_on) THEN :latest ELSE f.end_at END
     FROM findings f LEFT JOIN points p ON p.id = f.point_id
-    WHERE f.site_id = :site AND f.state = 'open' AND f.kind = ANY(:kinds) AND f.start_at < :end
-      AND (f.end_at > :start OR jsonb_exists(f.evidence, :goes_on))
-      AND (f.point_id = 0 OR f.point_id = ANY(CAST(:points AS int[])))
+    WHERE f.site_id = ANY(CAST(:sites AS int[])) AND f.state = 'open' AND f.kind = ANY(:kinds)
+      AND f.start_at < :end AND (f.end_at > :start OR jsonb_exists(f.evidence, :goes_on))
     ORDER BY f.start_at
     """
 )
 
 
-def doubts(
-    connection: sa.Connection, site_id: int, points: Sequence[int], period: Period
-) -> list[tuple[str, str, datetime, datetime]]:
-    """Open findings of a period for which a figure waits: point (empty: the site), kind, start and end.
+class DoubtRow(NamedTuple):
+    """An open finding for which a figure waits."""
+
+    site_id: int
+    point_id: int
+    """0: about the site."""
+    point: str | None
+    kind: str
+    start: datetime
+    end: datetime
+
+
+def doubts(connection: sa.Connection, site_ids: Sequence[int], period: Period) -> list[DoubtRow]:
+    """Open findings of a period for which a figure of one of some sites waits, by start.
 
     Raises
     ------
@@ -516,11 +525,12 @@ def doubts(
         If the database is away.
     """
     kinds = [kind.value for kind in WITHHOLDING]
-    values = {"site": site_id, "points": array_text(points), "kinds": kinds, "goes_on": GOES_ON}
-    values |= {"start": period.start, "end": period.end, "latest": LATEST}
+    values = {"start": period.start, "end": period.end, "latest": LATEST, "goes_on": GOES_ON}
     with store_errors():
-        rows = connection.execute(_DOUBTS, values)
-        return [(key or "", kind, start, end) for key, kind, start, end in rows]
+        return [
+            DoubtRow(*row)
+            for row in connection.execute(_DOUBTS, {**values, "kinds": kinds, "sites": array_text(site_ids)})
+        ]
 
 
 _LASTING = sa.text(

@@ -169,8 +169,12 @@ def _open_findings(
 ) -> tuple[OpenFinding, ...]:
     """Findings for which figures wait, and points whose past is still that of an earlier definition."""
     numbers = {stored.point_id[p.id]: p.id for p in points}
-    rows = findings.doubts(connection, stored.site_id[site.id], list(numbers), span)
-    found = [OpenFinding(point, f"{point or site.id} ({kind})") for point, kind, *_ in rows]
+    rows = findings.doubts(connection, [stored.site_id[site.id]], span)
+    found = [
+        OpenFinding(row.point or "", f"{row.point or site.id} ({row.kind})")
+        for row in rows
+        if not row.point_id or row.point_id in numbers
+    ]
     if rollup_queue.redefined(connection, set(numbers), span):
         text = f"{site.id} (redefined)"
         found += [OpenFinding(point, text) for point in numbers.values()]

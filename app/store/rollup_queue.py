@@ -98,8 +98,8 @@ def add(connection: sa.Connection, work: Iterable[Dirty]) -> None:
 
 def redefined(
     connection: sa.Connection, point_ids: Collection[int], span: Period
-) -> list[tuple[datetime, datetime]]:
-    """Stretches of a period that wait because a definition changed: their figures are those of before.
+) -> list[tuple[int, datetime, datetime]]:
+    """Points and stretches of a period that wait because a definition changed: their figures are old.
 
     Raises
     ------
@@ -107,12 +107,12 @@ def redefined(
         If the database is away.
     """
     query = sa.text(
-        "SELECT start_at, end_at FROM rollup_queue"
+        "SELECT point_id, start_at, end_at FROM rollup_queue"
         " WHERE redefined AND point_id = ANY(CAST(:points AS int[])) AND start_at < :end AND end_at > :start"
     )
     values = {"points": array_text(list(point_ids)), "start": span.start, "end": span.end}
     with store_errors():
-        return [(start, end) for start, end in connection.execute(query, values)]
+        return [(point, start, end) for point, start, end in connection.execute(query, values)]
 
 
 def count_redefined(connection: sa.Connection) -> int:

@@ -126,6 +126,16 @@ class Stored:
         return Formulas(self.fleet)
 
     @cached_property
+    def _numbers(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def numbers_of(self, site: Site) -> tuple[int, ...]:
+        """Numbers of all points of a site of the fleet."""
+        if site.id not in self._numbers:
+            self._numbers[site.id] = tuple(self.point_id[p.id] for p in site.points())
+        return self._numbers[site.id]
+
+    @cached_property
     def _timelines(self) -> dict[int, tuple[Stretch, ...]]:
         return {}
 

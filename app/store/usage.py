@@ -92,7 +92,7 @@ def split(connection: sa.Connection, stored: Stored, site: Site, period: Period)
     StoreUnavailable
         If the database is away.
     """
-    totals = sums.site_totals(connection, site, stored.site_id[site.id], "", [period])[0]
+    totals = sums.site_totals(connection, [sums.OfSite(site, stored.site_id[site.id], [period])])[0][0]
     covered_ratio = totals.covered_s / period.duration_s
     if covered_ratio < site.minimum_coverage_ratio or totals.it_kwh <= 0:
         span = f"{period.start:%Y-%m-%d %H:%M} to {period.end:%Y-%m-%d %H:%M} UTC"

@@ -19,7 +19,9 @@ from app.domain.period import QUARTER_HOUR, WINDOWS, Period, midnight, window
 from app.domain.reading import Reading
 from app.jobs import rollup
 from app.store import computed_hours, deployment, pue, readings, sites
-from app.store.sums import Kept, Sums, cut, site_totals
+from app.store.kept_sums import Kept
+from app.store.period_parts import cut
+from app.store.sums import OfSite, Sums, site_totals
 
 START, NOW = datetime(2026, 1, 30, tzinfo=UTC), datetime(2026, 4, 17, 10, 7, tzinfo=UTC)
 SITE = """
@@ -130,15 +132,16 @@ def test_alone_together_and_kept_are_the_same_to_the_last_bit(
     read = hours_read(engine)
     for turn in range(3):
         with engine.begin() as connection:
-            kept.look(connection, number, points)
+            newest, changed = computed_hours.since(connection, {number: kept.seen(points)})[number]
+            kept.forget(points, newest, changed)
             read.clear()
             together = Sums(connection, site, points, periods, kept)
-            totals = site_totals(connection, site, number, "", periods, kept)
+            [totals] = site_totals(connection, [OfSite(site, number, periods, kept)])
             assert set(read) == (set() if turn else {"energy_15m", "energy_day", "site_15m"})
             for span, total in zip(periods, totals, strict=True):
                 alone = Sums(connection, site, points, [span])
                 assert together.columns(span).tolist() == alone.columns(span).tolist()
-                assert [total] == site_totals(connection, site, number, "", [span])
+                assert [[total]] == site_totals(connection, [OfSite(site, number, [span])])
     year = together.columns(periods[-1])
     assert (year[0] > 0).all()
     assert year[1, 0] > totals[-1].facility_kwh > 1e5  # of the site: where both meters are known
@@ -150,7 +153,8 @@ def documents(
     """Those of all windows that end at an instant."""
     with engine.begin() as connection:
         profiles = deployment.limit_profiles(connection)
-        found = pue.documents(connection, stored, "sh1", spans(stored, now), profiles, kept=kept)
+        asked = pue.Asked("sh1", spans(stored, now), kept=kept)
+        [found] = pue.documents(connection, stored, [asked], profiles)
     return [document.as_dict() for document in found]
 
 
@@ -217,16 +221,16 @@ def test_a_late_reading_in_an_earlier_month_is_in_the_sums_at_once(
 def test_notes_of_hours_grow_and_name_what_was_computed(engine: sa.Engine, stored: sites.Stored) -> None:
     number = stored.site_id["sh1"]
     with engine.begin() as connection:
-        begun, _ = computed_hours.since(connection, number, None)
+        begun, _ = computed_hours.since(connection, {number: None})[number]
         noted = np.array([5, 3, 3, 30]) * 3_600_000_000 + 900_000_000
         computed_hours.note(connection, {number: noted}, [(number, date(1970, 1, 1))])
-        second, changed = computed_hours.since(connection, number, begun)
+        second, changed = computed_hours.since(connection, {number: begun})[number]
         assert changed == [3, 5, 30]
         computed_hours.note(connection, {number: noted[:1]}, [(number, date(1970, 1, 1))])
-        third, changed = computed_hours.since(connection, number, second)
+        third, changed = computed_hours.since(connection, {number: second})[number]
         assert (begun < second < third, changed) == (True, [5])
-        assert computed_hours.since(connection, number, begun) == (third, [3, 5, 30])
-        assert computed_hours.since(connection, number, third) == (third, [])
+        assert computed_hours.since(connection, {number: begun})[number] == (third, [3, 5, 30])
+        assert computed_hours.since(connection, {number: third})[number] == (third, [])
 
 
 def test_sums_are_forgotten_when_the_notes_begin_anew(engine: sa.Engine, stored: sites.Stored) -> None:

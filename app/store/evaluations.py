@@ -24,16 +24,14 @@ def save(
     """
     query = sa.text(
         'INSERT INTO evaluations (site_id, "window", evaluated_at, document)'
-        " SELECT site, d.name, :at, d.document"
-        " FROM unnest(CAST(:sites AS int[]), CAST(:documents AS text[])) AS given (site, documents)"
-        " CROSS JOIN jsonb_each(CAST(given.documents AS jsonb)) AS d (name, document)"
-        " ORDER BY site, d.name"
+        " SELECT CAST(s.number AS int), d.name, :at, d.document"
+        " FROM jsonb_each(CAST(:documents AS jsonb)) AS s (number, documents)"
+        " CROSS JOIN jsonb_each(s.documents) AS d (name, document) ORDER BY 1, 2"
         ' ON CONFLICT (site_id, "window") DO UPDATE'
         " SET evaluated_at = excluded.evaluated_at, document = excluded.document"
     )
-    values = {"sites": list(documents), "at": at, "documents": list(map(json.dumps, documents.values()))}
     with store_errors():
-        connection.execute(query, values)
+        connection.execute(query, {"at": at, "documents": json.dumps(documents)})
 
 
 def load(connection: sa.Connection, site_ids: Sequence[int]) -> list[tuple[int, str, datetime, Any]]:

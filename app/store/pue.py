@@ -21,7 +21,7 @@ from app.store import computed_hours, energy, findings, rollup_queue
 from app.store.findings import DoubtRow
 from app.store.kept_sums import Kept
 from app.store.sites import Stored
-from app.store.sums import OfSite, Sums, by_point, site_totals
+from app.store.sums import OfPoints, OfSite, Sums, by_point, read_quarters, site_totals
 
 
 class Asked(NamedTuple):
@@ -131,6 +131,9 @@ class _Known:
         _forget_old(connection, scopes)
         totals = site_totals(
             connection, [OfSite(s.site, s.number, s.periods, s.kept) for s in scopes], scopes[0].room
+        )
+        read_quarters(
+            connection, [OfPoints(s.site, s.numbers, s.spans, s.kept) for s in scopes if s.kept is not None]
         )
         sums = [Sums(connection, s.site, s.numbers, s.spans, s.kept) for s in scopes]
         old, doubts = _redefined(connection, scopes), _doubts(connection, scopes)

@@ -7,9 +7,11 @@ was kept from an earlier time or read just now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, reduce
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +24,7 @@ from app.domain.site import Site
 from app.store.binary_copy import array_text
 from app.store.engine import store_errors
 from app.store.kept_sums import OF_POINTS, Floats, Kept, instant
-from app.store.period_parts import EPOCH, Piece, cut
+from app.store.period_parts import Piece, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ _BY_DAY = _SUMMED.format(
 )
 _AS_TIMES = np.array([1.0, 1.0, QUARTER_HOUR_S, QUARTER_HOUR_S])[:, None]
 """Sums of shares of quarter-hours become times. [s]"""
+_EPOCH_OF_POSTGRESQL = datetime(2000, 1, 1, tzinfo=UTC)
+_LONG_ARRAY = np.dtype([("length", ">i4"), ("value", ">i8")])
 _INT_ARRAY = np.dtype([("length", ">i4"), ("value", ">i4")])
 _FLOAT_ARRAY = np.dtype([("length", ">i4"), ("value", ">f8")])
 _ARRAY_HEAD = 20
@@ -130,7 +134,7 @@ class Sums:
     spans : iterable of Period
         All that will be asked about.
     kept : Kept, optional
-        Of an earlier time.
+        Of an earlier time; see :func:`read_quarters`.
 
     Raises
     ------
@@ -153,8 +157,6 @@ class Sums:
         self._known = kept.known(OF_POINTS, wanted) if kept else {}
         missing = [piece for piece in wanted if piece not in self._known]
         if kept:
-            read = kept.quarters_to_read(missing, max((s.end for s in self._pieces), default=EPOCH))
-            kept.keep_quarters(read, self._read(connection, _BY_QUARTER_HOUR, read))
             self._known |= {p: sums for p in missing if (sums := kept.summed(p)) is not None}
         hours = [p for p in missing if not p.is_days and p not in self._known]
         self._known |= zip(hours, self._read(connection, _BY_QUARTER_HOUR, hours) * _AS_TIMES, strict=True)
@@ -170,14 +172,10 @@ class Sums:
             with store_errors():
                 rows = connection.execute(sa.text(query), values).all()
             for part, points, *figures in rows:
-                column = np.searchsorted(
-                    self.points, np.frombuffer(points, _INT_ARRAY, -1, _ARRAY_HEAD)["value"]
-                )
+                column = np.searchsorted(self.points, _unpacked(points, _INT_ARRAY))
                 table[part - 1, 0, column] = 1.0
                 for row, packed in enumerate(figures, 1):
-                    table[part - 1, row, column] = np.frombuffer(packed, _FLOAT_ARRAY, -1, _ARRAY_HEAD)[
-                        "value"
-                    ]
+                    table[part - 1, row, column] = _unpacked(packed, _FLOAT_ARRAY)
         return table
 
     def columns(self, span: Period) -> Floats:
@@ -194,6 +192,88 @@ class Sums:
         known = np.flatnonzero(count)
         energies = map(PointEnergy, *(column[known].tolist() for column in figures))
         return dict(zip(self.points[known].tolist(), energies, strict=True))
+
+
+class OfPoints(NamedTuple):
+    """Periods of points of a site that will be asked about, and where the sums are kept."""
+
+    site: Site
+    points: Sequence[int]
+    """In order of their numbers."""
+    spans: Sequence[Period]
+    kept: Kept
+
+
+_QUARTERS = sa.text(
+    """
+    SELECT run.owner, array_send(array_agg(q.at))::bytea, array_send(array_agg(q.point_id))::bytea,
+        array_send(array_agg(q.energy_kwh))::bytea, array_send(array_agg(q.coverage_ratio))::bytea,
+        array_send(array_agg(q.estimated_ratio))::bytea
+    FROM unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]), CAST(:owners AS int[]),
+        CAST(:lows AS int[]), CAST(:highs AS int[])) AS run (start_at, end_at, owner, low, high)
+    CROSS JOIN LATERAL (
+        SELECT at, point_id, energy_kwh, coverage_ratio, estimated_ratio FROM energy_15m
+        WHERE point_id = ANY((CAST(:points AS int[]))[run.low:run.high])
+            AND at >= run.start_at AND at < run.end_at AND at >= :first AND at < :last
+    ) q GROUP BY run.owner
+    """
+)
+
+
+def read_quarters(connection: sa.Connection, asked: Sequence[OfPoints]) -> None:
+    """Read what sums of some periods need and is not kept, where these begin or end; of all sites together.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    wanted = [_quarters_to_read(one) for one in asked]
+    runs = [(row, run) for row, pieces in enumerate(wanted) for run in _joined(pieces)]
+    if not runs:
+        return
+    ends = np.cumsum([len(one.points) for one in asked]).tolist()
+    values = {
+        "starts": [run.first for _, run in runs],
+        "ends": [run.last for _, run in runs],
+        "owners": array_text([row for row, _ in runs]),
+        "lows": array_text([ends[row] - len(asked[row].points) + 1 for row, _ in runs]),
+        "highs": array_text([ends[row] for row, _ in runs]),
+        "points": array_text([number for one in asked for number in one.points]),
+        "first": min(run.first for _, run in runs),
+        "last": max(run.last for _, run in runs),
+    }
+    with store_errors():
+        found = {owner: packed for owner, *packed in connection.execute(_QUARTERS, values)}
+    for row, pieces in enumerate(wanted):
+        asked[row].kept.keep_quarters(pieces, _figures(asked[row].points, pieces, found.get(row)))
+
+
+def _quarters_to_read(asked: OfPoints) -> list[Piece]:
+    parts = dict.fromkeys(part for span in asked.spans for part in cut(asked.site.zone, span))
+    known = asked.kept.known(OF_POINTS, parts)
+    missing = [part for part in parts if part not in known]
+    return sorted(asked.kept.quarters_to_read(missing, max(span.end for span in asked.spans)))
+
+
+def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Stretches of parts that follow each other."""
+    begins = [n for n, p in enumerate(pieces) if not n or pieces[n - 1].last != p.first]
+    for begin, end in pairwise([*begins, len(pieces)]):
+        yield Piece(pieces[begin].first, pieces[end - 1].last)
+
+
+def _figures(points: Sequence[int], quarters: Sequence[Piece], packed: Sequence[bytes] | None) -> Floats:
+    """What was read of each quarter-hour and point; shape (quarter-hours, 4, points)."""
+    table = np.zeros((len(quarters), 4, len(points)))
+    if packed is not None:
+        at, numbers, *figures = map(_unpacked, packed, (_LONG_ARRAY, _INT_ARRAY, *[_FLOAT_ARRAY] * 3))
+        first_us = [(q.first - _EPOCH_OF_POSTGRESQL) // timedelta(microseconds=1) for q in quarters]
+        row, column = np.searchsorted(first_us, at), np.searchsorted(points, numbers)
+        table[row, 0, column] = 1.0
+        for figure, found in enumerate(figures, 1):
+            table[row, figure, column] = found
+    return table
 
 
 def by_point(

@@ -161,6 +161,6 @@ class Plant:
             Totals.of(cells),
             institution=Institution(id="b", institution_class=InstitutionClass.JOINT_STOCK),
             profiles=profiles,
-            energy_by_point_kwh=[{key: self.kwh(key) for key in self.spans}],
+            energies_kwh=[np.array([self.kwh(p.id) if p.id in self.spans else 0.0 for p in parts.points()])],
             doubts=waiting,
         )

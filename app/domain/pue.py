@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import accumulate, repeat
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +72,8 @@ class Boundary:
     is_sum: bool
     undecided: str | None = None
     """Which meters may count the same energy twice; then nothing counts."""
+    accuracy_percent: Mapping[str, float] = field(default_factory=dict)
+    """Accuracy class of each point of the site. [%]"""
 
     def points(self) -> tuple[Point, ...]:
         """Every point that is needed, once."""
@@ -102,6 +104,17 @@ class Boundary:
         return {p.id: p.weight for p in self.overhead}
 
     @cached_property
+    def sides(self) -> Mapping[str, _Side]:
+        """Both sides of the ratio, and the overhead, which is metered where facility energy is its sum."""
+        weights = {"it": self.it_weights, "overhead": self.overhead_weights, "facility": self.facility}
+        return {side: self._side(of_side) for side, of_side in weights.items()}
+
+    def _side(self, weights: Mapping[str, float]) -> _Side:
+        percent = [self.accuracy_percent[p] for p in weights]
+        rows = np.array([self.rows[p] for p in weights], np.intp)
+        return _Side(tuple(weights), rows, np.array([*weights.values()], float), np.array(percent, float))
+
+    @cached_property
     def places(self) -> npt.NDArray[np.int64]:
         """Category of each point of IT by its place; a column."""
         return np.array([CATEGORY_OF_IT_ROLE[p.role] for p in self.it])[:, None]
@@ -110,6 +123,23 @@ class Boundary:
     def rests_on_estimates(self) -> bool:
         """Whether a point without which an interval does not count is an estimate by its kind."""
         return any(p.id in self.gating and p.kind in ESTIMATE_KINDS for p in self._points)
+
+
+class _Side(NamedTuple):
+    """Points whose energies add up to one side of the ratio."""
+
+    points: tuple[str, ...]
+    rows: npt.NDArray[np.intp]
+    """Of each among the points of the boundary."""
+    weights: Floats
+    accuracy_percent: Floats
+
+    def classes(self, computed_percent: Mapping[str, float]) -> Floats:
+        """Accuracy class of each point, where that of some follows from others. [%]"""
+        if not computed_percent:
+            return self.accuracy_percent
+        known = zip(self.points, self.accuracy_percent.tolist(), strict=True)
+        return np.array([computed_percent.get(point, percent) for point, percent in known])
 
 
 class SiteQuarterHours(NamedTuple):
@@ -162,7 +192,8 @@ def _boundary(site: Site, room: str) -> Boundary:
     doubt = undecided(site)
     if doubt or not it or not (metered or is_sum):
         gating = set()
-    return Boundary(it, facility, overhead, apart, frozenset(gating), is_sum, doubt)
+    classes = site.accuracy_percent
+    return Boundary(it, facility, overhead, apart, frozenset(gating), is_sum, doubt, classes)
 
 
 def boundaries(site: Site, period: Period, room: str = "") -> tuple[tuple[Segment, Boundary], ...]:
@@ -560,7 +591,7 @@ def document(
     *,
     institution: Institution,
     profiles: Mapping[str, LimitProfile],
-    energy_by_point_kwh: Sequence[Mapping[str, float]],
+    energies_kwh: Sequence[Floats],
     room: str = "",
     pending: int = 0,
     computed_percent: Mapping[str, float] | None = None,
@@ -581,8 +612,9 @@ def document(
         Whose site it is.
     profiles : mapping of profile id to LimitProfile
         Known limits; those that hold on the period's last day judge it.
-    energy_by_point_kwh : sequence of mapping of point id to float
-        Energy of the carriers over each of the site's segments, the weights of their accuracy classes. [kWh]
+    energies_kwh : sequence of ndarray, shape (points,)
+        Energy of the points of the boundary of each of the site's segments, in the order of its points, 0
+        where it is not known: the weights of their accuracy classes. [kWh]
     room : str
         Name of the room for partial PUE; empty for the whole site.
     pending : int
@@ -605,7 +637,7 @@ def document(
     waits = _Waits(pending, told, coverage_by_point)
     found = _figures(site, [b for _, b in parts], totals, period.duration_s, waits)
     pue, classes = found.pue, computed_percent or {}
-    uncertainty = None if pue is None else _uncertainty(parts, pue, energy_by_point_kwh, classes)
+    uncertainty = None if pue is None else _uncertainty(parts, pue, energies_kwh, classes)
     known, last_day = dict(profiles), period.last_day(site.zone)
     limits = limits_for(site, institution, known, last_day)
     grades = () if room else grades_reached(pue, uncertainty, site, institution, known, last_day)
@@ -835,38 +867,29 @@ _Sides = tuple[tuple[Segment, Boundary], ...]
 
 
 def _uncertainty(
-    parts: _Sides,
-    pue: float,
-    energies_kwh: Sequence[Mapping[str, float]],
-    computed_percent: Mapping[str, float],
+    parts: _Sides, pue: float, energies_kwh: Sequence[Floats], computed_percent: Mapping[str, float]
 ) -> float | None:
-    def percent(weights: Sequence[Mapping[str, float]]) -> float:
-        return _class_percent(parts, weights, energies_kwh, computed_percent)
+    def percent(side: str) -> float:
+        return _class_percent([b.sides[side] for _, b in parts], energies_kwh, computed_percent)
 
-    it = percent([b.it_weights for _, b in parts])
     if parts[-1][1].is_sum:
-        value = pue_uncertainty_of_sum(pue, percent([b.overhead_weights for _, b in parts]), it)
+        value = pue_uncertainty_of_sum(pue, percent("overhead"), percent("it"))
     else:
-        value = pue_uncertainty(pue, percent([b.facility for _, b in parts]), it)
+        value = pue_uncertainty(pue, percent("facility"), percent("it"))
     return value if math.isfinite(value) else None
 
 
 def _class_percent(
-    parts: _Sides,
-    weights: Sequence[Mapping[str, float]],
-    energies_kwh: Sequence[Mapping[str, float]],
-    computed_percent: Mapping[str, float],
+    sides: Sequence[_Side], energies_kwh: Sequence[Floats], computed_percent: Mapping[str, float]
 ) -> float:
     """Class of a side; a meter's own energies add up as long as its class is the same."""
     found: dict[tuple[str, float], float] = {}
-    for (segment, _), weight, kwh in zip(parts, weights, energies_kwh, strict=True):
-        accuracy = {**segment.site.accuracy_percent, **computed_percent}
-        own = np.array([*weight.values()]) * np.fromiter(
-            map(kwh.get, weight, repeat(0.0)), float, len(weight)
-        )
-        if len(parts) == 1:
-            return combined_class_percent(own, list(map(accuracy.__getitem__, weight)))
-        for point, energy_kwh in zip(weight, own.tolist(), strict=True):
-            key = (point, accuracy[point])
+    for side, kwh in zip(sides, energies_kwh, strict=True):
+        own, classes = kwh[side.rows] * side.weights, side.classes(computed_percent)
+        if len(sides) == 1:
+            return combined_class_percent(own, classes)
+        for key, energy_kwh in zip(
+            zip(side.points, classes.tolist(), strict=True), own.tolist(), strict=True
+        ):
             found[key] = found.get(key, 0.0) + energy_kwh
     return combined_class_percent(list(found.values()), [accuracy for _, accuracy in found])

@@ -8,13 +8,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import sqlalchemy as sa
 
 from app.domain import formula
 from app.domain import pue as domain
 from app.domain.limits import LimitProfile, accuracy_percent
 from app.domain.period import Period, Step, starts
-from app.domain.pue import Boundary, Doubt, PueBar, PueDocument, Totals
+from app.domain.pue import Boundary, Doubt, Floats, Ints, PueBar, PueDocument, Totals
 from app.domain.site import Segment, Site
 from app.errors import NotFound
 from app.store import computed_hours, energy, findings, rollup_queue
@@ -90,8 +91,8 @@ class _Scope:
         site = site_named(stored, asked.site_id, asked.room)
         parts = {period: domain.boundaries(site, period, asked.room) for period in asked.periods}
         states = {id(limits): limits for of_period in parts.values() for _, limits in of_period}.values()
-        numbers = sorted({stored.point_id[p] for limits in states for p in limits.ids})
-        return cls(stored, site, asked.room, asked.periods, parts, numbers, asked.kept)
+        known = {stored.point_id[p] for limits in states for p in limits.ids}
+        return cls(stored, site, asked.room, asked.periods, parts, sorted(known), asked.kept)
 
     @property
     def number(self) -> int:
@@ -112,6 +113,17 @@ class _Scope:
     def names(self) -> list[str]:
         """Points, in the order of their numbers."""
         return [self.stored.point_key[number] for number in self.numbers]
+
+    def rows(self, limits: Boundary) -> Ints:
+        """Rows of the points of a boundary among all."""
+        if id(limits) not in self._rows:
+            own = [self.stored.point_id[p.id] for p in limits.points()]
+            self._rows[id(limits)] = np.searchsorted(self.numbers, own)
+        return self._rows[id(limits)]
+
+    @cached_property
+    def _rows(self) -> dict[int, Ints]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,7 @@ class _Known:
             totals,
             institution=scope.stored.fleet.institution[scope.site.institution],
             profiles=profiles,
-            energy_by_point_kwh=[self._energies_kwh(totals, segment) for segment, _ in parts],
+            energies_kwh=[self._energies_kwh(segment, limits) for segment, limits in parts],
             room=scope.room,
             pending=sum(start < period.end and end > period.start for start, end in self.redefined),
             computed_percent=self._computed_percent(connection, period),
@@ -164,11 +176,10 @@ class _Known:
             coverage_by_point=lambda: self._coverages(period, counted),
         )
 
-    def _energies_kwh(self, totals: Totals, segment: Segment) -> dict[str, float]:
-        """Energies of all points; 0 where nothing is known."""
-        if totals.covered_s <= 0:
-            return {}
-        return dict(zip(self.scope.names, self.sums.columns(segment.period)[1].tolist(), strict=True))
+    def _energies_kwh(self, segment: Segment, limits: Boundary) -> Floats:
+        """Energies of the points of a boundary; 0 where nothing is known."""
+        energy_kwh: Floats = self.sums.columns(segment.period)[1]
+        return energy_kwh[self.scope.rows(limits)]
 
     def _coverages(self, period: Period, counted: Collection[str]) -> dict[str, float]:
         count, _, covered_s, _ = self.sums.columns(period)

@@ -190,6 +190,43 @@ def test_what_comes_in_meanwhile_is_in_the_sums_at_once(engine: sa.Engine, store
         assert read
 
 
+OTHER = SITE.split("sites:\n")[1].replace("Europe/Berlin", "Asia/Kathmandu")
+OTHER = OTHER.replace("sh1", "kt1").replace("main", "main2").replace("ups", "ups2")
+
+
+def test_sites_together_and_kept_are_the_same_as_each_alone(engine: sa.Engine) -> None:
+    """While readings come late, at the edges of windows as well."""
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(SITE + OTHER).fleet)
+        stored = sites.load(connection)
+    random, found = Random(3), [stored.fleet.site[name] for name in ("sh1", "kt1")]
+    asked = [OfPoints(s, sorted(stored.numbers_of(s)), [], Kept()) for s in found]
+    every = [Reading(p, r.at, r.value) for r in registers() for p in (r.point, r.point.replace(".", "2."))]
+    random.shuffle(every)
+    edges = [NOW - timedelta(days=days) for days in (0, 1, 7, 30)]
+    late = [r for r in every if any(abs(r.at - edge) < timedelta(hours=12) for edge in edges)]
+    first = [r for r in every if r not in late]
+    for turn in range(40):
+        at = NOW - (40 - turn) * QUARTER_HOUR
+        with engine.begin() as connection:
+            some = late[turn * 9 : turn * 9 + 9] if turn else first
+            readings.ingest_readings(connection, some, dict(stored.point_id))
+        rollup.run(engine)
+        asked = [one._replace(spans=[window(w, at, one.site.zone) for w in WINDOWS]) for one in asked]
+        with engine.begin() as connection:
+            numbers = {stored.site_id[one.site.id]: one for one in asked}
+            seen = {number: one.kept.seen(one.points) for number, one in numbers.items()}
+            for number, noted in computed_hours.since(connection, seen).items():
+                numbers[number].kept.forget(numbers[number].points, *noted)
+            read_quarters(connection, asked)
+            for one in asked:
+                together = Sums(connection, one.site, one.points, one.spans, one.kept)
+                alone = Sums(connection, one.site, one.points, one.spans)
+                for span in one.spans:
+                    assert together.columns(span).tolist() == alone.columns(span).tolist()
+                    assert turn == 0 or span.duration_s < 9e4 or together.columns(span)[1].all()
+
+
 def test_a_change_of_now_leaves_earlier_days_kept(engine: sa.Engine, stored: sites.Stored) -> None:
     kept, read = Kept(), hours_read(engine)
     documents(engine, stored, NOW, kept)

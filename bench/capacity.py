@@ -209,19 +209,19 @@ def _it_kwh(http: httpx.Client, site: int, start: datetime, minutes: int) -> flo
     return float(answer.json().get("it_kwh") or 0.0) if answer.is_success else 0.0
 
 
-def site_file(sites: int) -> str:
-    """A site file: a facility meter and 499 PDU outlets below it, per site."""
+def site_file(sites: int, points: int = POINTS, interval_s: int = 60) -> str:
+    """A site file: per site a facility meter and PDU outlets below it, `points` in all."""
     lines = ["institutions: [{id: b, institution_class: joint_stock}]", "sites:"]
     for s in range(sites):
         lines += [f"  - id: s{s}", "    institution: b", "    time_zone: Asia/Shanghai", "    meters:"]
-        lines.append(_meter(f"s{s}-m", "facility", "rated_power_kw: 2000"))
+        lines.append(_meter(f"s{s}-m", "facility", "rated_power_kw: 2000", interval_s))
         fed = f"rated_power_kw: 20, fed_by: [s{s}-m]"
-        lines += [_meter(f"s{s}-p{n}", "it_pdu_output", fed) for n in range(POINTS - 1)]
+        lines += [_meter(f"s{s}-p{n}", "it_pdu_output", fed, interval_s) for n in range(points - 1)]
     return "\n".join(lines) + "\n"
 
 
-def _meter(name: str, role: str, more: str) -> str:
-    point = f"{{id: {name}.kwh, role: {role}, kind: register, interval_s: 60}}"
+def _meter(name: str, role: str, more: str, interval_s: int) -> str:
+    point = f"{{id: {name}.kwh, role: {role}, kind: register, interval_s: {interval_s}}}"
     return f"      - {{id: {name}, {more}, points: [{point}]}}"
 
 

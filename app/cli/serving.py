@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -60,6 +61,8 @@ _PATIENCE_S = 1.0
 _GRACEFUL_S = 3
 """Time for requests to be answered when stopping; statements of jobs and requests are cancelled then. [s]"""
 _STARTER_S = 1.0
+_TICK_S = 1.0
+"""How often the date that answers bear is renewed. [s]"""
 
 _log = structlog.get_logger(__name__)
 
@@ -500,11 +503,36 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """A server that says at once when it is asked to stop, not only after the last answer."""
+    """A server that says at once when it is asked to stop, not only after the last answer.
+
+    It sleeps until then; uvicorn's own looks ten times a second whether it is asked, which is most of what a
+    service at rest costs.
+    """
 
     def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        self._must_exit = False
+        self._wake: Callable[[], object] = lambda: None
         super().__init__(config)
         self._on_exit = on_exit
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether it is asked to stop; any thread may ask."""
+        return self._must_exit
+
+    @should_exit.setter
+    def should_exit(self, must: bool) -> None:
+        self._must_exit = must
+        with suppress(RuntimeError):  # its loop has ended
+            self._wake()
+
+    async def main_loop(self) -> None:
+        """Renew the date that answers bear, until asked to stop."""
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, asked.set)
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), _TICK_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take the signal."""

@@ -31,7 +31,7 @@ from app.domain.site import Fleet, Meter, Point, Site
 from app.errors import SeriesError, StoreUnavailable
 from app.store import events, outlook, reading_windows, readings, sites
 from app.store import findings as store
-from app.store.engine import Connection, Engine, begin, connect
+from app.store.engine import Connection, Engine, begin, connect, glance
 from app.store.findings import Look, Scope
 from app.store.fleet_cache import FleetCache
 from app.store.readings import to_us
@@ -142,11 +142,13 @@ def run(
     ExceptionGroup
         What failed, by meter, after all others were looked at.
     """
-    with connect(engine) as connection:
-        if not store.is_anything_queued(connection):
+    with glance(engine) as connection:
+        waiting = store.queued_lengths(connection, LIVE)
+        lengths = [is_short for is_short in part.value if is_short in waiting]
+        if not lengths:
             return 0
         pass_ = _Pass(engine, (fleet or FleetCache()).current(connection), should_stop, whole=whole)
-    for is_short in part.value:
+    for is_short in lengths:
         pass_.work_off(is_short=is_short)
     if pass_.failed:
         raise ExceptionGroup("meters that could not be looked at", pass_.failed)
@@ -319,9 +321,8 @@ def _constant(fleet: Fleet, meter_id: str, look: Look) -> Meter | None:
 
 def _busy(connection: Connection, numbers: list[int], start: datetime, end: datetime) -> set[int]:
     """Points of which something is known that plain readings do not show."""
-    near = store.standing(connection, numbers, LOCAL_KINDS, start - CONTEXT, end + CONTEXT)
-    contradicted = store.conflicting(connection, numbers, start, end)
-    return {point for point, *_ in near} | contradicted | set(events.in_force(connection, numbers))
+    near = Period(start - CONTEXT, end + CONTEXT)
+    return store.not_plain(connection, numbers, LOCAL_KINDS, near, Period(start, end))
 
 
 # -- with care ---------------------------------------------------------------------------------------

@@ -132,11 +132,11 @@ def _step(engine: Engine, readings_at_once: int) -> RollupResult | None:
 
 
 def _step_within(connection: Connection, readings_at_once: int) -> RollupResult | None:
-    if not rollup_queue.lock(connection):
-        return RollupResult(busy=True)
     waiting = rollup_queue.waiting(connection, LOOK_AT_ONCE)
-    if not len(waiting.id):
+    if not len(waiting.id):  # nothing was written: the transaction costs no flush
         return None
+    if not rollup_queue.lock(connection):
+        return RollupResult(busy=True)  # what it has settled between the two is computed once more
     stored = sites.load(connection)
     taken, ids = take(waiting, stored, readings_at_once)
     done = roll_up(connection, stored, taken)
@@ -229,7 +229,6 @@ def roll_up(connection: Connection, stored: Stored, taken: Taken) -> RollupResul
     """Compute the stretches again, in the transaction of `connection`."""
     if not len(taken.point_id):
         return RollupResult()
-    store.plan_anew(connection)
     job = _Job(connection, stored, taken)
     replaced, changed = job.replace_points()
     computed = formula_points.recompute(connection, stored, [(t, i) for t, i in replaced], job.asked)

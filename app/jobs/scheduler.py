@@ -1,9 +1,10 @@
 """What runs again and again, and how often: one table.
 
-APScheduler says when a job is due; every run has a thread of its own, so no job waits for another, however
-long that takes, and the next run is planned when the last one has ended. Jobs are idempotent and take their
-work from the database, so one that is late, missed or run twice does no harm. When the wall clock is set
-back, every job is timed anew; else none would run until the clock has caught up.
+Every job has a thread of its own, so none waits for another, however long that takes, and its next run comes
+so long after the end of the last one. Jobs are idempotent and take their work from the database, so one that
+is late, missed or run twice does no harm. Those that come again within hours sleep in between, by a clock
+that nobody sets. APScheduler times the daily ones by the wall clock; when that is set back, they are timed
+anew, else none would run until the clock has caught up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from sys import exc_info
@@ -30,7 +32,7 @@ DURATIONS_S = (0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 60.0, 300.0, 1800.0)
 BUSY_WINDOW_S = 120.0
 """Time over which it is said how busy a job is. [s]"""
 WALL_CLOCK_LOOK_S = 20.0
-"""How often a daily job looks whether its time has come. [s]"""
+"""How often a daily job looks whether its time has come, and whether the clock was set back. [s]"""
 _NEVER_SKIPPED = 1_000_000
 """A run is planned at the end of the one before, which APScheduler may still count as running. A run that it
 skipped for that would be the last one of its job."""
@@ -161,7 +163,10 @@ class Scheduler:
     def start(self) -> None:
         """Start all jobs; each runs for the first time after its interval."""
         for job in self._jobs.values():
-            self._plan(job, job.every_s or WALL_CLOCK_LOOK_S)
+            if job.every_s:
+                threading.Thread(target=self._repeat, args=(job,), name=job.name, daemon=True).start()
+            else:
+                self._plan(job, WALL_CLOCK_LOOK_S)
         self._scheduler.start()
         self._watch.start()
 
@@ -192,33 +197,45 @@ class Scheduler:
                 self._run, trigger, (job,), id=job.name, name=job.name, replace_existing=True
             )
 
+    def _repeat(self, job: Job) -> None:
+        """Run the job until asked to end, with pauses."""
+        pause_s = job.every_s
+        while not self._ended.wait(min(pause_s, threading.TIMEOUT_MAX)):
+            began_s = time.monotonic()
+            with self._working(job) as may_work:
+                if may_work:
+                    self._guarded[job.name]()
+            pause_s = job.pause_s(time.monotonic() - began_s)
+
     def _run(self, job: Job) -> None:
+        """Look whether a daily job is due, and plan the next look."""
+        with self._working(job) as may_work:
+            if may_work:
+                self._daily(job)
+        if not self._ended.is_set():
+            self._plan(job, WALL_CLOCK_LOOK_S)
+
+    @contextmanager
+    def _working(self, job: Job) -> Iterator[bool]:
+        """Count the job among those that are at work; False where none may begin any more."""
         with self._changed:
             if self._ended.is_set():
+                yield False
                 return
             self._at_work.add(job.name)
         try:
-            pause_s = self._repeated(job) if job.every_s else self._daily(job)
+            yield True
         finally:
             with self._changed:
                 self._at_work.discard(job.name)
                 self._changed.notify_all()
-        if not self._ended.is_set():
-            self._plan(job, pause_s)
 
-    def _repeated(self, job: Job) -> float:
-        """Run the job; time until it comes again. [s]"""
-        began_s = time.monotonic()
-        self._guarded[job.name]()
-        return job.pause_s(time.monotonic() - began_s)
-
-    def _daily(self, job: Job) -> float:
+    def _daily(self, job: Job) -> None:
         """Run when the job's time of a later day has come; a clock that is set back begins no new day."""
         day, done = self._day_of(job), self._done_days[job.name]
         if day is not None and (done is None or day > done):
             self._guarded[job.name]()
         self._done_days[job.name] = day or done
-        return WALL_CLOCK_LOOK_S
 
     def _day_of(self, job: Job) -> str | None:
         """The day whose time for the job has come; None before it has."""
@@ -227,7 +244,7 @@ class Scheduler:
 
     def _watch_clock(self) -> None:
         ahead_s = self._wall_ahead_s()
-        while not self._ended.wait(CLOCK_STEP_S):
+        while not self._ended.wait(WALL_CLOCK_LOOK_S):
             before_s, ahead_s = ahead_s, self._wall_ahead_s()
             if before_s - ahead_s > CLOCK_STEP_S:
                 _log.warning("clock was set back; jobs are rescheduled", by_s=round(before_s - ahead_s))
@@ -236,8 +253,7 @@ class Scheduler:
     def _plan_anew(self) -> None:
         with self._planning:
             for planned in self._scheduler.get_jobs():
-                job = self._jobs[planned.id]
-                self._plan(job, job.every_s or WALL_CLOCK_LOOK_S)
+                self._plan(self._jobs[planned.id], WALL_CLOCK_LOOK_S)
 
 
 class Busy:

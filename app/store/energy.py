@@ -35,21 +35,6 @@ def table_of(point: Point) -> str:
     return "volume_15m" if point.quantity is VOLUME else "energy_15m"
 
 
-def plan_anew(connection: sa.Connection) -> None:
-    """Let every statement of the transaction be planned for its own values.
-
-    A plan made for any value does not know which partitions and chunks a statement concerns; TimescaleDB
-    would decompress them all.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    with store_errors():
-        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
-
-
 # -- points in ---------------------------------------------------------------------------------------
 
 

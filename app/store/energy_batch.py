@@ -53,9 +53,10 @@ SELECT e.packed FROM (
     SELECT string_agg(int4send(w.point) || timestamptz_send(at) || float8send({amount})
         || float8send(coverage_ratio) || float8send(estimated_ratio) || int2send(tag)
         || int4send(reading_interval_s), ''::bytea) AS packed
-    FROM {table} WHERE point_id = w.point AND at >= w.lo AND at < w.hi
+    FROM {table} WHERE point_id = w.point AND at >= w.lo AND at < w.hi AND at >= %s AND at < %s
 ) e WHERE e.packed IS NOT NULL
 """
+"""The bounds of all windows together say which partitions it concerns before any is opened."""
 _ROW = np.dtype(
     [
         ("point", ">i4"),
@@ -74,13 +75,16 @@ def load(
 ) -> Cells:
     """Stored intervals of each point between two instants of its own; each row once, by point and time.
 
+    There is one point at least.
+
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
     query = _STORED.format(table=table, amount=AMOUNT[table])
-    values = (array_text(point_ids), array_text(start_us), array_text(end_us))
+    bounds = (from_us(int(start_us.min())), from_us(int(end_us.max())))
+    values = (array_text(point_ids), array_text(start_us), array_text(end_us), *bounds)
     with store_errors():
         packed = driver(connection).execute(query, values, binary=True).fetchall()
     rows = np.frombuffer(b"".join(part for (part,) in packed), _ROW)
@@ -180,7 +184,6 @@ def _remove(connection: sa.Connection, table: str, gone: Cells) -> None:
         " WHERE t.point_id = gone.point AND t.at = gone.at"
         " AND t.point_id = ANY(%s) AND t.at >= %s AND t.at <= %s",
         (gone.point_id.tolist(), at, np.unique(gone.point_id).tolist(), min(at), max(at)),
-        prepare=False,
     )
 
 
@@ -305,7 +308,7 @@ def refresh_days(connection: sa.Connection, wanted: Sequence[tuple[int, Day]]) -
     )
     with store_errors():
         raw = driver(connection)
-        empty = raw.execute(_DAYS, asked, prepare=False).fetchall()
+        empty = raw.execute(_DAYS, asked).fetchall()
         if empty:
             raw.cursor().executemany(_FORGET_DAY, empty)
 
@@ -345,7 +348,7 @@ def replace_sites(connection: sa.Connection, parts: Sequence[SiteCells]) -> None
     numbers = [p.site_id for p in parts]
     named = (numbers, [p.room for p in parts], lows, highs, sorted(set(numbers)), min(lows), max(highs))
     with store_errors():
-        driver(connection).execute(_CLEAR_SITES, named, prepare=False)
+        driver(connection).execute(_CLEAR_SITES, named)
         at_us = np.unique(np.concatenate([p.cells.at_us for p in parts]))
         partitions.ensure_figures(connection, "site_15m", at_us)
         for room in sorted({p.room for p in parts}):
@@ -420,7 +423,7 @@ def refresh_gauges(connection: sa.Connection, point_ids: Sequence[int], start_us
     asked = (list(point_ids), lows, highs)
     with store_errors():
         raw = driver(connection)
-        raw.execute(_CLEAR_GAUGES, (*asked, sorted(set(point_ids)), min(lows), max(highs)), prepare=False)
+        raw.execute(_CLEAR_GAUGES, (*asked, sorted(set(point_ids)), min(lows), max(highs)))
         days_us = np.append(np.arange(start_us.min(), end_us.max(), _DAY_US), end_us.max() - 1)
         partitions.ensure_figures(connection, "gauge_15m", days_us)
-        raw.execute(_GAUGES, asked, prepare=False)
+        raw.execute(_GAUGES, asked)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import select
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -20,6 +21,8 @@ import psycopg
 import psycopg.conninfo
 import sqlalchemy as sa
 import sqlalchemy.exc
+from psycopg._preparing import PrepareManager
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection as Connection  # for those who pass them on
 from sqlalchemy import Engine as Engine
 
@@ -49,6 +52,9 @@ CONNECT_PATIENCE_S = 15.0
 QUIET_S = 20.0
 """After so much silence the server is asked over another connection whether it still works. [s]"""
 
+FRESH_S = 30.0
+"""A connection that answered so lately, and whose server has said nothing since, is as good as then. [s]"""
+
 CANCEL_PATIENCE_S = 1.0
 """Longest wait for a statement to be cancelled when the process stops. [s]"""
 
@@ -74,6 +80,29 @@ class ImpatientConnection(psycopg.Connection[Any]):
     unhurried_in: sa.RootTransaction | None = None
     """The transaction in which its statements have no time limit already."""
     _cancels = False
+    _heard_s = -math.inf
+
+    def is_fresh(self) -> bool:
+        """Whether the server answered lately and has not said more, as it does when it ends a session."""
+        if self.closed or time.monotonic() - self._heard_s > FRESH_S:
+            return False
+        socket = select.poll()
+        socket.register(self.fileno(), select.POLLIN)
+        return not socket.poll(0)
+
+    def rollback(self) -> None:
+        """Roll back; what is prepared stays so where all went well, as it does in the server.
+
+        psycopg forgets it all, in case that the transaction made tables or types that are gone then. Every
+        reading ends so, and each statement would be parsed and analysed at every use.
+        """
+        prepared = self._prepared
+        if self.info.transaction_status is TransactionStatus.INTRANS:
+            self._prepared = PrepareManager()
+        try:
+            super().rollback()
+        finally:
+            self._prepared = prepared
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Run one exchange with the server.
@@ -111,6 +140,7 @@ class ImpatientConnection(psycopg.Connection[Any]):
                     asked = time.monotonic()
                 state = gen.send(ready)
         except StopIteration as end:
+            self._heard_s = time.monotonic()
             result: T = end.value
             return result
 
@@ -206,12 +236,19 @@ def make_engine(
         pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=pool_size,
+        pool_use_lifo=True,  # what one session knows of the tables, the others need not learn
     )
+    engine.dialect.do_ping = partial(_is_there, engine.dialect.do_ping)  # type: ignore[method-assign]
     sa.event.listen(engine, "handle_error", _say_unavailable)
     sa.event.listen(engine, "connect", partial(_bring_up_to_date, engine))
     if awaits_tables:
         sa.event.listen(engine, "handle_error", _say_unshaped)
     return engine
+
+
+def _is_there(ping: Callable[[Any], bool], connection: ImpatientConnection) -> bool:
+    """Ask the server only where the connection itself does not tell: it costs an exchange at every use."""
+    return connection.is_fresh() or ping(connection)
 
 
 def _bring_up_to_date(engine: sa.Engine, _connection: object, _record: object) -> None:
@@ -263,6 +300,9 @@ def _session_settings(statement_timeout_s: float, lock_timeout_s: float) -> psyc
         # or to compile costs more than any of our statements takes.
         "max_parallel_workers_per_gather": 0,
         "jit": "off",
+        # A plan made for any value does not know which partitions and chunks a statement concerns;
+        # TimescaleDB would decompress them all.
+        "plan_cache_mode": "force_custom_plan",
     }
     settings = [
         psycopg.sql.SQL("SET {} = {};").format(psycopg.sql.Identifier(k), psycopg.sql.Literal(v))
@@ -342,6 +382,27 @@ def connect(engine: sa.Engine) -> Iterator[sa.Connection]:
     """
     with store_errors(), engine.connect() as connection:
         yield connection
+
+
+@contextmanager
+def glance(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection for statements that each stand alone: no transaction is begun and ended for them.
+
+    Nothing that holds to the end of a transaction works in it: locks, ``SET LOCAL``, cursors of the server.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors(), engine.connect() as connection:
+        raw: ImpatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
+        raw.autocommit = True
+        try:
+            yield connection
+        finally:
+            if not raw.closed:
+                raw.autocommit = False
 
 
 def driver(connection: sa.Connection) -> ImpatientConnection:

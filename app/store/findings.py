@@ -18,7 +18,7 @@ from app.domain.reading import LATEST
 from app.errors import NotFound
 from app.store import locks, readings, rollup_queue, tables
 from app.store.binary_copy import array_text
-from app.store.engine import store_errors
+from app.store.engine import driver, store_errors
 from app.store.readings import from_us
 
 OPEN, ACKNOWLEDGED, CLEARED = "open", "acknowledged", "cleared"
@@ -262,18 +262,16 @@ class Look:
     """Changes whenever more of the meter changes."""
 
 
-_QUEUE = sa.text(
-    """
-    INSERT INTO check_queue (meter_id, start_at, end_at)
-    SELECT p.meter_id, CAST('epoch' AS timestamptz) + min(w.start_us) * interval '1 microsecond',
-        CAST('epoch' AS timestamptz) + max(w.end_us) * interval '1 microsecond'
-    FROM unnest(CAST(:points AS int[]), CAST(:starts AS bigint[]), CAST(:ends AS bigint[]))
-        AS w(point_id, start_us, end_us) JOIN points p ON p.id = w.point_id
-    GROUP BY p.meter_id ORDER BY p.meter_id
-    ON CONFLICT (meter_id) DO UPDATE SET start_at = least(check_queue.start_at, excluded.start_at),
-        end_at = greatest(check_queue.end_at, excluded.end_at)
-    """
-)
+_QUEUE = """
+INSERT INTO check_queue (meter_id, start_at, end_at)
+SELECT p.meter_id, CAST('epoch' AS timestamptz) + min(w.start_us) * interval '1 microsecond',
+    CAST('epoch' AS timestamptz) + max(w.end_us) * interval '1 microsecond'
+FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS w(point_id, start_us, end_us)
+    JOIN points p ON p.id = w.point_id
+GROUP BY p.meter_id ORDER BY p.meter_id
+ON CONFLICT (meter_id) DO UPDATE SET start_at = least(check_queue.start_at, excluded.start_at),
+    end_at = greatest(check_queue.end_at, excluded.end_at)
+"""
 
 
 def queue(connection: sa.Connection, stretches: Iterable[tuple[int, int, int]]) -> None:
@@ -286,13 +284,19 @@ def queue(connection: sa.Connection, stretches: Iterable[tuple[int, int, int]]) 
     """
     rows = list(stretches)
     if rows:
-        points, starts, ends = (array_text(column) for column in zip(*rows, strict=True))
+        columns = tuple(array_text(column) for column in zip(*rows, strict=True))
         with store_errors():
-            connection.execute(_QUEUE, {"points": points, "starts": starts, "ends": ends})
+            driver(connection).execute(_QUEUE, columns)
 
 
-def is_anything_queued(connection: sa.Connection) -> bool:
-    """Whether any meter waits to be looked at.
+_LENGTHS = """
+SELECT EXISTS (SELECT FROM check_queue WHERE end_at - start_at <= %s),
+    EXISTS (SELECT FROM check_queue WHERE end_at - start_at > %s)
+"""
+
+
+def queued_lengths(connection: sa.Connection, longest: timedelta) -> set[bool]:
+    """Of true and false: whether the stretches that wait are short, up to `longest`; both where both wait.
 
     Raises
     ------
@@ -300,18 +304,14 @@ def is_anything_queued(connection: sa.Connection) -> bool:
         If the database is away.
     """
     with store_errors():
-        return bool(connection.execute(sa.text("SELECT EXISTS (SELECT FROM check_queue)")).scalar())
+        row = driver(connection).execute(_LENGTHS, (longest, longest)).fetchone()
+    return {is_short for is_short, waits in zip((True, False), row or (), strict=True) if waits}
 
 
-_TAKE = sa.text(
-    """
-    WITH waiting AS MATERIALIZED (
-        SELECT meter_id, start_at, end_at, xmin::text AS version FROM check_queue
-        WHERE meter_id > :after AND (end_at - start_at <= :longest) = :short ORDER BY meter_id LIMIT :most
-    )
-    SELECT meter_id, start_at, end_at, version FROM waiting ORDER BY meter_id
-    """
-)
+_TAKE = """
+SELECT meter_id, start_at, end_at, xmin::text FROM check_queue
+WHERE meter_id > %s AND (end_at - start_at <= %s) = %s ORDER BY meter_id LIMIT %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,12 +343,12 @@ def take(connection: sa.Connection, *, after: int, most: int, longest: timedelta
     StoreUnavailable
         If the database is away.
     """
-    values = {"after": after, "most": most, "longest": longest, "short": is_short}
     with store_errors():
-        rows = connection.execute(_TAKE, values).all()
-    last = rows[-1].meter_id if len(rows) == most else None
-    free = locks.try_meters(connection, [row.meter_id for row in rows])
-    return Taken([Look(*row) for row in rows if row.meter_id in free], last)
+        rows = driver(connection).execute(_TAKE, (after, longest, is_short, most)).fetchall()
+    looks = [Look(*row) for row in rows]
+    last = looks[-1].meter_id if len(looks) == most else None
+    free = locks.try_meters(connection, [look.meter_id for look in looks])
+    return Taken([look for look in looks if look.meter_id in free], last)
 
 
 def lock(connection: sa.Connection, meter_id: int) -> bool:
@@ -362,17 +362,15 @@ def lock(connection: sa.Connection, meter_id: int) -> bool:
     return meter_id in locks.try_meters(connection, [meter_id])
 
 
-_DONE = sa.text(
-    """
-    DELETE FROM check_queue q USING (
-        SELECT c.meter_id FROM check_queue c
-        JOIN unnest(CAST(:meters AS int[]), CAST(:versions AS text[])) AS w(meter_id, version)
-            ON w.meter_id = c.meter_id AND w.version = c.xmin::text
-        ORDER BY c.meter_id FOR UPDATE OF c SKIP LOCKED
-    ) seen
-    WHERE seen.meter_id = q.meter_id
-    """
-)
+_DONE = """
+DELETE FROM check_queue q USING (
+    SELECT c.meter_id FROM check_queue c
+    JOIN unnest(%s::int[], %s::text[]) AS w(meter_id, version)
+        ON w.meter_id = c.meter_id AND w.version = c.xmin::text
+    ORDER BY c.meter_id FOR UPDATE OF c SKIP LOCKED
+) seen
+WHERE seen.meter_id = q.meter_id
+"""
 
 
 def done(connection: sa.Connection, looks: Sequence[Look]) -> None:
@@ -386,7 +384,7 @@ def done(connection: sa.Connection, looks: Sequence[Look]) -> None:
     if looks:
         meters, versions = [look.meter_id for look in looks], [look.version for look in looks]
         with store_errors():
-            connection.execute(_DONE, {"meters": meters, "versions": versions})
+            driver(connection).execute(_DONE, (array_text(meters), versions))
 
 
 _STANDING = sa.text(
@@ -437,25 +435,42 @@ def standing_count(connection: sa.Connection, kind: FindingKind) -> dict[str, in
         return {site: int(n) for site, n in connection.execute(_STANDING_COUNT, {"kind": kind.value})}
 
 
-_CONFLICTING = sa.text(
-    "SELECT DISTINCT point_id FROM reading_conflicts"
-    " WHERE at >= :start AND at < :end AND point_id = ANY(:points)"
-)
+_NOT_PLAIN = """
+SELECT point_id FROM findings WHERE point_id = ANY(%(points)s::int[]) AND kind = ANY(%(kinds)s)
+    AND state <> 'cleared' AND end_at >= %(near_start)s AND start_at <= %(near_end)s
+UNION SELECT point_id FROM reading_conflicts
+    WHERE at >= %(start)s AND at < %(end)s AND point_id = ANY(%(points)s::int[])
+UNION SELECT point_id FROM events WHERE point_id = ANY(%(points)s::int[]) AND withdrawn_at IS NULL
+"""
 
 
-def conflicting(
-    connection: sa.Connection, point_ids: Sequence[int], start: datetime, end: datetime
+def not_plain(
+    connection: sa.Connection,
+    point_ids: Sequence[int],
+    kinds: Sequence[FindingKind],
+    near: Period,
+    span: Period,
 ) -> set[int]:
-    """Points with readings in a stretch that contradict stored ones.
+    """Points of which something is known that their readings do not show.
+
+    Findings of some kinds that are not cleared and touch `near`, readings within `span` that contradict
+    stored ones, or entries of the ledger, of any time.
 
     Raises
     ------
     StoreUnavailable
         If the database is away.
     """
+    values = {
+        "points": array_text(point_ids),
+        "kinds": [kind.value for kind in kinds],
+        "near_start": near.start,
+        "near_end": near.end,
+        "start": span.start,
+        "end": span.end,
+    }
     with store_errors():
-        rows = connection.execute(_CONFLICTING, {"points": list(point_ids), "start": start, "end": end})
-        return set(rows.scalars())
+        return {point for (point,) in driver(connection).execute(_NOT_PLAIN, values)}
 
 
 def queued_sites(connection: sa.Connection) -> dict[int, Period]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from app.store.engine import store_errors
+from app.store.engine import driver, store_errors
 
 MIGRATION, SITES, ROLLUP, ALARMS = "migration", "sites", "rollup", "alarms"
 ORDERS, AUDIT, KEYS, CLOSING = "report orders", "audit", "keys", "closing of reports"
@@ -56,7 +56,7 @@ def _make(connection: sa.Connection) -> None:
 
 _ADD = sa.text("INSERT INTO locks SELECT unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING")
 _HOLD = sa.text("SELECT name FROM locks WHERE name = :name FOR UPDATE")
-_TRY = sa.text("SELECT name FROM locks WHERE name = ANY(:names) ORDER BY name FOR UPDATE SKIP LOCKED")
+_TRY = "SELECT name FROM locks WHERE name = ANY(%s) ORDER BY name FOR UPDATE SKIP LOCKED"
 
 
 def hold(connection: sa.Connection, name: str) -> None:
@@ -128,4 +128,4 @@ def _tried(connection: sa.Connection, names: Sequence[str]) -> set[str]:
     if not names:
         return set()
     with store_errors():
-        return set(connection.execute(_TRY, {"names": list(names)}).scalars())
+        return {name for (name,) in driver(connection).execute(_TRY, (list(names),))}

@@ -7,8 +7,11 @@ hypertable makes its own chunks: nothing here applies to it.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +32,10 @@ _MISSING = sa.text(
       AND (SELECT relkind FROM pg_class WHERE oid = to_regclass(:table)) = 'p'
     """
 )
+
+_known: WeakKeyDictionary[sa.Engine, dict[str, float]] = WeakKeyDictionary()
+"""When a partition that time has not left behind was last seen, by name. [s]"""
+_KNOWN_S = 60.0
 
 Bounds = tuple[datetime, datetime]
 """Start and end of a partition."""
@@ -141,13 +148,28 @@ def _next_quarter(start: datetime) -> datetime:
 def _ensure(
     connection: sa.Connection, table: str, wanted: Mapping[str, Bounds], fill: Fill | None = None
 ) -> list[str]:
-    if not _missing(connection, table, list(wanted)):
+    known = _known.setdefault(connection.engine, {})
+    since_s = time.monotonic() - _KNOWN_S
+    asked = [name for name in wanted if known.get(name, -math.inf) < since_s]
+    if not _missing(connection, table, asked):
+        _note(known, {name: wanted[name] for name in asked})
         return []
     lock(connection, table)
-    missing = _missing(connection, table, list(wanted))
+    missing = _missing(connection, table, asked)
     for name in missing:
         _make(connection, table, name, wanted[name], fill)
     return missing
+
+
+def _note(known: dict[str, float], found: Mapping[str, Bounds]) -> None:
+    """Remember, for a short time, partitions that no retention can be about to drop."""
+    now = datetime.now(UTC)
+    known |= dict.fromkeys((name for name, (_, end) in found.items() if end > now), time.monotonic())
+
+
+def forget(engine: sa.Engine) -> None:
+    """Look for every partition anew: one was gone."""
+    _known.pop(engine, None)
 
 
 def lock(connection: sa.Connection, table: str) -> None:

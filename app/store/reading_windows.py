@@ -111,7 +111,7 @@ def _scattered(connection: sa.Connection, numbers: Ints, start_us: Ints, end_us:
 def _each(connection: sa.Connection, numbers: Ints, start_us: Ints, end_us: Ints) -> ReadingColumns:
     values = tuple(map(array_text, (numbers, start_us, end_us)))
     with store_errors(), unhurried(connection):
-        rows = driver(connection).execute(_EACH, values, binary=True, prepare=False).fetchall()
+        rows = driver(connection).execute(_EACH, values, binary=True).fetchall()
     return ReadingColumns.concat([binary_copy.unpack_of(n, *row) for n, row in enumerate(rows)])
 
 
@@ -137,7 +137,7 @@ def _in_time(connection: sa.Connection, point_id: Ints, start_us: Ints, end_us: 
     low, high = from_us(int(start_us.min())), from_us(int(end_us.max()))
     with store_errors(), unhurried(connection):
         asked = (numbers.tolist(), low, high)
-        rows = driver(connection).execute(_IN_TIME, asked, binary=True, prepare=False).fetchall()
+        rows = driver(connection).execute(_IN_TIME, asked, binary=True).fetchall()
     instants, intervals = (b"".join(row[n] or b"" for row in rows) for n in (0, 1))
     found = binary_copy.unpack_instants(instants)
     if intervals:
@@ -181,7 +181,7 @@ def reach_ends(
     """
     values = (array_text(point_ids), array_text(start_us), array_text(end_us))
     with store_errors(), unhurried(connection):
-        row = driver(connection).execute(_ENDS, values, prepare=False).fetchone()
+        row = driver(connection).execute(_ENDS, values).fetchone()
     flags = np.frombuffer((row[0] if row and row[0] else "").encode(), np.uint8) == ord("1")
     return flags[0::2], flags[1::2]
 

@@ -126,7 +126,11 @@ def ingest(connection: sa.Connection, columns: ReadingColumns) -> IngestResult:
     first, rest = first_per_key(columns)
     with store_errors():
         partitions.ensure(connection, first.at_us)
-        result = store(connection, first, rest)
+        try:
+            result = store(connection, first, rest)
+        except psycopg.errors.CheckViolation:  # a partition is gone that was there a moment ago
+            partitions.forget(connection.engine)
+            raise
         if result.accepted or result.conflicting:  # a contradiction is looked at, too
             queue_rollups(connection, first)
     return result
@@ -391,7 +395,7 @@ def are_first(
         return []
     values = (binary_copy.array_text(point_ids), binary_copy.array_text(at_us))
     with store_errors():
-        return [is_first for (is_first,) in driver(connection).execute(_ARE_FIRST, values, prepare=False)]
+        return [is_first for (is_first,) in driver(connection).execute(_ARE_FIRST, values)]
 
 
 def around(

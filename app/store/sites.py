@@ -242,7 +242,7 @@ class _Kept(NamedTuple):
 
 
 _kept: WeakKeyDictionary[sa.Engine, _Kept] = WeakKeyDictionary()
-_VERSION = sa.text("SELECT writer, changes FROM fleet_version")
+_VERSION = "SELECT writer, changes FROM fleet_version"
 
 
 def load(connection: sa.Connection) -> Stored:
@@ -254,7 +254,7 @@ def load(connection: sa.Connection) -> Stored:
         If the database is away.
     """
     with store_errors():
-        version = tuple(connection.execute(_VERSION).one())
+        version = tuple(connection.exec_driver_sql(_VERSION).one())
     kept = _kept.get(connection.engine)
     if kept is None or kept.version != version:
         with unsearched():

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app.domain.sharing import chosen
 from app.errors import StoreUnavailable
 from app.store import tables
-from app.store.engine import store_errors
+from app.store.engine import driver, store_errors
 
 LEASE_S = 20.0
 """A worker that was not heard of for so long has lost its leases. [s]"""
@@ -99,7 +99,11 @@ def session_name(kind: str, worker_id: str) -> str:
     return f"wattline-{kind} {worker_id}"
 
 
-_HOLD_JOBS = sa.text("SELECT epoch FROM leases WHERE subject = :jobs AND worker = :worker FOR SHARE")
+_HOLD_JOBS = """
+SELECT CASE WHEN pg_current_xact_id_if_assigned() IS NULL THEN true
+    ELSE EXISTS (SELECT FROM leases WHERE subject = %s AND worker = %s FOR SHARE) END
+"""
+"""Where nothing is written there is nothing to keep from being stored; to lock the row would be a write."""
 
 
 def hold_jobs(connection: sa.Connection, worker: Worker) -> None:
@@ -111,8 +115,8 @@ def hold_jobs(connection: sa.Connection, worker: Worker) -> None:
         If another worker has taken them, or the database is away; nothing may be stored then.
     """
     with store_errors():
-        held = connection.execute(_HOLD_JOBS, {"jobs": _JOBS, "worker": worker.id}).scalar()
-    if held is None:
+        held = driver(connection).execute(_HOLD_JOBS, (_JOBS, worker.id)).fetchone()
+    if held != (True,):
         raise StoreUnavailable("another worker has taken over the jobs; nothing of this one was stored")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -149,6 +150,59 @@ def test_idle_sessions_ended_by_the_server_are_not_noticed(engine: sa.Engine) ->
         second.rollback()
         first.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     assert [one(engine), one(engine)] == [1, 1]
+
+
+def test_a_session_that_answered_just_now_is_not_asked_whether_it_is_there(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(engine)
+    asked: list[object] = []
+    monkeypatch.setattr(psycopg.Cursor, "execute", noting(asked, psycopg.Cursor.execute))
+    one(engine)
+    monkeypatch.setattr(stores, "FRESH_S", 0.0)
+    one(engine)
+    assert asked == ["SELECT 1", ";", "SELECT 1"]
+
+
+def noting(seen: list[object], execute: Callable[..., Any]) -> Callable[..., Any]:
+    """As before, and keeps the statements."""
+
+    def noted(self: psycopg.Cursor[Any], query: object, *args: Any, **options: Any) -> Any:
+        seen.append(query)
+        return execute(self, query, *args, **options)
+
+    return noted
+
+
+def test_what_is_prepared_stays_prepared_after_reading(engine: sa.Engine) -> None:
+    for _ in range(8):
+        one(engine, "SELECT 12345")
+    with stores.begin(engine) as connection:
+        found = connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars()
+        assert "SELECT 12345" in set(found)
+
+
+def test_what_failed_is_prepared_anew(
+    engine: sa.Engine, database_url: str, make_test_engine: MakeEngine
+) -> None:
+    with stores.begin(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE shaped AS SELECT 1 AS a")
+    for _ in range(8):
+        one(engine, "SELECT * FROM shaped")
+    with stores.begin(make_test_engine(database_url)) as other:
+        other.exec_driver_sql("ALTER TABLE shaped ADD COLUMN b int")
+    with pytest.raises(sa.exc.NotSupportedError, match="must not change result type"):
+        one(engine, "SELECT * FROM shaped")
+    assert one(engine, "SELECT * FROM shaped") == 1
+
+
+def test_a_glance_begins_no_transaction(engine: sa.Engine) -> None:
+    with stores.glance(engine) as connection:
+        begun = [connection.exec_driver_sql("SELECT now()").scalar_one() for _ in range(2)]
+    assert begun[0] < begun[1]
+    with stores.begin(engine) as connection:
+        begun = [connection.exec_driver_sql("SELECT now()").scalar_one() for _ in range(2)]
+    assert begun[0] == begun[1]
 
 
 def test_a_server_that_only_reads_is_store_unavailable(engine: sa.Engine) -> None:

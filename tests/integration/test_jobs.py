@@ -339,23 +339,29 @@ def test_a_daily_job_runs_once_a_day_whatever_the_clock_does(monkeypatch: pytest
         scheduler.stop()
 
 
-def test_jobs_go_on_when_the_clock_is_set_back() -> None:
-    ahead_s, ran = [0.0], threading.Event()
-    scheduler = Scheduler([Job("often", ran.set, 0.2)], wall_ahead_s=lambda: ahead_s[0])
+def test_daily_jobs_go_on_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "WALL_CLOCK_LOOK_S", 0.2)
+    ahead_s, looked = [0.0], threading.Event()
+
+    def now() -> datetime:
+        looked.set()
+        return START
+
+    scheduler = Scheduler([Job("daily", lambda: None)], now=now, wall_ahead_s=lambda: ahead_s[0])
     scheduler.start()
 
     def put_off() -> bool:
-        """Have the next run lie far ahead, as it does once the clock was set back."""
+        """Have the next look lie far ahead, as it does once the clock was set back."""
         with contextlib.suppress(JobLookupError):  # it is at work
-            scheduler._scheduler.modify_job("often", next_run_time=datetime.now(UTC) + timedelta(hours=12))
-        ran.clear()
-        return not ran.wait(0.5)
+            scheduler._scheduler.modify_job("daily", next_run_time=datetime.now(UTC) + timedelta(hours=12))
+        looked.clear()
+        return not looked.wait(0.5)
 
     try:
-        until(ran.is_set, name="the first run")
-        until(put_off, name="an end of its runs")
+        until(looked.is_set, name="the first look")
+        until(put_off, name="an end of its looks")
         ahead_s[0] = -43_200.0
-        until(ran.is_set, name="the job again")
+        until(looked.is_set, name="the job again")
     finally:
         scheduler.stop()
 

@@ -283,7 +283,18 @@ def test_nobody_takes_the_jobs_between_the_check_and_the_commit(
     for worker in (A, B, A):
         beat(engine, worker)
     with silence_of(engine, A), stores.begin(engine) as connection:
+        connection.execute(sa.text("INSERT INTO locks VALUES ('anything')"))
         workers.hold_jobs(connection, A)
         with pytest.raises(StoreUnavailable, match="lock"):
             beat(hasty, B)
     assert beat(hasty, B).has_jobs
+
+
+def test_what_only_reads_locks_nothing_at_its_end(engine: sa.Engine) -> None:
+    for worker in (A, B, A):
+        beat(engine, worker)
+    with stores.begin(engine) as connection:
+        connection.execute(sa.text("SELECT count(*) FROM locks"))
+        workers.hold_jobs(connection, A)
+        written = connection.execute(sa.text("SELECT pg_current_xact_id_if_assigned()")).scalar()
+    assert written is None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.errors import StoreUnavailable
+from app.jobs import scheduler as scheduler_module
 from app.jobs.scheduler import BUSY_WINDOW_S, DURATIONS_S, Busy, Guarded, Job, JobTally, Scheduler, _OwnThread
 from tests.waiting import until
 
@@ -126,23 +129,44 @@ def test_a_database_that_is_away_is_said_once_and_so_is_its_return() -> None:
     assert said_by_run == [[], [("warning", waits, "away")], [], [("info", works, None)], []]
 
 
-def test_a_run_that_is_due_before_the_last_one_is_counted_out_is_not_the_last(
+def test_a_look_that_is_due_before_the_last_one_is_counted_out_is_not_the_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    runs: list[float] = []
+    looks: list[float] = []
     counted = _OwnThread._run_job_success
 
     def late(self: _OwnThread, job_id: str, events: Any) -> None:
-        until(lambda: len(runs) > 1 or not jobs._scheduler.get_jobs(), 10, "the next run")
+        until(lambda: len(looks) > 2 or not jobs._scheduler.get_jobs(), 10, "the next look")
         counted(self, job_id, events)
 
+    def now() -> datetime:
+        looks.append(0.0)
+        return datetime(2026, 3, 1, tzinfo=UTC)
+
     monkeypatch.setattr(_OwnThread, "_run_job_success", late)
-    jobs = Scheduler([Job("often", lambda: runs.append(0.0), every_s=1e-6)])
+    monkeypatch.setattr(scheduler_module, "WALL_CLOCK_LOOK_S", 1e-6)
+    jobs = Scheduler([Job("daily", lambda: None)], now=now)
     jobs.start()
     try:
-        until(lambda: len(runs) > 2, 20, "the third run")
+        until(lambda: len(looks) > 3, 20, "the third look")
     finally:
         jobs.stop()
+
+
+def test_a_job_comes_again_after_it_has_ended_not_after_it_has_begun() -> None:
+    spans: list[tuple[float, float]] = []
+
+    def work() -> None:
+        began_s = time.monotonic()
+        threading.Event().wait(0.01)
+        spans.append((began_s, time.monotonic()))
+
+    jobs = Scheduler([Job("often", work, every_s=1e-6)])
+    jobs.start()
+    until(lambda: len(spans) > 3, 20, "runs")
+    jobs.stop()
+    assert jobs.tallies()["often"].runs == len(spans)
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
 
 
 def test_a_service_that_ends_complains_of_no_database() -> None:

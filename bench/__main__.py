@@ -36,6 +36,7 @@ MODULES = (
     "boards",
     "capacity",
     "costs",
+    "live",
 )
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

@@ -268,10 +268,10 @@ def below(pid: int) -> list[int]:
     return found[1:]
 
 
-def memory_mib(pid: int) -> float:
-    """Proportional share of memory of the process and its database. [MiB]"""
+def memory_mib(pid: int, *, alone: bool = False) -> float:
+    """Proportional share of memory of the process and, unless `alone`, its database. [MiB]"""
     total = 0
-    for one in (pid, *below(pid)):
+    for one in (pid, *([] if alone else below(pid))):
         try:
             text = Path(f"/proc/{one}/smaps_rollup").read_text()
         except OSError:

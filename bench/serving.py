@@ -22,18 +22,20 @@ _PATIENCE_S = 300.0
 
 
 @contextmanager
-def service(folder: Path, site_file: Path, sites: int = 2) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The service and its address, once it knows its sites."""
+def service(
+    folder: Path, site_file: Path | None, sites: int = 2, command: str = "serve --port 0"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The service and its address, once it knows its sites; what it says is in the file ``log``."""
     environment = {
         **os.environ,
-        "WATTLINE_CONFIG": str(site_file),
         "WATTLINE_DATA_DIR": str(folder / "data"),
+        **({"WATTLINE_CONFIG": str(site_file)} if site_file else {}),
     }
     environment.pop("WATTLINE_DATABASE_URL", None)
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("wattline"), "serve", "--port", "0"],
+            [Path(sys.executable).with_name("wattline"), *command.split()],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -41,8 +43,8 @@ def service(folder: Path, site_file: Path, sites: int = 2) -> Iterator[tuple[sub
             text=True,
         )
     try:
-        base = _until(lambda: _address(log), process)
-        _until(lambda: _is_ready(base, sites), process)
+        base = until(lambda: _address(log), process)
+        until(lambda: _is_ready(base, sites), process)
         yield process, base
     finally:
         process.terminate()
@@ -60,7 +62,8 @@ def _is_ready(base: str, sites: int) -> bool:
         return False
 
 
-def _until(what: Callable[[], _T], process: subprocess.Popen[str]) -> _T:
+def until(what: Callable[[], _T], process: subprocess.Popen[str]) -> _T:
+    """What is waited for, once it is there; the process must not end before."""
     deadline = time.monotonic() + _PATIENCE_S
     while not (value := what()):
         if process.poll() is not None or time.monotonic() > deadline:

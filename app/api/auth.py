@@ -20,7 +20,7 @@ from app.domain.access import KEY_COOKIE, Grant, Principal, Role, cookie_name, w
 from app.errors import ConfigError, NotAuthenticated, StoreUnavailable, TooBusy
 from app.store import administration, identity
 from app.store.audit import Entry
-from app.store.engine import Engine, begin, connect
+from app.store.engine import Engine, begin, glance
 
 _log = structlog.get_logger(__name__)
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
@@ -184,7 +184,7 @@ def _why_refused(engine: Engine, principal: Principal) -> str:
     problem = why_not_separate(principal.grants)
     if not problem:
         return ""
-    with connect(engine) as connection:
+    with glance(engine) as connection:
         return problem if administration.is_separate(connection) else ""
 
 

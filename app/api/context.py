@@ -30,6 +30,7 @@ from typing import Annotated, Any
 from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
 from fastapi import Path as PathParameter
+from fastapi.concurrency import run_in_threadpool
 
 from app.actions.site_file import Place
 from app.actions.view import View
@@ -286,7 +287,15 @@ def caller_of(request: Request) -> CallerOf:
     return CallerOf(context, known.principal, source)
 
 
-Caller = Annotated[CallerOf, Depends(caller_of)]
+async def _asked_by(request: Request) -> CallerOf:
+    """The caller of a request; it takes a thread only where the store has to be asked."""
+    known: Identified | None = request.scope.get("identified")
+    if known is not None and known.token == token_of(request):
+        return caller_of(request)
+    return await run_in_threadpool(caller_of, request)
+
+
+Caller = Annotated[CallerOf, Depends(_asked_by)]
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
 SiteId = Annotated[str, PathParameter(pattern=_ID, description="Id of the site", examples=["sh1"])]
 MeterId = Annotated[str, PathParameter(pattern=_ID, description="Id of the meter", examples=["main"])]

@@ -63,9 +63,9 @@ def load(connection: sa.Connection, key: str) -> Any:
     StoreUnavailable
         If the database is away.
     """
-    query = sa.select(tables.deployment.c.value).where(tables.deployment.c.key == key)
+    query = "SELECT value FROM deployment WHERE key = %s"
     with store_errors():
-        return connection.execute(query).scalar_one_or_none()
+        return connection.exec_driver_sql(query, (key,)).scalar_one_or_none()
 
 
 _OWNERS = "section_owners"

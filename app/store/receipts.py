@@ -17,24 +17,22 @@ import sqlalchemy as sa
 
 from app.store import audit
 from app.store.audit import Actor
-from app.store.engine import Engine, begin, store_errors
+from app.store.engine import Engine, begin, driver, store_errors
 
 AT_ONCE = 100
 """Entries per transaction: the lock of the audit log is held meanwhile."""
 MODULUS = 1 << 256
 
-_ADD = sa.text(
-    """
-    INSERT INTO reading_receipts AS r
-        (actor, source, key, target, hour, batches, accepted, first_at, last_at, digest)
-    VALUES (:actor, :source, :key, :target, date_trunc('hour', CAST(:at AS timestamptz), 'UTC'), 1, :accepted,
-        :at, :at, CAST(:digest AS numeric))
-    ON CONFLICT (actor, source, key, target, hour) DO UPDATE SET batches = r.batches + 1,
-        accepted = r.accepted + excluded.accepted, first_at = least(r.first_at, excluded.first_at),
-        last_at = greatest(r.last_at, excluded.last_at),
-        digest = mod(r.digest + excluded.digest, CAST(:modulus AS numeric))
-    """
-)
+_ADD = """
+INSERT INTO reading_receipts AS r
+    (actor, source, key, target, hour, batches, accepted, first_at, last_at, digest)
+VALUES (%(actor)s, %(source)s, %(key)s, %(target)s, date_trunc('hour', %(at)s::timestamptz, 'UTC'), 1,
+    %(accepted)s, %(at)s, %(at)s, %(digest)s::numeric)
+ON CONFLICT (actor, source, key, target, hour) DO UPDATE SET batches = r.batches + 1,
+    accepted = r.accepted + excluded.accepted, first_at = least(r.first_at, excluded.first_at),
+    last_at = greatest(r.last_at, excluded.last_at),
+    digest = mod(r.digest + excluded.digest, %(modulus)s::numeric)
+"""
 _TAKE = sa.text(
     """
     DELETE FROM reading_receipts WHERE (actor, source, key, target, hour) IN (
@@ -86,7 +84,7 @@ def add(
         "modulus": str(MODULUS),
     }
     with store_errors():
-        connection.execute(_ADD, values)
+        driver(connection).execute(_ADD, values)
 
 
 def settle(engine: Engine, before: datetime) -> int:

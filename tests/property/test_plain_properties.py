@@ -21,7 +21,11 @@ from app.domain.site import Meter, Point
 from app.jobs.findings import LOCAL_KINDS
 
 KINDS = (ReadingKind.REGISTER, ReadingKind.POWER, ReadingKind.INTERVAL_ENERGY, ReadingKind.GAUGE)
-STEPS_S = (60, 60, 60, 60, 59, 61, 120, 900, 1020, 1900, 7200)
+STEPS_S = {
+    60: (60, 60, 60, 60, 59, 61, 120, 900, 1020, 1900, 7200),
+    2: (2, 2, 2, 2, 1, 3, 4, 30, 470, 490, 905, 1900, 7200),
+}
+"""By reading interval; of the shorter one an hour is not looked at."""
 CHANGES = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 3.0, 50.0, -1.0, -40.0, -1e4, 1e4)
 
 
@@ -29,25 +33,26 @@ CHANGES = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 3.0, 50.0, -1.0, -40.0, -1e4, 1e4)
 def _points(draw: st.DrawFn) -> tuple[Point, Series]:
     kind = draw(st.sampled_from(KINDS))
     role = Role.TEMPERATURE if kind is ReadingKind.GAUGE else Role.IT_PDU_OUTPUT
-    rated = draw(st.booleans())
+    rated, interval_s = draw(st.booleans()), draw(st.sampled_from(sorted(STEPS_S)))
     point = Point(
         id="p",
         role=role,
         kind=kind,
-        interval_s=60,
+        interval_s=interval_s,
         max_power_kw=600.0 if rated else float("inf"),
         modulus_kwh=draw(st.sampled_from([float("inf"), 1000.0]))
         if kind is ReadingKind.REGISTER
         else float("inf"),
     )
     quiet, busy = draw(st.integers(0, 40)), draw(st.integers(1, 30))
-    steps = [60] * quiet + draw(st.lists(st.sampled_from(STEPS_S), min_size=busy, max_size=busy))
+    usual = st.sampled_from(STEPS_S[interval_s])
+    steps = [interval_s] * quiet + draw(st.lists(usual, min_size=busy, max_size=busy))
     changes = [1.0] * quiet + draw(st.lists(st.sampled_from(CHANGES), min_size=busy, max_size=busy))
     count = quiet + busy
     at_us = np.cumsum(np.array(steps, np.int64)) * US + 1_700_000_000 * US
     is_register = kind is ReadingKind.REGISTER
     values = np.maximum(np.cumsum(changes) + 990.0, 0) if is_register else np.array(changes)
-    length = np.full(count, 60 * (kind is ReadingKind.INTERVAL_ENERGY), np.int32)
+    length = np.full(count, interval_s * (kind is ReadingKind.INTERVAL_ENERGY), np.int32)
     return point, Series(at_us, values, length, length)
 
 

@@ -34,14 +34,12 @@ CREATE TEMP TABLE IF NOT EXISTS differing_readings (
 TRUNCATE differing_readings
 """
 """What the file states otherwise, of all its batches: entries of the ledger are written once, whole."""
-_DIFFERING = sa.text(
-    """
+_DIFFERING = """
     INSERT INTO differing_readings (at, point_id, old_value, new_value)
     SELECT at, point_id, old_value, value FROM (
         SELECT i.at, i.point_id, i.value,
             CASE WHEN c.id IS NULL THEN r.value ELSE c.new_value END AS old_value
-        FROM incoming_readings i
-        JOIN readings r ON r.at = i.at AND r.point_id = i.point_id
+        FROM incoming_readings i {stored}
         LEFT JOIN LATERAL (
             SELECT id, new_value FROM (
                 SELECT e.id, rc.new_value FROM reading_corrections rc JOIN events e ON e.id = rc.event_id
@@ -56,16 +54,13 @@ _DIFFERING = sa.text(
     ) compared
     WHERE value IS DISTINCT FROM old_value
     ON CONFLICT (point_id, at) DO NOTHING
-    """
-)
+"""
 """Against the value that holds: the newest correction of a reading, else the reading."""
 
-_OTHER_INTERVALS = sa.text(
-    """
+_OTHER_INTERVALS = """
     WITH differing AS (
         SELECT i.*, r.value AS stored_value
-        FROM incoming_readings i
-        JOIN readings r ON r.at = i.at AND r.point_id = i.point_id
+        FROM incoming_readings i {stored}
         WHERE r.at BETWEEN :first AND :last AND (i.interval_s, i.valid_s) <> (r.interval_s, r.valid_s)
     ), kept AS (
         INSERT INTO reading_conflicts (at, point_id, value, interval_s, valid_s, stored_value)
@@ -73,8 +68,7 @@ _OTHER_INTERVALS = sa.text(
         ON CONFLICT DO NOTHING
     )
     SELECT count(*) FROM differing
-    """
-)
+"""
 _NEW = sa.text(
     """
     INSERT INTO readings (at, point_id, value, interval_s, valid_s)
@@ -139,8 +133,10 @@ class Correcting:
         with store_errors():
             partitions.ensure(self.connection, first.at_us)
             readings.stage(self.connection, first)
-            conflicting = int(self.connection.execute(_OTHER_INTERVALS, span).scalar_one())
-            corrected = self.connection.execute(_DIFFERING, span).rowcount
+            stored = readings.beside_stored(len(first))
+            other = sa.text(_OTHER_INTERVALS.format(stored=stored))
+            conflicting = int(self.connection.execute(other, span).scalar_one())
+            corrected = self.connection.execute(sa.text(_DIFFERING.format(stored=stored)), span).rowcount
             accepted = self.connection.execute(_NEW).rowcount
             readings.queue_rollups(self.connection, first)
         same = len(first) - accepted - conflicting - corrected

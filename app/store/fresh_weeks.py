@@ -1,9 +1,9 @@
-"""Weeks of which nothing is stored yet, loaded by an import: rows first, then their indexes, then attached.
+"""Weeks of which nothing is stored yet, loaded by an import: rows first, then their key, then attached.
 
 An index that grows row by row writes more to the log than the rows themselves, and costs more than one that
 is made at once. So an import keeps the readings of a week without a partition in a table of its own; as long
 as those of every point come later and later, no key can stand twice in it, and it needs no index. The first
-row that does not gets the table its indexes, and goes through the merge that ``readings`` has. At the end of
+row that does not gets the table its key, and goes through the merge that ``readings`` has. At the end of
 the import's transaction the tables become partitions.
 
 The rows of each batch lie point by point: whoever reads the history of a point then reads pages that hold
@@ -34,7 +34,7 @@ class _Week:
 
     start: datetime
     table: str
-    has_indexes: bool = False
+    has_key: bool = False
     last_us: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Newest reading by number of the point. [us]"""
 
@@ -89,23 +89,22 @@ class FreshWeeks:
 
     def _store(self, week: _Week, columns: ReadingColumns) -> IngestResult:
         first, rest = readings.first_per_key(columns)
-        if not week.has_indexes and week.takes(first) and not len(rest):
+        if not week.has_key and week.takes(first) and not len(rest):
             readings.copy_in(self._connection, first.by_point(), week.table)
             week.note(first)
             result = IngestResult(len(first))
         else:
-            self._index(week)
+            self._add_key(week)
             result = readings.store(self._connection, first, rest, week.table)
         if result.accepted or result.conflicting:
             readings.queue_rollups(self._connection, first)
         return result
 
-    def _index(self, week: _Week) -> None:
-        if not week.has_indexes:
+    def _add_key(self, week: _Week) -> None:
+        if not week.has_key:
             with unhurried(self._connection):
-                for statement in partitions.indexes(week.table):
-                    self._connection.exec_driver_sql(statement)
-            week.has_indexes = True
+                partitions.add_key(self._connection, week.table)
+            week.has_key = True
 
     def attach(self) -> IngestResult:
         """Make the tables partitions; by how much that changes what was said of their readings.
@@ -121,7 +120,7 @@ class FreshWeeks:
         result = IngestResult()
         with store_errors():
             for week in weeks:
-                self._index(week)
+                self._add_key(week)
             for week in weeks:
                 if not partitions.attach(self._connection, week.table, week.start):
                     result += self._taken_over(week)
@@ -130,6 +129,8 @@ class FreshWeeks:
     def _taken_over(self, week: _Week) -> IngestResult:
         query = f"SELECT extract(epoch FROM at) * 1000000 FROM {week.table} ORDER BY at"  # noqa: S608
         at_us = np.array([int(us) for us in self._connection.exec_driver_sql(query).scalars()], np.int64)
-        found = readings.merge_from(self._connection, week.table, at_us)
+        # in the order of all who store in a week that is there
+        in_order = f"(SELECT * FROM {week.table} ORDER BY at, point_id)"  # noqa: S608
+        found = readings.merge_from(self._connection, in_order, at_us)
         self._connection.exec_driver_sql(f"DROP TABLE {week.table}")
         return replace(found, accepted=found.accepted - len(at_us))

@@ -13,7 +13,7 @@ from app.domain.alarms.alarm import Severity
 from app.domain.limits import Limit, LimitProfile, governing, limits_for
 from app.domain.period import Period, floor
 from app.domain.quantity import ENERGY_KINDS
-from app.domain.reading import OLDEST
+from app.domain.reading import FUTURE_ALLOWED, OLDEST
 from app.domain.site import Meter, Site
 from app.store import alarms, breakdown, evaluations, power
 from app.store.alarms import DEPLOYMENT
@@ -25,6 +25,8 @@ ZERO = timedelta(0)
 LOOK_AT_ALL_EVERY = timedelta(minutes=5)
 """A meter whose readings come late is seen after this at the latest."""
 OVERLAP = timedelta(minutes=2)
+HEARD_WITHIN = timedelta(days=31)
+"""Points without a reading for longer have none to say."""
 FIGURES_EVERY = timedelta(seconds=30)
 FRESH_INTERVALS = 3
 """A meter without a poller is up while its newest reading is at most so many intervals old."""
@@ -85,14 +87,20 @@ class Known:
         self._power: tuple[datetime, dict[int, float]] | None = None
 
     def last_at(self, connection: sa.Connection, now: datetime) -> dict[int, datetime]:
-        """Newest reading by point: of the last minutes anew, of everything now and then."""
+        """Newest reading by point, at most :data:`FIGURES_EVERY` old.
+
+        Of the last minutes anew, of everything now and then.
+        """
         looked_at, all_looked_at = self._looked_at, self._all_looked_at
+        if looked_at is not None and ZERO <= now - looked_at < FIGURES_EVERY:
+            return self._last_at
+        until = now + FUTURE_ALLOWED  # later ones were refused; weeks made ahead need no look
         if looked_at is None or all_looked_at is None or not ZERO <= now - all_looked_at < LOOK_AT_ALL_EVERY:
-            self._last_at = {n: at for n, at in connection.execute(_LAST, {"now": now})}  # noqa: C416
+            rows = connection.execute(_LAST, {"since": now - HEARD_WITHIN, "until": until})
+            self._last_at = {number: at for number, at in rows}  # noqa: C416
             self._all_looked_at = now
         else:
-            since = {"since": looked_at - OVERLAP}
-            for number, at in connection.execute(_LAST_SINCE, since):
+            for number, at in connection.execute(_LAST, {"since": looked_at - OVERLAP, "until": until}):
                 self._last_at[number] = max(at, self._last_at.get(number, at))
         self._looked_at = now
         return self._last_at
@@ -255,12 +263,11 @@ _ENERGY_SINCE = sa.text(
     "SELECT point_id, sum(energy_kwh) FROM energy_day WHERE day >= :month GROUP BY point_id"
 )
 _COMPUTED = sa.text("SELECT count(*), sum(computed) FROM site_months WHERE month < :month")
-_LAST_SINCE = sa.text("SELECT point_id, max(at) FROM readings WHERE at > :since GROUP BY point_id")
 _LAST = sa.text(
     """
     SELECT p.id, r.at FROM points p CROSS JOIN LATERAL (
         SELECT at FROM readings
-        WHERE point_id = p.id AND at > CAST(:now AS timestamptz) - interval '31 days'
+        WHERE point_id = p.id AND at > :since AND at <= :until
         ORDER BY at DESC LIMIT 1
     ) r
     WHERE p.retired_at IS NULL

@@ -67,16 +67,13 @@ def is_missing(connection: sa.Connection, start: datetime) -> bool:
     return bool(_missing(connection, "readings", [partition_name(start)]))
 
 
-def indexes(table: str) -> tuple[str, str]:
-    """Statements that give a table the indexes of ``readings``."""
-    return (
-        f"ALTER TABLE {table} ADD PRIMARY KEY (at, point_id)",
-        f"CREATE INDEX ON {table} (point_id, at)",
-    )
+def add_key(connection: sa.Connection, table: str) -> None:
+    """Give a table the key of ``readings``, its only index."""
+    connection.exec_driver_sql(f"ALTER TABLE {table} ADD PRIMARY KEY (point_id, at)")
 
 
 def attach(connection: sa.Connection, table: str, start: datetime) -> bool:
-    """Make a table with the indexes of ``readings`` its partition of a week; False where there is one."""
+    """Make a table with the key of ``readings`` its partition of a week; False where there is one."""
     lock(connection, "readings")
     if not is_missing(connection, start):
         return False

@@ -160,8 +160,10 @@ def _in_time(connection: sa.Connection, point_id: Ints, start_us: Ints, end_us: 
 
 _ENDS = f"""
 SELECT string_agg(
-    (NOT EXISTS (SELECT FROM readings WHERE point_id = w.point AND at < w.lo))::int::text
-    || (NOT EXISTS (SELECT FROM readings WHERE point_id = w.point AND at >= w.hi))::int::text, '' ORDER BY n)
+    ((SELECT at FROM readings WHERE point_id = w.point AND at < w.lo ORDER BY at LIMIT 1)
+        IS NULL)::int::text
+    || ((SELECT at FROM readings WHERE point_id = w.point AND at >= w.hi ORDER BY at DESC LIMIT 1)
+        IS NULL)::int::text, '' ORDER BY n)
 FROM (
     SELECT n, point, {_EPOCH.format("lo")} AS lo, {_EPOCH.format("hi")} AS hi
     FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS given (point, lo, hi, n)

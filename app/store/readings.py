@@ -1,7 +1,10 @@
 """Raw readings: one way in for polls, API and import; idempotent, first value wins.
 
-A key ``(at, point_id)`` is stored once and never changed. The same reading again is a duplicate and
+A key, point and instant, is stored once and never changed. The same reading again is a duplicate and
 harmless; a *different* value for a stored key is kept aside in ``reading_conflicts`` and counted.
+
+Rows are stored in order of time, then point: two transactions that store the same keys then wait for each
+other one way only. The index is by point, then time: whoever reads names the points.
 """
 
 from __future__ import annotations
@@ -66,15 +69,14 @@ TRUNCATE incoming_readings -- a long transaction stages many batches
 
 _MERGE = """
 INSERT INTO {table} (at, point_id, value, interval_s, valid_s)
-SELECT at, point_id, value, interval_s, valid_s FROM {source}
+SELECT at, point_id, value, interval_s, valid_s FROM {source} i
 ON CONFLICT (at, point_id) DO NOTHING
 """
 
 _KEEP_CONFLICTS = """
     WITH differing AS (
         SELECT i.*, r.value AS stored_value
-        FROM {source} i
-        JOIN {table} r ON r.at = i.at AND r.point_id = i.point_id
+        FROM {source} i {stored}
         WHERE r.at BETWEEN :first AND :last
           AND (i.value, i.interval_s, i.valid_s) IS DISTINCT FROM (r.value, r.interval_s, r.valid_s)
     ), kept AS (
@@ -84,6 +86,12 @@ _KEEP_CONFLICTS = """
     )
     SELECT count(*) FROM differing
 """
+
+_STORED = "JOIN {table} r ON r.at = i.at AND r.point_id = i.point_id"
+_STORED_EACH = """CROSS JOIN LATERAL (
+    SELECT * FROM {table}
+    WHERE point_id = i.point_id AND at = i.at AND at BETWEEN :first AND :last OFFSET 0
+) r"""
 
 _MERGE_FEW = """
 INSERT INTO {table} (at, point_id, value, interval_s, valid_s)
@@ -196,20 +204,31 @@ def first_per_key(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColum
 _STRAIGHT_ROWS = 1000
 """From so many rows on it pays to stage them, and to ask whether they all are new."""
 
-_FREE = "SELECT NOT EXISTS (SELECT 1 FROM {table} WHERE at > :first AND at <= :last)"
+_STRAIGHT_ROWS_A_POINT = 4
+"""With fewer than so many rows a point it costs as much to ask as to stage them."""
+
+_FREE = """
+SELECT NOT EXISTS (
+    SELECT FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS asked (point, first_us, last_us)
+    CROSS JOIN LATERAL (
+        SELECT FROM {table}
+        WHERE point_id = asked.point
+          AND at >= timestamptz 'epoch' + asked.first_us * interval '1 microsecond'
+          AND at <= timestamptz 'epoch' + asked.last_us * interval '1 microsecond'
+          AND at >= %s AND at <= %s
+        ORDER BY at LIMIT 1
+    ) stored
+)
+"""
+"""A step of the index for each point."""
 
 
 def _store(connection: sa.Connection, columns: ReadingColumns, table: str) -> IngestResult:
-    """Store rows in key order, one per key: straight where nothing is stored yet, else through staging.
-
-    Rows at the first instant are always staged: a long file cuts its batches within an instant.
-    """
+    """Store rows in key order, one per key: straight where nothing is stored yet, else through staging."""
     if len(columns) < _STRAIGHT_ROWS:
         return _merge_few(connection, columns, table)
-    rest = columns.at_us > columns.at_us[0]
-    count = int(rest.sum())
-    if count >= _STRAIGHT_ROWS and _copy_straight(connection, columns.take(rest), table):
-        return _stage_and_merge(connection, columns.take(~rest), table) + IngestResult(count)
+    if _copy_straight(connection, columns, table):
+        return IngestResult(len(columns))
     return _stage_and_merge(connection, columns, table)
 
 
@@ -237,9 +256,8 @@ def _stage_and_merge(connection: sa.Connection, columns: ReadingColumns, table: 
 
 
 def _copy_straight(connection: sa.Connection, columns: ReadingColumns, table: str) -> bool:
-    """COPY into `table` if its time is free of readings; False, and nothing done, if it is not."""
-    span = {"first": from_us(columns.at_us[0] - 1), "last": from_us(columns.at_us[-1])}
-    if not connection.execute(sa.text(_FREE.format(table=table)), span).scalar_one():
+    """COPY into `table` if no point has readings within its time; False, and nothing done, if one has."""
+    if not _is_free(connection, columns, table):
         return False
     try:
         with connection.begin_nested():
@@ -247,6 +265,19 @@ def _copy_straight(connection: sa.Connection, columns: ReadingColumns, table: st
     except psycopg.errors.UniqueViolation:  # another session stored some of them in this moment
         return False
     return True
+
+
+def _is_free(connection: sa.Connection, columns: ReadingColumns, table: str) -> bool:
+    """Whether nothing is stored of any point from its first to its last row; False where nobody asks."""
+    points, first = np.unique(columns.point_id, return_index=True)
+    if len(points) * _STRAIGHT_ROWS_A_POINT > len(columns):
+        return False
+    last = len(columns) - 1 - np.unique(columns.point_id[::-1], return_index=True)[1]
+    spans: Sequence[binary_copy.Column] = (points, columns.at_us[first], columns.at_us[last])
+    whole = (from_us(columns.at_us[0]), from_us(columns.at_us[-1]))
+    asked = (*map(binary_copy.array_text, spans), *whole)
+    found = driver(connection).execute(_FREE.format(table=table), asked, prepare=False).fetchone()
+    return found == (True,)
 
 
 def stage(connection: sa.Connection, columns: ReadingColumns) -> None:
@@ -272,7 +303,7 @@ def _merge(connection: sa.Connection, columns: ReadingColumns, table: str) -> In
 def merge_from(
     connection: sa.Connection, source: str, at_us: npt.NDArray[np.int64], table: str = READINGS
 ) -> IngestResult:
-    """Take over the rows of another table, one per key; `at_us` are their instants, in order."""
+    """Take over the rows of another table or subquery, one per key; `at_us` are their instants, in order."""
     accepted = connection.exec_driver_sql(_MERGE.format(table=table, source=source)).rowcount
     if accepted == len(at_us):
         return IngestResult(accepted)
@@ -288,8 +319,16 @@ def _compare(connection: sa.Connection, columns: ReadingColumns, table: str) -> 
 
 def _keep_conflicts(connection: sa.Connection, source: str, at_us: npt.NDArray[np.int64], table: str) -> int:
     span = {"first": from_us(at_us[0]), "last": from_us(at_us[-1])}
-    query = sa.text(_KEEP_CONFLICTS.format(table=table, source=source))
+    query = sa.text(_KEEP_CONFLICTS.format(source=source, stored=beside_stored(len(at_us), table)))
     return int(connection.execute(query, span).scalar_one())
+
+
+def beside_stored(count: int, table: str = READINGS) -> str:
+    """Join of rows ``i`` with the readings ``r`` of the same keys, all between ``:first`` and ``:last``.
+
+    Few rows are looked up one by one: the planner does not know that they are few, and may read a week.
+    """
+    return (_STORED_EACH if count < _STRAIGHT_ROWS else _STORED).format(table=table)
 
 
 def queue_rollups(connection: sa.Connection, columns: ReadingColumns) -> None:
@@ -373,12 +412,14 @@ def load_many(
 
 
 _ARE_FIRST = """
-SELECT NOT EXISTS (
-    SELECT FROM readings
+SELECT (
+    SELECT at FROM readings
     WHERE point_id = w.point AND at < timestamptz 'epoch' + w.first_us * interval '1 microsecond'
-)
+    ORDER BY at LIMIT 1
+) IS NULL
 FROM unnest(%s::int[], %s::bigint[]) WITH ORDINALITY AS w (point, first_us, ordinal) ORDER BY ordinal
 """
+"""In order: asked whether one exists, the planner may hope to find it soon in a scan."""
 
 
 def are_first(
@@ -516,7 +557,9 @@ def counts(connection: sa.Connection, point_ids: Sequence[int], *, most: int | N
     """
     query = sa.text(
         "SELECT p.id, n.count FROM unnest(CAST(:points AS int[])) AS p(id), LATERAL ("
-        " SELECT count(*) AS count FROM (SELECT FROM readings WHERE point_id = p.id LIMIT :most) AS own"
+        " SELECT count(*) AS count FROM ("
+        "  SELECT at FROM readings WHERE point_id = p.id ORDER BY at LIMIT :most"  # by the index, always
+        " ) AS own"
         ") n WHERE n.count > 0"
     )
     with store_errors():

@@ -5,9 +5,10 @@ Two databases that say the same hold the same, however they store it: moves and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import LiteralString
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -89,8 +90,7 @@ def slices(connection: sa.Connection) -> Iterator[Slice]:
 
 def _months(connection: sa.Connection, table: str, columns: tuple[str, ...]) -> Iterator[Slice]:
     """Every month that the source has, and the time before and after: an earlier try may have left rows."""
-    bounds = sql.SQL("SELECT min(at), max(at) FROM {}").format(sql.Identifier(table))
-    first, last = driver(connection).execute(bounds).fetchone() or (None, None)
+    first, last = _ends(connection, table)
     if first is None or last is None:
         yield Slice(table, columns)
         return
@@ -101,6 +101,26 @@ def _months(connection: sa.Connection, table: str, columns: tuple[str, ...]) -> 
         yield Slice(table, columns, start, end)
         start = end
     yield Slice(table, columns, start, _FOR_EVER)
+
+
+_PARTITIONS = """
+SELECT c.relname FROM pg_inherits i
+JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class t ON t.oid = i.inhparent
+WHERE t.oid = to_regclass(%s) AND t.relkind = 'p' ORDER BY c.relname
+"""
+
+
+def _ends(connection: sa.Connection, table: str) -> tuple[datetime | None, datetime | None]:
+    """First and last instant of a table; of native partitions no index says them: two of those are read."""
+    found = driver(connection).execute(_PARTITIONS, (table,))
+    names = [name for (name,) in found] or [table]
+    return _end(connection, "min", names), _end(connection, "max", names[::-1])
+
+
+def _end(connection: sa.Connection, which: LiteralString, names: Sequence[str]) -> datetime | None:
+    query = sql.SQL("SELECT " + which + "(at) FROM {}")  # noqa: S608
+    found = (driver(connection).execute(query.format(sql.Identifier(n))).fetchone() or (None,) for n in names)
+    return next((at for (at,) in found if at is not None), None)
 
 
 def fingerprint(connection: sa.Connection, one: Slice) -> tuple[int, int]:

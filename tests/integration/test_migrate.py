@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from app.errors import ConfigError
+from app.errors import ConfigError, StoreUnavailable
 from app.store import engine as stores
 from app.store import migrate, partitions, reader
 from app.store.tables import metadata
@@ -178,6 +180,73 @@ def test_figures_move_into_partitions_with_all_that_belongs_to_them(
             sa.text("EXPLAIN SELECT * FROM v_energy_15m WHERE at >= '2020-01-01Z' AND at < '2020-02-01Z'")
         ).scalars()
         assert set(re.findall(r"energy_15m_\d{8}", "\n".join(plan))) == {"energy_15m_20200101"}
+
+
+_KEYS = """
+SELECT t.relname, c.relname, pg_get_indexdef(c.oid), i.indisprimary, h.inhparent::regclass::text
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+LEFT JOIN pg_inherits h ON h.inhrelid = c.oid
+WHERE t.relname = 'readings' OR t.relname LIKE 'readings\\_2%' ORDER BY 1, 2
+"""
+WEEK_MINUTES = 7 * 24 * 60
+
+
+def _keys(engine: sa.Engine) -> dict[str, list[tuple[str, bool, str | None]]]:
+    """Indexes of readings by week: the columns, whether it is the key, and what it is a part of."""
+    found: dict[str, list[tuple[str, bool, str | None]]] = {}
+    with stores.connect(engine) as connection:
+        for table, _, definition, is_key, whole in connection.execute(sa.text(_KEYS)):
+            found.setdefault(table, []).append((definition.partition("btree ")[2], is_key, whole))
+    return found
+
+
+def test_readings_get_their_one_index_however_often_the_upgrade_is_interrupted(
+    empty_database_url: str, make_test_engine: MakeEngine
+) -> None:
+    engine = make_test_engine(empty_database_url)
+    migrate.upgrade(engine, "0037")
+    ingest(engine, batch(*((point, week * WEEK_MINUTES, 1.0) for week in range(4) for point in (1, 2))))
+    made: list[str] = []
+
+    def interrupt(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("CREATE UNIQUE INDEX"):
+            made.append(statement)
+            if len(made) in (2, 5):
+                raise StoreUnavailable("the server is gone")
+
+    sa.event.listen(engine, "before_cursor_execute", interrupt)
+    for week in (4, 5):
+        before = everything(engine)
+        with pytest.raises(StoreUnavailable, match="gone"):
+            migrate.upgrade(engine)
+        assert migrate.status(engine).current == "0037"
+        assert everything(engine) == before
+        ingest(engine, batch((1, week * WEEK_MINUTES, 1.0)))  # the version before goes on
+    before = everything(engine)
+    assert migrate.upgrade(engine).up_to_date
+    assert everything(engine) == before
+
+    ingest(engine, batch((1, 0, 2.0), (1, 6 * WEEK_MINUTES, 1.0)))
+    assert everything(engine) == [*before[:6], (1, 6.0 * WEEK_MINUTES, 1.0), *before[6:]]
+    keys = _keys(engine)
+    assert keys.pop("readings") == [("(point_id, at)", True, None)]
+    assert len(keys) >= 7
+    assert set(map(tuple, keys.values())) == {(("(point_id, at)", True, "readings_pkey"),)}
+
+
+def test_readings_go_back_to_two_indexes(engine: sa.Engine) -> None:
+    ingest(engine, batch((1, 0, 1.0), (2, WEEK_MINUTES, 1.0)))
+    before = everything(engine)
+    with stores.connect(engine) as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(migrate._SCRIPTS))
+        config.set_main_option("path_separator", "os")
+        command.downgrade(config, "0037")
+    both = (("(at, point_id)", True, "readings_pkey"), ("(point_id, at)", False, "readings_point_id_at"))
+    assert {tuple(sorted(found)) for name, found in _keys(engine).items() if name != "readings"} == {both}
+    ingest(engine, batch((1, 0, 1.0), (2, 3 * WEEK_MINUTES, 1.0)))
+    assert migrate.upgrade(engine).up_to_date
+    assert everything(engine) == [*before, (2, 3.0 * WEEK_MINUTES, 1.0)]
 
 
 # -- views and their reader --------------------------------------------------------------------------

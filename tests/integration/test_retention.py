@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
 from app.store import engine as stores
-from app.store import partitions, readings, retention, supported, timescale
+from app.store import partitions, readings, retention, sites, supported, timescale
 from app.store.retention import Retention, maintain, raw_horizon
 from app.store.status import full_on, status
+from tests.integration.plant_helpers import fleet
 from tests.integration.test_readings import START, batch, everything, ingest
 
 NOW = START + timedelta(days=200)
@@ -259,6 +260,8 @@ def test_partitions_are_weeks_from_monday() -> None:
 
 
 def test_status_of_a_store(engine: sa.Engine) -> None:
+    with stores.begin(engine) as connection:
+        sites.sync(connection, fleet())
     now = datetime.now(UTC)
     minutes = (now - START) / timedelta(minutes=1)
     ingest(engine, batch((1, 0, 1.0), (1, minutes - 5, 2.0), (2, minutes - 1, 2.0)))

@@ -48,9 +48,10 @@ def main(names: list[str]) -> None:
         print(f"== {module.TITLE}", flush=True)
         rows = module.run()
         print(as_markdown(rows), flush=True)
-        _keep(name, module.TITLE, rows)
-        if name in sizing.BENCHES:
-            sizing.main()
+        if getattr(module, "IS_KEPT", True):
+            _keep(name, module.TITLE, rows)
+            if name in sizing.BENCHES:
+                sizing.main()
 
 
 def _keep(name: str, title: str, rows: list[Row]) -> None:

@@ -46,7 +46,7 @@ from app.jobs.edge_intake import Intake
 from app.jobs.hub_intake import HubIntake
 from app.jobs.ingest import Stowed
 from app.jobs.worker import Worker
-from app.store import administration, identity, roles, versions
+from app.store import administration, identity, roles, sites, versions
 from app.store.engine import Connection, Engine, Url, begin, connect, make_engine, wait_until_up
 from app.store.workers import session_name
 from app.telemetry import CellAnswer, MeterState, Telemetry
@@ -188,12 +188,11 @@ class _Engines:
     @classmethod
     def on(cls, url: Url, worker_id: str) -> _Engines:
         ending = threading.Event()
-        api, work = (session_name(kind, worker_id) for kind in (API, WORKER))
-        return cls(
-            make_engine(url, application_name=api, awaits_tables=True, ending=ending),
-            make_engine(url, application_name=work, statement_timeout_s=WORK_TIMEOUT_S, ending=ending),
-            ending,
-        )
+        of_api, of_work = (session_name(kind, worker_id) for kind in (API, WORKER))
+        api = make_engine(url, application_name=of_api, awaits_tables=True, ending=ending)
+        work = make_engine(url, application_name=of_work, statement_timeout_s=WORK_TIMEOUT_S, ending=ending)
+        sites.share(api, work)
+        return cls(api, work, ending)
 
     def dispose(self) -> None:
         for engine in (self.api, self.work):

@@ -181,7 +181,7 @@ DATED_METER_KEYS = ("room", "fed_by", "rated_power_kw", "accuracy_class_percent"
 """Keys of a meter that may be lists of ``{from, value}``."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
     """One measured series of a meter."""
 
@@ -1017,14 +1017,14 @@ def _check_dates(start: datetime | None, end: datetime | None, changes: tuple[An
         raise ValueError("changes must be in order of time, one for each instant")
 
 
-_POINT_FIELDS = frozenset(f.name for f in fields(Point))
+_POINT_FIELDS = tuple(f.name for f in fields(Point))
 
 
 def _with(point: Point, **values: Any) -> Point:
     """The point with values that need no check: each point of a fleet is asked for this, at each change."""
     other = object.__new__(Point)
-    vars(other).update((name, known) for name, known in vars(point).items() if name in _POINT_FIELDS)
-    vars(other).update(values)
+    for name in _POINT_FIELDS:
+        object.__setattr__(other, name, values[name] if name in values else getattr(point, name))
     return other
 
 

@@ -242,7 +242,13 @@ class _Kept(NamedTuple):
 
 
 _kept: WeakKeyDictionary[sa.Engine, _Kept] = WeakKeyDictionary()
+_sharing: WeakKeyDictionary[sa.Engine, sa.Engine] = WeakKeyDictionary()
 _VERSION = "SELECT writer, changes FROM fleet_version"
+
+
+def share(engine: sa.Engine, other: sa.Engine) -> None:
+    """Keep one fleet in memory for two pools of connections to the same database: that of the other."""
+    _sharing[engine] = other
 
 
 def load(connection: sa.Connection) -> Stored:
@@ -255,10 +261,11 @@ def load(connection: sa.Connection) -> Stored:
     """
     with store_errors():
         version = tuple(connection.exec_driver_sql(_VERSION).one())
-    kept = _kept.get(connection.engine)
+    engine = _sharing.get(connection.engine, connection.engine)
+    kept = _kept.get(engine)
     if kept is None or kept.version != version:
         with unsearched():
-            kept = _kept[connection.engine] = _Kept(version, _read(connection))
+            kept = _kept[engine] = _Kept(version, _read(connection))
     return kept.stored
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
@@ -250,7 +251,7 @@ def test_a_change_without_readings_nearby_asks_for_more_only_where_it_must() -> 
 def test_only_an_interval_that_a_change_cuts_is_estimated(minute: float, estimated: float) -> None:
     """Hourly readings: a change on the hour cuts none, one at half past cuts one hour of four intervals."""
     point = point_of("p", Role.FACILITY, [(minute, "multiplier", 2.0)], None, None)
-    point = Point(**{**point.__dict__, "interval_s": 3600})
+    point = replace(point, interval_s=3600)
     parts = timeline.of_point(fleet(Meter(id="m", rated_power_kw=900, points=(point,))), "p")
     hours = [60.0 * n for n in range(-1, 5)]
     cells = energy.quarter_hours(

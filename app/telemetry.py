@@ -26,7 +26,7 @@ from app.exposition import Sample, escape, labels, write_family
 from app.store import compression, deployment, edges, metrics_snapshot, outbox, progress
 from app.store.compression import State
 from app.store.edges import Edge
-from app.store.engine import Engine, connect
+from app.store.engine import Engine, connect, glance
 from app.store.fleet_cache import FleetCache
 from app.store.metrics_snapshot import SiteFigures
 from app.store.outbox import Tally
@@ -190,7 +190,7 @@ class Telemetry:
         StoreUnavailable
             If the database is away; what was seen last grows older.
         """
-        with connect(engine) as connection:
+        with glance(engine) as connection:
             self._progress, self._looked_s = progress.look(connection), monotonic()
             self._edges = edges.listing(connection)
 

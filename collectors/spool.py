@@ -728,7 +728,7 @@ async def drain(
     """
     pause_s = pace.first_pause_s
     while True:
-        batch = await asyncio.to_thread(spool.take, pace.batch)
+        batch = await asyncio.to_thread(spool.take, pace.batch) if len(spool) else Batch(())
         if not batch.readings:
             await sleep(pace.idle_s)
         elif await _sent(spool, batch, send):

@@ -10,7 +10,7 @@ from app.domain.quality.finding import Evidence, Finding, FindingKind, Severity
 from app.domain.reading import LATEST, OLDEST
 from app.store import edges, findings, sites
 from app.store.edges import Edge
-from app.store.engine import Connection, Engine, begin
+from app.store.engine import Connection, Engine, begin, glance
 from app.store.findings import Scope
 from app.store.sites import Stored
 
@@ -33,10 +33,11 @@ class EdgeFindings:
         StoreUnavailable
             If the database is away.
         """
-        with begin(self._engine) as connection:
+        with glance(self._engine) as connection:
             found = edges.listing(connection)
-            if not found:
-                return
+        if not found:
+            return
+        with begin(self._engine) as connection:
             stored = sites.load(connection)
             standing = findings.standing_count(connection, FindingKind.IMPORT_FAILED)
             for site, edge in edges.by_site(found):

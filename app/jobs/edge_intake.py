@@ -21,7 +21,7 @@ from app.store import audit, drop_ledger, edges, site_moves, sites
 from app.store.audit import Actor
 from app.store.drop_ledger import Drop
 from app.store.edges import Edge
-from app.store.engine import Connection, Engine, begin, connect
+from app.store.engine import Connection, Engine, begin, connect, glance
 from app.store.quarantine import ingest_safely
 from app.store.sites import Stored
 
@@ -148,7 +148,7 @@ class Intake:
         StoreUnavailable
             If the database is away; they go on waiting.
         """
-        with connect(self._engine) as connection:
+        with glance(self._engine) as connection:
             waiting = edges.unknown_points(connection)
             if not waiting:
                 return 0
@@ -168,13 +168,14 @@ class Intake:
         StoreUnavailable
             If the database is away.
         """
-        with connect(self._engine) as connection:
+        with glance(self._engine) as connection:
             stored, listed = sites.load(connection), edges.present(connection)
         digests = {edge.id: _digest_of(edge, stored) for edge in listed if edge.first_seen_at is not None}
         changed = [edge for edge in listed if self._noted.get(edge.id) != digests.get(edge.id)]
-        with begin(self._engine) as connection:
-            for edge in changed:
-                edges.revision_of(connection, edge, digests[edge.id])
+        if changed:
+            with begin(self._engine) as connection:
+                for edge in changed:
+                    edges.revision_of(connection, edge, digests[edge.id])
         self._noted = digests
 
     def _adopt_some(self, edge: Edge, points: set[str], stored: Stored) -> int:

@@ -18,7 +18,7 @@ from app.errors import StoreUnavailable
 from app.jobs.findings import BALANCE_DAYS, of_tree
 from app.store import failed_months, sites, usage
 from app.store import findings as store
-from app.store.engine import Connection, Engine, begin, connect
+from app.store.engine import Connection, Engine, begin, connect, glance
 from app.store.findings import Scope
 from app.store.sites import Stored
 
@@ -44,7 +44,7 @@ def waiting(engine: Engine, longer_than: timedelta = LIVE) -> dict[int, Period]:
     StoreUnavailable
         If the database is away.
     """
-    with connect(engine) as connection:
+    with glance(engine) as connection:
         spans = store.queued_sites(connection)
     return {n: span for n, span in spans.items() if span.end - span.start > longer_than}
 

@@ -25,11 +25,12 @@ from app.jobs.findings import Part
 from app.jobs.ingest import Ingest, Stowed
 from app.jobs.membership import Membership
 from app.jobs.notifications import send
+from app.jobs.rollup import RollupResult
 from app.jobs.scheduler import Job, Scheduler
 from app.jobs.watch import Folders
-from app.store import audit, edges, reader, receipts, retention
+from app.store import audit, edges, reader, receipts, retention, rollup_queue
 from app.store.audit import Actor
-from app.store.engine import Engine, begin, connect
+from app.store.engine import Engine, begin, connect, glance
 from app.store.fleet_cache import FleetCache
 from app.store.retention import Retention
 from app.store.site_move import opening
@@ -201,7 +202,7 @@ class Worker:
 
     def _take_part(self) -> None:
         """Keep the leases and measure what is ours; jobs that become ours remember nothing of before."""
-        with connect(self._engine) as connection:
+        with glance(self._engine) as connection:
             stored = self._fleet.current(connection)
             elsewhere = edges.measured_sites(connection)
         if self._member.beat(sorted(stored.site_id.keys() - elsewhere)):
@@ -225,8 +226,11 @@ class Worker:
         self._edges.adopt()
         self._edges.note_revisions()
         self._edge_findings.run(_now())
-        with connect(self._engine) as connection:
-            opening.take_back(connection)
+        with glance(self._engine) as connection:
+            is_held = opening.is_anything_held(connection)
+        if is_held:
+            with connect(self._engine) as connection:
+                opening.take_back(connection)
 
     def _settle_receipts(self) -> None:
         receipts.settle(self._engine, _now().replace(minute=0, second=0, microsecond=0))
@@ -307,7 +311,7 @@ class Worker:
         self.spool.close()
 
     def _follow_fleet(self) -> None:
-        with connect(self._engine) as connection:
+        with glance(self._engine) as connection:
             stored = self._fleet.current(connection)
         if stored is not self._followed:
             self._ingest.forget_fleet()
@@ -342,7 +346,9 @@ class Worker:
         self._is_short = is_short
 
     def _roll_up(self) -> None:
-        done = rollup.run(self._engine)
+        with glance(self._engine) as connection:
+            waits = rollup_queue.is_anything_queued(connection)
+        done = rollup.run(self._engine) if waits else RollupResult()
         self._evaluator.note(done.changed_from)
         self._had_backlog = done.late > 0  # live readings that come beside it do not wait for a rest
 

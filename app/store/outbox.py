@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.alarms.notification import Message, What
 from app.store import locks, tables
-from app.store.engine import store_errors
+from app.store.engine import driver, store_errors
 
 STARTED, SENT, FAILED = "started", "sent", "failed"
 """Outcomes of an attempt; started: not known (yet)."""
@@ -213,6 +213,19 @@ def end_attempt(
         connection.execute(sa.update(d).where(d.c.id == attempt).values(outcome))
         if messages:
             connection.execute(sa.update(o).where(here).values(change))
+
+
+def has_unknown(connection: sa.Connection, channels: Sequence[str]) -> bool:
+    """Whether something waits for channels that are no longer declared.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    query = "SELECT EXISTS (SELECT FROM outbox WHERE state = 'waiting' AND channel <> ALL(%s))"
+    with store_errors():
+        return driver(connection).execute(query, (list(channels),)).fetchone() == (True,)
 
 
 def drop_unknown(connection: sa.Connection, channels: Sequence[str]) -> int:

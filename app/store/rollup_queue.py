@@ -42,6 +42,19 @@ class Waiting(NamedTuple):
     """From here on a change counts as recent: it goes first. [us]"""
 
 
+def is_anything_queued(connection: sa.Connection) -> bool:
+    """Whether anything waits to be computed.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        found = driver(connection).execute("SELECT EXISTS (SELECT FROM rollup_queue)").fetchone()
+    return found == (True,)
+
+
 _WAITING = """
 SELECT (extract(epoch FROM now() - %s * interval '1 second') * 1000000)::bigint, string_agg(
     int8send(id) || int4send(point_id) || timestamptz_send(start_at) || timestamptz_send(end_at), ''::bytea)

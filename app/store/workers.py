@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from psycopg.types.json import Jsonb
 
 from app.domain.sharing import chosen
 from app.errors import StoreUnavailable
@@ -168,14 +168,12 @@ def _is_there() -> sa.ColumnElement[bool]:
     return tables.workers.c.seen_at > sa.func.clock_timestamp() - _FOR_S
 
 
-_END_SESSIONS = sa.text(
-    """
-    SELECT count(pg_terminate_backend(a.pid, 2000))
-    FROM workers w JOIN pg_stat_activity a ON a.application_name LIKE 'wattline-% ' || w.id
-    WHERE w.id <> :id AND w.seen_at <= clock_timestamp() - make_interval(secs => :lease_s)
-        AND a.usename = current_user AND a.datname = current_database()
-    """
-).bindparams(lease_s=LEASE_S)
+_END_SESSIONS = """
+SELECT count(pg_terminate_backend(a.pid, 2000))
+FROM workers w JOIN pg_stat_activity a ON a.application_name LIKE 'wattline-%% ' || w.id
+WHERE w.id <> %s AND w.seen_at <= clock_timestamp() - make_interval(secs => %s)
+    AND a.usename = current_user AND a.datname = current_database()
+"""
 
 
 def _end_sessions(connection: sa.Connection, worker: Worker) -> None:
@@ -184,48 +182,55 @@ def _end_sessions(connection: sa.Connection, worker: Worker) -> None:
     A process that stands still in the middle of a transaction would keep its locks, and whoever takes over
     would wait for them; and it would commit when it goes on.
     """
-    connection.execute(_END_SESSIONS, {"id": worker.id})
+    driver(connection).execute(_END_SESSIONS, (worker.id, LEASE_S))
 
 
-_BE_THERE = sa.text(
-    """
+_BE_THERE = """
+WITH mine AS (
     INSERT INTO workers (id, name, sites, started_at, seen_at)
-    VALUES (:id, :name, :sites, clock_timestamp(), clock_timestamp())
+    VALUES (%(id)s, %(name)s, %(sites)s, clock_timestamp(), clock_timestamp())
     ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, sites = excluded.sites
-    """
-).bindparams(sa.bindparam("sites", type_=JSONB(none_as_null=True)))
+), gone AS (
+    DELETE FROM workers
+    WHERE id <> %(id)s AND seen_at <= clock_timestamp() - make_interval(secs => %(lease_s)s)
+)
+SELECT id, sites FROM workers
+WHERE id <> %(id)s AND seen_at > clock_timestamp() - make_interval(secs => %(lease_s)s)
+"""
 
 
 def _be_there(connection: sa.Connection, worker: Worker) -> Mapping[str, frozenset[str] | None]:
     """Enter a worker and forget those that are gone; the sites that each one knows."""
-    known = None if worker.sites is None else sorted(worker.sites)
-    connection.execute(_BE_THERE, {"id": worker.id, "name": worker.name, "sites": known})
-    connection.execute(sa.delete(tables.workers).where(~_is_there()))
-    rows = connection.execute(sa.select(tables.workers.c.id, tables.workers.c.sites))
-    return {row.id: None if row.sites is None else frozenset(row.sites) for row in rows}
+    known = None if worker.sites is None else Jsonb(sorted(worker.sites))
+    values = {"id": worker.id, "name": worker.name, "sites": known, "lease_s": LEASE_S}
+    others = driver(connection).execute(_BE_THERE, values).fetchall()
+    return {worker.id: worker.sites} | {
+        key: None if sites is None else frozenset(sites) for key, sites in others
+    }
+
+
+_GIVE_UP = """
+UPDATE leases SET expires_at = clock_timestamp()
+WHERE worker = %s AND subject <> ALL(%s) AND expires_at > clock_timestamp()
+"""
 
 
 def _give_up(connection: sa.Connection, worker: Worker, kept: set[str]) -> None:
-    t = tables.leases
-    others = t.c.subject.not_in(kept) if kept else sa.true()
-    update = sa.update(t).where(t.c.worker == worker.id, others, t.c.expires_at > sa.func.clock_timestamp())
-    connection.execute(update.values(expires_at=sa.func.clock_timestamp()))
+    driver(connection).execute(_GIVE_UP, (worker.id, sorted(kept)))
 
 
-_TAKE = sa.text(
-    """
-    INSERT INTO leases AS held (subject, worker, epoch, taken_at, expires_at)
-    SELECT subject, :worker, 1, clock_timestamp(), clock_timestamp() + make_interval(secs => :lease_s)
-    FROM unnest(CAST(:subjects AS text[])) AS subject
-    ON CONFLICT (subject) DO UPDATE
-    SET worker = excluded.worker,
-        epoch = held.epoch + (held.worker <> excluded.worker)::int,
-        taken_at = CASE WHEN held.worker = excluded.worker THEN held.taken_at ELSE excluded.taken_at END,
-        expires_at = excluded.expires_at
-    WHERE held.worker = excluded.worker OR held.expires_at <= clock_timestamp()
-    RETURNING subject
-    """
-)
+_TAKE = """
+INSERT INTO leases AS held (subject, worker, epoch, taken_at, expires_at)
+SELECT subject, %(worker)s, 1, clock_timestamp(), clock_timestamp() + make_interval(secs => %(lease_s)s)
+FROM unnest(%(subjects)s::text[]) AS subject
+ON CONFLICT (subject) DO UPDATE
+SET worker = excluded.worker,
+    epoch = held.epoch + (held.worker <> excluded.worker)::int,
+    taken_at = CASE WHEN held.worker = excluded.worker THEN held.taken_at ELSE excluded.taken_at END,
+    expires_at = excluded.expires_at
+WHERE held.worker = excluded.worker OR held.expires_at <= clock_timestamp()
+RETURNING subject
+"""
 
 
 def _take(connection: sa.Connection, worker: Worker, subjects: Sequence[str]) -> set[str]:
@@ -234,4 +239,4 @@ def _take(connection: sa.Connection, worker: Worker, subjects: Sequence[str]) ->
     A worker that comes back to a site within its own lease of it measured it all the time.
     """
     values = {"worker": worker.id, "subjects": list(subjects), "lease_s": LEASE_S}
-    return set(connection.execute(_TAKE, values).scalars())
+    return {subject for (subject,) in driver(connection).execute(_TAKE, values)}

@@ -14,7 +14,7 @@ from app.errors import DataError, DeliveryFailed, NotFound
 from app.jobs.notifications import channels, report_mail
 from app.jobs.notifications.channels import Item
 from app.store import alarms, evaluations, outbox, sites
-from app.store.engine import Connection, Engine, begin, connect
+from app.store.engine import Connection, Engine, begin, connect, glance
 from app.store.outbox import Waiting
 
 AT_ONCE = 8
@@ -47,11 +47,15 @@ def run(engine: Engine, now: datetime) -> Delivered:
     StoreUnavailable
         If the database is away; what was taken but not marked comes again after ``dedup_s``.
     """
-    with begin(engine) as connection:
+    with glance(engine) as connection:
         settings = alarms.notifications(connection)
-        outbox.drop_unknown(connection, [c.id for c in settings.channels])
-        if settings.watchdog is not None:
-            _watch(connection, settings.watchdog, now)
+        known = [c.id for c in settings.channels]
+        has_unknown = outbox.has_unknown(connection, known)
+    if has_unknown or settings.watchdog is not None:
+        with begin(engine) as connection:
+            outbox.drop_unknown(connection, known)
+            if settings.watchdog is not None:
+                _watch(connection, settings.watchdog, now)
     if not settings.channels:
         return Delivered()
     with ThreadPoolExecutor(AT_ONCE, "notify") as pool:

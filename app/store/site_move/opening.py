@@ -143,6 +143,18 @@ def send_after(here: Connection, there: Connection, site: str) -> int:
     return sent
 
 
+def is_anything_held(here: Connection) -> bool:
+    """Whether readings are kept for a site that goes, or went.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away.
+    """
+    with store_errors():
+        return bool(here.exec_driver_sql("SELECT EXISTS (SELECT FROM site_move_readings)").scalar_one())
+
+
 def take_back(here: Connection) -> int:
     """Store readings that were kept for a site that did not go after all, or has come back; how many.
 

@@ -19,7 +19,7 @@ from app.domain.edge_message import CLOCK_OFF_S, LEASE_S, Claim, SetAside, State
 from app.domain.reading import Reading
 from app.errors import EdgeReplaced, NotFound, SeriesError
 from app.store import locks, site_moves, tables
-from app.store.engine import store_errors
+from app.store.engine import driver, store_errors
 
 BACKLOG_FROM = 500
 """An edge with so many readings waiting has a backlog to send."""
@@ -104,8 +104,15 @@ def present(connection: sa.Connection) -> list[Edge]:
         If the database is away.
     """
     with store_errors():
+        if not _are_there(connection):
+            return []
         query = _edges().where(~_has_moved()).order_by(tables.edges.c.name)
         return [_edge(row) for row in connection.execute(query)]
+
+
+def _are_there(connection: sa.Connection) -> bool:
+    """Whether there is any edge: most databases have none, and jobs ask again and again."""
+    return bool(connection.exec_driver_sql("SELECT EXISTS (SELECT FROM edges)").scalar_one())
 
 
 def listing(connection: sa.Connection) -> list[Edge]:
@@ -164,14 +171,14 @@ def measured_sites(connection: sa.Connection) -> set[str]:
     StoreUnavailable
         If the database is away.
     """
-    e, k = tables.edges, tables.api_keys
-    query = (
-        sa.select(sa.func.unnest(e.c.sites))
-        .join(k, k.c.public_id == e.c.key_id)
-        .where(e.c.first_seen_at.is_not(None), k.c.revoked_at.is_(None))
-    )
     with store_errors():
-        return set(connection.execute(query).scalars())
+        return {site for (site,) in driver(connection).execute(_MEASURED)}
+
+
+_MEASURED = """
+SELECT unnest(e.sites) FROM edges e JOIN api_keys k ON k.public_id = e.key_id
+WHERE e.first_seen_at IS NOT NULL AND k.revoked_at IS NULL
+"""
 
 
 def silences(connection: sa.Connection) -> dict[str, EdgeSilence]:

@@ -29,10 +29,14 @@ SELECT r.packed FROM (
     SELECT n::int - 1 AS number, point, {_EPOCH.format("lo")} AS lo, {_EPOCH.format("hi")} AS hi
     FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS given (point, lo, hi, n)
 ) w CROSS JOIN LATERAL (
-    SELECT {_PACKED} FROM readings WHERE point_id = w.point AND at >= w.lo AND at < w.hi
+    SELECT {_PACKED} FROM readings
+    WHERE point_id = w.point AND at >= w.lo AND at < w.hi AND at >= %s AND at < %s
 ) r WHERE r.packed IS NOT NULL
 """  # noqa: S608
-"""A window is a range of the index, and a row of its own: a connection keeps the room of its largest row."""
+"""A window is a range of the index, and a row of its own: a connection keeps the room of its largest row.
+
+The bounds of all windows together say which partitions it concerns before any is opened.
+"""
 _EACH = f"""
 SELECT coalesce(r.instants, ''), coalesce(r.intervals, '') FROM (
     SELECT n, point, {_EPOCH.format("lo")} AS lo, {_EPOCH.format("hi")} AS hi
@@ -42,7 +46,7 @@ SELECT coalesce(r.instants, ''), coalesce(r.intervals, '') FROM (
             FILTER (WHERE interval_s = 0 AND valid_s = 0) AS instants,
         string_agg(timestamptz_send(at) || float8send(value) || int4send(interval_s) || int4send(valid_s),
             ''::bytea) FILTER (WHERE interval_s <> 0 OR valid_s <> 0) AS intervals
-    FROM readings WHERE point_id = w.point AND at >= w.lo AND at < w.hi
+    FROM readings WHERE point_id = w.point AND at >= w.lo AND at < w.hi AND at >= %s AND at < %s
 ) r ORDER BY n
 """  # noqa: S608
 """A row a window: of long ones half the cost, since nothing says at each reading whose it is."""
@@ -105,11 +109,17 @@ def within(
 
 
 def _scattered(connection: sa.Connection, numbers: Ints, start_us: Ints, end_us: Ints) -> ReadingColumns:
-    return _packed(connection, _WITHIN, tuple(map(array_text, (numbers, start_us, end_us))))
+    return _packed(connection, _WITHIN, _values(numbers, start_us, end_us))
+
+
+def _values(numbers: Ints, start_us: Ints, end_us: Ints) -> tuple[Any, ...]:
+    """Windows, and the bounds of them all."""
+    bounds = (from_us(int(start_us.min())), from_us(int(end_us.max())))
+    return (*map(array_text, (numbers, start_us, end_us)), *bounds)
 
 
 def _each(connection: sa.Connection, numbers: Ints, start_us: Ints, end_us: Ints) -> ReadingColumns:
-    values = tuple(map(array_text, (numbers, start_us, end_us)))
+    values = _values(numbers, start_us, end_us)
     with store_errors(), unhurried(connection):
         rows = driver(connection).execute(_EACH, values, binary=True).fetchall()
     return ReadingColumns.concat([binary_copy.unpack_of(n, *row) for n, row in enumerate(rows)])

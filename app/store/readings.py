@@ -381,7 +381,7 @@ SELECT (
         timestamptz_send(at) || int4send(w.place) || float8send(value)
             || int4send(interval_s) || int4send(valid_s),
         ''::bytea ORDER BY at)
-    FROM readings WHERE point_id = w.point_id AND at >= w.start_at AND at < w.end_at
+    FROM readings WHERE point_id = w.point_id AND at >= w.start_at AND at < w.end_at AND at >= %s AND at < %s
 )
 FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
     AS s(point_id, start_at, end_at, ordinal)
@@ -407,7 +407,8 @@ def load_many(
         If the database is away.
     """
     with store_errors(), driver(connection).cursor(binary=True) as cursor:
-        cursor.execute(_LOAD_MANY, (list(point_ids), list(starts), list(ends)), binary=True)
+        bounds = (min(starts), max(ends))  # which say what partitions it concerns before any is opened
+        cursor.execute(_LOAD_MANY, (*bounds, list(point_ids), list(starts), list(ends)), binary=True)
         return binary_copy.unpack_fields(b"".join(packed for (packed,) in cursor if packed))
 
 

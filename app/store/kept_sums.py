@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from app.domain.period import QUARTER_HOUR, QUARTER_HOUR_S, midnight
 from app.domain.site import Site
-from app.store.period_parts import EPOCH, STRETCH, Piece
+from app.store.period_parts import EPOCH, STRETCH, Piece, stretch
 
 Floats = npt.NDArray[np.float64]
 OF_POINTS = "\n"
@@ -61,7 +61,7 @@ class Kept:
         self._known = {
             key: sums
             for key, sums in self._known.items()
-            if is_known and key in self._used and not _is_touched(self._hours[key], changed)
+            if is_known and key in self._used and not (changed and _is_touched(self._hours[key], changed))
         }
         self._hours = {key: self._hours[key] for key in self._known}
         self._quarters = {
@@ -76,7 +76,6 @@ class Kept:
         """Those of some parts that are kept."""
         keys = [(room, piece) for piece in wanted]
         self._used.update(keys)
-        self._used_quarters.update(_stretch(key[1].first) for key in keys if is_short(key[1]))
         return {key[1]: self._known[key] for key in keys if key in self._known}
 
     def keep(self, site: Site, room: str, read: Iterable[tuple[Piece, Floats]]) -> None:
@@ -86,19 +85,20 @@ class Kept:
             self._known[room, piece] = sums.copy() if sums.any() else np.broadcast_to(0.0, sums.shape)
 
     def quarters_to_read(self, parts: Iterable[Piece], until: datetime) -> list[Piece]:
-        """Quarter-hours that have to be read so that :meth:`summed` knows the short ones of some parts.
+        """Quarter-hours that have to be read so that :meth:`summed` knows some short parts; in order.
 
         To the end of their stretch of four hours, but not beyond `until`: as a period moves on it begins
         later, or ends later.
         """
         first: dict[datetime, datetime] = {}
-        for part in filter(is_short, parts):
-            start = _stretch(part.first)
-            if self.summed(part) is None:
+        for part in parts:
+            start = stretch(part.first)
+            self._used_quarters.add(start)
+            if (OF_POINTS, part) not in self._known and self.summed(part) is None:
                 first[start] = min(part.first, first.get(start, part.first))
         return [
             Piece(at, at + QUARTER_HOUR)
-            for start, begin in first.items()
+            for start, begin in sorted(first.items())
             for at in self._to_read(start, begin, min(start + STRETCH, until))
         ]
 
@@ -113,8 +113,8 @@ class Kept:
         """Keep quarter-hours that were read; shape (quarter-hours, 4, points), ratios of time as they are."""
         at = 0
         while at < len(read):
-            start, end = _stretch(read[at].first), at + 1
-            while end < len(read) and _stretch(read[end].first) == start:
+            start, end = stretch(read[at].first), at + 1
+            while end < len(read) and stretch(read[end].first) == start:
                 end += 1
             fresh = _Quarters.of(read[at].first, figures[at:end])
             known = self._quarters.get(start)
@@ -124,21 +124,10 @@ class Kept:
 
     def summed(self, part: Piece) -> Floats | None:
         """Sum of quarter-hours that are kept, in order of time; None where they are not, or of whole days."""
-        known = None if part.is_days else self._quarters.get(_stretch(part.first))
+        known = None if part.is_days else self._quarters.get(stretch(part.first))
         if known is None or part.first < known.first or part.last > known.end:
             return None
         return known.sum(part)
-
-
-def is_short(part: Piece) -> bool:
-    """Whether a part is made of some of the quarter-hours of a stretch of four hours."""
-    if part.is_days or part.last - part.first >= STRETCH:
-        return False
-    return not (part.first - EPOCH) % QUARTER_HOUR and not (part.last - EPOCH) % QUARTER_HOUR
-
-
-def _stretch(at: datetime) -> datetime:
-    return at - (at - EPOCH) % STRETCH
 
 
 @dataclass(frozen=True, slots=True)

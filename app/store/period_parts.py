@@ -83,3 +83,20 @@ def cut(zone: ZoneInfo, span: Period) -> tuple[Piece, ...]:
         for piece in pieces(zone, span)
         for part in (_by_month(piece) if piece.is_days else _by_hour(piece))
     )
+
+
+@lru_cache(maxsize=512)
+def short_parts(zone: ZoneInfo, span: Period) -> tuple[Piece, ...]:
+    """The parts of a period that are made of some of the quarter-hours of a stretch of four hours."""
+    return tuple(part for part in cut(zone, span) if _is_short(part))
+
+
+def _is_short(part: Piece) -> bool:
+    if part.is_days or part.last - part.first >= STRETCH:
+        return False
+    return not any((edge - EPOCH) % QUARTER_HOUR for edge in part)
+
+
+def stretch(at: datetime) -> datetime:
+    """Beginning of the stretch of four hours in which an instant lies."""
+    return at - (at - EPOCH) % STRETCH

@@ -91,8 +91,8 @@ class _Scope:
         site = site_named(stored, asked.site_id, asked.room)
         parts = {period: domain.boundaries(site, period, asked.room) for period in asked.periods}
         states = {id(limits): limits for of_period in parts.values() for _, limits in of_period}.values()
-        known = {stored.point_id[p] for limits in states for p in limits.ids}
-        return cls(stored, site, asked.room, asked.periods, parts, sorted(known), asked.kept)
+        known = np.unique(np.concatenate([stored.numbers_within(limits) for limits in states]))
+        return cls(stored, site, asked.room, asked.periods, parts, known.tolist(), asked.kept)
 
     @property
     def number(self) -> int:
@@ -117,8 +117,7 @@ class _Scope:
     def rows(self, limits: Boundary) -> Ints:
         """Rows of the points of a boundary among all."""
         if id(limits) not in self._rows:
-            own = [self.stored.point_id[p.id] for p in limits.points()]
-            self._rows[id(limits)] = np.searchsorted(self.numbers, own)
+            self._rows[id(limits)] = np.searchsorted(self.numbers, self.stored.numbers_within(limits))
         return self._rows[id(limits)]
 
     @cached_property

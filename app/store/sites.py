@@ -20,13 +20,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
 from app.domain.formulas import Formulas
 from app.domain.incoming import Intake, intake
-from app.domain.pue import Boundary, boundary, counted_points
+from app.domain.pue import Boundary, Ints, boundary, counted_points
 from app.domain.quantity import ESTIMATE_KINDS
 from app.domain.site import (
     ALWAYS,
@@ -134,6 +135,17 @@ class Stored:
         if site.id not in self._numbers:
             self._numbers[site.id] = tuple(self.point_id[p.id] for p in site.points())
         return self._numbers[site.id]
+
+    @cached_property
+    def _numbers_within(self) -> dict[int, tuple[Boundary, Ints]]:
+        return {}
+
+    def numbers_within(self, limits: Boundary) -> Ints:
+        """Numbers of the points of a boundary of the fleet, in the order of its points."""
+        if id(limits) not in self._numbers_within:
+            numbers = np.array([self.point_id[p.id] for p in limits.points()], np.int64)
+            self._numbers_within[id(limits)] = limits, numbers
+        return self._numbers_within[id(limits)][1]
 
     @cached_property
     def _timelines(self) -> dict[int, tuple[Stretch, ...]]:

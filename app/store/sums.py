@@ -24,7 +24,7 @@ from app.domain.site import Site
 from app.store.binary_copy import array_text
 from app.store.engine import store_errors
 from app.store.kept_sums import OF_POINTS, Floats, Kept, instant
-from app.store.period_parts import Piece, cut
+from app.store.period_parts import Piece, cut, short_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +250,8 @@ def read_quarters(connection: sa.Connection, asked: Sequence[OfPoints]) -> None:
 
 
 def _quarters_to_read(asked: OfPoints) -> list[Piece]:
-    parts = dict.fromkeys(part for span in asked.spans for part in cut(asked.site.zone, span))
-    known = asked.kept.known(OF_POINTS, parts)
-    missing = [part for part in parts if part not in known]
-    return sorted(asked.kept.quarters_to_read(missing, max(span.end for span in asked.spans)))
+    parts = dict.fromkeys(part for span in asked.spans for part in short_parts(asked.site.zone, span))
+    return asked.kept.quarters_to_read(parts, max(span.end for span in asked.spans))
 
 
 def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:

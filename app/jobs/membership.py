@@ -15,7 +15,7 @@ import structlog
 
 from app.errors import StoreUnavailable
 from app.store import site_sources, workers
-from app.store.engine import Connection, Engine, before_commit, begin, connect
+from app.store.engine import Connection, Engine, before_commit, begin, glance
 from app.store.workers import LEASE_S, Share, Worker
 
 _log = structlog.get_logger(__name__)
@@ -111,7 +111,7 @@ class Membership:
         StoreUnavailable
             If the database is away.
         """
-        with connect(self._engine) as connection:
+        with glance(self._engine) as connection:
             return workers.lost(connection, self._worker)
 
     def leave(self) -> None:

@@ -618,25 +618,23 @@ def _days_of(found: Intervals, days: Sequence[Day]) -> list[tuple[int, Day]]:
 def _sum_sites(connection: Connection, stored: Stored, changed: Mapping[str, Intervals]) -> None:
     """Sum sites and rooms again where one of their points changed."""
     runs: dict[str, list[tuple[int, int]]] = {}
-    wanted: list[tuple[int, int, int]] = []
     for site_id, found in changed.items():
-        site = stored.fleet.site[site_id]
-        whole = {p.id for room in _rooms(stored, site_id) for p in stored.counted(site, room)}
-        numbers = [stored.point_id[key] for key in sorted(whole)]
-        at_us = np.unique(found.at_us[np.isin(found.point_id, numbers)])
-        runs[site_id] = list(_runs(at_us))
-        wanted += [(number, *run) for run in runs[site_id] for number in numbers]
-    if wanted:
-        energy_batch.replace_sites(connection, list(_paired(connection, stored, runs, wanted)))
+        counts = np.isin(found.point_id, stored.summed(stored.fleet.site[site_id]))
+        if spans := list(_runs(np.unique(found.at_us[counts]))):
+            runs[site_id] = spans
+    if runs:
+        energy_batch.replace_sites(connection, list(_paired(connection, stored, runs)))
 
 
 def _paired(
     connection: Connection,
     stored: Stored,
     runs: Mapping[str, Sequence[tuple[int, int]]],
-    wanted: Sequence[tuple[int, int, int]],
 ) -> Iterator[SiteCells]:
-    points, start_us, end_us = (np.array(column, np.int64) for column in zip(*wanted, strict=True))
+    windows = [(stored.summed(stored.fleet.site[key]), span) for key, spans in runs.items() for span in spans]
+    counts = [len(points) for points, _ in windows]
+    points = np.concatenate([points for points, _ in windows])
+    start_us, end_us = (np.repeat([span[n] for _, span in windows], counts) for n in (0, 1))
     cells = energy_batch.load(connection, "energy_15m", points.tolist(), start_us, end_us)
     numbers, first = np.unique(cells.point_id, return_index=True)
     ends = np.append(first[1:], len(cells.point_id))[: len(first)]  # where nothing is stored there is none

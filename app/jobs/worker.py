@@ -167,7 +167,7 @@ class Worker:
                 "rollup",
                 self._roll_up,
                 ROLLUP_EVERY_S,
-                busy_ratio=0.02,
+                busy_ratio=0.005,
                 longest_rest_s=ROLLUP_REST_S,
                 may_rest=lambda: not self._had_backlog,
             ),

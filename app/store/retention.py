@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from app.errors import ConfigError, StoreUnavailable
 from app.store import compression, deployment, partitions, timescale
-from app.store.engine import begin, connect, store_errors, unhurried
+from app.store.engine import begin, connect, driver, store_errors, unhurried
 
 TEN_YEARS_DAYS = 3653
 
@@ -252,8 +252,9 @@ def raw_horizon(connection: sa.Connection) -> datetime | None:
     A rollup must not replace or remove figures of intervals before it.
     """
     query = "SELECT dropped_before FROM horizons WHERE kind = 'readings'"
-    found: datetime | None = connection.execute(sa.text(query)).scalar()
-    return found
+    with store_errors():
+        row = driver(connection).execute(query).fetchone()
+    return row[0] if row else None
 
 
 # -- raw readings ------------------------------------------------------------------------------------

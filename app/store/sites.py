@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
@@ -51,6 +52,8 @@ from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
 from app.store.site_moves import Move
 from app.store.site_sources import Scope
+
+Numbers = npt.NDArray[np.int64]
 
 _WRITTEN_AT_ONCE = 5000
 _AT = sa.DateTime(timezone=True)
@@ -166,6 +169,17 @@ class Stored:
         if (site.id, room) not in self._counted:
             self._counted[site.id, room] = counted_points(site, room)
         return self._counted[site.id, room]
+
+    @cached_property
+    def _summed(self) -> dict[str, Numbers]:
+        return {}
+
+    def summed(self, site: Site) -> Numbers:
+        """Numbers of all points that count for a site or one of its rooms at some time, in order."""
+        if site.id not in self._summed:
+            counted = {p.id for room in ("", *site.rooms) for p in self.counted(site, room)}
+            self._summed[site.id] = np.array(sorted(self.point_id[key] for key in counted), np.int64)
+        return self._summed[site.id]
 
     def boundary(self, site: Site, room: str) -> Boundary:
         """What counts for a constant site (`room` empty) or one of its rooms."""

@@ -86,12 +86,15 @@ def lost(connection: sa.Connection, worker: Worker) -> dict[str, datetime]:
     StoreUnavailable
         If the database is away.
     """
-    t = tables.leases
-    query = sa.select(t.c.subject, t.c.taken_at).where(
-        t.c.worker != worker.id, t.c.subject != _JOBS, t.c.expires_at > sa.func.clock_timestamp()
-    )
     with store_errors():
-        return {row.subject.removeprefix(_SITE): row.taken_at for row in connection.execute(query)}
+        held = driver(connection).execute(_LOST, (worker.id, _JOBS))
+        return {subject.removeprefix(_SITE): taken_at for subject, taken_at in held}
+
+
+_LOST = """
+SELECT subject, taken_at FROM leases
+WHERE worker <> %s AND subject <> %s AND expires_at > clock_timestamp()
+"""
 
 
 def session_name(kind: str, worker_id: str) -> str:

@@ -82,6 +82,9 @@ def waiting(connection: sa.Connection, limit: int) -> Waiting:
     return Waiting(id_, point, start + EPOCH_SHIFT_US, end + EPOCH_SHIFT_US, recent_us)
 
 
+_DONE = "DELETE FROM rollup_queue WHERE id = ANY(%s::bigint[])"
+
+
 def done(connection: sa.Connection, ids: Ints) -> None:
     """Remove entries; they come back if the transaction fails.
 
@@ -91,7 +94,7 @@ def done(connection: sa.Connection, ids: Ints) -> None:
         If the database is away.
     """
     with store_errors():
-        driver(connection).execute("DELETE FROM rollup_queue WHERE id = ANY(%s)", (ids.tolist(),))
+        driver(connection).execute(_DONE, (array_text(ids),))
 
 
 def add(connection: sa.Connection, work: Iterable[Dirty]) -> None:

@@ -150,6 +150,6 @@ def _is_settled(columns: ReadingColumns, new_from_us: Ints) -> Bools:
 def margin_s(point: Point) -> float:
     """How far before and after new readings :func:`plain` wants to see. [s]
 
-    An hour, and at least 16 reading intervals; of points that are read every few seconds no more than 240.
+    An hour, and at least 16 reading intervals; of points that are read every few seconds no more than 120.
     """
-    return max(16.0 * point.interval_s, min(240.0 * point.interval_s, 3600.0))
+    return max(16.0 * point.interval_s, min(120.0 * point.interval_s, 3600.0))

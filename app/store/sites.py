@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
@@ -52,8 +51,6 @@ from app.store.engine import driver, store_errors
 from app.store.point_merge import merge_points
 from app.store.site_moves import Move
 from app.store.site_sources import Scope
-
-Numbers = npt.NDArray[np.int64]
 
 _WRITTEN_AT_ONCE = 5000
 _AT = sa.DateTime(timezone=True)
@@ -171,10 +168,10 @@ class Stored:
         return self._counted[site.id, room]
 
     @cached_property
-    def _summed(self) -> dict[str, Numbers]:
+    def _summed(self) -> dict[str, Ints]:
         return {}
 
-    def summed(self, site: Site) -> Numbers:
+    def summed(self, site: Site) -> Ints:
         """Numbers of all points that count for a site or one of its rooms at some time, in order."""
         if site.id not in self._summed:
             counted = {p.id for room in ("", *site.rooms) for p in self.counted(site, room)}

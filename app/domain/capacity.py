@@ -269,6 +269,50 @@ def peak_ratios(site: Site, energy_kwh: pd.DataFrame) -> dict[tuple[str, ...], p
     }
 
 
+class RatedFeeds:
+    """Feeds of a constant site whose ratings are stated, as columns: their peaks are looked at often."""
+
+    def __init__(self, site: Site) -> None:
+        own = [(f, m, _usable_kw(m)) for f, m in _metered_feeds(site).items()]
+        rated = [(feed, members, usable_kw) for feed, members, usable_kw in own if math.isfinite(usable_kw)]
+        self.names = tuple("+".join(feed.meters) for feed, _, _ in rated)
+        """The meters of each feed."""
+        self._usable_kw = np.array([usable_kw for _, _, usable_kw in rated], np.float64)
+        flows = [[[p.id for p in inflow_points(m)] for m in members] for _, members, _ in rated]
+        self._is_metered = np.array([all(meters) for meters in flows], np.bool_)
+        metered = [meters for meters in flows if all(meters)]
+        self.points = tuple(dict.fromkeys(p for meters in metered for points in meters for p in points))
+        """Points from which their loads follow."""
+        place = {point: n for n, point in enumerate(self.points)}
+        self._columns = np.array([place[p] for ms in metered for ps in ms for p in ps], np.int64)
+        self._meters = _starts([len(points) for meters in metered for points in meters])
+        self._feeds = _starts([len(meters) for meters in metered])
+
+    def peak_ratios(self, energy_kwh: Floats) -> Floats:
+        """Highest power by the usable capacity, as :attr:`Load.peak_ratio`.
+
+        Parameters
+        ----------
+        energy_kwh : float64 array, shape (intervals, points)
+            Energy per 15-minute interval of each of :attr:`points`. [kWh] NaN: not known.
+
+        Returns
+        -------
+        float64 array, shape (feeds,)
+            NaN where no interval is known.
+        """
+        ratios = np.full(len(self.names), math.nan)
+        if self._is_metered.any():
+            of_meters = np.add.reduceat(energy_kwh[:, self._columns], self._meters, axis=1)
+            power_kw = np.add.reduceat(of_meters, self._feeds, axis=1) * INTERVALS_PER_HOUR
+            ratios[self._is_metered] = np.fmax.reduce(power_kw, axis=0)
+        return ratios / self._usable_kw
+
+
+def _starts(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
+    return np.cumsum([0, *lengths[:-1]], dtype=np.int64) if lengths else np.zeros(0, np.int64)
+
+
 def _feed_power_kw(site: Site, every: Iterable[Feed], energy_kwh: pd.DataFrame) -> pd.DataFrame:
     """Power of feeds, by the first of their meters; NaN where one of these is not known. [kW]"""
     groups = {feed.meters[0]: feed.meters for feed in every}

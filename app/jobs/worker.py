@@ -18,6 +18,7 @@ import structlog
 from app.domain.site import Fleet
 from app.jobs import audit_anchor, close_month, evaluate, findings, memory, outlook, rollup, site_findings
 from app.jobs.alarms import judge
+from app.jobs.alarms.watch import Cache
 from app.jobs.audit_anchor import Anchoring, Sink
 from app.jobs.edge_findings import EdgeFindings
 from app.jobs.edge_intake import Intake
@@ -145,7 +146,7 @@ class Worker:
         self._close_again_s = 0.0
         self._kept_up_s: float | None = None
         self._fleet = FleetCache()
-        self._alarm_cache = judge.Cache(fleet=self._fleet)
+        self._alarm_cache = Cache(fleet=self._fleet)
         self._had_jobs = True
         self.anchoring = Anchoring(engine, data_dir, anchor_sinks)
         self._scheduler = Scheduler(self._jobs())
@@ -209,7 +210,7 @@ class Worker:
             self._follow(stored.fleet)
         if self._member.has_jobs and not self._had_jobs:
             self._evaluator = evaluate.Evaluator(self._engine)
-            self._alarm_cache = judge.Cache(fleet=self._fleet)
+            self._alarm_cache = Cache(fleet=self._fleet)
         self._had_jobs = self._member.has_jobs
 
     def _close_months(self) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.alarms.alarm import Alarms, Memory, Rule, Severity, Subject, Transition, fingerprint
 from app.domain.alarms.notification import Notifications, Silence
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.errors import NotFound
 from app.store import deployment, locks, tables
-from app.store.engine import store_errors
+from app.store.engine import driver, store_errors
 from app.store.sites import Stored
 
 DEPLOYMENT = 0
@@ -135,21 +134,23 @@ def remember(connection: sa.Connection, fresh: Mapping[str, Remembered]) -> None
     """
     if not fresh:
         return
-    rows = [
-        {
-            "fingerprint": key,
-            "site_id": one.site_id,
-            "rule": one.rule,
-            "subject": one.subject,
-            "memory": _memory().dump_python(one.memory, mode="json"),
-        }
-        for key, one in fresh.items()
-    ]
-    statement = insert(tables.alarm_memory)
-    changed = {"memory": statement.excluded.memory, "updated_at": sa.func.now()}
-    upsert = statement.on_conflict_do_update(index_elements=["fingerprint"], set_=changed)
+    values = (
+        list(fresh),
+        [one.site_id for one in fresh.values()],
+        [one.rule for one in fresh.values()],
+        [one.subject for one in fresh.values()],
+        [_memory().dump_json(one.memory).decode() for one in fresh.values()],
+    )
     with store_errors():
-        connection.execute(upsert, rows)
+        driver(connection).execute(_REMEMBER, values)
+    _note_memory(connection)
+
+
+_REMEMBER = """
+INSERT INTO alarm_memory (fingerprint, site_id, rule, subject, memory)
+SELECT * FROM unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::jsonb[])
+ON CONFLICT (fingerprint) DO UPDATE SET memory = excluded.memory, updated_at = now()
+"""
 
 
 def forget(connection: sa.Connection, fingerprints: Iterable[str]) -> None:
@@ -160,12 +161,19 @@ def forget(connection: sa.Connection, fingerprints: Iterable[str]) -> None:
     StoreUnavailable
         If the database is away.
     """
-    t = tables.alarm_memory
     with store_errors():
-        connection.execute(sa.delete(t).where(t.c.fingerprint.in_(list(fingerprints))))
+        driver(connection).execute(
+            "DELETE FROM alarm_memory WHERE fingerprint = ANY(%s)", (list(fingerprints),)
+        )
+    _note_memory(connection)
 
 
-_MEMORY_VERSION = sa.text("SELECT count(*), max(updated_at) FROM alarm_memory")
+def _note_memory(connection: sa.Connection) -> None:
+    """Let whoever remembers know that another transaction wrote: the row's ``xmin`` says which."""
+    deployment.save(connection, "alarm_memory", {})
+
+
+_MEMORY_VERSION = "SELECT coalesce(max(xmin::text), '') FROM deployment WHERE key = 'alarm_memory'"
 
 
 class AlarmMemories:
@@ -176,7 +184,8 @@ class AlarmMemories:
 
     def __init__(self) -> None:
         self._kept: dict[str, Remembered] = {}
-        self._version: tuple[object, ...] | None = None
+        self.version: str | None = None
+        """The transaction that wrote what is kept; None: nothing is."""
         self.readings = 0
         """How often everything was read from the database."""
 
@@ -186,7 +195,7 @@ class AlarmMemories:
         try:
             yield
         except BaseException:
-            self._version = None
+            self.version = None
             raise
 
     def current(self, connection: sa.Connection) -> dict[str, Remembered]:
@@ -197,12 +206,17 @@ class AlarmMemories:
         StoreUnavailable
             If the database is away.
         """
-        with store_errors():
-            version = tuple(connection.execute(_MEMORY_VERSION).one())
-        if version != self._version:
-            self._kept, self._version = memories(connection), version
+        version = self._newest(connection)
+        if version != self.version:
+            self._kept, self.version = memories(connection), version
             self.readings += 1
         return self._kept
+
+    @staticmethod
+    def _newest(connection: sa.Connection) -> str:
+        with store_errors():
+            row = driver(connection).execute(_MEMORY_VERSION).fetchone()
+        return str(row[0]) if row is not None else ""
 
     def replace(
         self, connection: sa.Connection, fresh: Mapping[str, Remembered], gone: Collection[str]
@@ -216,11 +230,13 @@ class AlarmMemories:
         """
         if not fresh and not gone:
             return
-        forget(connection, gone)
+        if gone:
+            forget(connection, gone)
         remember(connection, fresh)
-        self._kept = {k: m for k, m in {**self._kept, **fresh}.items() if k not in gone}
-        with store_errors():
-            self._version = tuple(connection.execute(_MEMORY_VERSION).one())
+        self._kept.update(fresh)
+        for key in gone:
+            self._kept.pop(key, None)
+        self.version = self._newest(connection)
 
 
 def record(

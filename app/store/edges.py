@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from app.domain.alarms.observation import EdgeSilence
 from app.domain.edge_message import CLOCK_OFF_S, LEASE_S, Claim, SetAside, State
 from app.domain.reading import Reading
 from app.errors import EdgeReplaced, NotFound, SeriesError
@@ -181,28 +180,14 @@ WHERE e.first_seen_at IS NOT NULL AND k.revoked_at IS NULL
 """
 
 
-def silences(connection: sa.Connection) -> dict[str, EdgeSilence]:
-    """For how long the edges that have been at work were not heard of, by site.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the database is away.
-    """
-    with store_errors():
-        rows = connection.execute(_SILENCES)
-        return {row.site: EdgeSilence(row.name, row.silent_s) for row in rows}
-
-
-_SILENCES = sa.text(
-    """
+SILENCES = """
     SELECT unnest(e.sites) AS site, e.name,
            greatest(extract(epoch FROM clock_timestamp() - e.last_seen_at), 0)::float8 AS silent_s
     FROM edges e JOIN api_keys k ON k.public_id = e.key_id
     WHERE e.last_seen_at IS NOT NULL AND k.revoked_at IS NULL
       AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
-    """
-)
+"""
+"""For how long the edges that have been at work were not heard of, by site; for alarms."""
 
 
 def _has_moved() -> sa.ColumnElement[bool]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -16,12 +15,12 @@ from app.domain.alarms.alarm import Alarms, Severity, State, Subject, Transition
 from app.domain.alarms.notification import Channel, ChannelKind, Language, MailSecurity, Notifications, Route
 from app.jobs import demo, evaluate, imports
 from app.jobs.alarms import judge
+from app.jobs.alarms.watch import Cache
 from app.jobs.demo import DemoHistory
 from app.jobs.notifications import send
 from app.store import alarms as stored_alarms
-from app.store import partitions, sites
+from app.store import sites
 from app.store.engine import Engine, begin
-from app.store.readings import to_us
 from collectors.simulated import defects
 from collectors.simulated.history import Simulation
 from tests.integration.receivers import Mailbox, active_alerts, alertmanager, mailbox
@@ -81,7 +80,8 @@ def test_failing_cooling_is_told_early_once_and_by_its_name(engine: Engine, box:
         engine, config.load(_SITE).fleet, Simulation(NOW), DemoHistory.load_or_begin(engine, NOW), days=days
     )
     imports.settle(engine)
-    cache, seen = judge.Cache(), []
+    cache = Cache()
+    seen: list[list[tuple[str, str]]] = []
     at = failing.start.replace(minute=0)
     while at < failing.end + timedelta(hours=1, minutes=30):
         evaluate.run(engine, at + timedelta(seconds=5))
@@ -102,86 +102,6 @@ def test_failing_cooling_is_told_early_once_and_by_its_name(engine: Engine, box:
         steps = [step.after for step in stored_alarms.history(connection, breach.id)]
     assert (breach.site, breach.severity, breach.document["moved"]) == ("sh1", "critical", "cooling")
     assert steps == ["firing", "recovering", "resolved"]
-
-
-# -- feeds that are calm are left as they are --------------------------------------------------------
-
-FEEDS = """\
-institutions: [{id: b, institution_class: other}]
-sites:
-"""
-FEEDS_OF = """\
-  - id: SITE
-    institution: b
-    time_zone: UTC
-    meters:
-      - {id: SITE-grid, rated_power_kw: 100, points: [{id: SITE-grid.e, role: facility, kind: register}]}
-      - id: SITE-pdu
-        fed_by: [SITE-grid]
-        rated_power_kw: 20
-        points: [{id: SITE-pdu.e, role: it_pdu_output, kind: register}]
-"""
-LOADS_KW = ((10, 5), (10, 19), (10, 21), (95, 21), (10, 21), (10, 5), (None, 5), (10, None), (10, 5), (10, 5))
-"""Power of both feeds, hour by hour; None: not known."""
-
-
-def energies(engine: Engine, stored: sites.Stored, start: datetime) -> None:
-    query = sa.text(
-        "INSERT INTO energy_15m (point_id, at, energy_kwh, coverage_ratio, estimated_ratio,"
-        " reading_interval_s, tag) VALUES (:p, :at, :e, 1, 0, 60, 0)"
-    )
-    rows = [
-        {
-            "p": stored.point_id[f"{site}-{feed}.e"],
-            "at": start + timedelta(hours=hour, minutes=15 * quarter),
-            "e": kw / 4,
-        }
-        for site in ("calm", "each")
-        for hour, loads in enumerate(LOADS_KW)
-        for feed, kw in zip(("grid", "pdu"), loads, strict=True)
-        for quarter in range(4)
-        if kw is not None
-    ]
-    with begin(engine) as connection:
-        partitions.ensure_figures(connection, "energy_15m", np.array([to_us(start)]))
-        connection.execute(query, rows)
-
-
-def said_of(engine: Engine, site: str) -> list[tuple[object, ...]]:
-    """Transitions of a site's alarms and, after them, what is remembered of it."""
-    with begin(engine) as connection:
-        number = sites.load(connection).site_id[site]
-        query = sa.text(
-            "SELECT rule, replace(subject, :site, ''), at, before, after, severity, value, reason"
-            " FROM alarm_transitions WHERE site_id = :number ORDER BY at, 1, 2, id"
-        )
-        steps = connection.execute(query, {"site": site, "number": number}).all()
-        kept = [one for one in stored_alarms.memories(connection).values() if one.site_id == number]
-    lasting = [(one.rule, one.subject.replace(site, ""), *judge._lasting(one.memory)) for one in kept]
-    return [*map(tuple, steps), *sorted(lasting, key=str)]
-
-
-@pytest.mark.timeout(600)
-def test_feeds_that_are_calm_are_left_alone_and_fire_at_the_same_instants(engine: Engine) -> None:
-    """One of two equal sites is judged whole each time, the other as usual."""
-    text = FEEDS + FEEDS_OF.replace("SITE", "calm") + FEEDS_OF.replace("SITE", "each")
-    with begin(engine) as connection:
-        sites.sync(connection, config.parse(text).fleet)
-        stored_alarms.save_sections(connection, Alarms(), Notifications())
-        stored = sites.load(connection)
-    start = datetime(2026, 2, 10, tzinfo=UTC)
-    energies(engine, stored, start)
-    cache, left_alone = judge.Cache(), 0
-    for n in range(len(LOADS_KW) * 36 + 30):
-        cache.calm.pop(("feed_load", "each"), None)
-        left_alone += ("feed_load", "calm") in cache.calm
-        judge.run(engine, start + timedelta(hours=1, seconds=100 * n + 7), cache=cache, announcing=False)
-    said = said_of(engine, "calm")
-    assert said == said_of(engine, "each")
-    assert {("feed_load", "-pdu", "firing"), ("feed_load", "-grid", "firing")} <= {
-        (str(row[0]), str(row[1]), str(row[4])) for row in said
-    }
-    assert left_alone > 20
 
 
 def test_an_alarm_never_ends_before_it_began(engine: Engine) -> None:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from app.api.auth import KeyAuthenticator
 from app.jobs.alarms import judge
+from app.jobs.alarms.watch import Cache
 from app.store import alarms, compression, timescale
 from app.store import engine as stores
 from app.store.compression import Spans, State, spans_for
@@ -146,7 +147,7 @@ def test_metrics_and_the_alarm_say_so(told: sa.Engine, monkeypatch: pytest.Monke
         f'wattline_compression_last_success_timestamp_seconds{{table="readings"}} {NOW.timestamp()!r}' in page
     )
 
-    cache = judge.Cache()
+    cache = Cache()
     for minutes in range(0, 75, 5):
         judge.run(told, NOW + timedelta(minutes=minutes), cache=cache)
     with stores.connect(told) as connection:

@@ -24,6 +24,7 @@ from app.domain.period import Period, midnight
 from app.domain.site import Site
 from app.jobs import outlook
 from app.jobs.alarms import judge
+from app.jobs.alarms.watch import Cache
 from app.reports import output
 from app.reports.build import build
 from app.reports.document import Report
@@ -165,7 +166,7 @@ def test_a_registered_measure_ends_it(engine: sa.Engine, plant: tuple[Stored, Si
 
 def test_the_alarm_says_since_when_and_mostly_where(engine: sa.Engine, plant: tuple[Stored, Site]) -> None:
     freeze(engine, *plant)
-    cache = judge.Cache()
+    cache = Cache()
     for seconds in (5, 30):
         judge.run(engine, NOW + timedelta(seconds=seconds), cache=cache)
     with begin(engine) as connection:

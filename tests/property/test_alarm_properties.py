@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.alarms.alarm import Indicator, Memory, Observation, Rule, Side, State, Transition, step
+from app.domain.alarms.alarm import (
+    Indicator,
+    Memory,
+    Observation,
+    Rule,
+    Severity,
+    Side,
+    State,
+    Transition,
+    step,
+)
+from app.domain.alarms.resting import Resting, settled_until
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 NEXT = {
@@ -123,3 +136,67 @@ def test_a_relapse_is_a_value_beyond_the_threshold_and_the_worst_is_the_furthest
             assert not rule.is_beyond(before.worst, memory.worst)
         if memory.state is State.INACTIVE:
             assert memory.worst is None
+
+
+# -- what rests --------------------------------------------------------------------------------------
+
+
+def lasting(memory: Memory) -> Memory:
+    """A memory without the last observation."""
+    return replace(memory, at=None, value=None)
+
+
+@given(rules, st.lists(figures, min_size=1, max_size=20), st.lists(st.floats(0.001, 3000), max_size=4))
+def test_what_is_settled_changes_nothing_when_it_is_seen_again(
+    rule: Rule, seen: list[tuple[float, float | None, bool, str]], later_s: list[float]
+) -> None:
+    memory, at = Memory(), START
+    for seconds, value, is_error, explained_by in seen:
+        at += timedelta(seconds=seconds)
+        last = Observation(at, value, is_error=is_error, explained_by=explained_by)
+        memory, _ = step(rule, memory, last)
+    for seconds in sorted(later_s):
+        if at + timedelta(seconds=seconds) < settled_until(rule, memory):
+            after, changes = step(rule, memory, replace(last, at=at + timedelta(seconds=seconds)))
+            assert (lasting(after), changes) == (lasting(memory), ())
+
+
+@given(rules, st.data())
+def test_what_is_settled_for_a_time_changes_when_it_is_over(rule: Rule, data: st.DataObject) -> None:
+    state = data.draw(st.sampled_from([State.PENDING, State.RECOVERING]))
+    value = rule.critical if state is State.PENDING else rule.warning
+    assert value is not None
+    away = 100.0 if (state is State.PENDING) == (rule.side is Side.ABOVE) else -100.0
+    memory = Memory(state, START, START, START, Severity.WARNING if state.is_active else None)
+    until = settled_until(rule, memory)
+    _, changes = step(rule, memory, Observation(max(until, START + timedelta(seconds=1)), value + away))
+    assert [change.after for change in changes] == [
+        State.FIRING if state is State.PENDING else State.RESOLVED
+    ]
+
+
+@given(
+    rules,
+    st.lists(st.tuples(st.lists(figures, max_size=6), figures.map(lambda x: x[1])), min_size=1, max_size=6),
+)
+def test_subjects_that_rest_are_left_as_they_are_by_a_step(
+    rule: Rule, subjects: list[tuple[list[tuple[float, float | None, bool, str]], float | None]]
+) -> None:
+    resting, memories = Resting(rule, len(subjects)), []
+    for number, (seen, _) in enumerate(subjects):
+        memory, at = Memory(), START
+        for seconds, value, is_error, explained_by in seen:
+            at += timedelta(seconds=seconds)
+            observed = Observation(at, value, is_error=is_error, explained_by=explained_by)
+            memory, _ = step(rule, memory, observed)
+        resting.note(number, memory)
+        memories.append(memory)
+    values = [math.nan if value is None else value for _, value in subjects]
+    awake = set(resting.awake(np.array(values)).tolist())
+    for number in set(range(len(subjects))) - awake:
+        value = None if math.isnan(values[number]) else values[number]
+        after, changes = step(rule, memories[number], Observation(START + timedelta(days=1), value))
+        assert (lasting(after), changes) == (lasting(memories[number]), ())
+    calm = {n for n, memory in enumerate(memories) if memory.state is State.INACTIVE}
+    inside = {n for n in calm if math.isfinite(values[n]) and rule.reached(values[n], None) is None}
+    assert not awake & inside, "whoever is calm and inside rests"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.capacity import usable_kw
+from app.domain.capacity import RatedFeeds, feed_loads, usable_kw
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point, Site
 from app.domain.tree import BalanceState, balances, feeds
@@ -55,3 +59,26 @@ def test_a_feed_survives_what_its_redundancy_is_for(ratings: list[float], redund
     assert 0 <= usable <= sum(ratings) * (1 + 1e-12)
     if redundancy != "N" and len(ratings) > 1:
         assert usable <= (sum(ratings) - max(ratings)) * (1 + 1e-12)
+
+
+@given(sites(), st.data())
+def test_peaks_of_rated_feeds_are_those_of_all_feeds(site: Site, data: st.DataObject) -> None:
+    def drawn(meter: Meter) -> Meter:
+        more = (Point(id=f"{meter.id}.more", role=Role.NONE, kind=ReadingKind.REGISTER),)
+        points = data.draw(st.sampled_from([meter.points, (), meter.points + more]))
+        rated_kw = data.draw(st.sampled_from([10.0, 25.0, math.inf]))
+        redundancy = data.draw(st.sampled_from(["N", "N+1", "2N"]))
+        return replace(meter, points=points, rated_power_kw=rated_kw, redundancy=redundancy)
+
+    site = replace(site, meters=tuple(map(drawn, site.meters)))
+    points = [p.id for m in site.meters for p in m.points]
+    kwh = st.one_of(st.just(math.nan), st.floats(0, 10))
+    rows = [[data.draw(kwh) for _ in points] for _ in range(4)]
+    index = pd.date_range("2026-01-01", periods=4, freq="15min", tz="UTC")
+    table = pd.DataFrame(np.array(rows, np.float64).reshape(4, len(points)), index, points)
+    loads = [one for one in feed_loads(site, table) if one.load.capacity_kw is not None]
+    found = RatedFeeds(site)
+    assert found.names == tuple("+".join(one.feed.meters) for one in loads)
+    ratios = found.peak_ratios(table[list(found.points)].to_numpy())
+    wanted = [math.nan if one.load.peak_ratio is None else one.load.peak_ratio for one in loads]
+    np.testing.assert_allclose(ratios, wanted, rtol=1e-12)  # added up in another order

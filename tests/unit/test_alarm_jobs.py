@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.domain.alarms.alarm import (
@@ -19,22 +20,19 @@ from app.domain.alarms.alarm import (
     Transition,
     fingerprint,
 )
-from app.domain.alarms.observation import (
-    EdgeSilence,
-    ExplainingFinding,
-    of_edge,
-    of_gateways,
-    of_silence,
-)
+from app.domain.alarms.observation import ExplainingFinding, RuleObservation
+from app.domain.alarms.resting import Subjects
+from app.domain.alarms.silence import PolledMeters
 from app.domain.data.alarm_rules import ALARM_RULES
 from app.domain.forecast import Budget, Projection
 from app.domain.limits import Limit
 from app.domain.period import Period
 from app.domain.quantity import ReadingKind, Role
 from app.domain.site import Meter, Point, Site
-from app.jobs.alarms import announce, judge, replay
+from app.jobs.alarms import announce, judge, replay, watch
 from app.store.alarms import Remembered
 from app.store.outlook import YearOutlook
+from app.store.readings import to_us
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -134,15 +132,15 @@ def test_a_memory_is_written_where_it_changed_and_now_and_then_while_something_w
 
 def test_the_budget_used_and_what_of_a_year_the_rules_look_at() -> None:
     budget = Budget(1.5, 30.0, 10.0, 120.0, 90.0, None)
-    assert judge.used_ratio(budget) == 0.25
+    assert watch.used_ratio(budget) == 0.25
     for unknown in (None, replace(budget, allowed_kwh=None), replace(budget, allowed_kwh=0.0)):
-        assert judge.used_ratio(unknown) is None
+        assert watch.used_ratio(unknown) is None
     limits = [Limit(name, 1.5, None, None, "s", True) for name in ("one", "two")]
     budgets = ((limits[0], replace(budget, used_kwh=60.0)), (limits[1], budget))
     year = YearOutlook(Projection(2026, 100, 265, 1.4), budgets)
-    assert judge.YearFigures.of(year, limits[1], NOW) == judge.YearFigures(NOW, 1.4, "", 0.25)
-    assert judge.YearFigures.of(year, limits[0], NOW).used_ratio == 0.5
-    assert judge.YearFigures.of(year, None, NOW).used_ratio is None
+    assert watch.YearFigures.of(year, limits[1], NOW) == watch.YearFigures(NOW, 1.4, "", 0.25)
+    assert watch.YearFigures.of(year, limits[0], NOW).used_ratio == 0.5
+    assert watch.YearFigures.of(year, None, NOW).used_ratio is None
 
 
 @pytest.mark.parametrize(
@@ -239,6 +237,7 @@ class Plant:
 
     def __init__(self, *meters: Meter) -> None:
         self.site = Site(id="s", institution="b", time_zone="UTC", meters=meters)
+        self.polled = PolledMeters(self.site)
         self.heard = {f"{m.id}.kwh": NOW for m in meters}
         self.memories: dict[str, Memory] = {}
         self.now = NOW
@@ -255,14 +254,15 @@ class Plant:
         return self.told
 
     def _judge(self) -> None:
-        facts = self.site, self.now, self.heard, None
         heard = self.edge_heard
-        edge = EdgeSilence("box", (self.now - heard).total_seconds()) if heard else None
-        seen = [
-            *of_edge(EDGE, self.site, self.now, edge),
-            *of_gateways(GATEWAY, *facts),
-            *of_silence(METER, *facts),
-        ]
+        seen: list[RuleObservation] = []
+        if heard is not None:
+            silent_s = np.array([(self.now - heard).total_seconds()])
+            seen += Subjects("s", ("box",), "").observed(EDGE, self.now, silent_s, [0])
+        newest_us = np.array([to_us(self.heard[point]) for point in self.polled.points])
+        for rule in (GATEWAY, METER):
+            silent = self.polled.intervals(rule.indicator, to_us(self.now), newest_us)
+            seen += self.polled.subjects(rule.indicator).observed(rule, self.now, silent, range(len(silent)))
         after, changes = judge.step_rules(seen, self.memories, self.now)
         for (rule, subject, _), memory in zip(seen, after, strict=True):
             self.memories[fingerprint(rule.id, subject)] = memory

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.domain.alarms.alarm import Indicator, Observation, Rule, Severity, Subject
@@ -15,23 +17,24 @@ from app.domain.alarms.observation import (
     RuleInput,
     WindowFigures,
     explaining_findings,
-    of_feeds,
-    of_gauges,
-    of_silence,
+    gauge_points,
     of_windows,
     overlap_s,
     serious,
     uninformed,
 )
-from app.domain.capacity import FeedLoad, Load
+from app.domain.alarms.resting import Subjects
+from app.domain.alarms.silence import NEVER_US, PolledMeters
+from app.domain.capacity import RatedFeeds
 from app.domain.gateways import is_polled
 from app.domain.limits import Limit
 from app.domain.period import Period
 from app.domain.quality.finding import Finding, FindingKind
 from app.domain.quality.finding import Severity as Seriousness
 from app.domain.quantity import ReadingKind, Role
-from app.domain.site import Design, Meter, Point, Site, Stage
-from app.domain.tree import Feed
+from app.domain.site import Design, Meter, Point, Site
+from app.jobs.alarms.watch import Columns
+from app.store.readings import to_us
 
 END = datetime(2026, 3, 2, tzinfo=UTC)
 LIMIT = Limit("cbrc_13fyp", 1.5, None, None, "", verified=True)
@@ -213,63 +216,110 @@ def test_rules_of_other_sites_and_other_indicators_see_no_window() -> None:
 # -- feeds, gauges, silence --------------------------------------------------------------------------
 
 
-def test_every_rated_feed_is_watched_by_its_meters() -> None:
-    def feed(*meters: str, capacity_kw: float | None, peak_kw: float | None) -> FeedLoad:
-        load = Load(capacity_kw, peak_kw, peak_kw, None, 1.0)
-        return FeedLoad(Feed(meters, (), Stage.UPS), "N", capacity_kw, load, None)
+def observed(subjects: Subjects, indicator: Indicator, values: list[float]) -> dict[str, Observation]:
+    """What a rule sees of all subjects, by name."""
+    seen = subjects.observed(rule(indicator), END, np.array(values), range(len(values)))
+    return {subject.name: observation for _, subject, observation in seen}
 
-    loads = [
-        feed("a", "b", capacity_kw=100, peak_kw=95),
-        feed("c", capacity_kw=None, peak_kw=5),
-        feed("d", capacity_kw=50, peak_kw=None),
-    ]
-    found = list(of_feeds(rule(Indicator.FEED_LOAD_RATIO), SITE, END, loads))
-    assert [(subject, o.value, o.reason) for _, subject, o in found] == [
-        (Subject("sh1", "a+b"), 0.95, ""),
-        (Subject("sh1", "d"), None, "load is not known"),
-    ]
+
+def test_every_rated_feed_is_watched_by_its_meters() -> None:
+    meters = (
+        meter("a", Role.IT_UPS_OUTPUT, rated_power_kw=50, fed_by=("top",)),
+        meter("b", Role.IT_UPS_OUTPUT, rated_power_kw=50, fed_by=("top",)),
+        meter("top", Role.FACILITY),
+        meter("d", Role.IT_PDU_OUTPUT, rated_power_kw=50, fed_by=("a", "b")),
+        meter("none", Role.TEMPERATURE, ReadingKind.GAUGE, rated_power_kw=50),
+    )
+    feeds = RatedFeeds(replace(SITE, meters=meters))
+    assert (feeds.names, feeds.points) == (("a+b", "d"), ("a.x", "b.x", "d.x"))
+    unknown = math.nan
+    energy_kwh = [[10, 10, unknown], [20, 3.75, unknown], [30, unknown, unknown], [1, 1, unknown]]
+    ratios = feeds.peak_ratios(np.array(energy_kwh))
+    seen = observed(
+        Subjects("sh1", feeds.names, "load is not known"), Indicator.FEED_LOAD_RATIO, list(ratios)
+    )
+    assert {name: (o.value, o.reason) for name, o in seen.items()} == {
+        "a+b": (0.95, ""),
+        "d": (None, "load is not known"),
+    }
 
 
 def test_gauges_in_rooms_are_watched_and_those_outdoors_are_not() -> None:
-    warm = list(of_gauges(rule(Indicator.TEMPERATURE_C), SITE, END, {"inside.x": 0.0, "outside.x": 40.0}))
-    assert [(s, o.value, o.reason) for _, s, o in warm] == [(Subject("sh1", "inside.x"), 0.0, "")]
-    damp = list(of_gauges(rule(Indicator.HUMIDITY_PERCENT), SITE, END, {}))
-    assert [(s.name, o.value, o.reason) for _, s, o in damp] == [
-        ("damp.x", None, "no reading in the last 2 h")
-    ]
+    assert [p.id for p in gauge_points(SITE, Indicator.TEMPERATURE_C)] == ["inside.x"]
+    assert [p.id for p in gauge_points(SITE, Indicator.HUMIDITY_PERCENT)] == ["damp.x"]
+    columns = Columns(SITE)
+    watched = columns.subjects(Indicator.TEMPERATURE_C)
+    assert watched is not None
+    assert observed(watched, Indicator.TEMPERATURE_C, [0.0])["inside.x"].value == 0.0
+    unknown = observed(watched, Indicator.TEMPERATURE_C, [math.nan])["inside.x"]
+    assert (unknown.value, unknown.reason) == (None, "no reading in the last 2 h")
 
 
 def test_meters_that_are_polled_are_those_with_a_collector_that_asks() -> None:
     assert [m.id for m in SITE.meters if is_polled(m)] == ["main", "pdu"]
 
 
+def silence(site: Site, last: dict[str, datetime], indicator: Indicator) -> dict[str, Observation]:
+    """What a rule about silence sees, by name."""
+    polled = PolledMeters(site)
+    newest_us = np.array([to_us(last[p]) if p in last else NEVER_US for p in polled.points], np.int64)
+    values = polled.intervals(indicator, to_us(END), newest_us)
+    return observed(polled.subjects(indicator), indicator, values.tolist())
+
+
 def test_silence_counts_in_the_meters_own_interval() -> None:
-    silent = rule(Indicator.METER_SILENT_INTERVALS)
-    last = {"main.x": hours_ago(1), "pdu.x": END + timedelta(seconds=5)}
-    found = {s.name: o for _, s, o in of_silence(silent, SITE, END, last, None)}
+    silent = Indicator.METER_SILENT_INTERVALS
+    found = silence(SITE, {"main.x": hours_ago(1), "pdu.x": END + timedelta(seconds=5)}, silent)
     assert {name: o.value for name, o in found.items()} == {"main": 12.0, "pdu": 0.0}
     both = Meter(
         id="two",
         points=(SITE.meters[0].points[0], SITE.meters[1].points[0]),
         collector={"kind": "modbus", "interval_s": 60},
     )
-    heard = {"main.x": hours_ago(1), "pdu.x": hours_ago(0.5)}
-    ((_, _, newest),) = of_silence(silent, replace(SITE, meters=(both,)), END, heard, None)
+    site = replace(SITE, meters=(both,))
+    newest = silence(site, {"main.x": hours_ago(1), "pdu.x": hours_ago(0.5)}, silent)["two"]
     assert newest.value == 30, "the newest reading of any of its points counts"
-    declared = {s.name: o for _, s, o in of_silence(silent, SITE, END, {}, hours_ago(1))}
-    every_s = SITE.meters[1].points[0].interval_s
-    assert declared["pdu"].value == 3600 / every_s
-    never = {s.name: o for _, s, o in of_silence(silent, SITE, END, {}, None)}
+    never = silence(SITE, {}, silent)
     assert {(o.value, o.reason) for o in never.values()} == {(None, "never reported")}
+    empty = replace(SITE, meters=(replace(both, points=()),))
+    assert silence(empty, {}, silent)["two"].value is None
 
 
 def test_a_meter_polled_every_few_seconds_is_silent_by_the_minute() -> None:
     fast = meter("fast", Role.FACILITY, collector={"kind": "modbus", "interval_s": 5})
-    site = replace(SITE, meters=(fast,))
-    ((_, _, found),) = of_silence(
-        rule(Indicator.METER_SILENT_INTERVALS), site, END, {"fast.x": hours_ago(0.05)}, None
+    found = silence(
+        replace(SITE, meters=(fast,)), {"fast.x": hours_ago(0.05)}, Indicator.METER_SILENT_INTERVALS
     )
-    assert found.value == 3
+    assert found["fast"].value == 3
+
+
+def test_an_address_is_silent_as_long_as_the_least_silent_meter_behind_it() -> None:
+    meters = tuple(
+        meter(name, Role.LIGHTING, collector={"kind": "modbus", "host": "gw", "port": port, "interval_s": 60})
+        for name, port in (("a", 1), ("b", 1), ("c", 2))
+    )
+    site, gateways = replace(SITE, meters=meters), Indicator.GATEWAY_SILENT_INTERVALS
+    last = {"a.x": hours_ago(1), "b.x": hours_ago(2), "c.x": hours_ago(0.5)}
+    found = silence(site, last, gateways)
+    assert {name: (o.value, o.within) for name, o in found.items()} == {
+        "gw": (30.0, ()),
+        "gw:1": (60.0, ("gw",)),
+    }
+    del last["a.x"], last["c.x"]
+    assert {name: o.value for name, o in silence(site, last, gateways).items()} == {
+        "gw": 120.0,
+        "gw:1": 120.0,
+    }
+    within = {name: o.within for name, o in silence(site, last, Indicator.METER_SILENT_INTERVALS).items()}
+    assert within == {"a": ("gw", "gw:1"), "b": ("gw", "gw:1"), "c": ("gw",)}
+
+
+def test_when_a_silence_crosses_a_threshold_is_known_beforehand() -> None:
+    polled = PolledMeters(SITE)
+    newest_us = np.array([to_us(hours_ago(1)), NEVER_US], np.int64)
+    crossed_us = polled.crossed_us(Indicator.METER_SILENT_INTERVALS, newest_us, 5.0)
+    assert crossed_us[0] == to_us(hours_ago(1)) + 5 * 300 * 1_000_000
+    assert math.isnan(crossed_us[1])
 
 
 def test_open_errors_of_the_last_week_are_serious() -> None:
@@ -284,7 +334,7 @@ def test_open_errors_of_the_last_week_are_serious() -> None:
         Stored("warning", "open", hours_ago(1)),
         Stored("error", "acknowledged", hours_ago(1)),
     ]
-    assert serious([*counted, *others], END) == 2
+    assert serious([*counted, *others], END) == [week, hours_ago(1)]
 
 
 def test_a_fault_of_the_computation_reaches_every_known_subject() -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from app.domain.alarms.alarm import Indicator, Observation, Rule, Subject
-from app.domain.capacity import FeedLoad
-from app.domain.gateways import addresses_of, is_polled
 from app.domain.limits import Limit
 from app.domain.period import Period
 from app.domain.pue import every_boundary
 from app.domain.quality.finding import FindingKind
 from app.domain.quantity import Role
-from app.domain.site import Meter, Point, Site
-from app.domain.tree import Feed
+from app.domain.site import Point, Site
 
 EXPLAINING = (
     FindingKind.RESET,
@@ -203,33 +200,10 @@ OF_WINDOWS = {
 """Indicators that follow from the windows alone."""
 
 
-def of_feeds(rule: Rule, site: Site, at: datetime, loads: Iterable[FeedLoad]) -> Iterator[RuleObservation]:
-    """Load of every feed with a rating."""
-    for one in loads:
-        if one.load.capacity_kw is None:
-            continue
-        ratio = one.load.peak_ratio
-        seen = Observation(at, ratio, reason="" if ratio is not None else "load is not known")
-        yield rule, Subject(site.id, name_of(one.feed)), seen
-
-
-def name_of(feed: Feed) -> str:
-    """The feed as a subject of rules."""
-    return "+".join(feed.meters)
-
-
 GAUGE_ROLES = {
     Indicator.TEMPERATURE_C: (Role.TEMPERATURE, Role.RACK_INLET),
     Indicator.HUMIDITY_PERCENT: (Role.HUMIDITY,),
 }
-
-
-def of_gauges(rule: Rule, site: Site, at: datetime, means: Mapping[str, float]) -> Iterator[RuleObservation]:
-    """Temperature (of the room or at the racks' inlet) or humidity of every point in a room."""
-    for point in gauge_points(site, rule.indicator):
-        value = means.get(point.id)
-        seen = Observation(at, value, reason="" if value is not None else "no reading in the last 2 h")
-        yield rule, Subject(site.id, point.id), seen
 
 
 def gauge_points(site: Site, indicator: Indicator) -> list[Point]:
@@ -238,57 +212,12 @@ def gauge_points(site: Site, indicator: Indicator) -> list[Point]:
     return [p for m in site.meters if m.room for p in m.points if p.role in roles]
 
 
-def of_silence(
-    rule: Rule, site: Site, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
-) -> Iterator[RuleObservation]:
-    """Time since the newest reading of every polled meter, in its intervals.
-
-    A meter that never answered is silent since `declared_at`, where that is known.
-    """
-    shared = site.gateways
-    for meter in filter(is_polled, site.meters):
-        silence = _silent_intervals(meter, at, last, declared_at)
-        seen = Observation(at, silence, reason="" if silence is not None else "never reported")
-        within = tuple(address for address in addresses_of(meter) if address in shared)
-        yield rule, Subject(site.id, meter.id), replace(seen, within=within)
+WEEK = timedelta(days=7)
 
 
-def of_gateways(
-    rule: Rule, site: Site, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
-) -> Iterator[RuleObservation]:
-    """The shortest silence behind every address that several polled meters share; see :func:`of_silence`.
-
-    Hosts come before their ports.
-    """
-    for address, meters in site.gateways.items():
-        silences = [_silent_intervals(meter, at, last, declared_at) for meter in meters]
-        shortest = min((s for s in silences if s is not None), default=None)
-        seen = Observation(at, shortest, reason="" if shortest is not None else "never reported")
-        host = addresses_of(meters[0])[0]
-        yield rule, Subject(site.id, address), replace(seen, within=(host,) if host != address else ())
-
-
-def of_edge(rule: Rule, site: Site, at: datetime, edge: EdgeSilence | None) -> Iterator[RuleObservation]:
-    """How long the edge of a site was not heard of; nothing where it has none, or that never came."""
-    if edge is not None:
-        yield rule, Subject(site.id, edge.name), Observation(at, edge.silent_s)
-
-
-def _silent_intervals(
-    meter: Meter, at: datetime, last: Mapping[str, datetime], declared_at: datetime | None
-) -> float | None:
-    newest = max((last[p.id] for p in meter.points if p.id in last), default=declared_at)
-    if newest is None:
-        return None
-    own_s = (meter.collector or {}).get("interval_s")
-    interval_s = max(60, own_s or min((p.interval_s for p in meter.points), default=60))
-    return max((at - newest).total_seconds(), 0.0) / interval_s
-
-
-def serious(findings: Iterable[Any], at: datetime) -> int:
-    """Open findings of severity error that begin in the last week."""
-    week = at - timedelta(days=7)
-    return sum(f.severity == "error" and f.state == "open" and f.start >= week for f in findings)
+def serious(findings: Iterable[Any], at: datetime) -> list[datetime]:
+    """Beginnings of the open findings of severity error that begin in the last week."""
+    return [f.start for f in findings if f.severity == "error" and f.state == "open" and f.start >= at - WEEK]
 
 
 def uninformed(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
 from app.domain.alarms.alarm import Indicator, Observation, Rule, Severity, Subject, Transition, fingerprint
-from app.domain.alarms.notification import Channel, Message, What, earliest, what_of
+from app.domain.alarms.notification import Channel, Message, Notifications, Silence, What, earliest, what_of
 from app.domain.attribution import UNMETERED, Attribution, attribute
 from app.domain.limits import LimitProfile, governing, limits_for
 from app.domain.period import Period, shift_months, window
@@ -42,13 +43,21 @@ class Announcer:
     """Makes the documents and messages of one evaluation."""
 
     def __init__(
-        self, connection: Connection, stored: Stored, profiles: Mapping[str, LimitProfile], now: datetime
+        self,
+        connection: Connection,
+        stored: Stored,
+        profiles: Mapping[str, LimitProfile],
+        now: datetime,
+        settings: Notifications | None = None,
     ) -> None:
         self._connection, self._stored, self._profiles, self._now = connection, stored, profiles, now
-        self._settings = alarms.notifications(connection)
-        self._silences = [s.silence for s in alarms.silences(connection, now)]
+        self._settings = alarms.notifications(connection) if settings is None else settings
         self._moved: dict[tuple[str, str], PueChange | None] = {}
         self._messages: list[Message] = []
+
+    @cached_property
+    def _silences(self) -> list[Silence]:
+        return [one.silence for one in alarms.silences(self._connection, self._now)]
 
     # -- documents -----------------------------------------------------------------------------------
 

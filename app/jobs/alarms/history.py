@@ -20,7 +20,8 @@ from app.domain.limits import LimitProfile
 from app.domain.period import FIXED, QUARTER_HOUR, QUARTER_HOUR_S, Period, Step, window
 from app.domain.pue import Totals
 from app.domain.site import Site
-from app.jobs.alarms.judge import YearFigures, limit_of
+from app.jobs.alarms.seen import limit_of
+from app.jobs.alarms.watch import YearFigures
 from app.store import drifts, energy, gauges, outlook, usage
 from app.store.engine import Connection
 from app.store.sites import Stored

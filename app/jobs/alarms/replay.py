@@ -20,7 +20,8 @@ from app.domain.limits import LimitProfile
 from app.domain.period import QUARTER_HOUR_S, Period, window
 from app.domain.site import Site
 from app.jobs.alarms.history import Bools, SubjectSeries, SubjectSeriesLoader, Windows, crossings, ends
-from app.jobs.alarms.judge import Change, limit_of, step_rules
+from app.jobs.alarms.judge import Change, step_rules
+from app.jobs.alarms.seen import limit_of
 from app.store import alarms, deployment, findings
 from app.store.engine import Connection
 from app.store.sites import Stored

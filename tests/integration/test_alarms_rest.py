@@ -436,3 +436,40 @@ def test_what_is_judged_where_something_changed_is_as_if_all_were_judged(
     assert kept.rests_taken > 60 or seed, "a course without rests shows nothing"
     for engine in engines:
         engine.dispose()
+
+
+def test_a_finding_that_leaves_the_week_is_seen_though_nothing_is_new(database_url: str) -> None:
+    """Within a quarter-hour, in which no figure moves."""
+    engine, cache = make_engine(database_url), Resting()
+    course = Course(engine, 0)
+    serious = next(rule for rule in RULES if rule.id == "quiet")
+    course.told(Alarms(rules=(replace(serious, for_s=0, keep_firing_for_s=0, quiet_while=()),)))
+    start = START - timedelta(days=7) + timedelta(seconds=200)
+    with begin(engine) as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO findings (site_id, point_id, kind, start_at, end_at, severity, state)"
+                " VALUES (:site, :point, 'gap', :start, :end, 'error', 'open')"
+            ),
+            {
+                "site": course.stored.site_id["a"],
+                "point": course.stored.point_id["a-a.e"],
+                "start": start,
+                "end": START,
+            },
+        )
+    firing = {}
+    with begin(engine) as connection:
+        for site in course.names:
+            course.evaluate(connection, site)
+    for seconds in range(0, 400, 10):
+        course.now = START + timedelta(seconds=seconds)
+        if seconds % 50 == 0:
+            course.hear_all()
+        judge.run(engine, course.now, cache=cache)
+        with begin(engine) as connection:
+            query = sa.text("SELECT count(*) FROM alarms WHERE rule = 'quiet' AND resolved_at IS NULL")
+            firing[seconds] = connection.execute(query).scalar_one()
+    assert cache.rests_taken > 10
+    assert firing == {s: int(s <= 200) for s in firing}
+    engine.dispose()

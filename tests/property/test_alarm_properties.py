@@ -168,8 +168,12 @@ def test_what_is_settled_for_a_time_changes_when_it_is_over(rule: Rule, data: st
     assert value is not None
     away = 100.0 if (state is State.PENDING) == (rule.side is Side.ABOVE) else -100.0
     memory = Memory(state, START, START, START, Severity.WARNING if state.is_active else None)
-    until = settled_until(rule, memory)
-    _, changes = step(rule, memory, Observation(max(until, START + timedelta(seconds=1)), value + away))
+    until, seen = settled_until(rule, memory), value + away
+    assert until - START <= timedelta(seconds=300)
+    if until > START:
+        _, changes = step(rule, memory, Observation(until - timedelta(milliseconds=1), seen))
+        assert changes == ()
+    _, changes = step(rule, memory, Observation(max(until, START + timedelta(seconds=1)), seen))
     assert [change.after for change in changes] == [
         State.FIRING if state is State.PENDING else State.RESOLVED
     ]

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from app.domain.limits import LimitProfile
 from app.domain.period import WINDOWS, Period, floor, window
+from app.errors import StoreUnavailable
 from app.store import deployment, evaluations, pue, sites
 from app.store.engine import Connection, Engine, begin, connect
 from app.store.kept_sums import Kept
@@ -49,14 +50,33 @@ class Evaluator:
         ------
         StoreUnavailable
             If the database is away; what is left to do stays due.
+        ExceptionGroup
+            What failed, by site, after all others were evaluated; it stays due.
         """
         with connect(self._engine) as connection:
             stored = sites.load(connection)
             due = self._due(stored, now)
             profiles = deployment.limit_profiles(connection) if due else {}
+        failed: list[Exception] = []
         for first in range(0, len(due), AT_ONCE):
-            self._evaluate(stored, due[first : first + AT_ONCE], now, profiles)
+            failed += self._evaluate_each(stored, due[first : first + AT_ONCE], now, profiles)
+        if failed:
+            raise ExceptionGroup("sites that could not be evaluated", failed)
         return bool(due)
+
+    def _evaluate_each(
+        self, stored: Stored, due: Sequence[str], now: datetime, profiles: Mapping[str, LimitProfile]
+    ) -> list[Exception]:
+        """Evaluate some sites, each alone where that fails together: one must not hold up the others."""
+        try:
+            self._evaluate(stored, due, now, profiles)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is that of one site
+            if len(due) == 1:
+                return [error]
+            return [one for site in due for one in self._evaluate_each(stored, [site], now, profiles)]
+        return []
 
     def _evaluate(
         self, stored: Stored, due: Sequence[str], now: datetime, profiles: Mapping[str, LimitProfile]

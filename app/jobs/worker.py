@@ -375,7 +375,14 @@ class Worker:
 
     def _evaluate(self) -> None:
         """Evaluate the sites that are due; whoever shows figures is told now and then all the same."""
-        is_news = self._member.has_jobs and self._evaluator.run(_now())
+        try:
+            is_news = self._member.has_jobs and self._evaluator.run(_now())
+        except ExceptionGroup:  # of some sites; the others were evaluated
+            self._tell()
+            raise
         if is_news or time.monotonic() - self._told_s > TELL_EVERY_S:
-            self._on_evaluated()
-            self._told_s = time.monotonic()
+            self._tell()
+
+    def _tell(self) -> None:
+        self._on_evaluated()
+        self._told_s = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -18,6 +18,7 @@ from app import config
 from app.domain.period import QUARTER_HOUR, WINDOWS, Period, midnight, window
 from app.domain.reading import Reading
 from app.jobs import rollup
+from app.jobs.evaluate import Evaluator
 from app.store import computed_hours, deployment, pue, readings, sites
 from app.store.kept_sums import Kept
 from app.store.period_parts import cut
@@ -225,6 +226,31 @@ def test_sites_together_and_kept_are_the_same_as_each_alone(engine: sa.Engine) -
                 for span in one.spans:
                     assert together.columns(span).tolist() == alone.columns(span).tolist()
                     assert turn == 0 or span.duration_s < 9e4 or together.columns(span)[1].all()
+
+
+def test_a_site_that_fails_holds_up_no_other(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine.begin() as connection:
+        sites.sync(connection, config.parse(SITE + OTHER).fleet)
+    real, evaluator = pue.documents, Evaluator(engine)
+
+    def failing(
+        connection: sa.Connection, stored: sites.Stored, asked: Sequence[pue.Asked], *more: Any
+    ) -> Any:
+        if any(one.site_id == "sh1" for one in asked):
+            raise ArithmeticError("no figures of sh1")
+        return real(connection, stored, asked, *more)
+
+    monkeypatch.setattr(pue, "documents", failing)
+    with pytest.raises(ExceptionGroup) as caught:
+        evaluator.run(NOW)
+    assert [str(error) for error in caught.value.exceptions] == ["no figures of sh1"]
+    query = sa.text("SELECT DISTINCT s.key FROM evaluations e JOIN sites s ON s.id = e.site_id ORDER BY 1")
+    with engine.begin() as connection:
+        assert connection.execute(query).scalars().all() == ["kt1"]
+    monkeypatch.undo()
+    assert evaluator.run(NOW)
+    with engine.begin() as connection:
+        assert connection.execute(query).scalars().all() == ["kt1", "sh1"]
 
 
 def test_a_change_of_now_leaves_earlier_days_kept(engine: sa.Engine, stored: sites.Stored) -> None:
